@@ -1,0 +1,60 @@
+# Everything a person does here, one target each; `make` lists them.
+# The work is done by scripts/ and by DVC: this file only says in which order, in which environment.
+
+PYTHON ?= python3
+JOBS ?= 2
+
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# nothing calls out by itself
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo tess test test-slow check lint types dvc-lock format lock pretrained clean
+
+help:  ## list every target
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make the environment .venv from requirements.lock (PYTHON=... names another Python 3.11 to 3.13)
+	@$(PYTHON) scripts/setup.py $(VENV)
+
+demo: setup  ## the whole pipeline on a synthetic corpus, offline, in .demo/; a few minutes
+	@python scripts/demo.py
+
+tess: setup  ## the whole pipeline on TESS (`dvc repro`): your copy in data/incoming or TESS_DIR, else the official server
+	@dvc repro
+
+test: setup  ## the tests that need nothing but .venv
+	@python -m pytest -n $(JOBS) --dist loadfile
+
+test-slow: setup  ## whole pipelines, kills, real servers, a browser, TESS (TESS_DIR); installs the system packages they need
+	@scripts/system-packages
+	@python -m pytest -n $(JOBS) --dist loadfile -m slow
+
+check: lint types dvc-lock  ## lint, types, and whether the lock files agree with the code; trains nothing
+
+lint: setup  ## ruff: mistakes and formatting
+	@ruff check .
+	@ruff format --check .
+
+types: setup  ## mypy
+	@mypy
+
+dvc-lock: setup  ## does dvc.lock agree with code, parameters and tracked results?
+	@python scripts/check_lock.py
+
+format: setup  ## let ruff mend what it can
+	@ruff check --fix .
+	@ruff format .
+
+lock: setup  ## write requirements.lock anew from pyproject.toml
+	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+		--no-emit-index-url --no-header --output-file requirements.lock pyproject.toml
+
+pretrained: setup  ## after `make tess`: put its package into the library, as the model that `predict` uses by itself
+	@python scripts/pretrained.py
+
+clean:  ## remove .demo, .scratch and caches, and say what that frees; no recordings, models or runs
+	@$(PYTHON) scripts/clean.py

@@ -1,0 +1,25 @@
+"""the model's and the baselines' predictions → the protocol table, as CSV, Markdown and a picture."""
+
+import sys
+from pathlib import Path
+
+from speech_emotion.comparison import compare, write_table
+from speech_emotion.settings.base import read_section
+from speech_emotion.settings.corpus import CorpusSettings
+from speech_emotion.settings.evaluate import EvaluateSettings
+from speech_emotion.settings.split import PROTOCOLS
+from speech_emotion.stage import run_stage
+
+
+def main() -> None:
+    reports, baselines, target = map(Path, sys.argv[1:])
+    settings = read_section("evaluate", EvaluateSettings)
+    corpus = read_section("corpus", CorpusSettings)
+    found = sorted(baselines.glob("*.csv"), key=lambda table: PROTOCOLS.index(table.stem))
+    rows = [row for table in found for row in compare(table.stem, reports / table.stem, table, settings)]
+    write_table(rows, target, corpus=corpus.name)
+    print(f"compare: {len(rows)} rows, {len(found)} protocols")
+
+
+if __name__ == "__main__":
+    run_stage(main)

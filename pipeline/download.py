@@ -1,0 +1,25 @@
+"""Takes the sections `corpus` and `download` of params.yaml; gives the tree of recordings, whole or not at all.
+
+python pipeline/download.py data/tess/raw
+"""
+
+import argparse
+from pathlib import Path
+
+from speech_emotion.corpora.opening import open_corpus
+from speech_emotion.settings.base import read_section
+from speech_emotion.settings.corpus import CorpusSettings, DownloadSettings
+from speech_emotion.stage import run_stage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Bring the recordings of the corpus here, byte for byte.")
+    parser.add_argument("raw", type=Path, help="the folder that they are written to")
+    arguments = parser.parse_args()
+    corpus = read_section("corpus", CorpusSettings)
+    download = read_section("download", DownloadSettings)
+    open_corpus(corpus, download).fetch(arguments.raw)
+
+
+if __name__ == "__main__":
+    run_stage(main)

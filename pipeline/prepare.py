@@ -1,0 +1,32 @@
+"""Takes the raw tree; gives the manifest, a row a recording that was listened to, and the list of bad ones."""
+
+import argparse
+from pathlib import Path
+
+from speech_emotion.corpora.listening import build, refuse_bad
+from speech_emotion.corpora.manifest import BAD_RECORDINGS, check, write
+from speech_emotion.corpora.opening import open_corpus
+from speech_emotion.settings.base import read_section
+from speech_emotion.settings.compute import ComputeSettings
+from speech_emotion.settings.corpus import CorpusSettings, PrepareSettings
+from speech_emotion.stage import alone, run_stage
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("raw", type=Path, help="the tree of recordings that download has made")
+    arguments.add_argument("out", type=Path, help="the folder for manifest.csv and bad_recordings.csv")
+    paths = arguments.parse_args()
+
+    corpus = read_section("corpus", CorpusSettings)
+    settings = read_section("prepare", PrepareSettings)
+    workers = read_section("compute", ComputeSettings).workers
+    with alone("prepare") as scratch:
+        found = build(open_corpus(corpus), paths.raw, settings=settings, workers=workers)
+        refuse_bad(found, settings, report=scratch / BAD_RECORDINGS)
+        check(found.good, str(paths.raw), kind=corpus.kind)
+        write(paths.out, found)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,110 @@
+"""Takes dvc.yaml, dvc.lock and the working tree; says where they disagree, without running a stage or having its data.
+
+Data and models are not in git, but their hashes are in dvc.lock. So what can be held against it is: each command, each
+parameter, each dependency and each result that git tracks, and that what one stage made is what the next one used.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dvc.dependency.param import ParamsDependency
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(root: Path) -> int:
+    """Print every disagreement; return how many there are."""
+    if not (root / "dvc.lock").exists():
+        print("dvc.lock: is missing. `dvc repro` writes it.")
+        return 1
+    locked: dict[str, Any] = YAML(typ="safe").load((root / "dvc.lock").read_text())["stages"]
+    with Repo(str(root)) as repo:
+        stages = {stage.addressing: stage for stage in repo.index.stages if isinstance(stage, PipelineStage)}
+        found = [f"{name}: is in dvc.lock and not in dvc.yaml" for name in locked if name not in stages]
+        made = {out["path"]: out["md5"] for entry in locked.values() for out in entry.get("outs", [])}
+        tracked = tracked_files(root)
+        for name, stage in stages.items():
+            if stage.is_callback or (stage.always_changed and not stage.outs):
+                continue  # it runs every time: nothing about it can be out of date
+            if name not in locked:
+                found.append(f"{name}: has never run (it is not in dvc.lock)")
+                continue
+            found += [f"{name}: {problem}" for problem in disagreements(stage, locked[name], made, tracked, root)]
+    for problem in found:
+        print(problem)
+    if found:
+        print(f"\ndvc.lock disagrees in {len(found)} places. `dvc repro` brings it up to date; commit what it changes.")
+    else:
+        print(f"dvc.lock agrees with code, parameters and tracked results ({len(stages)} stages)")
+    return len(found)
+
+
+def disagreements(
+    stage: PipelineStage, entry: dict[str, Any], made: dict[str, str], tracked: set[str], root: Path
+) -> Iterator[str]:
+    """Yield what is different between a stage and its entry in dvc.lock."""
+    if stage.cmd != entry["cmd"]:
+        yield f"its command is now `{stage.cmd}`, was `{entry['cmd']}`"
+    deps = {dep["path"]: dep["md5"] for dep in entry.get("deps", [])}
+    outs = {out["path"]: out["md5"] for out in entry.get("outs", [])}
+    declared = [dep for dep in stage.deps if not isinstance(dep, ParamsDependency)]
+    yield from differing_names("dependency", {dep.def_path for dep in declared}, set(deps))
+    yield from differing_names("output", {out.def_path for out in stage.outs}, set(outs))
+    for path, digest in {**deps, **outs}.items():
+        if path in deps and path in made and made[path] != digest:
+            yield f"{path} is not what the stage before it made"
+        now = digest_tracked(path, tracked, root)
+        if now is not None and now != digest:
+            yield f"{path} has changed since"
+    yield from changed_parameters(stage, entry)
+
+
+def differing_names(what: str, declared: set[str], locked: set[str]) -> Iterator[str]:
+    """Yield the paths that only one of dvc.yaml and dvc.lock names."""
+    yield from (f"{what} {path} is declared and not in dvc.lock" for path in sorted(declared - locked))
+    yield from (f"{what} {path} is in dvc.lock and no longer declared" for path in sorted(locked - declared))
+
+
+def changed_parameters(stage: PipelineStage, entry: dict[str, Any]) -> Iterator[str]:
+    """Yield the parameters whose value is not the one that the stage ran with."""
+    for dep in stage.deps:
+        if isinstance(dep, ParamsDependency):
+            locked = entry.get("params", {}).get(dep.def_path, {})
+            now = dep.read_params()
+            for key in sorted({*locked, *now}):
+                if key not in now or key not in locked or locked[key] != now[key]:
+                    yield f"{dep.def_path}: {key} has changed since"
+
+
+def digest_tracked(path: str, tracked: set[str], root: Path) -> str | None:
+    """Return the digest that DVC gives a file or folder as git tracks it; None where git tracks nothing of it."""
+    if path in tracked:
+        return digest(root / path) if (root / path).is_file() else "gone"
+    inside = sorted(name for name in tracked if name.startswith(f"{path}/"))
+    if not inside or path.startswith("data/"):
+        return None
+    listing = [{"md5": digest(root / name), "relpath": name[len(path) + 1 :]} for name in inside]
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def digest(path: Path) -> str:
+    """Return the MD5 of a file, as DVC takes it."""
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def tracked_files(root: Path) -> set[str]:
+    """Return the paths that git tracks."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True).stdout
+    return set(listed.split("\0")) - {""}
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(ROOT) else 0)

@@ -1,0 +1,27 @@
+"""Takes the package that was trained on TESS; gives the copy of it that comes with the library."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from speech_emotion.errors import UserError
+from speech_emotion.files import replacing_folder
+from speech_emotion.loading import PRETRAINED
+from speech_emotion.package import Package
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Check the package, copy it, and say which it is."""
+    package = Package.load(ROOT / "models" / "tess" / "package")
+    with replacing_folder(PRETRAINED) as aside:
+        shutil.copytree(package.folder, aside, dirs_exist_ok=True)
+    print(f"{PRETRAINED.relative_to(ROOT)}: package {Package.load(PRETRAINED).digest[:12]}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

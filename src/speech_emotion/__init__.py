@@ -1,0 +1,33 @@
+"""Speech emotion recognition: from versioned recordings to a served model.
+
+>>> import speech_emotion
+>>> recognizer = speech_emotion.load()  # doctest: +SKIP
+>>> print(recognizer.predict("clip.wav").label)  # doctest: +SKIP
+happy
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from speech_emotion.audio import AudioError
+    from speech_emotion.errors import UserError
+    from speech_emotion.inference import Prediction, Recognizer
+    from speech_emotion.loading import load
+
+__all__ = ["AudioError", "Prediction", "Recognizer", "UserError", "load"]
+
+_HOMES = {
+    "AudioError": "audio",
+    "Prediction": "inference",
+    "Recognizer": "inference",
+    "UserError": "errors",
+    "load": "loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # on first use: whoever imports one module of the package does not wait for ONNX Runtime
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,178 @@
+"""Takes predictions and the groups they come in; gives intervals of metrics and of differences between two models.
+
+Utterances are not independent: the same word is said with every emotion. So words are drawn anew within each speaker,
+each with all its utterances (a cluster bootstrap; Davison and Hinkley, 1997, section 3.8), and never a deviation over
+two folds is shown for an uncertainty.
+
+All metrics here are functions of sums over utterances. The sums are formed once a word; a resample is then a row of
+counts times a matrix, and a thousand of them are one matrix product.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.95
+"""Of every interval."""
+
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of one model for one set of utterances.
+
+    Attributes
+    ----------
+    truth : np.ndarray [shape=(n,)], int
+        Index of the true label.
+    probabilities : np.ndarray [shape=(n, labels)]
+    speakers, words : sequence of str
+        Of each utterance; words are resampled within speaker.
+    """
+
+    truth: np.ndarray
+    probabilities: np.ndarray
+    speakers: Sequence[str]
+    words: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % percentile interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a metric differs between two models on the same utterances.
+
+    Attributes
+    ----------
+    value : float
+        First minus second.
+    interval : Interval
+    p : float
+        Twice the smaller share of resamples on one side of 0, never below one over the resamples.
+    """
+
+    value: float
+    interval: Interval
+    p: float
+
+
+def intervals(folds: Sequence[Predictions], *, bins: int, resamples: int, seed: int) -> dict[str, Interval]:
+    """Return the interval of each metric, averaged over folds.
+
+    Parameters
+    ----------
+    folds : sequence of Predictions
+        One a fold; a single one for an interval of that fold.
+    bins : int
+        Of the calibration error.
+    resamples, seed : int
+        Of the bootstrap.
+    """
+    drawn = _mean_over_folds(folds, bins=bins, resamples=resamples, seed=seed)
+    return {name: _interval(values) for name, values in drawn.items()}
+
+
+def differences(
+    first: Sequence[Predictions], second: Sequence[Predictions], *, bins: int, resamples: int, seed: int
+) -> dict[str, Difference]:
+    """Return how each metric differs between two models, by drawing the same words for both.
+
+    Parameters
+    ----------
+    first, second : sequence of Predictions
+        One a fold, of the same utterances in the same order.
+
+    Raises
+    ------
+    ValueError
+        The utterances are not the same.
+    """
+    for one, other in zip(first, second, strict=True):
+        same = (list(one.words), list(one.speakers), one.truth.tolist())
+        if same != (list(other.words), list(other.speakers), other.truth.tolist()):
+            raise ValueError("a paired comparison needs the same utterances in the same order")
+    point = [_mean_over_folds(folds, bins=bins, resamples=0, seed=seed) for folds in (first, second)]
+    drawn = [_mean_over_folds(folds, bins=bins, resamples=resamples, seed=seed) for folds in (first, second)]
+    return {
+        name: _difference(float(point[0][name][0] - point[1][name][0]), drawn[0][name] - drawn[1][name])
+        for name in drawn[0]
+    }
+
+
+def _difference(value: float, drawn: np.ndarray) -> Difference:
+    smaller = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
+    return Difference(value, _interval(drawn), min(1.0, max(2 * smaller, 1 / len(drawn))))
+
+
+def _interval(drawn: np.ndarray) -> Interval:
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def _mean_over_folds(folds: Sequence[Predictions], *, bins: int, resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """Return each metric of every resample, averaged over folds; 0 resamples: of the utterances as they are."""
+    rng = np.random.default_rng(seed)
+    drawn = [_drawn(fold, bins=bins, resamples=resamples, rng=rng) for fold in folds]
+    return {name: np.mean([one[name] for one in drawn], axis=0) for name in drawn[0]}
+
+
+def _drawn(fold: Predictions, *, bins: int, resamples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    names = [f"{speaker}\0{word}" for speaker, word in zip(fold.speakers, fold.words, strict=True)]
+    clusters, member = np.unique(names, return_inverse=True)
+    sums = _sums(fold, member, len(clusters), bins)
+    speakers = np.array([name.partition("\0")[0] for name in clusters])
+    counts = np.ones((1, len(clusters))) if not resamples else _counts(speakers, resamples, rng)
+    return _metrics(counts @ sums, fold.probabilities.shape[1], bins)
+
+
+def _counts(speakers: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return how often each cluster is drawn [shape=(resamples, clusters)]; a speaker keeps as many as there are."""
+    counts = np.zeros((resamples, len(speakers)))
+    for speaker in np.unique(speakers):
+        own = np.flatnonzero(speakers == speaker)
+        counts[:, own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size=resamples)
+    return counts
+
+
+def _sums(fold: Predictions, member: np.ndarray, clusters: int, bins: int) -> np.ndarray:
+    """Return, a row a cluster, the sums that every metric is a function of."""
+    truth, probabilities = fold.truth, fold.probabilities.astype(np.float64)
+    labels = probabilities.shape[1]
+    prediction, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    rows = np.arange(len(truth))
+    columns = np.zeros((len(truth), labels**2 + bins + 3))
+    columns[rows, truth * labels + prediction] = 1
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    columns[rows, labels**2 + bin_of] = (prediction == truth) - confidence
+    columns[:, -3] = -np.log(np.clip(probabilities[rows, truth], _LEAST, 1.0))
+    columns[:, -2] = ((probabilities - np.eye(labels)[truth]) ** 2).sum(axis=1)
+    columns[:, -1] = 1
+    sums = np.zeros((clusters, columns.shape[1]))
+    np.add.at(sums, member, columns)
+    return sums
+
+
+def _metrics(sums: np.ndarray, labels: int, bins: int) -> dict[str, np.ndarray]:
+    confusion = sums[:, : labels**2].reshape(-1, labels, labels)
+    right = np.diagonal(confusion, axis1=1, axis2=2)
+    actual, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
+    occurs = actual > 0
+    recall = np.divide(right, actual, out=np.zeros_like(right), where=occurs)
+    f1 = np.divide(2 * right, actual + predicted, out=np.zeros_like(right), where=actual + predicted > 0)
+    total = sums[:, -1]
+    return {
+        "accuracy": right.sum(axis=1) / total,
+        "uar": recall.sum(axis=1) / occurs.sum(axis=1),
+        "macro_f1": np.where(occurs, f1, 0).sum(axis=1) / occurs.sum(axis=1),
+        "nll": sums[:, -3] / total,
+        "brier": sums[:, -2] / total,
+        "ece": np.abs(sums[:, labels**2 : labels**2 + bins]).sum(axis=1) / total,
+    }

@@ -1,0 +1,24 @@
+"""Takes nothing; gives a table of the corpora that there are, their licences, and what of them is on this machine."""
+
+from pathlib import Path
+
+from speech_emotion.cli import tables
+
+EXAMPLES = """
+Examples:
+
+speech-emotion data
+
+TESS_DIR=~/TESS dvc repro
+"""
+
+
+def data() -> None:
+    """List the corpora that the pipeline can learn from, and which of them are here.
+
+    `corpus.kind` in params.yaml chooses one: tess, demo (synthetic, offline), or a folder of your own recordings.
+    """
+    from speech_emotion.corpora.overview import survey
+
+    rows = [(one.kind, one.title, one.licence, one.state) for one in survey(Path())]
+    tables.write(("kind", "corpus", "licence", "state"), rows)

@@ -1,0 +1,28 @@
+"""Takes the name of a preset; gives params.yaml with its settings in place, and prints what has changed."""
+
+from typing import Annotated
+
+import typer
+
+EXAMPLES = """
+Examples:
+
+speech-emotion preset reference && dvc repro
+
+git checkout params.yaml
+"""
+
+
+def preset(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A file of presets/ (reference), or a path.", show_default=False)
+    ],
+) -> None:
+    """Write a preset's settings into params.yaml and show the difference.
+
+    Comments and order stay as they are; a preset that would make an impossible setting changes nothing. `git checkout
+    params.yaml` takes it back.
+    """
+    from speech_emotion.presets import apply
+
+    typer.echo(apply(name) or "params.yaml has these settings already.\n", nl=False)

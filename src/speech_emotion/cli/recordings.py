@@ -1,0 +1,85 @@
+"""Takes files and folders; gives the recordings in them, and for each its probabilities or why it has none."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speech_emotion.audio import SUFFIXES, AudioError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from speech_emotion.inference import Recognizer
+
+CHUNK = 64
+"""Recordings that are answered together; a folder of any size needs the memory of these."""
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A recording that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+def search(places: Iterable[Path]) -> tuple[list[Path], list[Bad]]:
+    """Return the recordings that files and folders name, in their order, and the folders that hold none.
+
+    A file is taken as it is, a folder is searched to the bottom for the suffixes of recordings; hidden ones are not.
+    """
+    found: list[Path] = []
+    bad: list[Bad] = []
+    for place in places:
+        inside = sorted(_recordings_below(place)) if place.is_dir() else [place]
+        found += inside
+        if not inside:
+            bad.append(Bad(place, f"holds no recordings ({' '.join(sorted(SUFFIXES))})"))
+    return found, bad
+
+
+def answer(
+    recognizer: "Recognizer", recordings: Iterable[Path], bad: list[Bad]
+) -> "Iterator[tuple[list[Path], np.ndarray]]":
+    """Yield recordings and their probabilities [shape=(n, labels)], a chunk at a time; what is bad, `bad` receives."""
+    paths: list[Path] = []
+    frames: list[np.ndarray] = []
+    for path in recordings:
+        try:
+            frames.append(recognizer.frames(path))
+            paths.append(path)
+        except AudioError as error:
+            bad.append(Bad(path, str(error)))
+        if len(frames) == CHUNK:
+            yield paths, recognizer.predict_frames(frames)
+            paths, frames = [], []
+    if frames:
+        yield paths, recognizer.predict_frames(frames)
+
+
+def report(bad: Sequence[Bad], recordings: int) -> None:
+    """Print what could not be used to standard error and end the command with status 1; without any, do nothing."""
+    import typer
+
+    if not bad:
+        return
+    typer.echo(f"{len(bad)} of {recordings} recordings could not be used:", err=True)
+    for one in bad:
+        typer.echo(f"  {one.path}: {one.reason}", err=True)
+    raise typer.Exit(1)
+
+
+def _recordings_below(folder: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        yield from (Path(here, name) for name in files if _is_recording(name))
+
+
+def _is_recording(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not _is_hidden(name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"

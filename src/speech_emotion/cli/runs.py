@@ -1,0 +1,57 @@
+"""Takes the corpus that params.yaml names; gives a table of its trainings in MLflow."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from speech_emotion.cli import tables
+
+if TYPE_CHECKING:
+    from speech_emotion.runs import RecordedRun
+
+EXAMPLES = """
+Examples:
+
+speech-emotion runs
+
+speech-emotion runs --corpus demo --limit 100
+"""
+
+
+def runs(
+    corpus: Annotated[
+        str | None, typer.Option(help="The corpus's name. Without it: corpus.name of params.yaml.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many, the newest first.")] = 20,
+) -> None:
+    """List the trainings that MLflow knows: how they were split, how good they are, when and from which commit.
+
+    UAR and accuracy are of the test part; of `full`, which has none, they are of the validation part. A `+` after a
+    commit says that sources or settings were changed since. `mlflow ui` shows everything else.
+    """
+    from speech_emotion.runs import recorded_runs
+
+    columns = ("protocol", "fold", "status", "part", "UAR", "accuracy", "when", "commit", "run")
+    tables.write(columns, map(_row, recorded_runs(corpus or _configured_corpus(), limit=limit)))
+
+
+def _configured_corpus() -> str:
+    from speech_emotion.settings.base import read_section
+    from speech_emotion.settings.corpus import CorpusSettings
+
+    return read_section("corpus", CorpusSettings).name
+
+
+def _row(run: "RecordedRun") -> tuple[str, ...]:
+    commit = f"{run.commit[:8]}{'+' if run.dirty else ''}" if run.commit else "-"
+    figures = ("-" if value is None else f"{value:.4f}" for value in (run.uar, run.accuracy))
+    return (
+        run.protocol,
+        run.fold,
+        run.status,
+        run.part or "-",
+        *figures,
+        f"{run.began:%Y-%m-%d %H:%M}",
+        commit,
+        run.run_id[:8],
+    )

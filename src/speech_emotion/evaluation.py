@@ -1,0 +1,90 @@
+"""Takes true labels and predicted probabilities; gives the field's metrics, as pure functions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss, recall_score
+
+Metrics = dict[str, Any]
+
+HEADLINES = ("accuracy", "uar", "macro_f1", "nll", "brier", "ece")
+"""What is compared between models; the first three are better high, the last three low."""
+
+_LEAST = 1e-12
+
+
+def metrics(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], *, bins: int) -> Metrics:
+    """Compute every metric of one set of predictions.
+
+    Parameters
+    ----------
+    truth : np.ndarray [shape=(n,)], int
+        Index of the true label.
+    probabilities : np.ndarray [shape=(n, labels)]
+        Rows sum to 1.
+    labels : sequence of str
+        In the order of the columns.
+    bins : int
+        Of the calibration error.
+
+    Returns
+    -------
+    dict
+        `accuracy` (WA), `uar` (unweighted average recall, over the labels that occur), `macro_f1`, `nll` (nats),
+        `brier`, `ece`, `recall` (by label; absent labels left out) and `utterances`.
+    """
+    prediction = probabilities.argmax(axis=1)
+    present = np.unique(truth)
+    recalls = recall_score(truth, prediction, labels=present, average=None, zero_division=0)
+    return {
+        "accuracy": float((truth == prediction).mean()),
+        "uar": _unweighted_average_recall(truth, prediction),
+        "macro_f1": float(f1_score(truth, prediction, labels=present, average="macro", zero_division=0)),
+        "nll": float(log_loss(truth, np.clip(probabilities, _LEAST, None), labels=np.arange(len(labels)))),
+        "brier": brier(truth, probabilities),
+        "ece": expected_calibration_error(truth, probabilities, bins=bins),
+        "recall": {labels[label]: float(value) for label, value in zip(present, recalls, strict=True)},
+        "utterances": len(truth),
+    }
+
+
+def brier(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the Brier score over all labels, between 0 and 2 (Brier, 1950): mean of sum_k (p_k - y_k)^2."""
+    return float(((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1).mean())
+
+
+def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:
+    """Return the gap between confidence and accuracy, averaged over equal-width bins of confidence (Guo, 2017).
+
+    sum_b n_b / n * |accuracy_b - confidence_b|
+
+    Examples
+    --------
+    >>> expected_calibration_error(np.array([0, 0]), np.array([[0.8, 0.2], [0.8, 0.2]]), bins=10)
+    0.2
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == truth
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    sums = np.bincount(bin_of, weights=right - confidence, minlength=bins)
+    return round(float(np.abs(sums).sum() / len(truth)), 12)
+
+
+def confusion(truth: np.ndarray, prediction: np.ndarray, labels: int) -> np.ndarray:
+    """Return counts [shape=(labels, labels)]: true label by row, predicted by column."""
+    return confusion_matrix(truth, prediction, labels=np.arange(labels))
+
+
+def mean_of(folds: Sequence[Metrics]) -> Metrics:
+    """Return the mean of each headline metric over folds, every fold the same weight."""
+    return {name: float(np.mean([fold[name] for fold in folds])) for name in HEADLINES}
+
+
+def _unweighted_average_recall(truth: np.ndarray, prediction: np.ndarray) -> float:
+    import warnings
+
+    with warnings.catch_warnings():
+        # a prediction of a label that the truth has not is a mistake like any other
+        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+        return float(balanced_accuracy_score(truth, prediction))

@@ -1,0 +1,138 @@
+"""Takes tables and arrays; gives every picture that the project draws: one style, and equal bytes from equal data."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.figure import Figure
+
+from speech_emotion.files import replacing
+
+# Okabe and Ito's palette (2008), which readers with any colour vision tell apart
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+STYLE: Any = {
+    "axes.grid": True,
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": "medium",
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 120,
+    "font.size": 10,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "svg.hashsalt": "speech-emotion",
+}
+
+
+def confusion_matrices(path: Path, folds: dict[str, np.ndarray], labels: Sequence[str], *, title: str) -> None:
+    """Draw a confusion matrix a fold, rows in percent of the true label.
+
+    Parameters
+    ----------
+    path : Path
+        A png file.
+    folds : dict of str to np.ndarray [shape=(labels, labels)]
+        Counts, true label by row.
+    labels : sequence of str
+    title : str
+    """
+    names = [label.replace("_", " ") for label in labels]
+    with drawing(path, width=5.4 * len(folds), height=5.0) as figure:
+        figure.suptitle(title)
+        for axes, (fold, counts) in zip(figure.subplots(1, len(folds), squeeze=False)[0], folds.items(), strict=True):
+            share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+            axes.grid(visible=False)
+            for row, column in np.ndindex(*counts.shape):
+                if counts[row, column]:
+                    ink = "white" if share[row, column] > 60 else "black"
+                    text = f"{share[row, column]:.0f}" if share[row, column] >= 1 else "<1"
+                    axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=9)
+            axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+            axes.set_yticks(range(len(names)), names)
+            axes.set(xlabel="predicted", ylabel="true", title="" if len(folds) == 1 else f"left out: {fold}")
+        figure.colorbar(image, ax=figure.axes, shrink=0.8, label="% of the true label")
+
+
+def training_curves(path: Path, history: pd.DataFrame, *, title: str) -> None:
+    """Draw loss and accuracy by epoch, a colour a fold, training solid and validation dashed.
+
+    Parameters
+    ----------
+    path : Path
+        A png file.
+    history : pd.DataFrame [columns=(fold, epoch, loss, accuracy, val_loss, val_accuracy, ...)]
+    title : str
+    """
+    with drawing(path, width=9.0, height=4.0) as figure:
+        figure.suptitle(title)
+        left, right = figure.subplots(1, 2)
+        for colour, (fold, rows) in zip(itertools.cycle(COLOURS), history.groupby("fold", sort=True), strict=False):
+            suffix = "" if history["fold"].nunique() == 1 else f", without {fold}"
+            for axes, name in ((left, "loss"), (right, "accuracy")):
+                axes.plot(rows["epoch"], rows[name], color=colour, label=f"training{suffix}")
+                axes.plot(rows["epoch"], rows[f"val_{name}"], color=colour, ls="--", label=f"validation{suffix}")
+        left.set(xlabel="epoch", ylabel="cross-entropy (nats)")
+        left.set_ylim(bottom=0)
+        right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
+        figure.legend(
+            *right.get_legend_handles_labels(), loc="outside lower center", ncols=2 * history["fold"].nunique()
+        )
+
+
+def protocol_table(path: Path, rows: pd.DataFrame, *, names: Sequence[str], title: str) -> None:
+    """Draw the UAR of each model by protocol, with its interval, above the line of chance.
+
+    Parameters
+    ----------
+    path : Path
+        A png file.
+    rows : pd.DataFrame [columns=(panel, name, uar, uar_low, uar_high, chance)]
+    names : sequence of str
+        The models, from top to bottom.
+    title : str
+    """
+    panels = list(dict.fromkeys(rows["panel"]))
+    with drawing(path, width=2.6 * len(panels) + 1.6, height=0.42 * len(names) + 1.4) as figure:
+        figure.suptitle(title)
+        for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+            shown = rows[rows["panel"] == panel].set_index("name").reindex(list(names))
+            places = np.arange(len(names))[::-1]
+            colours = [COLOURS[1] if name == names[0] else COLOURS[0] for name in names]
+            axes.barh(places, shown["uar"], color=colours, height=0.62)
+            spans = [shown["uar"] - shown["uar_low"], shown["uar_high"] - shown["uar"]]
+            axes.errorbar(shown["uar"], places, xerr=np.clip(spans, 0, None), fmt="none", ecolor="black", lw=1.2)
+            axes.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1.2)
+            for place, value, high in zip(places, shown["uar"], shown["uar_high"], strict=True):
+                inside = high > 0.8
+                where = {"x": value - 0.04 if inside else high + 0.02, "ha": "right" if inside else "left"}
+                axes.text(y=place, s=f"{value:.3f}", va="center", color="white" if inside else "black", **where)
+            axes.set(xlim=(0, 1.0), xlabel="UAR", title=panel)
+            axes.set_yticks(places, list(names))
+            axes.grid(visible=False, axis="y")
+
+
+@contextmanager
+def drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
+    """Give a figure to draw on, then write it, whole or not at all."""
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(width, height))
+        try:
+            yield figure
+            with replacing(path) as aside:
+                # no date and no version inside, so that equal figures have equal bytes
+                figure.savefig(aside, format=path.suffix[1:], metadata={"Software": None})
+        finally:
+            plt.close(figure)

@@ -1,0 +1,188 @@
+"""Takes a manifest and its recordings; gives pictures of the corpus: how emotions look and what gives them away."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import librosa
+import librosa.display
+import numpy as np
+import pandas as pd
+import seaborn
+
+from speech_emotion.audio import load
+from speech_emotion.figures import COLOURS, drawing
+from speech_emotion.files import replacing_folder
+
+SAMPLE_RATE: Final = 22050
+"""Hz; of the pictures alone."""
+
+_N_FFT: Final = 1024
+_HOP: Final = 256
+_HIGHEST_HZ: Final = 8000
+
+
+@dataclass(frozen=True)
+class _Example:
+    """One utterance, seen four ways; frames are `_HOP` samples apart."""
+
+    emotion: str
+    wave: np.ndarray
+    decibels: np.ndarray
+    chroma: np.ndarray
+    mfcc: np.ndarray
+
+
+def portray(manifest: pd.DataFrame, raw: Path, target: Path) -> None:
+    """Draw a corpus.
+
+    Parameters
+    ----------
+    manifest : pd.DataFrame
+    raw : Path
+        The tree of its recordings.
+    target : Path
+        The folder to make: `counts.png`, `confounds.png`, and `utterances.png`, one utterance of each emotion.
+    """
+    emotions = sorted(set(manifest["emotion"]))
+    with replacing_folder(target) as folder:
+        draw_counts(folder / "counts.png", manifest, emotions)
+        draw_confounds(folder / "confounds.png", manifest, emotions)
+        chosen = choose_examples(manifest)
+        draw_utterances(folder / "utterances.png", chosen, raw)
+
+
+def choose_examples(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return one utterance of each emotion, of one speaker and text where some speaker says a text with them all."""
+    emotions = manifest["emotion"].nunique()
+    for _, rows in manifest.sort_values("id").groupby(["speaker", "text"], sort=True):
+        if rows["emotion"].nunique() == emotions:
+            return rows.drop_duplicates("emotion").sort_values("emotion")
+    return manifest.sort_values("id").drop_duplicates("emotion").sort_values("emotion")
+
+
+def draw_counts(path: Path, manifest: pd.DataFrame, emotions: Sequence[str]) -> None:
+    """Draw how many utterances each emotion has, by speaker, and their share of the corpus."""
+    counts = manifest.groupby(["emotion", "speaker"]).size().unstack(fill_value=0).loc[list(emotions)]
+    with drawing(path, width=7.5, height=0.42 * len(emotions) + 1.5) as figure:
+        axes = figure.subplots()
+        left = np.zeros(len(emotions))
+        for colour, speaker in zip(COLOURS * len(counts.columns), counts.columns, strict=False):
+            axes.barh(_words(emotions), counts[speaker], left=left, color=colour, label=speaker or "unknown")
+            left += counts[speaker].to_numpy()
+        for place, total in enumerate(left):
+            axes.text(total, place, f" {total:.0f} ({100 * total / len(manifest):.1f} %)", va="center")
+        axes.invert_yaxis()
+        axes.set(xlabel="utterances", xlim=(0, left.max() * 1.25))
+        axes.grid(visible=False, axis="y")
+        figure.suptitle(f"{len(manifest)} utterances")
+        if len(counts.columns) <= len(COLOURS):
+            figure.legend(loc="outside right upper", title="speaker")
+
+
+def draw_confounds(path: Path, manifest: pd.DataFrame, emotions: Sequence[str]) -> None:
+    """Draw loudness and duration by emotion and speaker: what tells emotions apart without any listening."""
+    rows = manifest.assign(emotion=[label.replace("_", " ") for label in manifest["emotion"]])
+    speakers = sorted(set(rows["speaker"]))
+    with drawing(path, width=11.0, height=4.6) as figure:
+        figure.suptitle("Level and length give speaker and emotion away")
+        panels = {"rms_dbfs": "level (RMS, dB below full scale)", "seconds": "duration (s)"}
+        for axes, (column, label) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+            seaborn.boxplot(
+                rows,
+                x="emotion",
+                y=column,
+                hue="speaker",
+                order=_words(emotions),
+                hue_order=speakers,
+                palette=dict(zip(speakers, COLOURS * len(speakers), strict=False)),
+                fliersize=1.5,
+                linewidth=0.8,
+                ax=axes,
+                legend="full" if column == "seconds" and len(speakers) <= len(COLOURS) else False,
+            )
+            axes.set(xlabel="", ylabel=label)
+            axes.set_xticks(range(len(emotions)), _words(emotions), rotation=35, ha="right")
+
+
+def draw_utterances(path: Path, chosen: pd.DataFrame, raw: Path) -> None:
+    """Draw wave, spectrogram, chromagram and MFCCs of an utterance of each emotion, each column on one scale."""
+    examples = [_example(emotion, raw / path) for emotion, path in zip(chosen["emotion"], chosen["path"], strict=True)]
+    seconds = max(len(one.wave) for one in examples) / SAMPLE_RATE
+    with drawing(path, width=14.0, height=1.75 * len(examples) + 1.0) as figure:
+        speaker, text = chosen["speaker"].iloc[0], chosen["text"].iloc[0]
+        figure.suptitle(f"'{text}', {speaker}" if chosen["text"].nunique() == 1 else "one utterance of each emotion")
+        grid = figure.subplots(len(examples), 4, sharex=True, squeeze=False)
+        peak = max(float(np.abs(one.wave).max()) for one in examples)
+        for row, one in zip(grid, examples, strict=True):
+            librosa.display.waveshow(one.wave, sr=SAMPLE_RATE, ax=row[0], color=COLOURS[0], lw=0.4)
+            row[0].set(ylim=(-peak, peak), ylabel=one.emotion.replace("_", "\n"), xlabel="")
+        spectra = {"decibels": ("linear", "magma"), "chroma": ("chroma", "viridis"), "mfcc": (None, "cividis")}
+        for column, (attribute, (scale, colours)) in enumerate(spectra.items(), start=1):
+            image = _column(grid[:, column], [getattr(one, attribute) for one in examples], scale, colours)
+            figure.colorbar(
+                image, ax=grid[:, column], location="bottom", shrink=0.9, aspect=30, pad=0.01, label=_UNITS[attribute]
+            )
+        for axes, title in zip(grid[0], ("wave", "spectrogram", "chromagram", "MFCC"), strict=True):
+            axes.set_title(title)
+        for axes in grid.ravel():
+            axes.set_xlim(0, seconds)
+            axes.tick_params(labelbottom=False, labelsize="small")
+            axes.grid(visible=False)
+        for axes in grid[-1]:
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel("time (s)")
+
+
+_UNITS: Final = {
+    "decibels": "dB",
+    "chroma": "strength, the strongest 1",
+    "mfcc": "each in its own deviations",
+}
+
+
+def _column(panels: np.ndarray, values: Sequence[np.ndarray], scale: str | None, colours: str) -> Any:
+    """Draw one kind of picture for every example on one colour scale; return an image to make its bar of."""
+    everything = np.concatenate([one.ravel() for one in values])
+    low, high = np.quantile(everything, [0.01, 0.99])
+    image = None
+    for axes, one in zip(panels, values, strict=True):
+        image = librosa.display.specshow(
+            one,
+            sr=SAMPLE_RATE,
+            hop_length=_HOP,
+            n_fft=_N_FFT,
+            x_axis="time",
+            y_axis=scale,
+            cmap=colours,
+            vmin=low,
+            vmax=high,
+            ax=axes,
+            rasterized=True,
+        )
+        if scale == "linear":
+            axes.set(ylim=(0, _HIGHEST_HZ), ylabel="Hz")
+        elif scale is None:
+            axes.set(yticks=[0, 9, 18], yticklabels=["1", "10", "19"], ylabel="coefficient")
+        axes.set_xlabel("")
+    return image
+
+
+def _example(emotion: str, path: Path) -> _Example:
+    wave = load(path, SAMPLE_RATE)
+    magnitude = np.abs(librosa.stft(wave, n_fft=_N_FFT, hop_length=_HOP))
+    power = librosa.feature.melspectrogram(y=wave, sr=SAMPLE_RATE, n_fft=_N_FFT, hop_length=_HOP)
+    mfcc = librosa.feature.mfcc(S=librosa.power_to_db(power), n_mfcc=20)[1:]
+    return _Example(
+        emotion,
+        wave,
+        librosa.amplitude_to_db(magnitude, ref=1.0, top_db=None).clip(-60, None),
+        # speech has no tuning to be estimated, and librosa's estimate ends the process with numba 0.68
+        librosa.feature.chroma_stft(S=magnitude**2, sr=SAMPLE_RATE, n_fft=_N_FFT, hop_length=_HOP, tuning=0.0),
+        mfcc / mfcc.std(axis=1, keepdims=True),
+    )
+
+
+def _words(labels: Sequence[str]) -> list[str]:
+    return [label.replace("_", " ") for label in labels]

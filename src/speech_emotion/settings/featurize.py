@@ -1,0 +1,44 @@
+"""The section `featurize`: the feature specification, every value of which changes what the network sees."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from speech_emotion.settings.base import Section
+
+
+class FeaturizeSettings(Section):
+    """MFCCs by librosa's definitions; lengths in samples at `sample_rate`."""
+
+    sample_rate: Annotated[int, Field(ge=4000, le=96000)]
+    """Hz."""
+    n_fft: Annotated[int, Field(ge=64, le=16384)]
+    win_length: Annotated[int, Field(ge=32)]
+    hop_length: Annotated[int, Field(ge=16)]
+    n_mels: Annotated[int, Field(ge=8, le=256)]
+    f_min: Annotated[float, Field(ge=0)]
+    """Hz."""
+    f_max: Annotated[float, Field(gt=0)] | None
+    """Hz; null: half the sample rate."""
+    n_mfcc: Annotated[int, Field(ge=2, le=256)]
+    c0: bool
+    """Whether the first coefficient, the log energy, is kept."""
+    deltas: Literal[0, 1, 2]
+    """0: none; 1: velocity; 2: velocity and acceleration."""
+    utterance_normalization: Literal["none", "cmn", "cmvn"]
+    """Per utterance and coefficient: nothing, minus the mean (CMN), and divided by the deviation too (CMVN)."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.win_length > self.n_fft:
+            raise ValueError(f"a win_length ({self.win_length}) of at most n_fft ({self.n_fft})")
+        if self.hop_length > self.win_length:
+            raise ValueError(f"a hop_length ({self.hop_length}) of at most win_length ({self.win_length})")
+        if self.n_mfcc > self.n_mels:
+            raise ValueError(f"an n_mfcc ({self.n_mfcc}) of at most n_mels ({self.n_mels})")
+        half = self.sample_rate / 2
+        if (self.f_max or half) > half:
+            raise ValueError(f"an f_max ({self.f_max}) of at most half the sample_rate ({half:g})")
+        if self.f_min >= (self.f_max or half):
+            raise ValueError(f"an f_min ({self.f_min}) below f_max ({self.f_max or half:g})")
+        return self

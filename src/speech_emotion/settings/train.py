@@ -1,0 +1,66 @@
+"""The section `train`: the network, the optimiser and the fit loop."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from speech_emotion.settings.base import Section
+
+Units = Annotated[int, Field(ge=1, le=2048)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class DropoutSettings(Section):
+    """Share of units dropped after each layer of a kind."""
+
+    lstm: Rate
+    dense: Rate
+
+
+class NetworkSettings(Section):
+    """LSTM layers over the frames, pooling over time, dense layers, and one output a label."""
+
+    input: Literal["frames", "time mean"]
+    """`time mean`: the mean of each coefficient over time, read as a sequence of numbers (the reference model)."""
+    lstm: Annotated[tuple[Units, ...], Field(min_length=1, max_length=4)]
+    bidirectional: bool
+    lstm_relu: bool
+    """Whether a ReLU follows each LSTM layer, as in the reference model; inside, they stay tanh and sigmoid."""
+    pooling: Literal["last", "mean", "mean and deviation", "max"]
+    dense: Annotated[tuple[Units, ...], Field(max_length=4)]
+    """Hidden dense layers; the output layer comes on top."""
+    batch_norm: bool
+    dropout: DropoutSettings
+
+
+class OptimizerSettings(Section):
+    """SGD with momentum."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    """The rate, or the highest rate of a schedule."""
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    nesterov: bool
+    schedule: Literal["constant", "cosine", "one cycle"]
+    clip_norm: Annotated[float, Field(gt=0)] | None
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+
+
+class EarlyStoppingSettings(Section):
+    """Stop after `patience` epochs without a better value on the validation part, and keep the best epoch's weights."""
+
+    monitor: Literal["val_loss", "val_uar"]
+    patience: Annotated[int, Field(ge=1)]
+
+
+class TrainSettings(Section):
+    """All that decides the weights, beside the data."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    epochs: Annotated[int, Field(ge=1, le=10000)]
+    batch_size: Annotated[int, Field(ge=1, le=8192)]
+    normalization: Literal["none", "corpus"]
+    """`corpus`: each coefficient by its mean and deviation over the frames of the training part."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    network: NetworkSettings
+    optimizer: OptimizerSettings
+    early_stopping: EarlyStoppingSettings | None

@@ -1,0 +1,59 @@
+"""Takes params.yaml; gives all of it, checked: what the command line and publish look at, and no other stage."""
+
+from pathlib import Path
+from typing import Any
+
+from speech_emotion.errors import UserError
+from speech_emotion.settings.base import PARAMS, Section, describe, parse_section, read_params
+from speech_emotion.settings.baselines import BaselinesSettings
+from speech_emotion.settings.compute import ComputeSettings
+from speech_emotion.settings.corpus import CorpusSettings, DownloadSettings, PrepareSettings
+from speech_emotion.settings.evaluate import EvaluateSettings
+from speech_emotion.settings.featurize import FeaturizeSettings
+from speech_emotion.settings.package import PackageSettings
+from speech_emotion.settings.split import SplitSettings
+from speech_emotion.settings.train import TrainSettings
+
+__all__ = ["Settings", "describe", "read_settings"]
+
+
+class Settings(Section):
+    """All of params.yaml."""
+
+    corpus: CorpusSettings
+    download: DownloadSettings
+    prepare: PrepareSettings
+    featurize: FeaturizeSettings
+    split: SplitSettings
+    train: TrainSettings
+    evaluate: EvaluateSettings
+    baselines: BaselinesSettings
+    package: PackageSettings
+    compute: ComputeSettings
+
+
+def read_settings(path: Path = PARAMS) -> Settings:
+    """Read and check all of params.yaml.
+
+    Raises
+    ------
+    UserError
+        A section is missing or unknown, or a key in one is wrong; each mistake is a line of the message.
+    """
+    values = read_params(path)
+    fields = Settings.model_fields
+    unknown = [name for name in values if name not in fields]
+    missing = [name for name in fields if name not in values]
+    if unknown or missing:
+        lines = [f"{path}: {name}: there is no such section. Known: {', '.join(fields)}." for name in unknown]
+        raise UserError("\n".join(lines + [f"{path}: the section '{name}:' is missing." for name in missing]))
+    sections, mistakes = {}, []
+    for name, field in fields.items():
+        model: Any = field.annotation
+        try:
+            sections[name] = parse_section(name, model, values[name], path)
+        except UserError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return Settings(**sections)

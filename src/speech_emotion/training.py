@@ -1,0 +1,332 @@
+"""Takes the features of a fold; gives a trained network and its history, the same bits again, also after a kill."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speech_emotion import model as networks
+from speech_emotion.backend import keras
+from speech_emotion.errors import UserError
+from speech_emotion.files import digest_file, digest_json, replacing
+from speech_emotion.settings.train import NetworkSettings, OptimizerSettings, TrainSettings
+
+BUCKET_BATCHES = 8
+"""Batches that are sorted by length together, so that clips of like length share one and little is padded."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One side of a split: frames [shape=(t, coefficients)] of each utterance, and the index of its label."""
+
+    frames: Sequence[np.ndarray]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of history.csv. Losses are cross-entropies in nats; `val_loss` is without label smoothing."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    val_uar: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes
+    ----------
+    network : keras.Model
+        With the weights that are kept: the best epoch's where early stopping is on, else the last's.
+    statistics : tuple of np.ndarray [shape=(coefficients,)] or None
+        Mean and deviation of each coefficient over the frames of the training part.
+    history : tuple of Epoch
+    best_epoch : int
+        The epoch whose weights are kept, from 1.
+    """
+
+    network: keras.Model
+    statistics: tuple[np.ndarray, np.ndarray] | None
+    history: tuple[Epoch, ...]
+    best_epoch: int
+
+
+@dataclass
+class _Progress:
+    """All that a training knows beside its data: what a checkpoint holds."""
+
+    history: list[Epoch] = field(default_factory=list)
+    best: list[np.ndarray] | None = None
+    best_epoch: int = 0
+
+
+Labelled = Sequence[tuple[str, str]]
+"""Utterances as they are trained on: id and label."""
+
+
+def training_digest(settings: TrainSettings, *, features: str, train: Labelled, validation: Labelled) -> str:
+    """Return the digest of all that decides the weights: settings, data, and the code and libraries that train.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    features : str
+        Digest of the feature store.
+    train, validation : sequence of (str, str)
+        Id and label of each utterance: the same recordings under other labels are another training.
+    """
+    sources = [Path(__file__), Path(networks.__file__)]
+    return digest_json(
+        {
+            "settings": settings.model_dump(mode="json"),
+            "features": features,
+            "train": list(train),
+            "validation": list(validation),
+            "code": {source.name: digest_file(source) for source in sources},
+            "keras": keras.__version__,
+        }
+    )
+
+
+def train(
+    settings: TrainSettings,
+    *,
+    training: Part,
+    validation: Part,
+    labels: int,
+    scratch: Path,
+    on_epoch: Callable[[Epoch], None],
+) -> Trained:
+    """Fit the network; go on from the last epoch where `scratch` holds one of the same training.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    training, validation : Part
+    labels : int
+        How many there are.
+    scratch : Path
+        Where the checkpoint lies, a folder of this training alone.
+    on_epoch : callable
+        Called with each epoch that was trained, those of an earlier, killed process among them.
+
+    Raises
+    ------
+    UserError
+        The loss is no longer a number; says at which epoch and what to change.
+
+    Notes
+    -----
+    The order of an epoch is a function of (seed, epoch), the learning rate one of the step, and a checkpoint holds the
+    weights, the optimizer's momenta and the state of every dropout generator: so a training that was killed ends with
+    the very weights of one that was not.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    statistics = _statistics(training.frames) if settings.normalization == "corpus" else None
+    coefficients = training.frames[0].shape[1]
+    network = networks.build(
+        settings.network, coefficients=coefficients, labels=labels, statistics=statistics, seed=settings.seed
+    )
+    network.compile(
+        optimizer=_sgd(settings.optimizer),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing),
+        metrics=["accuracy"],
+        jit_compile=False,  # XLA trains an LSTM several times slower on CPU
+    )
+    network.optimizer.build(network.trainable_variables)
+    checkpoint = scratch / "checkpoint.npz"
+    progress = _restore(checkpoint, network)
+    if progress.history:
+        print(f"goes on after epoch {len(progress.history)}", flush=True)
+    for row in progress.history:
+        on_epoch(row)
+    while not _finished(progress, settings):
+        _one_epoch(network, settings, training, validation, labels, progress)
+        _save_checkpoint(checkpoint, network, progress)
+        on_epoch(progress.history[-1])
+    if progress.best is not None:
+        network.set_weights(progress.best)
+    return Trained(network, statistics, tuple(progress.history), progress.best_epoch or len(progress.history))
+
+
+def predict_logits(network: keras.Model, frames: Sequence[np.ndarray], batch_size: int = 256) -> np.ndarray:
+    """Return the network's logits [shape=(n, labels)] for utterances [shape=(t, coefficients)], in their order."""
+    order = np.argsort([len(one) for one in frames], kind="stable")
+    rows: list[np.ndarray] = []
+    for start in range(0, len(order), batch_size):
+        padded, lengths = pad([frames[index] for index in order[start : start + batch_size]])
+        rows.append(network.predict_on_batch([padded, lengths]))
+    logits = np.concatenate(rows)
+    return logits[np.argsort(order, kind="stable")]
+
+
+def pad(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return utterances as one array (n, longest, coefficients), zero padded, and their lengths (n,) int32."""
+    lengths = np.array([len(one) for one in frames], dtype=np.int32)
+    padded = np.zeros((len(frames), lengths.max(), frames[0].shape[1]), dtype=np.float32)
+    for row, one in zip(padded, frames, strict=True):
+        row[: len(one)] = one
+    return padded, lengths
+
+
+def batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """Yield the indices of each batch of an epoch: shuffled, but with clips of like length together.
+
+    Parameters
+    ----------
+    lengths : np.ndarray [shape=(n,)]
+        Frames of each utterance.
+    batch_size : int
+    seed, epoch : int
+        The order is a function of these two alone.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    shuffled = rng.permutation(len(lengths))
+    made: list[np.ndarray] = []
+    for start in range(0, len(shuffled), batch_size * BUCKET_BATCHES):
+        bucket = shuffled[start : start + batch_size * BUCKET_BATCHES]
+        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+        made += [bucket[first : first + batch_size] for first in range(0, len(bucket), batch_size)]
+    for index in rng.permutation(len(made)):
+        yield made[index]
+
+
+def learning_rate(settings: OptimizerSettings, *, step: int, steps: int) -> float:
+    """Return the learning rate of a step out of `steps`.
+
+    `one cycle` climbs by a cosine from a 25th to the full rate over the first 30 % of the steps and falls to nothing
+    over the rest (Smith, 2018, arXiv:1803.09820); `cosine` falls from the start (Loshchilov, 2017, arXiv:1608.03983).
+    """
+    done = step / max(1, steps)
+    highest = settings.learning_rate
+    if settings.schedule == "constant":
+        return highest
+    climb = 0.3 if settings.schedule == "one cycle" else 0.0
+    if done < climb:
+        lowest = highest / 25
+        return lowest + (highest - lowest) * 0.5 * (1 - float(np.cos(np.pi * done / climb)))
+    return highest * 0.5 * (1 + float(np.cos(np.pi * (done - climb) / (1 - climb))))
+
+
+def network_parameters(settings: NetworkSettings, *, coefficients: int, labels: int) -> int:
+    """Return how many numbers the network learns."""
+    network = networks.build(settings, coefficients=coefficients, labels=labels, statistics=None)
+    return int(sum(np.prod(weight.shape) for weight in network.trainable_weights))
+
+
+def _sgd(settings: OptimizerSettings) -> keras.optimizers.SGD:
+    return keras.optimizers.SGD(
+        settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        global_clipnorm=settings.clip_norm,
+        weight_decay=settings.weight_decay or None,
+    )
+
+
+def _statistics(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    count = sum(len(one) for one in frames)
+    mean = sum(one.sum(axis=0, dtype=np.float64) for one in frames) / count
+    variance = sum(((one - mean) ** 2).sum(axis=0) for one in frames) / count
+    return mean.astype(np.float32), (np.sqrt(variance) + 1e-6).astype(np.float32)
+
+
+def _one_epoch(
+    network: keras.Model, settings: TrainSettings, training: Part, validation: Part, labels: int, progress: _Progress
+) -> None:
+    epoch = len(progress.history)
+    lengths = np.array([len(one) for one in training.frames])
+    steps = -(-len(training) // settings.batch_size)
+    targets = np.eye(labels, dtype=np.float32)[training.labels]
+    sums = np.zeros(2)
+    rate = 0.0
+    for number, chosen in enumerate(batches(lengths, settings.batch_size, seed=settings.seed, epoch=epoch)):
+        rate = learning_rate(settings.optimizer, step=epoch * steps + number, steps=settings.epochs * steps)
+        network.optimizer.learning_rate.assign(rate)
+        padded, real = pad([training.frames[index] for index in chosen])
+        logs = network.train_on_batch([padded, real], targets[chosen], return_dict=True)
+        sums += len(chosen) * np.array([logs["loss"], logs["accuracy"]])
+    train_loss, train_accuracy = map(float, sums / len(training))
+    _refuse_nan(train_loss, epoch + 1, settings)
+    loss, accuracy, uar = _validate(network, validation, labels)
+    progress.history.append(Epoch(epoch + 1, train_loss, train_accuracy, loss, accuracy, uar, round(rate, 10)))
+    _keep_best(network, settings, progress)
+
+
+def _validate(network: keras.Model, part: Part, labels: int) -> tuple[float, float, float]:
+    logits = predict_logits(network, part.frames).astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    right = logits.argmax(axis=1) == part.labels
+    recalls = [right[part.labels == label].mean() for label in range(labels) if (part.labels == label).any()]
+    loss = -log_probabilities[np.arange(len(part)), part.labels].mean()
+    return float(loss), float(right.mean()), float(np.mean(recalls))
+
+
+def _keep_best(network: keras.Model, settings: TrainSettings, progress: _Progress) -> None:
+    if settings.early_stopping is None:
+        return
+    sign = -1 if settings.early_stopping.monitor == "val_loss" else 1
+    values = [sign * getattr(row, settings.early_stopping.monitor) for row in progress.history]
+    if int(np.argmax(values)) == len(values) - 1:
+        progress.best, progress.best_epoch = network.get_weights(), len(values)
+
+
+def _finished(progress: _Progress, settings: TrainSettings) -> bool:
+    epochs = len(progress.history)
+    waited = epochs - progress.best_epoch
+    return epochs >= settings.epochs or (
+        settings.early_stopping is not None and epochs > 0 and waited >= settings.early_stopping.patience
+    )
+
+
+def _refuse_nan(loss: float, epoch: int, settings: TrainSettings) -> None:
+    if not np.isfinite(loss):
+        clip = settings.optimizer.clip_norm
+        raise UserError(
+            f"train: the loss is no longer a number in epoch {epoch}. Lower train.optimizer.learning_rate "
+            f"({settings.optimizer.learning_rate:g}) or {'lower' if clip else 'set'} train.optimizer.clip_norm."
+        )
+
+
+def _variables(network: keras.Model) -> list[Any]:
+    return [*network.variables, *network.optimizer.variables]
+
+
+def _save_checkpoint(path: Path, network: keras.Model, progress: _Progress) -> None:
+    arrays: dict[str, Any] = {
+        f"variable_{index}": np.asarray(variable) for index, variable in enumerate(_variables(network))
+    }
+    arrays |= {f"best_{index}": weight for index, weight in enumerate(progress.best or [])}
+    rows = np.array([tuple(asdict(row).values()) for row in progress.history], dtype=np.float64)
+    buffer = io.BytesIO()
+    arrays |= {"history": rows, "best_epoch": np.array(progress.best_epoch)}
+    np.savez(buffer, allow_pickle=False, **arrays)
+    with replacing(path) as aside:
+        aside.write_bytes(buffer.getvalue())
+
+
+def _restore(path: Path, network: keras.Model) -> _Progress:
+    if not path.exists():
+        return _Progress()
+    with np.load(path, allow_pickle=False) as saved:
+        for index, variable in enumerate(_variables(network)):
+            variable.assign(saved[f"variable_{index}"])
+        count = len(network.get_weights())
+        return _Progress(
+            history=[Epoch(int(row[0]), *map(float, row[1:])) for row in saved["history"]],
+            best=[saved[f"best_{index}"] for index in range(count)] if "best_0" in saved else None,
+            best_epoch=int(saved["best_epoch"]),
+        )

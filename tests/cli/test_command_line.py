@@ -1,0 +1,182 @@
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import Command
+
+import speech_emotion.cli
+from recordings import encoded, tone
+from speech_emotion.audio import SUPPORTED
+
+COMMANDS = ["predict", "evaluate", "runs", "data", "publish", "preset", "version"]
+
+
+def test_help_lists_every_command_and_says_what_it_does(command: Command) -> None:
+    done = command("--help")
+
+    assert done.returncode == 0
+    for name in COMMANDS:
+        assert f"│ {name} " in done.stdout
+    assert {info.callback.__name__ for info in speech_emotion.cli.app.registered_commands if info.callback} == set(
+        COMMANDS
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS[:-1])
+def test_every_command_explains_itself_with_examples(command: Command, name: str) -> None:
+    done = command(name, "--help")
+
+    assert done.returncode == 0
+    assert "Examples:" in done.stdout
+    assert f"speech-emotion {name}" in done.stdout
+
+
+def test_the_help_of_predict_names_every_container_that_is_read(command: Command) -> None:
+    shown = command("predict", "--help").stdout
+
+    assert not [word for name in SUPPORTED for word in re.findall(r"\w+", name) if word not in shown]
+
+
+def test_without_a_command_there_is_help(command: Command) -> None:
+    assert "Usage:" in command().stdout
+
+
+def test_version_is_that_of_the_installed_package(command: Command) -> None:
+    from importlib.metadata import version
+
+    assert command("version").stdout == version("speech-emotion") + "\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing"],
+        ["predict"],
+        ["predict", "a.wav", "--format", "xml"],
+        ["predict", "--nothing"],
+        ["evaluate", "model"],
+    ],
+)
+def test_a_wrong_call_ends_with_status_2(command: Command, arguments: list[str]) -> None:
+    done = command(*arguments)
+
+    assert done.returncode == 2
+    assert "Usage:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_is_one_line_and_status_1(command: Command, tmp_path: Path) -> None:
+    done = command("predict", "a.wav", "--model", "nowhere")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: nowhere: there is no model package here (no package.json). "
+        "`dvc repro` makes one, models/<corpus>/package.\n"
+    )
+
+
+def test_a_missing_extra_is_named(command: Command, model: Path, tmp_path: Path) -> None:
+    # a finder in front of all others, as on a machine without the extra
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'sklearn':\n"
+        "            raise ModuleNotFoundError(\"No module named 'sklearn'\", name='sklearn')\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
+    for label in ("sad", "happy"):
+        (tmp_path / "own" / label).mkdir(parents=True)
+        (tmp_path / "own" / label / "a.wav").write_bytes(encoded(tone()))
+
+    done = command("evaluate", model, "--on", "own", PYTHONPATH=str(tmp_path))
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: this command needs the package 'sklearn', which is not installed: "
+        "pip install 'speech-emotion[pipeline]'\n"
+    )
+
+
+def test_ctrl_c_ends_with_status_130_and_no_traceback(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(1500):
+        (folder / f"{number}.wav").write_bytes(encoded(tone(0.3)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "speech_emotion", "predict", str(folder), "--model", str(model)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(300):
+        (folder / f"{number}.wav").write_bytes(encoded(tone(0.3)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "speech_emotion", "predict", str(folder), "--model", str(model), "--format", "csv"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+
+    process.stdout.close()
+
+    assert process.stderr.read() == b""
+    assert process.wait(20) == 141
+
+
+def test_help_imports_nothing_that_it_does_not_need() -> None:
+    program = (
+        "import sys; from speech_emotion.cli import app\ntry: app(['--help'])\nexcept SystemExit: print(*sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    loaded = set(done.stdout.split())
+    assert not loaded & {"numpy", "soundfile", "onnxruntime", "mlflow", "pandas", "sklearn", "tensorflow", "pydantic"}
+
+
+def test_a_terminal_gets_a_table(model: Path, clips: Path) -> None:
+    output = in_terminal(["predict", str(clips / "a.wav"), "--model", str(model)])
+
+    assert "recording" in output
+    assert "confidence" in output
+    assert "┃" in output or "│" in output
+
+
+def in_terminal(arguments: list[str]) -> str:
+    """Run the command line in a pseudo-terminal of 100 columns and return what it shows."""
+    pid, descriptor = pty.fork()
+    if pid == 0:
+        environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
+        os.execve(sys.executable, [sys.executable, "-m", "speech_emotion", *arguments], environment)
+    shown = b""
+    deadline = time.monotonic() + 30
+    try:
+        while time.monotonic() < deadline and (block := os.read(descriptor, 4096)):
+            shown += block
+    except OSError:  # Linux tells the end of a terminal so
+        pass
+    os.waitpid(pid, 0)
+    os.close(descriptor)
+    return shown.decode()

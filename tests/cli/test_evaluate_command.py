@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import Command
+
+from recordings import encoded, tone
+from speech_emotion import evaluation
+from speech_emotion.cli.evaluate import label_mapping
+from speech_emotion.errors import UserError
+from speech_emotion.inference import Recognizer
+from tiny_package import LABELS
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Recordings of two speakers, with a label that the model does not know and one under another name."""
+    for speaker in ("anna", "ben"):
+        for number, emotion in enumerate(("angry", "joy", "sad", "bored")):
+            folder = tmp_path / "labelled" / speaker / emotion
+            folder.mkdir(parents=True)
+            for clip in range(2):
+                pitch = 100 + 60 * number + 10 * clip + (100 if speaker == "anna" else 0)
+                (folder / f"{clip}.wav").write_bytes(encoded(tone(0.5, hertz=pitch)))
+    return tmp_path / "labelled"
+
+
+def test_the_metrics_are_those_of_the_pipeline(command: Command, model: Path, labelled: Path) -> None:
+    arguments = ("--map", "joy=happy", "--leave-out", "bored", "--format", "json")
+
+    done = command("evaluate", model, "--on", labelled, *arguments)
+
+    recognizer = Recognizer.load(model)
+    names = {"angry": "angry", "joy": "happy", "sad": "sad"}
+    paths = [path for path in sorted(labelled.rglob("*.wav")) if path.parent.name in names]
+    truth = np.array([LABELS.index(names[path.parent.name]) for path in paths])
+    rows = np.array([list(recognizer.predict(path).probabilities.values()) for path in paths])
+    expected = evaluation.metrics(truth, rows, LABELS, bins=15)
+    result = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert result.pop("labels") == list(LABELS)
+    assert np.sum(result.pop("confusion")) == 12
+    assert result.keys() == expected.keys()
+    assert result["recall"] == pytest.approx(expected["recall"])
+    assert result["utterances"] == 12
+    for name in evaluation.HEADLINES:
+        assert result[name] == pytest.approx(expected[name], abs=1e-6)
+
+
+def test_the_table_has_figures_recalls_and_confusions(in_process: Command, model: Path, labelled: Path) -> None:
+    done = in_process("evaluate", model, "--on", labelled, "--map", "joy=happy", "--leave-out", "bored")
+
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert {line[0] for line in lines if len(line) == 2} == {*evaluation.HEADLINES, "utterances"}
+    assert [line[:2] for line in lines if len(line) == 3] == [["angry", "4"], ["happy", "4"], ["sad", "4"]]
+    assert [line[0] for line in lines if len(line) == 4] == list(LABELS)
+
+
+def test_a_csv_labels_recordings_too(in_process: Command, model: Path, labelled: Path) -> None:
+    rows = ["path,emotion,speaker", "anna/joy/0.wav,happy,anna", "ben/sad/1.wav,sad,ben"]
+    (labelled / "labels.csv").write_text("\n".join(rows))
+
+    done = in_process("evaluate", model, "--on", labelled, "--format", "json")
+
+    assert json.loads(done.stdout)["utterances"] == 2
+
+
+def test_bad_recordings_are_listed_and_the_others_measured(in_process: Command, model: Path, labelled: Path) -> None:
+    bad = labelled / "ben" / "sad" / "0.wav"
+    bad.write_bytes(b"RIFF")
+
+    done = in_process("evaluate", model, "--on", labelled, "--map", "joy=happy", "--leave-out", "bored", "-f", "json")
+
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["utterances"] == 11
+    assert done.stderr == f"1 of 12 recordings could not be used:\n  {bad}: is not audio that can be read\n"
+
+
+def test_a_label_that_the_model_does_not_know_is_a_mistake(in_process: Command, model: Path, labelled: Path) -> None:
+    done = in_process("evaluate", model, "--on", labelled)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: the model does not know 'bored', 'joy'. It knows angry, happy, sad. "
+        "Say which is meant (--map bored=angry) or that it is not (--leave-out bored).\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pairs", "left_out", "message"),
+    [
+        (["joy"], [], "--map joy: expected YOURS=MODEL'S, as in --map joy=happy."),
+        (["joy=joyful"], [], "--map joy=joyful: the model has no label 'joyful'. It has happy, sad."),
+        (["joi=happy"], [], "no recording is labelled 'joi'. The labels found: joy, sad."),
+        (["joy=happy"], ["calm"], "no recording is labelled 'calm'. The labels found: joy, sad."),
+        ([], ["joy", "sad"], "every recording is left out."),
+    ],
+)
+def test_a_mapping_that_cannot_be_followed_is_a_mistake(pairs: list[str], left_out: list[str], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        label_mapping({"joy", "sad"}, ("happy", "sad"), pairs, left_out)
+
+    assert str(error.value) == message
+
+
+def test_a_mapping_may_give_a_known_label_another_meaning() -> None:
+    assert label_mapping({"joy", "sad"}, ("happy", "sad"), ["joy=happy", "sad=happy"], []) == {
+        "joy": "happy",
+        "sad": "happy",
+    }

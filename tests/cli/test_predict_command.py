@@ -1,0 +1,125 @@
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from commands import Command
+
+from speech_emotion.inference import Recognizer
+from tiny_package import LABELS, make_package
+
+
+def test_good_recordings_are_answered_and_bad_ones_listed(command: Command, model: Path, clips: Path) -> None:
+    done = command("predict", clips, "missing.wav", "--model", model)
+
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert done.returncode == 1
+    assert [line[0] for line in lines] == [str(clips / name) for name in ("a.wav", "b.webm", "deeper/c.FLAC")]
+    assert all(line[1] in LABELS and 0 < float(line[2]) <= 1 for line in lines)
+    assert done.stderr.splitlines() == [
+        "2 of 5 recordings could not be used:",
+        f"  {clips / 'deeper' / 'bad.mp3'}: is not audio that can be read",
+        "  missing.wav: does not exist",
+    ]
+
+
+def test_with_good_recordings_alone_the_status_is_0(command: Command, model: Path, clips: Path) -> None:
+    done = command("predict", clips / "a.wav", clips / "b.webm", "-m", model)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_csv_has_a_column_a_label(command: Command, model: Path, clips: Path) -> None:
+    done = command("predict", clips / "a.wav", "--model", model, "--format", "csv")
+
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    expected = Recognizer.load(model).predict(clips / "a.wav")
+    assert list(row) == ["path", "label", "confidence", *LABELS]
+    assert row["label"] == expected.label
+    assert {label: float(row[label]) for label in LABELS} == {
+        label: round(value, 6) for label, value in expected.probabilities.items()
+    }
+
+
+def test_json_is_one_array(command: Command, model: Path, clips: Path) -> None:
+    done = command("predict", clips, "--model", model, "--format", "json")
+
+    rows = json.loads(done.stdout)
+    assert [Path(row["path"]).name for row in rows] == ["a.wav", "b.webm", "c.FLAC"]
+    assert all(set(row) == {"path", "label", "confidence", "probabilities"} for row in rows)
+    assert all(set(row["probabilities"]) == set(LABELS) for row in rows)
+
+
+def test_without_any_good_recording_programs_still_get_their_format(command: Command, model: Path, clips: Path) -> None:
+    bad = clips / "deeper" / "bad.mp3"
+
+    assert json.loads(command("predict", bad, "--model", model, "-f", "json").stdout) == []
+    assert command("predict", bad, "--model", model, "-f", "csv").stdout == "path,label,confidence,angry,happy,sad\n"
+    assert command("predict", bad, "--model", model).stdout == ""
+
+
+def test_a_folder_without_recordings_is_a_bad_one(command: Command, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    done = command("predict", "empty", "--model", model)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("1 of 1 recordings could not be used:\n  empty: holds no recordings (.3gp .aac")
+
+
+def test_names_that_are_no_text_do_not_break_the_output(command: Command, model: Path, clips: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(clips) + b"/odd\xff[red]\n.wav"))
+    odd.write_bytes((clips / "a.wav").read_bytes())
+
+    done = command("predict", odd, "--model", model, "--format", "json")
+
+    assert done.returncode == 0
+    assert len(json.loads(done.stdout)) == 1
+
+
+def test_large_folders_keep_their_order(command: Command, model: Path, clips: Path, tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(150):
+        (many / f"{number:03}.wav").write_bytes((clips / "a.wav").read_bytes() if number % 7 else b"")
+
+    done = command("predict", many, "--model", model)
+
+    names = [Path(line.split("\t")[0]).stem for line in done.stdout.splitlines()]
+    assert names == [f"{number:03}" for number in range(150) if number % 7]
+    assert done.stderr.startswith("22 of 150 recordings could not be used:")
+
+
+def test_a_moved_package_answers_the_same(command: Command, model: Path, clips: Path, tmp_path: Path) -> None:
+    make_package(tmp_path / "moved" / "here")
+
+    answers = [
+        command("predict", clips, "--model", where, "-f", "csv").stdout for where in (model, tmp_path / "moved/here")
+    ]
+
+    assert answers[0] == answers[1]
+
+
+def test_predicting_imports_neither_tensorflow_nor_mlflow_nor_librosa(model: Path, clips: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "speech_emotion", "predict", clips / "a.wav", "-m", model]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    imported = {
+        line.split("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if line.count("|") == 2
+    }
+    assert "onnxruntime" in imported
+    assert not imported & {
+        "tensorflow",
+        "keras",
+        "mlflow",
+        "librosa",
+        "pandas",
+        "sklearn",
+        "scipy",
+        "matplotlib",
+        "rich",
+    }

@@ -1,0 +1,94 @@
+"""What all tests share: a quiet environment, the repository's root, TESS, and no skipping where that is forbidden."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from workspaces import GUARD, DemoRun, StageClock, Workspace, fresh_clone, offline_workspace, shrink
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT")
+"""What a developer's shell, or DVC, may have set, and what would send a test's runs to a place of theirs."""
+
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def pytest_configure() -> None:
+    for name in FOREIGN:
+        os.environ.pop(name, None)
+    os.environ.update(QUIET)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def import_path() -> Iterator[None]:
+    """Put the import path back after each file of tests.
+
+    MLflow puts the code of a model that it loads in front: a part of this library, which the processes that a later
+    test starts would take for the whole.
+    """
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the repository; tests read it and write elsewhere."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def tess_dir() -> Path:
+    """The folder of the 2,800 recordings of TESS that TESS_DIR names."""
+    if not os.environ.get("TESS_DIR"):
+        pytest.skip("TESS_DIR is not set: it names a folder with the recordings of TESS")
+    return Path(os.environ["TESS_DIR"])
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> DemoRun:
+    """The demo, run once for all tests, whichever processes they run in."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    with FileLock(shared / "demo.lock"):
+        told = shared / "demo.json"
+        home = offline_workspace(shared / "newcomer")
+        if not told.exists():
+            shutil.rmtree(home.folder, ignore_errors=True)
+            shrink(fresh_clone(home.folder))
+            with StageClock() as clock:
+                output = home.run("python", "scripts/demo.py")
+            told.write_text(json.dumps({"output": output, "seconds": clock.seconds}))
+    folder = home.folder / ".demo"
+    tracking = f"sqlite:///{home.folder / 'mlflow.db'}"
+    path = os.pathsep.join([str(folder / "src"), str(GUARD)])
+    demo = Workspace(folder, {**home.environment, "MLFLOW_TRACKING_URI": tracking, "PYTHONPATH": path}, home.prefix)
+    calls = Path(home.environment["NETWORK_GUARD_LOG"])
+    return DemoRun(home=home, demo=demo, calls=calls, **json.loads(told.read_text()))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    return forbid_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    return forbid_skip((yield))
+
+
+def forbid_skip(report: Any) -> Any:
+    """Turn a skipped test into a failed one where SPEECH_EMOTION_NO_SKIPS is set: nobody reads CI's list of skips."""
+    if report.skipped and os.environ.get("SPEECH_EMOTION_NO_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where no test may be: {report.longrepr}"
+    return report

@@ -1,0 +1,98 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from recordings import encoded, tone
+from speech_emotion.corpora.base import Utterance
+from speech_emotion.corpora.labels import write_table
+from speech_emotion.corpora.manifest import read
+from speech_emotion.files import digest_folder
+
+PARAMS = """\
+corpus: {name: mine, kind: folder, source: data/incoming}
+prepare: {bad_recordings: stop, min_seconds: 0.2, max_seconds: 60.0, silence_dbfs: -60.0}
+compute: {workers: 1}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A folder with settings, and a raw tree of four good recordings."""
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    utterances = [Utterance(Path(f"{n}.wav"), "S", ("sad", "joy")[n % 2]) for n in range(4)]
+    for number, one in enumerate(utterances):
+        (raw / one.path).write_bytes(encoded(tone(0.5 + number / 10)))
+    write_table(raw, utterances)
+    return tmp_path
+
+
+def prepare(workspace: Path, root: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(root / "pipeline" / "prepare.py"), "raw", "out"]
+    return subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=60)
+
+
+def test_writes_the_manifest_and_an_empty_list_and_nothing_else(workspace: Path, root: Path) -> None:
+    result = prepare(workspace, root)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert list(read(workspace / "out" / "manifest.csv")["id"]) == ["0", "1", "2", "3"]
+    assert (workspace / "out" / "bad_recordings.csv").read_text() == "path,reason\n"
+    assert {path.name for path in workspace.iterdir()} == {"params.yaml", "raw", "out", ".scratch"}
+
+
+def test_bad_recordings_stop_the_stage_and_leave_the_output_as_it_was(workspace: Path, root: Path) -> None:
+    assert prepare(workspace, root).returncode == 0
+    before = digest_folder(workspace / "out")
+    (workspace / "raw" / "1.wav").write_bytes(b"")
+    result = prepare(workspace, root)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: 1 of 4 recordings cannot be learned from:\n"
+        "  1.wav: is empty (0 bytes)\n"
+        "All of them are listed in .scratch/prepare/bad_recordings.csv. Mend or remove them in your copy, "
+        "or set prepare.bad_recordings to 'leave out' in params.yaml.\n"
+    )
+    assert digest_folder(workspace / "out") == before
+    report = pd.read_csv(workspace / ".scratch" / "prepare" / "bad_recordings.csv")
+    assert report.to_numpy().tolist() == [["1.wav", "is empty (0 bytes)"]]
+
+
+def test_bad_recordings_are_left_out_where_params_say_so(workspace: Path, root: Path) -> None:
+    (workspace / "params.yaml").write_text(PARAMS.replace("stop", "leave out"))
+    (workspace / "raw" / "1.wav").write_bytes(b"not audio")
+    assert prepare(workspace, root).returncode == 0
+    assert list(read(workspace / "out" / "manifest.csv")["id"]) == ["0", "2", "3"]
+    assert "1.wav,is not audio that can be read\n" in (workspace / "out" / "bad_recordings.csv").read_text()
+
+
+def test_a_corpus_of_which_one_label_is_left_is_refused(workspace: Path, root: Path) -> None:
+    (workspace / "params.yaml").write_text(PARAMS.replace("stop", "leave out"))
+    for number in (1, 3):
+        (workspace / "raw" / f"{number}.wav").write_bytes(b"")
+    result = prepare(workspace, root)
+    assert result.returncode == 1
+    assert result.stderr == "error: raw: found 1 label (sad); a model needs at least two to tell apart.\n"
+    assert not (workspace / "out").exists()
+
+
+def test_a_mistake_in_params_is_one_line(workspace: Path, root: Path) -> None:
+    (workspace / "params.yaml").write_text(PARAMS.replace("bad_recordings: stop", "bad_recordings: ignore"))
+    result = prepare(workspace, root)
+    assert result.returncode == 1
+    assert result.stderr == (
+        'error: params.yaml: prepare.bad_recordings: found "ignore"; allowed: one of stop, leave out.\n'
+    )
+
+
+def test_imports_neither_tensorflow_nor_mlflow_nor_librosa(workspace: Path, root: Path) -> None:
+    script = (
+        "import runpy, sys; sys.argv = ['prepare.py', 'raw', 'out'];"
+        f"runpy.run_path({str(root / 'pipeline' / 'prepare.py')!r}, run_name='__main__');"
+        "print({'tensorflow', 'keras', 'mlflow', 'librosa'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], cwd=workspace, capture_output=True, text=True, timeout=60)
+    assert result.stdout == "set()\n"

@@ -1,0 +1,182 @@
+"""Starts and stops real services on free ports: PostgreSQL, MLflow's server, pages and models, a server that hangs."""
+
+import getpass
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Service:
+    """A process that serves."""
+
+    uri: str
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """kill -9, its children included."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """Start a PostgreSQL of its own with an empty database; give the URI that SQLAlchemy and MLflow take."""
+    programs, user = _postgresql_programs(), _unprivileged_user()
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
+    data, port = folder / "data", free_port()
+    if user is not None:
+        os.chown(folder, *_ids(user))
+    _as(user, [programs / "initdb", "--auth=trust", "--username=mlflow", "--no-sync", "--encoding=UTF8", "-D", data])
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    control = [programs / "pg_ctl", "-D", data, "-w"]
+    _as(user, [*control, "-l", folder / "log", "-o", options, "start"])
+    try:
+        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+    finally:
+        _as(user, [*control, "-m", "immediate", "stop"])
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def mlflow_server(folder: Path, *, backend: str, port: int | None = None) -> Iterator[Service]:
+    """Start `mlflow server` over a database, with its artifacts in a folder, and wait until it answers."""
+    port = port or free_port()
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", backend]
+    command = ["server", *options, "--artifacts-destination", str(folder / "artifacts")]
+    with _mlflow(command, folder, f"http://127.0.0.1:{port}", "/health") as service:
+        yield service
+
+
+@contextmanager
+def mlflow_ui(folder: Path) -> Iterator[Service]:
+    """Start a bare `mlflow ui` in a folder, as a person does there; only the port is chosen."""
+    port = free_port()
+    with _mlflow(["ui", "--port", str(port)], folder, f"http://127.0.0.1:{port}", "/health") as service:
+        yield service
+
+
+@contextmanager
+def scoring_server(model_uri: str, folder: Path, environment: dict[str, str]) -> Iterator[Service]:
+    """Start `mlflow models serve` for a model."""
+    port = free_port()
+    command = ["models", "serve", "-m", model_uri, "--env-manager", "local", "--port", str(port)]
+    with _mlflow(command, folder, f"http://127.0.0.1:{port}", "/ping", environment) as service:
+        yield service
+
+
+@contextmanager
+def hanging_server() -> Iterator[str]:
+    """Give the address of a server that takes every connection and never answers."""
+    held = []
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    held.append(server.accept())
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        # closing alone does not wake a thread that waits in accept
+        server.shutdown(socket.SHUT_RDWR)
+    for connection, _ in held:
+        connection.close()
+
+
+@contextmanager
+def _mlflow(
+    command: list[str], folder: Path, uri: str, health: str, environment: dict[str, str] | None = None
+) -> Iterator[Service]:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    with open(folder / "server.log", "wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command],
+            cwd=folder,
+            env={**inherited, "PATH": path, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    service = Service(uri, process)
+    try:
+        _wait_for(uri + health, process, folder / "server.log")
+        yield service
+    finally:
+        service.kill()
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.25)
+    raise AssertionError(f"{url} does not answer:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+def _postgresql_programs() -> Path:
+    """Return the folder of initdb and pg_ctl; Debian keeps it off the PATH."""
+    places = [
+        *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
+        Path(shutil.which("initdb") or "/x").parent,
+    ]
+    found = next((place for place in places if (place / "initdb").exists()), None)
+    assert found is not None, "PostgreSQL is not installed: scripts/system-packages installs it"
+    return found
+
+
+def _unprivileged_user() -> str | None:
+    """Return the user to run PostgreSQL as, which refuses root; None: who runs this."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def _ids(user: str) -> tuple[int, int]:
+    entry = pwd.getpwnam(user)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _as(user: str | None, command: list[str | Path]) -> None:
+    uid, gid = _ids(user or getpass.getuser())
+    done = subprocess.run(
+        list(map(str, command)),
+        # the folder that the tests are run in may be closed to that user
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        # a server that is started keeps what it is given: a pipe would never end
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        **({} if user is None else {"user": uid, "group": gid, "extra_groups": []}),
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))} ended with {done.returncode}"

@@ -1,0 +1,286 @@
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
+
+import recordings
+import tracked
+from services import mlflow_server, scoring_server
+from speech_emotion import tracking
+from speech_emotion.inference import Recognizer
+from speech_emotion.publishing import publish
+
+pytest_plugins = ("mlflow_fixtures",)
+
+TONE = recordings.tone()
+WAV = recordings.encoded(TONE)
+
+
+def text(recording: bytes) -> str:
+    return base64.b64encode(recording).decode()
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """A workspace with a registered model; for reading."""
+    folder = tracked.make_workspace(tmp_path_factory.mktemp("serving") / "workspace")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tracked.package(folder)
+        publish(folder, corpus=tracked.CORPUS)
+    return folder
+
+
+@pytest.fixture
+def at_home(registered: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, as the working folder; MLflow's own functions find its registry."""
+    monkeypatch.chdir(registered)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.place().uri)
+    return registered
+
+
+@pytest.fixture
+def model(at_home: Path) -> PyFuncModel:
+    return mlflow.pyfunc.load_model(f"models:/{tracked.MODEL}@challenger")
+
+
+@pytest.fixture(scope="module")
+def expected(registered: Path) -> dict[str, Any]:
+    """What every way to this package must answer to the tone."""
+    recognizer = Recognizer.load(package_of(registered))
+    prediction = recognizer.predict(WAV)
+    return {
+        "label": prediction.label,
+        "confidence": pytest.approx(prediction.confidence, abs=1e-6),
+        "probabilities": pytest.approx(dict(prediction.probabilities), abs=1e-6),
+        "model": tracked.MODEL,
+        "model_version": "1",
+        "package_digest": recognizer.package.digest,
+    }
+
+
+def package_of(workspace: Path) -> Path:
+    return workspace / "models" / tracked.CORPUS / "package"
+
+
+def model_folder(workspace: Path) -> Path:
+    [found] = (workspace / "mlruns").rglob("MLmodel")
+    return found.parent
+
+
+def ask(model: PyFuncModel, *audio: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = model.predict(pd.DataFrame({"audio": list(audio)})).to_dict("records")
+    return rows
+
+
+def test_base64_of_a_recording_is_answered_with_label_probabilities_and_versions(
+    model: PyFuncModel, expected: dict[str, Any]
+) -> None:
+    assert ask(model, text(WAV)) == [expected]
+
+
+def test_the_rows_of_a_batch_are_answered_in_their_order(model: PyFuncModel, expected: dict[str, Any]) -> None:
+    other = text(recordings.encoded(recordings.tone(hertz=500)))
+
+    answers = ask(model, text(WAV), other, text(WAV))
+
+    assert answers == [expected, *ask(model, other), expected]
+
+
+def test_in_python_bytes_paths_and_samples_do_as_well(
+    model: PyFuncModel, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "tone.wav").write_bytes(WAV)
+
+    assert ask(model, WAV, tmp_path / "tone.wav") == [expected, expected]
+    [answer] = ask(model, (TONE, recordings.RATE))
+    assert answer["probabilities"] == pytest.approx(expected["probabilities"].expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("wrapped", ["data:audio/wav;base64,{}", "data:audio/webm;codecs=opus;base64,{}", " {}\n"])
+def test_what_browsers_and_shells_put_around_base64_is_passed_over(
+    model: PyFuncModel, expected: dict[str, Any], wrapped: str
+) -> None:
+    assert ask(model, wrapped.format(text(WAV))) == [expected]
+
+
+def test_base64_in_lines_of_76_letters_is_read(model: PyFuncModel, expected: dict[str, Any]) -> None:
+    assert ask(model, base64.encodebytes(WAV).decode()) == [expected]
+
+
+@pytest.mark.parametrize("name", ["WebM, Opus", "MP4, AAC", "MP3", "Ogg Vorbis"])
+def test_what_phones_and_browsers_record_is_answered(model: PyFuncModel, name: str) -> None:
+    write, container, coding, rate = recordings.LOSSY[name]
+    recording = write(recordings.tone(rate=rate), container, coding, rate=rate)
+
+    [answer] = ask(model, text(recording))
+
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+
+
+MISTAKES = [
+    ("", "row 1: is empty"),
+    ("/etc/hostname!", "row 1: is not base64; over HTTP a recording is the base64 text of its file"),
+    (text(b"hello, world"), "row 1: is not audio that can be read"),
+    (text(recordings.encoded(TONE * 0)), r"row 1: is silent \(never louder than -80 dBFS\)"),
+    (text(recordings.encoded(TONE[:800])), r"row 1: is shorter than 0.2 s \(0.050 s\)"),
+    (text(recordings.encoded(np.tile(TONE, 11))), "row 1: is longer than 10 s"),
+    (3.5, "row 1: expected a base64 string, found float"),
+]
+
+
+@pytest.mark.parametrize(("audio", "message"), MISTAKES)
+def test_a_recording_that_cannot_be_used_is_a_short_refusal(model: PyFuncModel, audio: Any, message: str) -> None:
+    with pytest.raises(MlflowException, match=message) as caught:
+        ask(model, text(WAV), audio)
+
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert caught.value.get_http_status_code() == 400
+    assert len(str(caught.value)) < 200
+
+
+def test_a_path_as_text_is_not_opened(model: PyFuncModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tone").write_bytes(WAV)  # its name is base64, too
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(MlflowException, match="is not audio"):
+        ask(model, "tone")
+
+
+def test_no_recording_is_a_refusal(model: PyFuncModel) -> None:
+    with pytest.raises(MlflowException, match="there is no recording"):
+        model.predict(pd.DataFrame({"audio": pd.Series([], dtype=str)}))
+
+
+def test_the_input_example_works(model: PyFuncModel) -> None:
+    [answer] = model.predict(model.input_example).to_dict("records")
+
+    assert answer["label"] in answer["probabilities"]
+
+
+def test_nothing_is_pickled_and_all_requirements_are_pinned(registered: Path) -> None:
+    folder = model_folder(registered)
+
+    assert not [path for path in folder.rglob("*") if path.suffix in {".pkl", ".pickle", ".joblib"}]
+    assert "python_model:" not in (folder / "MLmodel").read_text()
+    requirements = (folder / "requirements.txt").read_text().splitlines()
+    assert all("==" in requirement for requirement in requirements)
+    assert {"mlflow", "numpy", "onnxruntime", "soundfile"} <= {line.partition("==")[0] for line in requirements}
+
+
+def test_it_answers_where_the_library_is_not_installed(at_home: Path) -> None:
+    program = """
+import sys
+def is_ours(place):
+    return place.rstrip("/").endswith("/src") or "editable" in place
+sys.path = [place for place in sys.path if not is_ours(place)]
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+sys.path_hooks = [hook for hook in sys.path_hooks if "editable" not in getattr(hook, "__module__", "")]
+try:
+    import speech_emotion
+    raise SystemExit("the library is still there")
+except ImportError:
+    pass
+import json, mlflow, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+answer = model.predict(pandas.DataFrame({"audio": [sys.stdin.read()]})).to_dict("records")[0]
+places = [module.__file__ for name, module in sys.modules.items() if name.startswith("speech_emotion.")]
+print(json.dumps({"answer": answer, "places": places, "modules": sorted(sys.modules)}))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    recording = recordings.encoded_by_ffmpeg(recordings.tone(rate=44100), "mp4", "aac", rate=44100)
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, f"models:/{tracked.MODEL}@challenger"],
+        env=environment,
+        input=text(recording),
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["answer"]["model_version"] == "1"
+    assert all("/mlruns/" in place for place in found["places"])
+    assert not {"tensorflow", "keras", "librosa"} & set(found["modules"])
+
+
+@pytest.mark.slow
+def test_the_command_line_of_mlflow_predicts(at_home: Path, expected: dict[str, Any], tmp_path: Path) -> None:
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps({"dataframe_records": [{"audio": text(WAV)}]}))
+    uri = f"models:/{tracked.MODEL}@challenger"
+
+    assert _predict(uri, request, tmp_path / "answer.json") == [expected]
+
+    # the same model where the registry, and the folder that it was made in, are not
+    moved = tmp_path / "moved"
+    shutil.copytree(model_folder(at_home), moved)
+    (moved / "registered_model_meta").unlink()
+    assert _predict(str(moved), request, tmp_path / "again.json") == [expected | {"model": "", "model_version": ""}]
+
+
+def _predict(model: str, request: Path, answer: Path) -> Any:
+    command = ["models", "predict", "-m", model, "-i", str(request), "-o", str(answer), "-t", "json"]
+    subprocess.run([sys.executable, "-m", "mlflow", *command, "--env-manager", "local"], check=True)
+    return json.loads(answer.read_text())["predictions"]
+
+
+@pytest.mark.slow
+def test_it_is_served_over_http(at_home: Path, expected: dict[str, Any], tmp_path: Path) -> None:
+    forms: list[dict[str, Any]] = [
+        {"dataframe_records": [{"audio": text(WAV)}]},
+        {"dataframe_split": {"columns": ["audio"], "data": [[text(WAV)]]}},
+        {"inputs": {"audio": [text(WAV)]}},
+        {"instances": [{"audio": text(WAV)}]},
+    ]
+    environment = {"MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"]}
+    with scoring_server(f"models:/{tracked.MODEL}@challenger", tmp_path, environment) as server:
+        for form in forms:
+            assert _post(server.uri, form) == (200, {"predictions": [expected]})
+        status, refusal = _post(server.uri, {"dataframe_records": [{"audio": text(b"hello, world" * 1000)}]})
+
+    assert status == 400
+    assert "row 0: is not audio that can be read" in refusal["message"]
+    assert len(json.dumps(refusal)) < 1000
+
+
+@pytest.mark.slow
+def test_a_model_on_a_server_is_loaded_from_there(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any]
+) -> None:
+    with mlflow_server(tmp_path / "server", backend=f"sqlite:///{tmp_path}/server.db") as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        tracked.package(workspace)
+        publish(workspace, corpus=tracked.CORPUS)
+
+        loaded = mlflow.pyfunc.load_model(f"models:/{tracked.MODEL}@challenger")
+
+        assert ask(loaded, text(WAV)) == [expected]
+        assert not (workspace / "mlflow.db").stat().st_size > 2_000_000
+        assert not (workspace / "mlruns").exists()
+
+
+def _post(uri: str, body: dict[str, Any]) -> tuple[int, Any]:
+    request = urllib.request.Request(
+        f"{uri}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)

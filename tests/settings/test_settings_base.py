@@ -1,0 +1,272 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from speech_emotion.errors import UserError
+from speech_emotion.settings.base import read_params, read_section
+from speech_emotion.settings.corpus import CorpusSettings
+from speech_emotion.settings.featurize import FeaturizeSettings
+from speech_emotion.settings.train import EarlyStoppingSettings, TrainSettings
+from speech_emotion.settings.whole import read_settings
+
+
+@pytest.fixture
+def params(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of params.yaml in the working folder, so that messages have its name alone."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("params.yaml")
+    path.write_bytes((root / "params.yaml").read_bytes())
+    return path
+
+
+def change(path: Path, old: str, new: str) -> None:
+    """Replace a passage of params.yaml; "…" in it is whatever a line goes on with, so that tuning breaks no test."""
+    pattern = re.escape(old).replace("…", "[^\\n]*")
+    text, count = re.subn(pattern, lambda found: new, path.read_text(encoding="utf-8"))
+    assert count == 1, f"{old!r} is in params.yaml {count} times"
+    path.write_text(text, encoding="utf-8")
+
+
+def message(path: Path) -> str:
+    with pytest.raises(UserError) as error:
+        read_settings(path)
+    return str(error.value)
+
+
+MISTAKES: dict[str, tuple[str, str, str]] = {
+    "corpus: not one of": (
+        "kind: tess",
+        "kind: iemocap",
+        'corpus.kind: found "iemocap"; allowed: one of tess, demo, folder.',
+    ),
+    "corpus: pattern": (
+        "name: tess",
+        "name: My TESS",
+        'corpus.name: found "My TESS"; allowed: text that matches ^[a-z][a-z0-9-]{0,39}$.',
+    ),
+    "corpus: nothing where text belongs": (
+        "source: data/incoming",
+        "source:",
+        "corpus.source: found null; allowed: text, not empty.",
+    ),
+    "download: below the range": (
+        "connections: 4",
+        "connections: 0",
+        "download.connections: found 0; allowed: a whole number from 1 to 16.",
+    ),
+    "download: infinite": (
+        "timeout_seconds: 30.0",
+        "timeout_seconds: .inf",
+        "download.timeout_seconds: found .inf; allowed: a number above 0 and of at most 600.",
+    ),
+    "prepare: text where a number belongs": (
+        "silence_dbfs: -60.0",
+        "silence_dbfs: quiet",
+        'prepare.silence_dbfs: found "quiet"; allowed: a number of at most 0.',
+    ),
+    "prepare: not one of": (
+        "bad_recordings: stop",
+        "bad_recordings: yes",
+        'prepare.bad_recordings: found "yes"; allowed: one of stop, leave out.',
+    ),
+    "featurize: a rule between settings": (
+        "hop_length: 320",
+        "hop_length: 500",
+        "featurize: allowed: a hop_length (500) of at most win_length (400).",
+    ),
+    "featurize: null is one of two": (
+        "f_max: null",
+        "f_max: none",
+        'featurize.f_max: found "none"; allowed: a number above 0 or null.',
+    ),
+    "featurize: a number that is one of a few": (
+        "deltas: 0",
+        "deltas: 3",
+        "featurize.deltas: found 3; allowed: one of 0, 1, 2.",
+    ),
+    "featurize: true is no number": (
+        "n_fft: 512",
+        "n_fft: true",
+        "featurize.n_fft: found true; allowed: a whole number from 64 to 16384.",
+    ),
+    "featurize: yes is text in YAML 1.2": (
+        "c0: false",
+        "c0: yes",
+        'featurize.c0: found "yes"; allowed: true or false.',
+    ),
+    "split: a rule": (
+        "protocols: [random, word, speaker, full]",
+        "protocols: [random]",
+        "split: allowed: a list with 'full' in it: it is the model that is packaged.",
+    ),
+    "split: an item of a list": (
+        "protocols: [random, word, speaker, full]",
+        "protocols: [random, words, full]",
+        'split.protocols.1: found "words"; allowed: one of random, word, speaker, full.',
+    ),
+    "split: an empty list": (
+        "protocols: [random, word, speaker, full]",
+        "protocols: []",
+        "split.protocols: found []; allowed: a list of 1 or more, each one of random, word, speaker, full.",
+    ),
+    "train: a fraction where a whole number belongs": (
+        "epochs: …",
+        "epochs: 40.5",
+        "train.epochs: found 40.5; allowed: a whole number from 1 to 10000.",
+    ),
+    "train: a date where a number belongs": (
+        "epochs: …",
+        "epochs: 2024-01-01",
+        'train.epochs: found "2024-01-01"; allowed: a whole number from 1 to 10000.',
+    ),
+    "train: not a number": (
+        "learning_rate: …",
+        "learning_rate: .nan",
+        "train.optimizer.learning_rate: found .nan; allowed: a number above 0 and of at most 10.",
+    ),
+    "train: dropout 1.2, two levels down": (
+        "dropout: …",
+        "dropout: {lstm: 1.2, dense: 0.3}",
+        "train.network.dropout.lstm: found 1.2; allowed: a number of at least 0 and below 1.",
+    ),
+    "train: a setting missing": (
+        "dropout: …",
+        "dropout: {lstm: 0.3}",
+        "train.network.dropout.dense: is missing; allowed: a number of at least 0 and below 1.",
+    ),
+    "train: an unknown setting with a near name": (
+        "batch_size: …",
+        "batch_size: 64\n  batchsize: 3",
+        "train.batchsize: there is no such setting. Did you mean 'batch_size'?",
+    ),
+    "train: an unknown setting like no other": (
+        "dropout: …",
+        "dropout: {lstm: 0.3, dense: 0.3, zzz: 1}",
+        "train.network.dropout.zzz: there is no such setting. Known here: lstm, dense.",
+    ),
+    "train: an unknown setting in what may be null": (
+        "early_stopping: null",
+        "early_stopping: {monitor: val_loss, patience: 3, patient: 3}",
+        "train.early_stopping.patient: there is no such setting. Did you mean 'patience'?",
+    ),
+    "train: one number where a list belongs": (
+        "lstm: […",
+        "lstm: 64",
+        "train.network.lstm: found 64; allowed: a list of 1 to 4, each a whole number from 1 to 2048.",
+    ),
+    "train: no mapping": (
+        "early_stopping: null",
+        "early_stopping: 5",
+        "train.early_stopping: found 5; allowed: a mapping with the keys monitor, patience or null.",
+    ),
+    "evaluate: nothing below a section": (
+        "evaluate:\n  calibration_bins: …\n  bootstrap: …\n    resamples: …\n    seed: …",
+        "evaluate:",
+        "evaluate: found null; allowed: a mapping with the keys calibration_bins, bootstrap.",
+    ),
+    "package: a rule": (
+        "max_seconds: 60.0        # longer audio is refused",
+        "max_seconds: 0.1",
+        "package: allowed: a min_seconds (0.2) below max_seconds (0.1).",
+    ),
+    "compute: out of range": (
+        "workers: null",
+        "workers: -1",
+        "compute.workers: found -1; allowed: a whole number from 1 to 1024 or null.",
+    ),
+    "a key twice": ("epochs: …", "epochs: 40\n  epochs: 30", 'line 44: found duplicate key "epochs". Keep one.'),
+    "no YAML": ("epochs: …", "epochs: [40", "line 44: not valid YAML: expected ',' or ']', but got ':'."),
+    "a tab": ("  epochs: …", "\tepochs: 40", "line 43: not valid YAML: "),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "said"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_line_with_the_key_what_was_found_and_what_is_allowed(
+    params: Path, old: str, new: str, said: str
+) -> None:
+    change(params, old, new)
+    found = message(params)
+    assert "\n" not in found
+    # the YAML reader's own words may change with its version, and lines with params.yaml
+    if said.startswith("line "):
+        assert found.startswith("params.yaml: line ")
+        assert said.split(": ", 1)[1][:20] in found
+    else:
+        assert found == f"params.yaml: {said}"
+
+
+def test_params_as_committed_are_valid(params: Path) -> None:
+    settings = read_settings(params)
+    assert settings.corpus == read_section("corpus", CorpusSettings, params)
+    assert settings.train == read_section("train", TrainSettings, params)
+
+
+def test_every_mistake_is_told_at_once(params: Path) -> None:
+    change(params, "deltas: 0", "deltas: 9")
+    change(params, "epochs: …", "epoch: 40")
+    assert message(params).splitlines() == [
+        "params.yaml: featurize.deltas: found 9; allowed: one of 0, 1, 2.",
+        "params.yaml: train.epochs: is missing; allowed: a whole number from 1 to 10000.",
+        "params.yaml: train.epoch: there is no such setting. Did you mean 'epochs'?",
+    ]
+
+
+def test_a_stage_reads_its_sections_whatever_is_wrong_elsewhere(params: Path) -> None:
+    change(params, "epochs: …", "epochs: many")
+    assert read_section("featurize", FeaturizeSettings, params).n_mfcc == 40
+
+
+def test_a_section_that_is_missing_or_unknown_is_named(params: Path) -> None:
+    change(params, "\nprepare:", "\nprepared:")
+    lines = message(params).splitlines()
+    assert lines[0].startswith("params.yaml: prepared: there is no such section.")
+    assert lines[1:] == ["params.yaml: the section 'prepare:' is missing."]
+    with pytest.raises(UserError, match=r"the section 'tuning:' is missing"):
+        read_section("tuning", CorpusSettings, params)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "expected sections such as 'corpus:' and 'train:', found null."),
+        (b"- 1\n", "expected sections such as 'corpus:' and 'train:', found [1]."),
+        (b"corpus\n", "expected sections such as 'corpus:' and 'train:', found \"corpus\"."),
+        (b"corpus: \xff\n", "is not UTF-8 text."),
+    ],
+)
+def test_a_file_that_holds_no_sections_says_so(params: Path, content: bytes, said: str) -> None:
+    params.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_params(params)
+    assert str(error.value) == f"params.yaml: {said}"
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be read \(No such file or directory\). Run this in the root"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_numbers_may_be_written_as_yaml_writes_them(params: Path) -> None:
+    change(params, "learning_rate: …", "learning_rate: 1")
+    change(params, "clip_norm: …", "clip_norm: 1e-1")
+    optimizer = read_settings(params).train.optimizer
+    assert (optimizer.learning_rate, optimizer.clip_norm) == (1.0, 0.1)
+    assert isinstance(optimizer.learning_rate, float)
+
+
+def test_what_may_be_null_may_be_a_section(params: Path) -> None:
+    change(params, "early_stopping: null", "early_stopping: {monitor: val_uar, patience: 3}")
+    assert read_settings(params).train.early_stopping == EarlyStoppingSettings(monitor="val_uar", patience=3)
+
+
+def test_settings_are_frozen(params: Path) -> None:
+    settings = read_settings(params)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.train.epochs = 1  # type: ignore[misc]
+    assert isinstance(settings.train.network.lstm, tuple)
+
+
+def test_a_long_value_is_cut_in_the_message(params: Path) -> None:
+    change(params, "lstm: […", f"lstm: {[0.5] * 200}")
+    assert max(map(len, message(params).splitlines())) < 250

@@ -1,0 +1,240 @@
+"""One small corpus of tones, from recordings to a judged package, through the library's own functions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from examples import featurize_settings, manifest, network_settings, train_settings
+from speech_emotion import splits
+from speech_emotion.agreement import check_agreement
+from speech_emotion.baselines import DESCRIPTIONS, Known, classical
+from speech_emotion.comparison import compare, write_table
+from speech_emotion.errors import UserError
+from speech_emotion.experiment import Experiment, train_fold
+from speech_emotion.extraction import shard_tasks, write_index, write_shard
+from speech_emotion.files import digest_folder
+from speech_emotion.inference import Recognizer
+from speech_emotion.package import assemble
+from speech_emotion.reference import mean_mfcc, predictions
+from speech_emotion.report import evaluate_folds
+from speech_emotion.settings.corpus import CorpusSettings
+from speech_emotion.settings.evaluate import BootstrapSettings, EvaluateSettings
+from speech_emotion.settings.split import SplitSettings
+from speech_emotion.store import FeatureStore
+
+SPLIT = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.2)
+EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=1))
+PITCH = {"angry": 400.0, "happy": 250.0, "sad": 120.0}
+
+
+class Corpus:
+    """Recordings in which the pitch is the emotion, their features, and a split a protocol."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = manifest(words=6)
+        rng = np.random.default_rng(0)
+        for row in self.manifest.itertuples():
+            path = folder / "raw" / row.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            time = np.arange(rng.integers(6000, 12000)) / 16000
+            wave = 0.3 * np.sign(np.sin(2 * np.pi * PITCH[row.emotion] * time))
+            soundfile.write(path, wave + 0.01 * rng.standard_normal(len(time)), 16000)
+        settings = featurize_settings(c0=False)
+        tasks = shard_tasks(
+            list(self.manifest["id"]),
+            list(self.manifest["path"]),
+            raw=folder / "raw",
+            folder=folder / "features",
+            settings=settings,
+        )
+        write_index(folder / "features", settings, [write_shard(task) for task in tasks])
+        self.store = FeatureStore(folder / "features")
+        for protocol in SPLIT.protocols:
+            splits.write(folder / f"{protocol}.csv", splits.make(self.manifest, protocol, SPLIT))
+
+    def folds(self, protocol: str) -> list[splits.Fold]:
+        return splits.read(self.folder / f"{protocol}.csv")
+
+    def train(self, protocol: str, target: Path) -> None:
+        experiment = Experiment(
+            corpus=CorpusSettings(name="tones", kind="folder", source="nowhere"),
+            protocol=protocol,
+            settings=train_settings(epochs=8),
+            manifest=self.manifest,
+            store=self.store,
+            split=self.folder / f"{protocol}.csv",
+        )
+        for fold in self.folds(protocol):
+            train_fold(experiment, fold, target / fold.name)
+
+    def evaluate(self, protocol: str, models: Path, target: Path) -> dict:
+        return evaluate_folds(
+            self.folds(protocol),
+            protocol=protocol,
+            models=models,
+            manifest=self.manifest,
+            store=self.store,
+            settings=EVALUATE,
+            target=target,
+        )
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Corpus:
+    return Corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def trained(corpus: Corpus, tmp_path_factory) -> Path:
+    """Packages of the protocols `speaker` and `full`, trained in a folder of their own."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workspace)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workspace}/mlflow.db")
+        for protocol in SPLIT.protocols:
+            corpus.train(protocol, workspace / protocol)
+    return workspace
+
+
+def test_a_fold_becomes_a_package_with_its_history(trained: Path) -> None:
+    record = json.loads((trained / "speaker/A/training.json").read_text())
+    history = pd.read_csv(trained / "speaker/A/history.csv")
+
+    assert sorted(path.name for path in (trained / "speaker").iterdir()) == ["A", "B"]
+    assert list(history["epoch"]) == list(range(1, 9))
+    assert record["epochs"] == record["best_epoch"] == 8
+    assert set(record["lineage"]) == {"data", "features", "params", "spec", "split", "training"}
+
+
+def test_graph_and_network_of_a_package_agree_on_every_utterance(corpus: Corpus, trained: Path) -> None:
+    assert check_agreement(trained / "full/all", [frames for _, frames in corpus.store]) < 1e-5
+
+
+def test_a_graph_of_other_weights_is_refused(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    assemble(trained / "full/all", {}, mixed)
+    for name in ("model.weights.h5", "package.json"):
+        source = trained / "speaker/A" / name
+        (mixed / name).write_bytes(source.read_bytes())
+    description = json.loads((mixed / "package.json").read_text())
+    full = json.loads((trained / "full/all/package.json").read_text())
+    description["files"] = full["files"] | {"model.weights.h5": description["files"]["model.weights.h5"]}
+    (mixed / "package.json").write_text(json.dumps(description))
+
+    with pytest.raises(UserError, match=r"graph\.onnx: its probabilities differ"):
+        check_agreement(mixed, [frames for _, frames in corpus.store])
+
+
+def test_the_report_says_what_the_package_says_of_the_recordings_themselves(
+    corpus: Corpus, trained: Path, tmp_path: Path
+) -> None:
+    summary = corpus.evaluate("speaker", trained / "speaker", tmp_path / "report")
+
+    rows = pd.read_csv(tmp_path / "report/predictions.csv")
+    assert sorted(rows["id"]) == sorted(corpus.manifest["id"])
+    for fold in ("A", "B"):
+        mine = rows[rows["fold"] == fold]
+        assert set(mine["speaker"]) == {fold}
+        assert summary["folds"][fold]["accuracy"] == pytest.approx((mine["emotion"] == mine["prediction"]).mean())
+        recognizer = Recognizer.load(trained / "speaker" / fold)
+        path = corpus.folder / "raw" / corpus.manifest.set_index("id").loc[mine["id"].iloc[0], "path"]
+        assert recognizer.predict(path).label == mine["prediction"].iloc[0]
+        assert recognizer.predict(path).confidence == pytest.approx(mine["confidence"].iloc[0], abs=1e-3)
+    assert summary["mean"]["uar"] > 0.9
+    low, high = summary["mean"]["interval"]["uar"]
+    assert low <= summary["mean"]["uar"] <= high
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "metrics.json",
+        "scores.json",
+        "predictions.csv",
+        "confusion.csv",
+        "curves.csv",
+        "confusion.png",
+        "curves.png",
+    }
+
+
+def test_full_is_judged_on_its_validation_part_and_says_so(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
+    summary = corpus.evaluate("full", trained / "full", tmp_path / "report")
+
+    assert summary["part"] == "validation"
+    assert summary["folds"]["all"]["utterances"] == len(corpus.folds("full")[0].validation)
+
+
+def test_training_and_judging_again_gives_the_same_bytes(
+    corpus: Corpus, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # without the first one's checkpoints
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+
+    corpus.train("full", tmp_path / "full")
+
+    assert digest_folder(tmp_path / "full") == digest_folder(trained / "full")
+    corpus.evaluate("full", tmp_path / "full", tmp_path / "a")
+    corpus.evaluate("full", tmp_path / "full", tmp_path / "b")
+    assert digest_folder(tmp_path / "a") == digest_folder(tmp_path / "b")
+
+
+def test_the_table_holds_the_model_against_every_baseline_on_the_same_utterances(
+    corpus: Corpus, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = corpus.manifest.set_index("id")
+    corpus.evaluate("speaker", trained / "speaker", tmp_path / "report")
+    means = mean_mfcc(corpus.manifest, corpus.folder / "raw", featurize_settings(), workers=1)
+    known = Known(rows["emotion"], rows[["rms_dbfs", "peak_dbfs", "seconds"]], means)
+    settings = train_settings(epochs=2, network=network_settings(input="time mean", pooling="last"))
+    tables = []
+    for fold in corpus.folds("speaker"):
+        found = classical(fold, known, seed=1)
+        found["reference"] = predictions(fold, means, rows["emotion"], settings, lambda row: None)
+        tables += [table.assign(fold=fold.name, baseline=name) for name, table in found.items()]
+    pd.concat(tables).rename_axis("id").reset_index().to_csv(tmp_path / "speaker.csv", index=False)
+
+    table = compare("speaker", tmp_path / "report", tmp_path / "speaker.csv", EVALUATE)
+    write_table(table, tmp_path / "table", corpus="tones")
+
+    by_name = {(row.name, row.fold): row for row in table}
+    assert {row.name for row in table} == {"model", *DESCRIPTIONS}
+    assert {row.fold for row in table} == {"A", "B", "mean"}
+    assert by_name["majority", "mean"].metrics["uar"] == pytest.approx(1 / 3)
+    assert by_name["shortcut", "mean"].metrics["uar"] < 0.75  # level and length say nothing here
+    assert by_name["logistic", "mean"].metrics["uar"] > 0.9
+    ahead = by_name["majority", "mean"].behind
+    assert ahead is not None
+    assert ahead.interval.low > 0.4
+    assert sorted(path.name for path in (tmp_path / "table").iterdir()) == [
+        "summary.md",
+        "table.csv",
+        "table.md",
+        "table.png",
+    ]
+
+
+def test_baselines_of_other_utterances_are_refused(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
+    corpus.evaluate("speaker", trained / "speaker", tmp_path / "report")
+    table = pd.DataFrame([{"id": "nobody", "angry": 1, "happy": 0, "sad": 0, "fold": "A", "baseline": "majority"}])
+    table.to_csv(tmp_path / "speaker.csv", index=False)
+
+    with pytest.raises(UserError, match="'majority' is about other utterances"):
+        compare("speaker", tmp_path / "report", tmp_path / "speaker.csv", EVALUATE)
+
+
+def test_the_same_recordings_under_other_labels_are_trained_anew(
+    corpus: Corpus, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)  # where the checkpoints of the first training lie
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    swapped = corpus.manifest["emotion"].replace({"angry": "happy", "happy": "angry"})
+    monkeypatch.setattr(corpus, "manifest", corpus.manifest.assign(emotion=swapped))
+
+    corpus.train("full", tmp_path / "full")
+
+    high_tone = next(path for path in corpus.manifest["path"] if "angry" in path)
+    assert Recognizer.load(trained / "full/all").predict(corpus.folder / "raw" / high_tone).label == "angry"
+    assert Recognizer.load(tmp_path / "full/all").predict(corpus.folder / "raw" / high_tone).label == "happy"

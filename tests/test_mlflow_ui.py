@@ -1,0 +1,64 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+import tracked
+from services import mlflow_ui
+from speech_emotion.publishing import publish
+
+pytest_plugins = ("mlflow_fixtures",)
+
+pytestmark = pytest.mark.slow
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+MILLISECONDS = 30_000
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a real browser, without a screen."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert chromium, "Chromium is not installed: scripts/system-packages installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        opened = browser.new_page(viewport={"width": 1600, "height": 1000})
+        opened.set_default_timeout(MILLISECONDS)
+        yield opened
+        browser.close()
+
+
+def test_a_bare_mlflow_ui_shows_runs_metrics_artifacts_and_the_challenger(
+    workspace: Path, page: Page, tmp_path: Path
+) -> None:
+    tracked.fill(workspace)
+    tracked.train(workspace, "random")
+    publish(workspace, corpus=tracked.CORPUS)
+    run = tracked.run_named("random/all")
+    experiment = f"#/experiments/{run.info.experiment_id}"
+
+    with mlflow_ui(workspace) as server:
+
+        def look(address: str, *texts: str) -> None:
+            page.goto(f"{server.uri}/{address}")
+            try:
+                for text in texts:
+                    page.get_by_text(text, exact=not text.endswith("(")).first.wait_for()
+            finally:
+                page.screenshot(path=tmp_path / f"{len(list(tmp_path.glob('*.png')))}.png")
+
+        look("#/experiments", tracked.MODEL)
+        look(f"{experiment}/runs", "random/all", "speaker/A", "speaker/B", "full/all")
+        look(
+            f"{experiment}/runs/{run.info.run_id}",
+            "val_uar",
+            "training_digest",
+            "train.epochs",
+            "tiny/random/all/train (",
+        )
+        look(f"{experiment}/runs/{run.info.run_id}/artifacts", "evaluation", "training")
+        look(f"{experiment}/runs/{run.info.run_id}/system-metrics", "cpu_utilization_percentage")
+        look(f"#/models/{tracked.MODEL}", "Version 1", "@ challenger")
+        look(f"#/models/{tracked.MODEL}/versions/1", "package_digest", "random.uar")

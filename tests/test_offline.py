@@ -1,0 +1,71 @@
+"""Nothing calls out: the pipeline and the tools around it run with the network cut, and none of them tries it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workspaces import GUARD, DemoRun
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+COMMANDS = [
+    ("dvc", "dag"),
+    ("dvc", "status"),
+    ("dvc", "metrics", "show"),
+    ("dvc", "params", "diff"),
+    ("dvc", "plots", "show"),
+    ("dvc", "exp", "show"),
+    ("dvc", "push", "--help"),
+    ("mlflow", "experiments", "search"),
+    ("mlflow", "doctor", "--mask-envs"),
+    ("speech-emotion", "--help"),
+    ("speech-emotion", "data"),
+    ("speech-emotion", "runs"),
+    ("speech-emotion", "publish"),
+    ("speech-emotion", "predict", "--model", "models/demo/package", "data/demo/raw"),
+]
+
+
+def test_the_whole_pipeline_reaches_for_no_other_machine(demo_run: DemoRun) -> None:
+    assert calls(demo_run.calls) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_no_command_reaches_for_another_machine(demo_run: DemoRun, command: tuple[str, ...]) -> None:
+    before = calls(demo_run.calls)
+
+    demo_run.demo.run(*command)
+
+    assert calls(demo_run.calls) == before
+
+
+def test_plots_are_a_page_that_loads_nothing(demo_run: DemoRun) -> None:
+    demo_run.demo.run("dvc", "plots", "show", "--out", "shown")
+
+    page = (demo_run.demo.folder / "shown" / "index.html").read_text()
+
+    assert re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)\s*=\s*[\"']https?:", page) == []
+    assert "vegaEmbed(" in page
+
+
+def test_the_guard_refuses_and_notes_a_way_out(tmp_path: Path) -> None:
+    log = tmp_path / "calls.log"
+    script = "import socket; socket.create_connection(('example.org', 80), timeout=2)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": str(GUARD), "NETWORK_GUARD_LOG": str(log)},
+        capture_output=True,
+        check=False,
+    )
+
+    assert b"no way out" in done.stderr
+    assert len(calls(log)) == 1
+
+
+def calls(log: Path) -> list[str]:
+    """Return the tries to reach another machine that were written down."""
+    return log.read_text().splitlines() if log.exists() else []

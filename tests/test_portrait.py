@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import soundfile
+
+from examples import manifest
+from speech_emotion.portrait import choose_examples, portray
+
+
+def test_an_example_of_each_emotion_by_one_speaker_with_one_text() -> None:
+    rows = manifest()
+    rows = rows[(rows["speaker"] == "B") | (rows["emotion"] != "sad")]  # only B says anything sadly
+
+    chosen = choose_examples(rows)
+
+    assert list(chosen["emotion"]) == ["angry", "happy", "sad"]
+    assert set(chosen["speaker"]) == {"B"}
+    assert chosen["text"].nunique() == 1
+
+
+def test_emotions_that_share_no_text_have_an_example_each_all_the_same() -> None:
+    rows = manifest(words=3)
+    rows["text"] = rows["emotion"] + rows["text"]
+
+    assert list(choose_examples(rows)["emotion"]) == ["angry", "happy", "sad"]
+
+
+def test_a_corpus_is_drawn_and_drawn_again_to_the_same_bytes(tmp_path: Path) -> None:
+    rows = manifest(words=2)
+    rng = np.random.default_rng(0)
+    for path in rows["path"]:
+        (tmp_path / "raw" / path).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "raw" / path, 0.1 * rng.standard_normal(8000), 16000)
+
+    portray(rows, tmp_path / "raw", tmp_path / "a")
+    portray(rows, tmp_path / "raw", tmp_path / "b")
+
+    names = ["confounds.png", "counts.png", "utterances.png"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        picture = matplotlib.image.imread(tmp_path / "a" / name)
+        assert picture[..., :3].std() > 0.05  # there is something to see

@@ -1,0 +1,131 @@
+"""What git tracks holds no recordings, no place of one machine, no package index; the lock pins what is asked for."""
+
+import hashlib
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+LARGEST_BYTES = 1_500_000
+
+AUDIO = re.compile(r"\.(wav|flac|aiff?|ogg|opus|mp3|m4a|aac|webm|amr|3gp)$", re.IGNORECASE)
+PLACES = re.compile(r"(?<![\w.-])/(home|root|Users|work)/\w")
+INDEX = re.compile(
+    r"(?<!no-emit-)(extra-)?index-url[ =]|find-links[ =]|registry *= *\"http|\"?resolved\"?: *\"http|/simple/?(\s|\"|$)"
+)
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)
+    return [ROOT / name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+def lines_with(pattern: re.Pattern[str]) -> list[str]:
+    found = []
+    for path in tracked():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        if path != Path(__file__):
+            found += [f"{path.relative_to(ROOT)}: {line[:100]}" for line in text.splitlines() if pattern.search(line)]
+    return found
+
+
+def test_no_recording_is_tracked() -> None:
+    assert [path for path in tracked() if AUDIO.search(path.name)] == []
+
+
+def test_no_database_pickle_or_bulk_is_tracked() -> None:
+    assert [path for path in tracked() if path.suffix in {".db", ".pkl", ".pickle", ".joblib"}] == []
+    assert [path for path in tracked() if path.stat().st_size > LARGEST_BYTES] == []
+
+
+def test_no_place_of_one_machine_is_named() -> None:
+    assert lines_with(PLACES) == []
+
+
+def test_no_package_index_is_named() -> None:
+    assert lines_with(INDEX) == []
+
+
+@pytest.fixture(scope="module")
+def lock() -> dict[str, Version]:
+    """The lock's packages, by normalised name."""
+    entries = re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE)
+    return {normal(name): Version(version) for name, version in entries}
+
+
+def test_every_locked_package_has_hashes_and_none_an_address() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    entries = [entry for entry in re.split(r"\n(?=\S)", text) if not entry.startswith("#")]
+
+    assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+    assert "://" not in text
+
+
+def test_the_lock_pins_what_pyproject_asks_for(lock: dict[str, Version]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(line for group in project["optional-dependencies"].values() for line in group)]
+    requirements = [Requirement(line) for line in asked]
+
+    missing = [str(one) for one in requirements if normal(one.name) not in lock]
+    unmet = [
+        str(one) for one in requirements if normal(one.name) in lock and lock[normal(one.name)] not in one.specifier
+    ]
+
+    assert (missing, unmet) == ([], []), "`make lock` writes requirements.lock anew"
+
+
+def test_the_lock_does_not_hold_the_project_itself(lock: dict[str, Version]) -> None:
+    assert "speech-emotion" not in lock
+
+
+def test_builds_from_source_use_the_locked_setuptools(lock: dict[str, Version]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    [builder] = [Requirement(line) for line in project["build-system"]["requires"]]
+
+    assert lock[builder.name] in builder.specifier
+
+
+def test_make_lists_every_target_that_it_has() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
+    assert phony is not None
+
+    listed = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert re.findall(r"^make ([\w-]+) +\S", listed, flags=re.MULTILINE) == phony.group(1).split()
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_pretrained_package_is_the_one_that_dvc_lock_names() -> None:
+    folder = ROOT / "src" / "speech_emotion" / "pretrained"
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    entries = [
+        {"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": path.relative_to(folder).as_posix()}
+        for path in files
+    ]
+    # as DVC hashes a folder
+    listed = json.dumps(sorted(entries, key=lambda entry: tuple(entry["relpath"].split("/"))), sort_keys=True)
+
+    locked = YAML(typ="safe").load((ROOT / "dvc.lock").read_text())["stages"]["package"]["outs"][0]
+
+    assert locked["path"] == "models/tess/package"
+    assert f"{hashlib.md5(listed.encode()).hexdigest()}.dir" == locked["md5"]
+
+
+def test_the_readmes_table_is_the_one_that_the_pipeline_wrote() -> None:
+    table = (ROOT / "reports" / "tess" / "comparison" / "summary.md").read_text(encoding="utf-8")
+
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")

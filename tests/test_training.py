@@ -1,0 +1,190 @@
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples import clusters, network_settings, train_settings
+from speech_emotion.errors import UserError
+from speech_emotion.settings.train import EarlyStoppingSettings, OptimizerSettings, TrainSettings
+from speech_emotion.training import (
+    Epoch,
+    Part,
+    Trained,
+    batches,
+    learning_rate,
+    pad,
+    predict_logits,
+    train,
+    training_digest,
+)
+
+
+def fit(settings: TrainSettings, scratch: Path, on_epoch=lambda row: None, count: int = 60) -> Trained:
+    scratch.mkdir(exist_ok=True)
+    training, validation = (Part(*clusters(size, seed=seed)) for size, seed in ((count, 0), (15, 1)))
+    return train(settings, training=training, validation=validation, labels=3, scratch=scratch, on_epoch=on_epoch)
+
+
+def fingerprint(trained: Trained) -> str:
+    return hashlib.sha256(b"".join(np.asarray(one).tobytes() for one in trained.network.get_weights())).hexdigest()
+
+
+def test_an_easy_task_is_learned_and_every_epoch_reported(tmp_path: Path) -> None:
+    seen: list[Epoch] = []
+
+    trained = fit(train_settings(epochs=6), tmp_path, seen.append)
+
+    assert [row.epoch for row in seen] == [1, 2, 3, 4, 5, 6]
+    assert tuple(seen) == trained.history
+    assert trained.history[-1].val_uar == 1.0
+    assert trained.history[-1].loss < trained.history[0].loss
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_gives_others(tmp_path: Path) -> None:
+    prints = [fingerprint(fit(train_settings(seed=seed), tmp_path / str(n))) for n, seed in enumerate([1, 1, 2])]
+
+    assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize("stopping", [None, EarlyStoppingSettings(monitor="val_loss", patience=5)])
+def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stopping) -> None:
+    settings = train_settings(epochs=4, early_stopping=stopping)
+    whole = fit(settings, tmp_path / "whole")
+
+    class CutError(Exception):
+        pass
+
+    def cut_after_two(row: Epoch) -> None:
+        if row.epoch == 2:
+            raise CutError
+
+    with pytest.raises(CutError):
+        fit(settings, tmp_path / "cut", cut_after_two)
+    resumed = fit(settings, tmp_path / "cut")
+
+    assert fingerprint(resumed) == fingerprint(whole)
+    assert resumed.history == whole.history
+
+
+def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
+    first = fit(train_settings(), tmp_path)
+    again = fit(train_settings(), tmp_path, count=3)  # other data: one more step on it would change the weights
+
+    assert again.history == first.history
+
+
+def test_early_stopping_keeps_the_best_epochs_weights(tmp_path: Path) -> None:
+    # a rate that climbs until it breaks what was learned
+    optimizer = OptimizerSettings(
+        learning_rate=5.0, momentum=0.9, nesterov=False, schedule="one cycle", clip_norm=1.0, weight_decay=0.0
+    )
+    stopping = EarlyStoppingSettings(monitor="val_uar", patience=3)
+
+    trained = fit(train_settings(epochs=30, optimizer=optimizer, early_stopping=stopping), tmp_path)
+
+    values = [row.val_uar for row in trained.history]
+    assert len(values) == trained.best_epoch + 3 < 30
+    assert values[trained.best_epoch - 1] == max(values)
+    frames, truth = clusters(15, seed=1)
+    assert (predict_logits(trained.network, frames).argmax(axis=1) == truth).mean() == max(values)
+
+
+def test_a_loss_that_is_no_number_stops_with_what_to_change(tmp_path: Path) -> None:
+    optimizer = OptimizerSettings(
+        learning_rate=10.0, momentum=0.99, nesterov=False, schedule="constant", clip_norm=None, weight_decay=0.0
+    )
+    frames, truth = clusters(30)
+    broken = Part([np.full_like(one, np.nan) for one in frames], truth)
+
+    with pytest.raises(UserError, match=r"no longer a number in epoch 1. Lower train.optimizer.learning_rate \(10\)"):
+        train(
+            train_settings(
+                optimizer=optimizer,
+                normalization="none",
+                network=network_settings(dense=()),
+            ),
+            training=broken,
+            validation=Part(*clusters(6)),
+            labels=3,
+            scratch=tmp_path,
+            on_epoch=lambda row: None,
+        )
+
+
+def test_an_epoch_takes_every_utterance_once_and_pads_little() -> None:
+    lengths = np.random.default_rng(0).integers(50, 150, 1000)
+
+    made = list(batches(lengths, 32, seed=1, epoch=0))
+
+    assert sorted(np.concatenate(made)) == list(range(1000))
+    padded = sum(len(batch) * lengths[batch].max() for batch in made)
+    assert padded / lengths.sum() < 1.1
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    lengths = np.arange(100)
+    orders = [
+        np.concatenate(list(batches(lengths, 8, seed=s, epoch=e))).tolist() for s, e in [(1, 0), (1, 0), (1, 1), (2, 0)]
+    ]
+
+    assert orders[0] == orders[1]
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_padding_is_zero_and_counted() -> None:
+    padded, lengths = pad([np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)])
+
+    assert padded.shape == (2, 4, 3)
+    assert lengths.tolist() == [2, 4]
+    assert padded.sum() == 6 * 3
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("constant", [1, 1, 1, 1]), ("cosine", [1, 0.79389, 0.5, 0]), ("one cycle", [0.04, 1, 0.81174, 0])],
+)
+def test_learning_rates(schedule: str, expected: list[float]) -> None:
+    settings = OptimizerSettings(
+        learning_rate=1.0, momentum=0.0, nesterov=False, schedule=schedule, clip_norm=None, weight_decay=0.0
+    )
+
+    rates = [learning_rate(settings, step=step, steps=10) for step in (0, 3, 5, 10)]
+
+    np.testing.assert_allclose(rates, expected, atol=1e-4)
+
+
+def test_the_digest_changes_with_all_that_decides_the_weights() -> None:
+    base = {"features": "f", "train": [("a", "sad"), ("b", "happy")], "validation": [("c", "sad")]}
+    digests = {
+        training_digest(train_settings(), **base),
+        training_digest(train_settings(epochs=4), **base),
+        training_digest(train_settings(), **{**base, "features": "g"}),
+        training_digest(train_settings(), **{**base, "train": [("a", "sad")]}),
+        training_digest(train_settings(), **{**base, "train": [("a", "happy"), ("b", "sad")]}),
+        training_digest(train_settings(), **{**base, "validation": [("d", "sad")]}),
+    }
+
+    assert len(digests) == 6
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_bits(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path; from test_training import fit, fingerprint, train_settings\n"
+        "print(fingerprint(fit(train_settings(), Path(sys.argv[2]))))"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()[-1]
+        for name in "ab"
+    ]
+
+    assert outputs[0] == outputs[1]
