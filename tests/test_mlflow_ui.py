@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+import released
 import tracked
 from services import mlflow_ui
 from speech_emotion.publishing import publish
@@ -62,3 +63,25 @@ def test_a_bare_mlflow_ui_shows_runs_metrics_artifacts_and_the_challenger(
         look(f"{experiment}/runs/{run.info.run_id}/system-metrics", "cpu_utilization_percentage")
         look(f"#/models/{tracked.MODEL}", "Version 1", "@ challenger")
         look(f"#/models/{tracked.MODEL}/versions/1", "package_digest", "random.uar")
+
+
+def test_mlflow_ui_shows_the_champion_its_gates_and_the_history(workspace: Path, page: Page, tmp_path: Path) -> None:
+    released.release(workspace, seed=1, skill=0.9)
+    released.ask(1, reason="the first that we trust")
+    run = tracked.run_named("random/all")
+    other = tracked.run_named("speaker/A")
+    compared = f'runs=["{run.info.run_id}","{other.info.run_id}"]&experiments=["{run.info.experiment_id}"]'
+
+    with mlflow_ui(workspace) as server:
+
+        def look(address: str, *texts: str) -> None:
+            page.goto(f"{server.uri}/{address}")
+            try:
+                for text in texts:
+                    page.get_by_text(text).first.wait_for()
+            finally:
+                page.screenshot(path=tmp_path / f"{len(list(tmp_path.glob('*.png')))}.png")
+
+        look(f"#/models/{tracked.MODEL}", "@ champion", "history.000001.")
+        look(f"#/models/{tracked.MODEL}/versions/1", "the first that we trust", "random.uar", "at least 0.6")
+        look(f"#/compare-runs?{compared}", "Comparing 2 Runs", "random/all", "speaker/A")

@@ -6,6 +6,7 @@ What is there is known by content digests, so that nothing is made twice, whoeve
 import csv
 import json
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from speech_emotion import registry
+from speech_emotion import evidence, registry
 from speech_emotion.errors import UserError
 from speech_emotion.files import digest_file, digest_json
 from speech_emotion.journal import JOURNALS, Entry, Header, Journal, Training, is_gone, now, process_name
@@ -379,27 +380,20 @@ def _publish_package(client: "MlflowClient", experiment: str, workspace: _Worksp
     package = Package.load(workspace.package)
     name = model_name(workspace.corpus)
     same = [one for one in registry.versions(client, name) if one.package_digest == package.digest]
-    version = next((one for one in same if _is_there(client, one)), None)
+    version = next((one for one in same if registry.is_there(client, one)), None)
     registered = version is None
     if version is None:
         run = _run_of(client, experiment, package.description.lineage.get("training", ""))
-        version = register(client, experiment, name, package, run=run, tags=_version_tags(workspace, package, run))
+        tags = _version_tags(workspace, package, run)
+        with tempfile.TemporaryDirectory() as folder:
+            predictions = Path(folder) / evidence.FOLDER
+            evidence.gather(workspace.root, workspace.corpus, package.evidence(), predictions)
+            version = register(client, experiment, name, package, run=run, tags=tags, predictions=predictions)
     holder = registry.with_alias(client, name)
     moved = holder is None or holder.number != version.number
     if moved:
         client.set_registered_model_alias(name, registry.CHALLENGER, str(version.number))
     return version.number, registered, moved
-
-
-def _is_there(client: "MlflowClient", version: registry.Version) -> bool:
-    """Tell whether a version's files are still where they were put: a folder of runs may have been moved or deleted."""
-    from mlflow.artifacts import list_artifacts
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return bool(list_artifacts(artifact_uri=registry.package_uri(client, version)))
-    except (MlflowException, OSError):
-        return False
 
 
 def _version_tags(workspace: _Workspace, package: Package, run: "MlflowRun | None") -> dict[str, str]:

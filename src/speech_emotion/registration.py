@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from speech_emotion import evidence
 from speech_emotion.package import Package
 from speech_emotion.registry import PACKAGE_ARTIFACT, PACKAGE_DIGEST, Version
 
@@ -39,6 +40,7 @@ def register(
     *,
     run: "MlflowRun | None",
     tags: Mapping[str, str],
+    predictions: Path,
 ) -> Version:
     """Log a package as a model from code and register it.
 
@@ -54,9 +56,11 @@ def register(
         The training that the weights are from, if MLflow knows it.
     tags : mapping of str to str
         Of the version, beside those that the package itself gives.
+    predictions : Path
+        The folder that `evidence.gather` made; it goes with the model, so that two versions can be compared anywhere.
     """
     tags = _tags(package) | dict(tags)
-    model_id = _log_model(client, experiment, package, run, tags)
+    model_id = _log_model(client, experiment, package, run, tags, predictions)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(
             name,
@@ -108,6 +112,7 @@ def _log_model(
     package: Package,
     run: "MlflowRun | None",
     tags: Mapping[str, str],
+    predictions: Path,
 ) -> str:
     """Log the package as a model of MLflow, from code, and return the model's id."""
     import mlflow
@@ -122,7 +127,7 @@ def _log_model(
         mlflow.pyfunc.log_model(
             model_id=model_id,
             python_model=str(Path(__file__).parent / "serving" / "pyfunc.py"),
-            artifacts={PACKAGE_ARTIFACT: str(package.folder)},
+            artifacts={PACKAGE_ARTIFACT: str(package.folder), evidence.FOLDER: str(predictions)},
             code_paths=[str(_copy_code(Path(temporary)))],
             pip_requirements=[f"mlflow=={mlflow.__version__}", *package.requirements],
             signature=_signature(package),

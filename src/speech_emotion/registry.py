@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CHALLENGER: Final = "challenger"
 """The alias of the version that the workspace holds."""
 
+CHAMPION: Final = "champion"
+"""The alias of the version that was promoted, and that others use."""
+
 PACKAGE_DIGEST: Final = "package_digest"
 """The tag of a version that names its package."""
 
@@ -128,6 +131,17 @@ def package_uri(client: "MlflowClient", version: Version) -> str:
     """Return where MLflow keeps a version's package."""
     location = client.get_model_version_download_uri(version.name, str(version.number))
     return f"{location}/artifacts/{PACKAGE_ARTIFACT}"
+
+
+def is_there(client: "MlflowClient", version: Version) -> bool:
+    """Tell whether a version's files are still where they were put: a folder of runs may have been moved or deleted."""
+    from mlflow.artifacts import list_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(list_artifacts(artifact_uri=package_uri(client, version)))
+    except (MlflowException, OSError):
+        return False
 
 
 def cache() -> Path:

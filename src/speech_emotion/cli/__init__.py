@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from speech_emotion.cli import data, evaluate, predict, preset, publish, runs
+from speech_emotion.cli import data, evaluate, predict, preset, promote, publish, registry, runs
 from speech_emotion.errors import UserError
 
 
@@ -48,7 +48,7 @@ app = typer.Typer(
     name="speech-emotion",
     cls=_Commands,
     help="Recognise emotions in speech, and follow the models that do.",
-    epilog="Predicting needs nothing else; `evaluate` to `preset` belong to a clone of the repository.",
+    epilog="`predict` needs nothing else; the others, but for `version`, belong to a clone of the repository.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -61,6 +61,10 @@ app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=runs.EXAMPLES)(runs.runs)
 app.command(epilog=data.EXAMPLES)(data.data)
 app.command(epilog=publish.EXAMPLES)(publish.publish)
+app.command(epilog=promote.PROMOTE_EXAMPLES)(promote.promote)
+app.command(epilog=promote.ROLLBACK_EXAMPLES)(promote.rollback)
+app.command(epilog=promote.HISTORY_EXAMPLES)(promote.history)
+app.add_typer(registry.app)
 app.command(epilog=preset.EXAMPLES)(preset.preset)
 
 

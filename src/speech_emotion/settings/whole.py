@@ -11,6 +11,7 @@ from speech_emotion.settings.corpus import CorpusSettings, DownloadSettings, Pre
 from speech_emotion.settings.evaluate import EvaluateSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.package import PackageSettings
+from speech_emotion.settings.promote import PromoteSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import TrainSettings
 
@@ -29,6 +30,7 @@ class Settings(Section):
     evaluate: EvaluateSettings
     baselines: BaselinesSettings
     package: PackageSettings
+    promote: PromoteSettings
     compute: ComputeSettings
 
 

@@ -1,0 +1,131 @@
+"""Takes a workspace; gives it a package with real evidence, as good as wanted, in git, dvc.lock and the registry."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+
+import tracked
+from examples import manifest
+from speech_emotion.files import write_json
+from speech_emotion.package import Package
+from speech_emotion.promotion import Outcome, promote
+from speech_emotion.provenance import folder_md5
+from speech_emotion.publishing import publish
+from speech_emotion.report import summarize
+from speech_emotion.settings.evaluate import BootstrapSettings, EvaluateSettings
+from speech_emotion.settings.promote import PromoteSettings, ProtocolGates, ProtocolsGates
+from tiny_package import LABELS, make_package
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOCOLS = {"random": ("all",), "speaker": ("A", "B")}
+EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=0))
+WORDS = 20
+
+
+def gates(**changes: object) -> PromoteSettings:
+    """Gates that a release of skill 0.9 passes."""
+    values: dict = {
+        "mode": "enforce",
+        "protocols": ProtocolsGates(random=ProtocolGates(uar=0.6, ece=None, recall=None)),
+        "against_champion": ("random", "speaker"),
+        "latency_ms": None,
+        "package_mb": 1.0,
+        "head": False,
+    }
+    return PromoteSettings(**(values | changes))
+
+
+def ask(version: int | None = None, *, settings: PromoteSettings | None = None, **options: object) -> Outcome:
+    """Promote in the working folder."""
+    return promote(
+        Path(), corpus=tracked.CORPUS, settings=settings or gates(), evaluate=EVALUATE, version=version, **options
+    )  # type: ignore[arg-type]
+
+
+def release(folder: Path, *, seed: int, skill: float, split: str = "a" * 64) -> int:
+    """Train, evaluate, package, commit and publish; return the version's number."""
+    reports = {}
+    for protocol, folds in PROTOCOLS.items():
+        answers = {fold: _answers(fold, seed, skill) for fold in folds}
+        reports[protocol] = summarize(answers, LABELS, EVALUATE) | {"protocol": protocol, "part": "test"}
+        report = folder / "reports" / tracked.CORPUS / "protocols" / protocol
+        report.mkdir(parents=True, exist_ok=True)
+        write_json(report / "metrics.json", reports[protocol])
+        pd.concat(answers.values()).to_csv(report / "predictions.csv", index=False)
+        for fold in folds:
+            record = tracked.write_training(folder, protocol, fold, seed) / "training.json"
+            content = json.loads(record.read_text())
+            write_json(record, content | {"lineage": content["lineage"] | {"split": split}})
+    package = _package(folder, reports, seed)
+    _commit(folder, package)
+    number = publish(folder, corpus=tracked.CORPUS).version
+    assert number is not None
+    return number
+
+
+def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `speech-emotion` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "speech_emotion", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def write_params(folder: Path, settings: PromoteSettings) -> None:
+    """Write the repository's params.yaml with the tests' corpus and gates."""
+    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    values["corpus"] |= {"name": tracked.CORPUS, "kind": "folder"}
+    values["evaluate"] = EVALUATE.model_dump(mode="json")
+    values["promote"] = settings.model_dump(mode="json")
+    with open(folder / "params.yaml", "w") as file:
+        YAML().dump(values, file)
+
+
+def _answers(fold: str, seed: int, skill: float) -> pd.DataFrame:
+    rows = manifest(words=WORDS)[["id", "speaker", "emotion", "text"]].assign(fold=fold).reset_index(drop=True)
+    draw = np.random.default_rng([seed, ord(fold[0])])
+    truth = rows["emotion"].map({label: number for number, label in enumerate(LABELS)}).to_numpy()
+    wrong = draw.random(len(rows)) > skill
+    heard = np.where(wrong, (truth + 1) % len(LABELS), truth)
+    probabilities = np.full((len(rows), len(LABELS)), 0.1)
+    probabilities[np.arange(len(rows)), heard] = 0.8
+    rows["prediction"], rows["confidence"] = np.array(LABELS)[heard], 0.8
+    return rows.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS]))
+
+
+def _package(folder: Path, reports: dict, seed: int) -> Path:
+    target = folder / "models" / tracked.CORPUS / "package"
+    shutil.rmtree(target, ignore_errors=True)
+    make_package(target, seed=seed)
+    for protocol, report in reports.items():
+        write_json(target / "evidence" / f"{protocol}.json", report)
+    return Package.load(target).folder
+
+
+def _commit(folder: Path, package: Path) -> None:
+    """Write what DVC would have written, and commit."""
+    name = f"models/{tracked.CORPUS}/package"
+    params = {"params.yaml": {"corpus": YAML(typ="safe").load((folder / "params.yaml").read_text())["corpus"]}}
+    stages = {
+        "package": {
+            "deps": [{"path": "models/x", "md5": "6" * 32}],
+            "params": params,
+            "outs": [{"path": name, "md5": folder_md5(package)}],
+        },
+        "train@full": {"outs": [{"path": "models/x", "md5": "6" * 32}]},
+    }
+    (folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+    tracked.git(folder, "add", "--all")
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    tracked.git(folder, *identity, "commit", "--quiet", "--allow-empty", "--message", f"release {name}")

@@ -1,0 +1,79 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import tracked
+from speech_emotion import registry
+from speech_emotion.cli import app
+from speech_emotion.errors import UserError
+from speech_emotion.publishing import publish
+from speech_emotion.relocation import relocate
+
+pytest_plugins = ("mlflow_fixtures",)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """A workspace with runs and a version, which has been moved since."""
+    folder = tracked.make_workspace(tmp_path_factory.mktemp("relocation") / "before")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tracked.fill(folder)
+        publish(folder, corpus=tracked.CORPUS)
+    return folder.rename(folder.parent / "after")
+
+
+@pytest.fixture
+def moved(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same at another place once more, as the working folder."""
+    folder = tmp_path / "another place"
+    shutil.copytree(original, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder
+
+
+def test_a_moved_repository_is_whole_again(moved: Path) -> None:
+    with pytest.raises((UserError, OSError)):
+        registry.resolve(registry.uri(tracked.MODEL))
+
+    done = relocate()
+
+    assert (done.folder, done.lost) == (moved / "mlruns", ())
+    assert done.changed > 0
+    assert (registry.resolve(registry.uri(tracked.MODEL)) / "package.json").exists()
+    assert "evaluation/metrics.json" in tracked.artifacts(tracked.run_named("random/all"), "evaluation")
+    assert CliRunner().invoke(app, ["registry", "relocate"]).stdout == "nothing to mend\n"
+    assert not publish(moved, corpus=tracked.CORPUS).registered
+
+
+def test_a_copy_uses_its_own_files(moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    relocate()
+    copy = tmp_path / "copy"
+    shutil.copytree(moved, copy)
+    monkeypatch.chdir(copy)
+
+    relocate()
+
+    location = tracked.client().get_model_version_download_uri(tracked.MODEL, "1")
+    assert location.startswith(copy.as_uri())
+
+
+def test_files_that_are_nowhere_are_named(moved: Path) -> None:
+    shutil.rmtree(moved / "mlruns")
+
+    [lost] = relocate().lost
+    assert lost.startswith((moved / "mlruns").as_uri())
+
+
+def test_where_there_is_nothing_to_mend_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="there is no database here"):
+        relocate()
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="keeps its own addresses"):
+        relocate()
