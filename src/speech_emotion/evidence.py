@@ -78,10 +78,25 @@ def read(folder: Path) -> dict[str, Judged]:
         A file is damaged.
     """
     splits = _json(folder / SPLITS) or {}
-    return {protocol: _judged(folder / f"{protocol}.csv", str(split)) for protocol, split in splits.items()}
+    return {protocol: judged(folder / f"{protocol}.csv", str(split)) for protocol, split in splits.items()}
 
 
-def _judged(path: Path, split: str) -> Judged:
+def judged(path: Path, split: str, *, fold: str | None = None) -> Judged:
+    """Read a predictions.csv.
+
+    Parameters
+    ----------
+    path : Path
+    split : str
+        The digest of the split that the utterances are of.
+    fold : str, optional
+        The fold that is wanted; None: all of them.
+
+    Raises
+    ------
+    UserError
+        The file is damaged, or has no such fold.
+    """
     import pandas as pd
 
     # publish, which gathers, needs none of the libraries that reports are made with
@@ -89,12 +104,15 @@ def _judged(path: Path, split: str) -> Judged:
 
     try:
         rows = pd.read_csv(path, dtype={"fold": str, "id": str, "text": str}, keep_default_na=False)
+        rows = rows[rows["fold"] == (fold or rows["fold"])]
         rows = rows.sort_values(["fold", "id"], kind="stable").reset_index(drop=True)
         labels = tuple(str(name).removeprefix("p_") for name in rows.columns if str(name).startswith("p_"))
         parts = [part for _, part in rows.groupby("fold", sort=True)]
         folds = tuple(as_predictions(part, labels) for part in parts)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path.name} of a registered version is damaged ({error}).") from None
+        raise UserError(f"{path.name}, the predictions of a model in MLflow, is damaged ({error}).") from None
+    if not folds:
+        raise UserError(f"{path.name}, the predictions of a model in MLflow, has none of fold '{fold}'.")
     return Judged(split, tuple(zip(rows["fold"], rows["id"], strict=True)), labels, folds)
 
 

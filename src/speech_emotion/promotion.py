@@ -109,7 +109,7 @@ def promote(
     """
     mode = mode or settings.mode
     _check_reason(reason, needed=force)
-    with _asking(corpus) as (client, name):
+    with asking(corpus) as (client, name):
         notes = _bring_up_to_date(client, name)
         now = ledger.read(client, name)
         candidate = _wanted(client, name, version)
@@ -135,7 +135,7 @@ def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = ""
         There is no version to go back to, its files are gone, or MLflow does not answer.
     """
     _check_reason(reason, needed=False)
-    with _asking(corpus) as (client, name):
+    with asking(corpus) as (client, name):
         notes = _bring_up_to_date(client, name)
         now = ledger.read(client, name)
         existing = registry.versions(client, name)
@@ -149,7 +149,7 @@ def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = ""
 
 def history(corpus: str) -> History:
     """Return the events of the champion; a move by hand that nobody has written down yet is the last of them."""
-    with _asking(corpus) as (client, name):
+    with asking(corpus) as (client, name):
         cut_off = _finish(client, name)
         found = ledger.observe(client, name)
         events = found.events
@@ -172,7 +172,7 @@ class Glance:
 
 def glance(corpus: str) -> Glance:
     """Return the versions of a corpus's registered model."""
-    with _asking(corpus) as (client, name):
+    with asking(corpus) as (client, name):
         lines = _finish(client, name)
         found = ledger.observe(client, name)
         if found.moved_by_hand:
@@ -188,7 +188,7 @@ def glance(corpus: str) -> Glance:
 
 
 @contextmanager
-def _asking(corpus: str) -> Iterator[tuple["MlflowClient", str]]:
+def asking(corpus: str) -> Iterator[tuple["MlflowClient", str]]:
     """Give MLflow's client and the registered model's name; turn what goes wrong into one line."""
     import requests
     from mlflow.exceptions import MlflowException
@@ -322,20 +322,20 @@ def _judge(
         yield from gates.of_protocols(package.evidence(), settings)
         if now.champion is not None and settings.against_champion:
             ours = evidence.read(model / "artifacts" / evidence.FOLDER)
-            theirs = _champions_predictions(client, candidate.name, now.champion, Path(folder))
+            theirs = predictions_of(client, candidate.name, now.champion, Path(folder))
             yield from gates.against_champion(ours, theirs, settings, evaluate)
 
 
-def _champions_predictions(client: "MlflowClient", name: str, number: int, folder: Path) -> dict[str, evidence.Judged]:
-    """Fetch what the champion answered; nothing where it was made by hand, or its files are gone."""
+def predictions_of(client: "MlflowClient", name: str, number: int, folder: Path) -> dict[str, evidence.Judged]:
+    """Fetch what a version answered, by protocol; nothing where it was made by hand, or its files are gone."""
     from mlflow.artifacts import list_artifacts
 
-    champion = next(one for one in registry.versions(client, name) if one.number == number)
+    version = next(one for one in registry.versions(client, name) if one.number == number)
     source = client.get_model_version_download_uri(name, str(number))
     path = f"artifacts/{evidence.FOLDER}"
-    if not registry.is_there(client, champion) or not list_artifacts(artifact_uri=f"{source}/{path}"):
+    if not registry.is_there(client, version) or not list_artifacts(artifact_uri=f"{source}/{path}"):
         return {}
-    return evidence.read(_download(client, champion, folder, path))
+    return evidence.read(_download(client, version, folder, path))
 
 
 def _download(client: "MlflowClient", version: Version, folder: Path, path: str) -> Path:

@@ -18,6 +18,7 @@ COMMANDS = [
     "predict",
     "evaluate",
     "runs",
+    "compare",
     "data",
     "publish",
     "promote",

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from speech_emotion.cli import data, evaluate, predict, preset, promote, publish, registry, runs
+from speech_emotion.cli import compare, data, evaluate, predict, preset, promote, publish, registry, runs
 from speech_emotion.errors import UserError
 
 
@@ -59,6 +59,7 @@ app = typer.Typer(
 app.command(epilog=predict.EXAMPLES)(predict.predict)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=runs.EXAMPLES)(runs.runs)
+app.command(epilog=compare.EXAMPLES)(compare.compare)
 app.command(epilog=data.EXAMPLES)(data.data)
 app.command(epilog=publish.EXAMPLES)(publish.publish)
 app.command(epilog=promote.PROMOTE_EXAMPLES)(promote.promote)
