@@ -1,13 +1,15 @@
-"""raw recordings + manifest → MFCC shards and the feature specification."""
+"""raw recordings + manifest → shards of features, as recorded and in copies for training."""
 
 import sys
 from pathlib import Path
 
+from speech_emotion.augmentation import Copy
 from speech_emotion.compute import parallel_map
 from speech_emotion.corpora import manifest as manifests
-from speech_emotion.extraction import shard_tasks, write_index, write_shard
+from speech_emotion.extraction import Recorded, shard_tasks, write_index, write_shard
 from speech_emotion.files import replacing_folder
 from speech_emotion.progress import track
+from speech_emotion.settings.augment import AugmentSettings
 from speech_emotion.settings.base import read_section
 from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
@@ -17,13 +19,23 @@ from speech_emotion.stage import run_stage
 def main() -> None:
     raw, manifest, target = map(Path, sys.argv[1:])
     settings = read_section("featurize", FeaturizeSettings)
+    augment = read_section("augment", AugmentSettings)
     workers = read_section("compute", ComputeSettings).workers
     rows = manifests.read(manifest)
     with replacing_folder(target) as folder:
-        tasks = shard_tasks(list(rows["id"]), list(rows["path"]), raw=raw, folder=folder, settings=settings)
+        tasks = [
+            task
+            for rendition in (Recorded(), *(Copy(augment, number) for number in range(augment.copies)))
+            for task in shard_tasks(
+                list(rows["id"]), list(rows["path"]), raw=raw, folder=folder, settings=settings, rendition=rendition
+            )
+        ]
         shards = list(track(parallel_map(write_shard, tasks, workers=workers), len(tasks), "featurize", "shards"))
-        write_index(folder, settings, shards)
-    print(f"featurize: {len(rows)} utterances, {sum(int(shard['frames']) for shard in shards)} frames")
+        write_index(folder, settings, shards, augment.model_dump(mode="json"))
+    print(
+        f"featurize: {len(rows)} utterances, {augment.copies} copies of each, "
+        f"{sum(int(shard['frames']) for shard in shards)} frames"
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from speech_emotion.store import FeatureStore
 
 def main() -> None:
     full, reports, features, target = map(Path, sys.argv[1:])
-    difference = check_agreement(full, [frames for _, frames in FeatureStore(features)])
+    difference = check_agreement(full, [frames for _, frames in FeatureStore(features).utterances()])
     # a folder that begins with a dot is what a killed evaluate left
     evidence = {path.parent.name: json.loads(path.read_text()) for path in sorted(reports.glob("[!.]*/metrics.json"))}
     package = assemble(full, evidence, target, limits=read_section("package", PackageSettings))

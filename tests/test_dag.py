@@ -25,6 +25,7 @@ ORDER = [
     "portray",
     "featurize",
     "split",
+    "impersonate",
     "train",
     "evaluate",
     "baselines",

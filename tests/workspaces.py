@@ -28,6 +28,7 @@ PIPELINE = (
     "portray",
     "featurize",
     "split",
+    "impersonate",
     "train",
     "evaluate",
     "baselines",

@@ -8,20 +8,25 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import recall_score
 
 from speech_emotion import graph, model, tracking
+from speech_emotion.calibration import fit_rejection, fit_temperature, softmax
 from speech_emotion.errors import UserError
 from speech_emotion.files import digest_file, digest_json, replacing, replacing_folder, write_json
-from speech_emotion.package import GRAPH, WEIGHTS, write_package_files
+from speech_emotion.package import GRAPH, WEIGHTS, Rejection, write_package_files
+from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.train import TrainSettings
 from speech_emotion.splits import Fold
 from speech_emotion.stage import alone
-from speech_emotion.store import FeatureStore
-from speech_emotion.training import Epoch, Part, Trained, train, training_digest
+from speech_emotion.store import RECORDED, FeatureStore
+from speech_emotion.training import Epoch, Part, Trained, predict_logits, train, training_digest
 
 HISTORY: Final = "history.csv"
 TRAINING: Final = "training.json"
+PSEUDO: Final = "pseudo.csv"
+"""What the network says of its validation utterances in the voices of pseudo-speakers, after calibration."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,9 @@ class Experiment:
     manifest: pd.DataFrame
     store: FeatureStore
     split: Path
+    pseudo_speakers: FeatureStore | None
+    """Validation utterances in voices that training never hears; None: the corpus goes without."""
+    calibrate: CalibrateSettings
 
     @property
     def data_digest(self) -> str:
@@ -50,10 +58,22 @@ class Experiment:
         emotions = self.manifest.set_index("id")["emotion"]
         return [(name, str(emotions[name])) for name in ids]
 
-    def part(self, ids: Sequence[str]) -> Part:
-        """Return the features and label indices of utterances."""
+    def part(self, ids: Sequence[str], *, copies: bool = False) -> Part:
+        """Return the features and label indices of utterances, with all their copies where asked for."""
+        voices = [voice for voice in self.store.voices if voice != RECORDED] if copies else []
+        return Part(self.store.read(ids), self._indices(ids), tuple(self.store.read(ids, voice) for voice in voices))
+
+    def strangers(self, ids: Sequence[str]) -> tuple[Part, list[tuple[str, str]]] | None:
+        """Return utterances in the voice of every pseudo-speaker, with the voice and id of each; None: there is none."""
+        if self.pseudo_speakers is None or not self.pseudo_speakers.voices:
+            return None
+        voices = self.pseudo_speakers.voices
+        frames = [one for voice in voices for one in self.pseudo_speakers.read(ids, voice)]
+        return Part(frames, np.tile(self._indices(ids), len(voices))), [(voice, name) for voice in voices for name in ids]
+
+    def _indices(self, ids: Sequence[str]) -> np.ndarray:
         index = {label: number for number, label in enumerate(self.labels)}
-        return Part(self.store.read(ids), np.array([index[label] for _, label in self.labelled(ids)], dtype=np.int64))
+        return np.array([index[label] for _, label in self.labelled(ids)], dtype=np.int64)
 
 
 def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
@@ -70,6 +90,7 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
         features=store.digest,
         train=experiment.labelled(fold.train),
         validation=experiment.labelled(fold.validation),
+        strangers=None if experiment.pseudo_speakers is None else experiment.pseudo_speakers.digest,
     )
     lineage = {
         "data": experiment.data_digest,
@@ -107,17 +128,28 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
                 flush=True,
             )
 
+        heard = experiment.strangers(fold.validation)
         trained = train(
             settings,
-            training=experiment.part(fold.train),
+            training=experiment.part(fold.train, copies=True),
             validation=experiment.part(fold.validation),
+            strangers=heard and heard[0],
             labels=len(experiment.labels),
             scratch=scratch,
             on_epoch=on_epoch,
         )
         with replacing_folder(target) as aside:
-            _write(experiment, fold, trained, lineage, aside)
-            write_json(aside / TRAINING, {**record, "best_epoch": trained.best_epoch, "epochs": len(trained.history)})
+            calibration = _calibrate(experiment, trained, heard)
+            _write(experiment, fold, trained, calibration, lineage, aside)
+            write_json(
+                aside / TRAINING,
+                {
+                    **record,
+                    "best_epoch": trained.best_epoch,
+                    "epochs": len(trained.history),
+                    "pseudo_speakers": calibration.summary,
+                },
+            )
         run.finish(target)
 
 
@@ -130,7 +162,50 @@ def read_training(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _write(experiment: Experiment, fold: Fold, trained: Trained, lineage: dict[str, str], folder: Path) -> None:
+@dataclass(frozen=True)
+class _Calibration:
+    temperature: float = 1.0
+    rejection: Rejection | None = None
+    summary: dict[str, Any] | None = None
+    predictions: pd.DataFrame | None = None
+
+
+def _calibrate(
+    experiment: Experiment, trained: Trained, heard: tuple[Part, list[tuple[str, str]]] | None
+) -> _Calibration:
+    """Fit temperature and threshold on the voices of pseudo-speakers: same-voice validation is nearly without error."""
+    if heard is None:
+        return _Calibration()
+    strangers, keys = heard
+    logits = predict_logits(trained.network, strangers.frames)
+    temperature = fit_temperature(logits, strangers.labels)
+    probabilities = softmax(logits, temperature)
+    rejection = fit_rejection(probabilities, strangers.labels, risk=experiment.calibrate.risk)
+    rows = experiment.manifest.set_index("id").loc[[name for _, name in keys], ["speaker", "emotion", "text"]]
+    rows = rows.reset_index()
+    rows.insert(0, "voice", [voice for voice, _ in keys])
+    rows["prediction"] = np.array(experiment.labels)[probabilities.argmax(axis=1)]
+    rows["confidence"] = probabilities.max(axis=1)
+    columns = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in experiment.labels])
+    recalls = recall_score(strangers.labels, probabilities.argmax(axis=1), average=None, zero_division=0)
+    summary = {
+        "utterances": len(keys),
+        "voices": sorted({voice for voice, _ in keys}),
+        "uar": round(float(recalls.mean()), 6),
+        "temperature": temperature,
+        "rejection": rejection.model_dump(mode="json"),
+    }
+    return _Calibration(temperature, rejection, summary, pd.concat([rows, columns], axis=1))
+
+
+def _write(
+    experiment: Experiment,
+    fold: Fold,
+    trained: Trained,
+    calibration: _Calibration,
+    lineage: dict[str, str],
+    folder: Path,
+) -> None:
     model.save(trained.network, folder)
     graph.write_graph(
         folder / GRAPH,
@@ -148,7 +223,12 @@ def _write(experiment: Experiment, fold: Fold, trained: Trained, lineage: dict[s
         features=experiment.store.settings,
         statistics=trained.statistics,
         lineage={**lineage, "weights": digest_file(folder / WEIGHTS)},
+        temperature=calibration.temperature,
+        rejection=calibration.rejection,
     )
     history = pd.DataFrame([asdict(row) for row in trained.history], columns=[field.name for field in fields(Epoch)])
     with replacing(folder / HISTORY) as aside:
         history.to_csv(aside, index=False, lineterminator="\n", float_format="%.8g")
+    if calibration.predictions is not None:
+        with replacing(folder / PSEUDO) as aside:
+            calibration.predictions.to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")

@@ -1,4 +1,4 @@
-"""Takes mono samples at one sample rate; gives MFCC frames by librosa's definitions, time first.
+"""Takes mono samples at one sample rate; gives frames, time first: MFCCs by librosa's definitions, and prosody.
 
 librosa computes its window, mel filters and cosines anew at every call and imports for seconds; here they are made
 once, with NumPy alone, so that the very same code serves featurize and the answer to a single clip. The tests hold
@@ -11,9 +11,10 @@ from typing import Final
 import numpy as np
 
 from speech_emotion.files import digest_json
+from speech_emotion.prosody import TRACKS, energy, tracks
 from speech_emotion.settings.featurize import FeaturizeSettings
 
-ALGORITHM: Final = 1
+ALGORITHM: Final = 2
 """Counts changes of this module that change its numbers; part of the digest of a feature specification."""
 
 _POWER_FLOOR: Final = 1e-10
@@ -28,7 +29,14 @@ def spec_digest(settings: FeaturizeSettings) -> str:
 
 def coefficient_count(settings: FeaturizeSettings) -> int:
     """Return how many numbers a frame has."""
-    return (settings.n_mfcc - (not settings.c0)) * (1 + settings.deltas)
+    return len(names(settings))
+
+
+def names(settings: FeaturizeSettings) -> tuple[str, ...]:
+    """Return what each number of a frame is, in their order: `mfcc_1`, `mfcc_1_delta`, …, `f0`, …."""
+    cepstra = [f"mfcc_{number}" for number in range(0 if settings.c0 else 1, settings.n_mfcc)]
+    orders = ["", "_delta", "_delta_delta"][: 1 + settings.deltas]
+    return (*(name + order for order in orders for name in cepstra), *(TRACKS if settings.prosody else ()))
 
 
 class Extractor:
@@ -38,6 +46,10 @@ class Extractor:
     ----------
     settings : FeaturizeSettings
         The feature specification.
+    warp : float
+        Every formant is moved by this factor, as if the speaker's vocal tract were that much shorter: the mel filters'
+        frequencies are divided by it, and bent back to reach half the sample rate (Jaitly and Hinton, 2013). For
+        training on other voices than were recorded; 1: as recorded.
 
     See Also
     --------
@@ -50,11 +62,11 @@ class Extractor:
     (51, 39)
     """
 
-    def __init__(self, settings: FeaturizeSettings) -> None:
+    def __init__(self, settings: FeaturizeSettings, *, warp: float = 1.0) -> None:
         self.settings = settings
         self._window = _hann_window(settings.win_length, settings.n_fft)
         self._mel = _mel_filters(
-            settings.sample_rate, settings.n_fft, settings.n_mels, settings.f_min, settings.f_max
+            settings.sample_rate, settings.n_fft, settings.n_mels, settings.f_min, settings.f_max, warp
         ).T.copy()
         self._cosines = _dct_matrix(settings.n_mfcc, settings.n_mels).T.copy()
 
@@ -68,25 +80,45 @@ class Extractor:
 
         Returns
         -------
-        np.ndarray [shape=(1 + n // hop_length, coefficients)], float32
-            librosa puts the coefficients first; here, and in all that follows, time comes first, as Keras has it.
+        np.ndarray [shape=(t, coefficients)], float32
+            t is 1 + n // hop_length, less the frames that `trim_db` leaves out. librosa puts the coefficients first;
+            here, and in all that follows, time comes first, as Keras has it.
         """
-        mfcc = self.log_mel(waveform) @ self._cosines
+        power = self.power(waveform)
+        mfcc = self._decibels(power) @ self._cosines
         if not self.settings.c0:
             mfcc = mfcc[:, 1:]
         orders = [mfcc, *(delta(mfcc, order) for order in range(1, self.settings.deltas + 1))]
-        return _normalize(np.concatenate(orders, axis=1), self.settings.utterance_normalization)
+        kept = self._kept(power)
+        cepstra = _normalize(np.concatenate(orders, axis=1)[kept], self.settings.utterance_normalization)
+        if not self.settings.prosody:
+            return cepstra
+        rate, hop = self.settings.sample_rate, self.settings.hop_length
+        prosody = tracks(waveform, power, sample_rate=rate, hop_length=hop)[kept]
+        return np.concatenate([cepstra, prosody], axis=1)
 
     def log_mel(self, waveform: np.ndarray) -> np.ndarray:
         """Return the mel spectrogram in dB, at most 80 dB below its own peak [shape=(t, n_mels)], float32."""
+        return self._decibels(self.power(waveform))
+
+    def power(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the power spectra of windows centred every hop [shape=(t, 1 + n_fft // 2)], float32."""
         padding = self.settings.n_fft // 2
         padded = np.pad(waveform.astype(np.float32, copy=False), padding)
         windows = np.lib.stride_tricks.sliding_window_view(padded, self.settings.n_fft)[:: self.settings.hop_length]
         spectrum = np.fft.rfft(windows * self._window, axis=1)
         # |z|^2 without the square root that abs() would take
-        power = spectrum.real**2 + spectrum.imag**2
+        return spectrum.real**2 + spectrum.imag**2
+
+    def _decibels(self, power: np.ndarray) -> np.ndarray:
         decibels = 10.0 * np.log10(np.maximum(power @ self._mel, np.float32(_POWER_FLOOR)))
         return np.maximum(decibels, decibels.max() - np.float32(_TOP_DB))
+
+    def _kept(self, power: np.ndarray) -> slice:
+        if self.settings.trim_db is None:
+            return slice(None)
+        loud = np.flatnonzero(energy(power) >= -self.settings.trim_db)
+        return slice(loud[0], loud[-1] + 1)
 
 
 def delta(frames: np.ndarray, order: int) -> np.ndarray:
@@ -141,19 +173,34 @@ def _dct_matrix(count: int, length: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _mel_filters(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float | None) -> np.ndarray:
+def _mel_filters(
+    sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float | None, warp: float = 1.0
+) -> np.ndarray:
     """Return triangular filters on Slaney's mel scale, each of unit area [shape=(n_mels, 1 + n_fft // 2)].
 
     The same as `librosa.filters.mel` (Slaney, Auditory Toolbox, 1998).
     """
     ends = _hz_to_mel(np.array([f_min, f_max or sample_rate / 2]))
-    centres = _mel_to_hz(np.linspace(ends[0], ends[1], n_mels + 2))
+    centres = _warped(_mel_to_hz(np.linspace(ends[0], ends[1], n_mels + 2)), warp, sample_rate / 2)
     bins = np.fft.rfftfreq(n_fft, 1.0 / sample_rate)
     slopes = centres[:, None] - bins[None, :]
     widths = np.diff(centres)
     rising, falling = -slopes[:-2] / widths[:-1, None], slopes[2:] / widths[1:, None]
     filters = np.maximum(0.0, np.minimum(rising, falling))
     return (filters * (2.0 / (centres[2:] - centres[:-2]))[:, None]).astype(np.float32)
+
+
+_WARPED_TO: Final = 0.6
+"""Share of half the sample rate up to which a warp is a plain factor; above, it bends so that the ends stay."""
+
+
+def _warped(frequencies: np.ndarray, warp: float, half: float) -> np.ndarray:
+    if warp == 1.0:
+        return frequencies
+    # what the voice has at f / warp lies at f now: so the filter that sat at f looks there
+    knee = _WARPED_TO * half * min(warp, 1.0)
+    above = half - (half - frequencies) * (half - knee / warp) / (half - knee)
+    return np.where(frequencies <= knee, frequencies / warp, above)
 
 
 _LINEAR_STEP: Final = 200.0 / 3

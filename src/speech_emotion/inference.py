@@ -42,11 +42,14 @@ class Prediction:
         Its probability.
     probabilities : mapping of str to float
         Of every label, in the package's order; they sum to 1.
+    sure : bool
+        Whether the confidence reaches the package's threshold; where it does not, "not sure" is the better answer.
     """
 
     label: str
     confidence: float
     probabilities: Mapping[str, float]
+    sure: bool = True
 
 
 class Recognizer:
@@ -148,8 +151,15 @@ class Recognizer:
 
     def answers(self, probabilities: np.ndarray) -> list[Prediction]:
         """Return what `predict_frames` gave [shape=(n, labels)] as predictions."""
+        rejection = self.package.description.rejection
+        threshold = rejection.threshold if rejection else 0.0
         return [
-            Prediction(self.labels[best], float(row[best]), dict(zip(self.labels, row.tolist(), strict=True)))
+            Prediction(
+                self.labels[best],
+                float(row[best]),
+                dict(zip(self.labels, row.tolist(), strict=True)),
+                sure=bool(row[best] >= threshold),
+            )
             for row, best in zip(probabilities, probabilities.argmax(axis=1), strict=True)
         ]
 

@@ -19,7 +19,7 @@ from speech_emotion.settings.corpus import CorpusName
 from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.package import PackageSettings
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Counts changes of the folder's format that an older reader would misunderstand."""
 
 DESCRIPTION: Final = "package.json"
@@ -41,10 +41,21 @@ _CHECKED: Final = (ARCHITECTURE, GRAPH, LICENSE, WEIGHTS, NORMALIZATION, REQUIRE
 _REPAIR: Final = "Fetch it again (`dvc checkout`, `dvc pull`), or make it with `dvc repro`."
 
 
+class Rejection(Section):
+    """From which confidence on an answer is given as sure; see `calibration`."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    """An answer with less confidence is "not sure"."""
+    risk: Annotated[float, Field(ge=0, le=1)]
+    """Share of wrong answers among the sure ones, where this was fitted."""
+    coverage: Annotated[float, Field(ge=0, le=1)]
+    """Share of sure answers there."""
+
+
 class Description(Section):
     """What package.json says."""
 
-    format: Literal[1]
+    format: Literal[2]
     software: str
     """The version of speech-emotion that wrote it."""
     corpus: str
@@ -57,6 +68,8 @@ class Description(Section):
     """Names the feature specification, with the version of the code that computes it."""
     temperature: Annotated[float, Field(gt=0)]
     """Logits are divided by it before they become probabilities."""
+    rejection: Rejection | None
+    """None: every answer is given as sure."""
     limits: PackageSettings
     lineage: dict[str, str]
     """Digests of what the network was made from."""
@@ -154,6 +167,7 @@ def write_package_files(
     statistics: tuple[np.ndarray, np.ndarray] | None,
     lineage: Mapping[str, str],
     temperature: float = 1.0,
+    rejection: Rejection | None = None,
     limits: PackageSettings = DEFAULT_LIMITS,
 ) -> Package:
     """Make a package of a folder that holds graph.onnx, architecture.json and model.weights.h5 already.
@@ -175,6 +189,8 @@ def write_package_files(
         Digests of what the network was made from.
     temperature : float
         Logits are divided by it before they become probabilities.
+    rejection : Rejection or None
+        From which confidence on an answer is sure.
     limits : PackageSettings
         Which audio is accepted.
 
@@ -198,6 +214,7 @@ def write_package_files(
         features=features,
         spec_digest=spec_digest(features),
         temperature=temperature,
+        rejection=rejection,
         limits=limits,
         lineage=dict(lineage),
         files={name: digest_file(folder / name) for name in _CHECKED},

@@ -16,8 +16,13 @@ from speech_emotion.settings.featurize import FeaturizeSettings
 
 INDEX: Final = "features.json"
 
-SCHEMA: Final = pa.schema([("id", pa.string()), ("n_frames", pa.int32()), ("frames", pa.list_(pa.float32()))])
-"""One row an utterance; `frames` is (n_frames, coefficients) in row-major order."""
+RECORDED: Final = "recorded"
+"""The voice of an utterance as it was recorded; beside it there may be copies in others."""
+
+SCHEMA: Final = pa.schema(
+    [("id", pa.string()), ("voice", pa.string()), ("n_frames", pa.int32()), ("frames", pa.list_(pa.float32()))]
+)
+"""One row an utterance and voice; `frames` is (n_frames, coefficients) in row-major order. A shard has one voice."""
 
 
 class FeatureStore:
@@ -31,8 +36,10 @@ class FeatureStore:
     Attributes
     ----------
     settings : FeaturizeSettings
-    coefficients : int
-        Numbers a frame.
+    names : tuple of str
+        What each number of a frame is.
+    voices : tuple of str
+        In which the utterances are there, in alphabetical order.
     digest : str
         SHA-256 over the specification and every shard.
 
@@ -47,17 +54,23 @@ class FeatureStore:
         try:
             content = json.loads(index.read_text(encoding="utf-8"))
             self.settings = FeaturizeSettings.model_validate_json(json.dumps(content["settings"]))
-            self.coefficients = int(content["coefficients"])
+            self.names = tuple(map(str, content["names"]))
             self.spec_digest = str(content["spec_digest"])
-            self._shards = [folder / shard["file"] for shard in content["shards"]]
+            self._shards = [(str(shard["voice"]), folder / shard["file"]) for shard in content["shards"]]
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{index}: is missing or damaged. Run `dvc repro featurize`.") from None
         if self.spec_digest != spec_digest(self.settings):
             raise UserError(f"{index}: was written by another version of the feature code. Run `dvc repro featurize`.")
+        self.voices = tuple(sorted({voice for voice, _ in self._shards}))
         self.digest = digest_file(index)
 
-    def read(self, ids: Sequence[str]) -> list[np.ndarray]:
-        """Return the frames of utterances, in the order asked for.
+    @property
+    def coefficients(self) -> int:
+        """Numbers a frame."""
+        return len(self.names)
+
+    def read(self, ids: Sequence[str], voice: str = RECORDED) -> list[np.ndarray]:
+        """Return the frames of utterances in a voice, in the order asked for.
 
         Returns
         -------
@@ -66,18 +79,18 @@ class FeatureStore:
         Raises
         ------
         UserError
-            An utterance is not in the store.
+            An utterance is not in the store, in that voice.
         """
         wanted = set(ids)
-        found = {name: frames for name, frames in self if name in wanted}
+        found = {name: frames for name, frames in self.utterances(voice) if name in wanted}
         missing = sorted(wanted - found.keys())
         if missing:
             raise UserError(f"{len(missing)} utterances have no features, the first is {missing[0]}. Run `dvc repro`.")
         return [found[name] for name in ids]
 
-    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield (id, frames [shape=(t, coefficients)]), shard by shard."""
-        for shard in self._shards:
+    def utterances(self, voice: str = RECORDED) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield (id, frames [shape=(t, coefficients)]) of every utterance in a voice, shard by shard."""
+        for _, shard in (one for one in self._shards if one[0] == voice):
             table = pq.read_table(shard, schema=SCHEMA)
             values = table["frames"].combine_chunks()
             flat = values.values.to_numpy(zero_copy_only=False)

@@ -20,18 +20,39 @@ BUCKET_BATCHES = 8
 
 @dataclass(frozen=True)
 class Part:
-    """One side of a split: frames [shape=(t, coefficients)] of each utterance, and the index of its label."""
+    """One side of a split.
+
+    Attributes
+    ----------
+    frames : sequence of np.ndarray [shape=(t, coefficients)]
+        Of each utterance, as recorded.
+    labels : np.ndarray [shape=(n,)]
+        The index of each utterance's label.
+    copies : tuple of sequence of np.ndarray
+        The same utterances, in the same order, in other voices: each epoch hears each utterance in one of all.
+    """
 
     frames: Sequence[np.ndarray]
     labels: np.ndarray
+    copies: tuple[Sequence[np.ndarray], ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)
 
+    def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
+        """Return each utterance in a voice drawn for an epoch, a function of (seed, epoch) alone."""
+        voices = (self.frames, *self.copies)
+        chosen = np.random.default_rng([seed, epoch, 1]).integers(len(voices), size=len(self))
+        return [voices[voice][index] for index, voice in enumerate(chosen)]
+
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of history.csv. Losses are cross-entropies in nats; `val_loss` is without label smoothing."""
+    """One row of history.csv. Losses are cross-entropies in nats; `val_loss` is without label smoothing.
+
+    What begins with `val` is of the validation utterances in the voices of pseudo-speakers, where there are any, and
+    `same_voice_uar` of the same utterances as recorded.
+    """
 
     epoch: int
     loss: float
@@ -39,6 +60,7 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     val_uar: float
+    same_voice_uar: float
     learning_rate: float
 
 
@@ -76,7 +98,9 @@ Labelled = Sequence[tuple[str, str]]
 """Utterances as they are trained on: id and label."""
 
 
-def training_digest(settings: TrainSettings, *, features: str, train: Labelled, validation: Labelled) -> str:
+def training_digest(
+    settings: TrainSettings, *, features: str, train: Labelled, validation: Labelled, strangers: str | None = None
+) -> str:
     """Return the digest of all that decides the weights: settings, data, and the code and libraries that train.
 
     Parameters
@@ -86,12 +110,15 @@ def training_digest(settings: TrainSettings, *, features: str, train: Labelled, 
         Digest of the feature store.
     train, validation : sequence of (str, str)
         Id and label of each utterance: the same recordings under other labels are another training.
+    strangers : str or None
+        Digest of the store of pseudo-speakers, by whom the history is written and early stopping decided.
     """
     sources = [Path(__file__), Path(networks.__file__)]
     return digest_json(
         {
             "settings": settings.model_dump(mode="json"),
             "features": features,
+            "strangers": strangers,
             "train": list(train),
             "validation": list(validation),
             "code": {source.name: digest_file(source) for source in sources},
@@ -105,6 +132,7 @@ def train(
     *,
     training: Part,
     validation: Part,
+    strangers: Part | None = None,
     labels: int,
     scratch: Path,
     on_epoch: Callable[[Epoch], None],
@@ -115,6 +143,8 @@ def train(
     ----------
     settings : TrainSettings
     training, validation : Part
+    strangers : Part or None
+        The validation utterances in the voices of pseudo-speakers: what early stopping looks at where it is there.
     labels : int
         How many there are.
     scratch : Path
@@ -153,7 +183,7 @@ def train(
     for row in progress.history:
         on_epoch(row)
     while not _finished(progress, settings):
-        _one_epoch(network, settings, training, validation, labels, progress)
+        _one_epoch(network, settings, training, (validation, strangers), labels, progress)
         _save_checkpoint(checkpoint, network, progress)
         on_epoch(progress.history[-1])
     if progress.best is not None:
@@ -244,10 +274,16 @@ def _statistics(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _one_epoch(
-    network: keras.Model, settings: TrainSettings, training: Part, validation: Part, labels: int, progress: _Progress
+    network: keras.Model,
+    settings: TrainSettings,
+    training: Part,
+    heard: tuple[Part, Part | None],
+    labels: int,
+    progress: _Progress,
 ) -> None:
     epoch = len(progress.history)
-    lengths = np.array([len(one) for one in training.frames])
+    frames = training.drawn(settings.seed, epoch)
+    lengths = np.array([len(one) for one in frames])
     steps = -(-len(training) // settings.batch_size)
     targets = np.eye(labels, dtype=np.float32)[training.labels]
     sums = np.zeros(2)
@@ -255,13 +291,17 @@ def _one_epoch(
     for number, chosen in enumerate(batches(lengths, settings.batch_size, seed=settings.seed, epoch=epoch)):
         rate = learning_rate(settings.optimizer, step=epoch * steps + number, steps=settings.epochs * steps)
         network.optimizer.learning_rate.assign(rate)
-        padded, real = pad([training.frames[index] for index in chosen])
+        padded, real = pad([frames[index] for index in chosen])
         logs = network.train_on_batch([padded, real], targets[chosen], return_dict=True)
         sums += len(chosen) * np.array([logs["loss"], logs["accuracy"]])
     train_loss, train_accuracy = map(float, sums / len(training))
     _refuse_nan(train_loss, epoch + 1, settings)
-    loss, accuracy, uar = _validate(network, validation, labels)
-    progress.history.append(Epoch(epoch + 1, train_loss, train_accuracy, loss, accuracy, uar, round(rate, 10)))
+    validation, strangers = heard
+    plain = _validate(network, validation, labels)
+    loss, accuracy, uar = plain if strangers is None else _validate(network, strangers, labels)
+    progress.history.append(
+        Epoch(epoch + 1, train_loss, train_accuracy, loss, accuracy, uar, plain[2], round(rate, 10))
+    )
     _keep_best(network, settings, progress)
 
 

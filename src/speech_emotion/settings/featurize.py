@@ -26,7 +26,11 @@ class FeaturizeSettings(Section):
     deltas: Literal[0, 1, 2]
     """0: none; 1: velocity; 2: velocity and acceleration."""
     utterance_normalization: Literal["none", "cmn", "cmvn"]
-    """Per utterance and coefficient: nothing, minus the mean (CMN), and divided by the deviation too (CMVN)."""
+    """Of the cepstra, per utterance: nothing, minus the mean (CMN), and divided by the deviation too (CMVN)."""
+    prosody: bool
+    """Whether six prosodic tracks follow the cepstra; see `prosody`."""
+    trim_db: Annotated[float, Field(gt=0, le=60)] | None
+    """Frames at both ends that are this far below the loudest are left out; null: none."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -5,13 +5,16 @@ from typing import Any
 
 from speech_emotion.errors import UserError
 from speech_emotion.settings.base import PARAMS, Section, describe, parse_section, read_params
+from speech_emotion.settings.augment import AugmentSettings
 from speech_emotion.settings.baselines import BaselinesSettings
+from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.corpus import CorpusSettings, DownloadSettings, PrepareSettings
 from speech_emotion.settings.evaluate import EvaluateSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.package import PackageSettings
 from speech_emotion.settings.promote import PromoteSettings
+from speech_emotion.settings.pseudo_speakers import PseudoSpeakersSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import TrainSettings
 
@@ -25,7 +28,10 @@ class Settings(Section):
     download: DownloadSettings
     prepare: PrepareSettings
     featurize: FeaturizeSettings
+    augment: AugmentSettings
     split: SplitSettings
+    pseudo_speakers: PseudoSpeakersSettings
+    calibrate: CalibrateSettings
     train: TrainSettings
     evaluate: EvaluateSettings
     baselines: BaselinesSettings

@@ -1,0 +1,14 @@
+"""The section `calibrate`: what a package says of how sure it is."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from speech_emotion.settings.base import Section
+
+
+class CalibrateSettings(Section):
+    """Temperature and threshold are fitted on validation utterances in the voices of pseudo-speakers."""
+
+    risk: Annotated[float, Field(gt=0, lt=1)]
+    """Share of wrong answers that is accepted among those given as sure."""
