@@ -12,6 +12,7 @@ from speech_emotion.settings.evaluate import EvaluateSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.package import PackageSettings
 from speech_emotion.settings.promote import PromoteSettings
+from speech_emotion.settings.pseudo_speakers import PseudoSpeakersSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import TrainSettings
 
@@ -26,6 +27,7 @@ class Settings(Section):
     prepare: PrepareSettings
     featurize: FeaturizeSettings
     split: SplitSettings
+    pseudo_speakers: PseudoSpeakersSettings
     train: TrainSettings
     evaluate: EvaluateSettings
     baselines: BaselinesSettings
