@@ -102,7 +102,8 @@ def with_noise(waveform: np.ndarray, snr_db: float, *, pink: bool, rng: np.rando
         spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
     noise = np.fft.irfft(spectrum, len(waveform))
     wanted = np.mean(waveform.astype(np.float64) ** 2) / 10 ** (snr_db / 10)
-    return (waveform + noise * np.sqrt(wanted / max(np.mean(noise**2), 1e-20))).astype(np.float32)
+    found = max(float(np.mean(noise**2)), 1e-20)
+    return (waveform + noise * np.sqrt(wanted / found)).astype(np.float32)
 
 
 def _generator(settings: AugmentSettings, name: str, number: int) -> np.random.Generator:

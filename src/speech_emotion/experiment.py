@@ -64,12 +64,14 @@ class Experiment:
         return Part(self.store.read(ids), self._indices(ids), tuple(self.store.read(ids, voice) for voice in voices))
 
     def strangers(self, ids: Sequence[str]) -> tuple[Part, list[tuple[str, str]]] | None:
-        """Return utterances in the voice of every pseudo-speaker, with the voice and id of each; None: there is none."""
+        """Return utterances in the voice of every pseudo-speaker, with voice and id of each; None: there are none."""
         if self.pseudo_speakers is None or not self.pseudo_speakers.voices:
             return None
         voices = self.pseudo_speakers.voices
         frames = [one for voice in voices for one in self.pseudo_speakers.read(ids, voice)]
-        return Part(frames, np.tile(self._indices(ids), len(voices))), [(voice, name) for voice in voices for name in ids]
+        return Part(frames, np.tile(self._indices(ids), len(voices))), [
+            (voice, name) for voice in voices for name in ids
+        ]
 
     def _indices(self, ids: Sequence[str]) -> np.ndarray:
         index = {label: number for number, label in enumerate(self.labels)}

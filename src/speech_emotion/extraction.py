@@ -61,7 +61,7 @@ def shard_tasks(
     raw: Path,
     folder: Path,
     settings: FeaturizeSettings,
-    rendition: Rendition = Recorded(),  # noqa: B008  frozen
+    rendition: Rendition = Recorded(),
 ) -> list[ShardTask]:
     """Divide utterances into shards of one rendition, in the order given."""
     starts = range(0, len(ids), SHARD_SIZE)

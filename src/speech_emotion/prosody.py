@@ -68,9 +68,7 @@ def energy(power: np.ndarray) -> np.ndarray:
     return np.maximum(10 * np.log10(np.maximum(sums, loudest * 1e-10) / loudest), _ENERGY_FLOOR_DB)
 
 
-def yin(
-    waveform: np.ndarray, *, frames: int, sample_rate: int, hop_length: int
-) -> tuple[np.ndarray, np.ndarray]:
+def yin(waveform: np.ndarray, *, frames: int, sample_rate: int, hop_length: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the fundamental frequency in Hz and how periodic each frame is, both [shape=(frames,)], float64.
 
     YIN (de Cheveigné and Kawahara, 2002, steps 1 to 5) over windows of 40 ms, between 65 and 650 Hz. A frame's

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from speech_emotion.errors import UserError
-from speech_emotion.settings.base import PARAMS, Section, describe, parse_section, read_params
 from speech_emotion.settings.augment import AugmentSettings
+from speech_emotion.settings.base import PARAMS, Section, describe, parse_section, read_params
 from speech_emotion.settings.baselines import BaselinesSettings
 from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.compute import ComputeSettings
