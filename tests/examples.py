@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from speech_emotion.settings.augment import AugmentSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.train import DropoutSettings, NetworkSettings, OptimizerSettings, TrainSettings
 
@@ -25,8 +26,23 @@ def featurize_settings(**changes: Any) -> FeaturizeSettings:
         "c0": True,
         "deltas": 0,
         "utterance_normalization": "none",
+        "prosody": False,
+        "trim_db": None,
     }
     return FeaturizeSettings(**(values | changes))
+
+
+def augment_settings(**changes: Any) -> AugmentSettings:
+    values = {
+        "copies": 1,
+        "seed": 1,
+        "speed": (0.8, 1.25),
+        "warp": (0.85, 1.16),
+        "noisy": 0.0,
+        "snr_db": (15.0, 40.0),
+        "narrow": 0.0,
+    }
+    return AugmentSettings(**(values | changes))
 
 
 def network_settings(**changes: Any) -> NetworkSettings:

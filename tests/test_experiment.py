@@ -8,26 +8,36 @@ import pandas as pd
 import pytest
 import soundfile
 
-from examples import featurize_settings, manifest, network_settings, train_settings
+from examples import augment_settings, featurize_settings, manifest, network_settings, train_settings
 from speech_emotion import splits
 from speech_emotion.agreement import check_agreement
+from speech_emotion.augmentation import Copy
 from speech_emotion.baselines import DESCRIPTIONS, Known, classical
 from speech_emotion.comparison import compare, write_table
 from speech_emotion.errors import UserError
 from speech_emotion.experiment import Experiment, train_fold
-from speech_emotion.extraction import shard_tasks, write_index, write_shard
+from speech_emotion.extraction import Recorded, Rendition, shard_tasks, write_index, write_shard
 from speech_emotion.files import digest_folder
+from speech_emotion.impersonation import Impersonated
 from speech_emotion.inference import Recognizer
-from speech_emotion.package import assemble
+from speech_emotion.package import Package, assemble
 from speech_emotion.reference import mean_mfcc, predictions
 from speech_emotion.report import evaluate_folds
+from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.evaluate import BootstrapSettings, EvaluateSettings
+from speech_emotion.settings.pseudo_speakers import VoiceSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.store import FeatureStore
 
 SPLIT = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.2)
 EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=1))
+VOICES = tuple(
+    VoiceSettings(
+        name=name, formants=formants, pitch=1.0, pitch_range=1.0, tempo=1.0, level_db=0.0, rt60=None, snr_db=None
+    )
+    for name, formants in (("low voice", 0.8), ("high voice", 1.25))
+)
 PITCH = {"angry": 400.0, "happy": 250.0, "sad": 120.0}
 
 
@@ -44,18 +54,23 @@ class Corpus:
             time = np.arange(rng.integers(6000, 12000)) / 16000
             wave = 0.3 * np.sign(np.sin(2 * np.pi * PITCH[row.emotion] * time))
             soundfile.write(path, wave + 0.01 * rng.standard_normal(len(time)), 16000)
-        settings = featurize_settings(c0=False)
-        tasks = shard_tasks(
-            list(self.manifest["id"]),
-            list(self.manifest["path"]),
-            raw=folder / "raw",
-            folder=folder / "features",
-            settings=settings,
-        )
-        write_index(folder / "features", settings, [write_shard(task) for task in tasks])
-        self.store = FeatureStore(folder / "features")
+        self.store = self.extract("features", Recorded(), Copy(augment_settings(), 0))
+        self.pseudo_speakers = self.extract("pseudo_speakers", *(Impersonated(voice, 1) for voice in VOICES))
         for protocol in SPLIT.protocols:
             splits.write(folder / f"{protocol}.csv", splits.make(self.manifest, protocol, SPLIT))
+
+    def extract(self, name: str, *renditions: Rendition) -> FeatureStore:
+        settings = featurize_settings(c0=False)
+        ids, paths = list(self.manifest["id"]), list(self.manifest["path"])
+        shards = [
+            write_shard(task)
+            for rendition in renditions
+            for task in shard_tasks(
+                ids, paths, raw=self.folder / "raw", folder=self.folder / name, settings=settings, rendition=rendition
+            )
+        ]
+        write_index(self.folder / name, settings, shards)
+        return FeatureStore(self.folder / name)
 
     def folds(self, protocol: str) -> list[splits.Fold]:
         return splits.read(self.folder / f"{protocol}.csv")
@@ -68,6 +83,8 @@ class Corpus:
             manifest=self.manifest,
             store=self.store,
             split=self.folder / f"{protocol}.csv",
+            pseudo_speakers=self.pseudo_speakers,
+            calibrate=CalibrateSettings(risk=0.1),
         )
         for fold in self.folds(protocol):
             train_fold(experiment, fold, target / fold.name)
@@ -112,7 +129,7 @@ def test_a_fold_becomes_a_package_with_its_history(trained: Path) -> None:
 
 
 def test_graph_and_network_of_a_package_agree_on_every_utterance(corpus: Corpus, trained: Path) -> None:
-    assert check_agreement(trained / "full/all", [frames for _, frames in corpus.store]) < 1e-5
+    assert check_agreement(trained / "full/all", [frames for _, frames in corpus.store.utterances()]) < 1e-5
 
 
 def test_a_graph_of_other_weights_is_refused(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
@@ -127,7 +144,7 @@ def test_a_graph_of_other_weights_is_refused(corpus: Corpus, trained: Path, tmp_
     (mixed / "package.json").write_text(json.dumps(description))
 
     with pytest.raises(UserError, match=r"graph\.onnx: its probabilities differ"):
-        check_agreement(mixed, [frames for _, frames in corpus.store])
+        check_agreement(mixed, [frames for _, frames in corpus.store.utterances()])
 
 
 def test_the_report_says_what_the_package_says_of_the_recordings_themselves(
@@ -238,3 +255,32 @@ def test_the_same_recordings_under_other_labels_are_trained_anew(
     high_tone = next(path for path in corpus.manifest["path"] if "angry" in path)
     assert Recognizer.load(trained / "full/all").predict(corpus.folder / "raw" / high_tone).label == "angry"
     assert Recognizer.load(tmp_path / "full/all").predict(corpus.folder / "raw" / high_tone).label == "happy"
+
+
+def test_a_package_carries_what_strange_voices_taught_of_its_confidence(corpus: Corpus, trained: Path) -> None:
+    folder = trained / "speaker/A"
+    record = json.loads((folder / "training.json").read_text())["pseudo_speakers"]
+    rows = pd.read_csv(folder / "pseudo.csv")
+    validation = next(fold for fold in corpus.folds("speaker") if fold.name == "A").validation
+    description = Package.load(folder).description
+
+    assert set(rows["voice"]) == {"low-voice", "high-voice"}
+    assert sorted(rows["id"]) == sorted([*validation, *validation])
+    assert record["uar"] == pytest.approx(
+        (rows["prediction"] == rows["emotion"]).groupby(rows["emotion"]).mean().mean(), abs=1e-5
+    )
+    assert description.temperature == record["temperature"]
+    assert description.rejection is not None
+    sure = rows["confidence"] >= description.rejection.threshold
+    assert sure.mean() == pytest.approx(description.rejection.coverage, abs=0.01)
+
+
+def test_an_answer_below_the_threshold_is_not_sure(corpus: Corpus, trained: Path) -> None:
+    recognizer = Recognizer.load(trained / "speaker/A")
+    rejection = recognizer.package.description.rejection
+    assert rejection is not None
+    least, most = rejection.threshold - 0.01, max(rejection.threshold, 0.99)
+
+    answers = recognizer.answers(np.array([[least, 1 - least, 0.0], [most, 1 - most, 0.0]]))
+
+    assert [answer.sure for answer in answers] == [max(least, 1 - least) >= rejection.threshold, True]

@@ -113,6 +113,8 @@ def test_every_setting_changes_the_digest() -> None:
         {"c0": False},
         {"deltas": 1},
         {"utterance_normalization": "cmn"},
+        {"prosody": True},
+        {"trim_db": 40.0},
     ]
 
     digests = {spec_digest(base), *(spec_digest(featurize_settings(**change)) for change in changes)}

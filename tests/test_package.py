@@ -135,9 +135,9 @@ def without(key: str) -> Callable[[dict], dict]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_key("format", 2), "has format 2, and this version of speech-emotion reads format 1"),
-        (without("format"), "has format None, and this version of speech-emotion reads format 1"),
-        (lambda _: [], "has format None, and this version of speech-emotion reads format 1"),
+        (set_key("format", 1), "has format 1, and this version of speech-emotion reads format 2"),
+        (without("format"), "has format None, and this version of speech-emotion reads format 2"),
+        (lambda _: [], "has format None, and this version of speech-emotion reads format 2"),
         (without("labels"), "labels: Field required. The package is damaged"),
         (set_key("labels", ["a", "a"]), "Value error, each label once. The package is damaged"),
         (set_key("temperature", 0), "temperature: Input should be greater than 0"),

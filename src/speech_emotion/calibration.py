@@ -61,8 +61,7 @@ def fit_rejection(probabilities: np.ndarray, truth: np.ndarray, *, risk: float) 
 
     Notes
     -----
-    Selective classification (Geifman and El-Yaniv, 2017, arXiv:1705.08500), by the empirical risk; the threshold is
-    rounded up to three decimals.
+    Selective classification (Geifman and El-Yaniv, 2017, arXiv:1705.08500), by the empirical risk.
     """
     confidence = probabilities.max(axis=1)
     wrong = probabilities.argmax(axis=1) != truth
@@ -70,7 +69,7 @@ def fit_rejection(probabilities: np.ndarray, truth: np.ndarray, *, risk: float) 
     risks = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
     kept = np.flatnonzero(risks <= risk)
     lowest = confidence[order[kept[-1]]] if len(kept) else 1.0
-    threshold = min(float(np.ceil(lowest * 1000) / 1000), 1.0)
+    threshold = float(np.floor(lowest * 1e6) / 1e6)
     sure = confidence >= threshold
     return Rejection(
         threshold=threshold,

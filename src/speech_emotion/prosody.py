@@ -64,8 +64,10 @@ def tracks(waveform: np.ndarray, power: np.ndarray, *, sample_rate: int, hop_len
 def energy(power: np.ndarray) -> np.ndarray:
     """Return each frame's energy in dB below the loudest frame's [shape=(t,)], -60 at least."""
     sums = power.sum(axis=1, dtype=np.float64)
-    loudest = max(float(sums.max()), 1e-10)
-    return np.maximum(10 * np.log10(np.maximum(sums, loudest * 1e-10) / loudest), _ENERGY_FLOOR_DB)
+    loudest = float(sums.max())
+    if not loudest:
+        return np.zeros(len(sums))
+    return np.maximum(10 * np.log10(np.maximum(sums / loudest, 1e-10)), _ENERGY_FLOOR_DB)
 
 
 def yin(waveform: np.ndarray, *, frames: int, sample_rate: int, hop_length: int) -> tuple[np.ndarray, np.ndarray]:
