@@ -184,7 +184,7 @@ def test_other_splits_are_refused(workspace: Path) -> None:
 
 
 def test_a_protocol_without_evidence_fails_its_gate(workspace: Path) -> None:
-    wanted = ProtocolsGates(word=ProtocolGates(uar=0.1, ece=0.1, recall=0.1))
+    wanted = ProtocolsGates(word=ProtocolGates(uar=0.1, ece=0.1, recall=0.1, drop=0.1))
 
     outcome = ask(1, settings=gates(protocols=wanted, against_champion=()))
 
@@ -192,16 +192,38 @@ def test_a_protocol_without_evidence_fails_its_gate(workspace: Path) -> None:
         ("word.uar", "-"),
         ("word.ece", "-"),
         ("word.recall", "-"),
+        ("word.drop", "-"),
     ]
 
 
 def test_limits_of_calibration_recall_size_and_latency_are_held(workspace: Path) -> None:
-    strict = ProtocolsGates(speaker=ProtocolGates(uar=None, ece=0.0001, recall=1.0))
+    strict = ProtocolsGates(speaker=ProtocolGates(uar=None, ece=0.0001, recall=1.0, drop=None))
 
     outcome = ask(1, settings=gates(protocols=strict, package_mb=0.000001, latency_ms=0.0001))
 
     failed = {gate.name for gate in outcome.gates if not gate.passed}
     assert failed == {"package.mb", "latency.ms", "speaker.ece", "speaker.recall"}
+
+
+def test_a_package_without_a_card_and_without_evidence_of_robustness_is_refused_where_they_are_asked(
+    workspace: Path,
+) -> None:
+    wanted = ProtocolsGates(random=ProtocolGates(uar=None, ece=None, recall=None, drop=0.2))
+
+    outcome = ask(1, settings=gates(protocols=wanted, card=True))
+
+    assert (outcome.refused, champion()) == (True, None)
+    assert [gate.name for gate in outcome.gates if not gate.passed] == ["card", "random.drop"]
+
+
+def test_a_package_with_a_card_that_holds_out_under_noise_is_not_refused(workspace: Path) -> None:
+    wanted = ProtocolsGates(random=ProtocolGates(uar=None, ece=None, recall=None, drop=0.2))
+    released.release(workspace, seed=4, skill=0.9, card="# What it is\n", drops={"noise at 20 dB": 0.1})
+
+    outcome = ask(settings=gates(protocols=wanted, card=True))
+
+    assert outcome.moved
+    assert [gate.figure for gate in outcome.gates if gate.name in {"card", "random.drop"}] == ["there", "0.1000"]
 
 
 def test_a_package_must_be_the_one_of_heads_dvc_lock(workspace: Path) -> None:

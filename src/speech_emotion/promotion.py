@@ -319,6 +319,8 @@ def _judge(
             yield gates.at_most("latency.ms", answer.milliseconds, settings.latency_ms, absent=why)
         if settings.head:
             yield from of_head(root, corpus, package.folder)
+        if settings.card:
+            yield gates.of_card(package.folder)
         yield from gates.of_protocols(package.evidence(), settings)
         if now.champion is not None and settings.against_champion:
             ours = evidence.read(model / "artifacts" / evidence.FOLDER)
