@@ -110,6 +110,14 @@ def write_params(folder: Path, settings: PromoteSettings) -> None:
         YAML().dump(values, file)
 
 
+def write_gates(folder: Path, settings: PromoteSettings) -> None:
+    """Change nothing but the gates of a workspace's params.yaml."""
+    params = YAML()
+    values = params.load(folder / "params.yaml")
+    values["promote"] = settings.model_dump(mode="json")
+    params.dump(values, folder / "params.yaml")
+
+
 def _answers(fold: str, seed: int, skill: float) -> pd.DataFrame:
     rows = manifest(words=WORDS)[["id", "speaker", "emotion", "text"]].assign(fold=fold).reset_index(drop=True)
     draw = np.random.default_rng([seed, ord(fold[0])])

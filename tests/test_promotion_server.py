@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
-from ruamel.yaml import YAML
 from sqlalchemy import create_engine, text
 
 import promoting
@@ -73,10 +72,7 @@ def team(server: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
 def demo(server: tuple[str, str], demo_run: DemoRun, tmp_path: Path) -> Iterator[Workspace]:
     """A copy of the demo's clone after its run, with gates that a model passes that has learned, and the server."""
     copy = demo_run.demo.copy(tmp_path / "workspace")
-    params = YAML()
-    values = params.load(copy.folder / "params.yaml")
-    values["promote"] = gates(head=True).model_dump(mode="json")
-    params.dump(values, copy.folder / "params.yaml")
+    released.write_gates(copy.folder, gates(head=True))
     yield as_(replace(copy, environment={**copy.environment, "MLFLOW_TRACKING_URI": server[0]}), "ada")
     kill(*copy.processes())
 
