@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,11 @@ def gates(**changes: object) -> PromoteSettings:
     """Gates that a release of skill 0.9 passes."""
     values: dict = {
         "mode": "enforce",
-        "protocols": ProtocolsGates(random=ProtocolGates(uar=0.6, ece=None, recall=None)),
+        "protocols": ProtocolsGates(random=ProtocolGates(uar=0.6, ece=None, recall=None, drop=None)),
         "against_champion": ("random", "speaker"),
         "latency_ms": None,
         "package_mb": 1.0,
+        "card": False,
         "head": False,
     }
     return PromoteSettings(**(values | changes))
@@ -49,8 +51,19 @@ def ask(version: int | None = None, *, settings: PromoteSettings | None = None, 
     )  # type: ignore[arg-type]
 
 
-def release(folder: Path, *, seed: int, skill: float, split: str = "a" * 64) -> int:
-    """Train, evaluate, package, commit and publish; return the version's number."""
+def release(
+    folder: Path,
+    *,
+    seed: int,
+    skill: float,
+    split: str = "a" * 64,
+    card: str = "",
+    drops: Mapping[str, float] | None = None,
+) -> int:
+    """Train, evaluate, package, commit and publish; return the version's number.
+
+    Without `card` the package holds none; without `drops`, by condition, no evidence of robustness.
+    """
     reports = {}
     for protocol, folds in PROTOCOLS.items():
         answers = {fold: _answers(fold, seed, skill) for fold in folds}
@@ -63,7 +76,12 @@ def release(folder: Path, *, seed: int, skill: float, split: str = "a" * 64) -> 
             record = tracked.write_training(folder, protocol, fold, seed) / "training.json"
             content = json.loads(record.read_text())
             write_json(record, content | {"lineage": content["lineage"] | {"split": split}})
-    package = _package(folder, reports, seed)
+    evidence: dict = dict(reports)
+    if drops is not None:
+        evidence["robustness"] = {"random": {name: {"uar": 0.9 - drop, "drop": drop} for name, drop in drops.items()}}
+    package = _package(folder, evidence, seed)
+    if card:
+        (package / "MODEL_CARD.md").write_text(card)
     _commit(folder, package)
     number = publish(folder, corpus=tracked.CORPUS).version
     assert number is not None
@@ -92,6 +110,14 @@ def write_params(folder: Path, settings: PromoteSettings) -> None:
         YAML().dump(values, file)
 
 
+def write_gates(folder: Path, settings: PromoteSettings) -> None:
+    """Change nothing but the gates of a workspace's params.yaml."""
+    params = YAML()
+    values = params.load(folder / "params.yaml")
+    values["promote"] = settings.model_dump(mode="json")
+    params.dump(values, folder / "params.yaml")
+
+
 def _answers(fold: str, seed: int, skill: float) -> pd.DataFrame:
     rows = manifest(words=WORDS)[["id", "speaker", "emotion", "text"]].assign(fold=fold).reset_index(drop=True)
     draw = np.random.default_rng([seed, ord(fold[0])])
@@ -104,12 +130,12 @@ def _answers(fold: str, seed: int, skill: float) -> pd.DataFrame:
     return rows.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS]))
 
 
-def _package(folder: Path, reports: dict, seed: int) -> Path:
+def _package(folder: Path, evidence: dict, seed: int) -> Path:
     target = folder / "models" / tracked.CORPUS / "package"
     shutil.rmtree(target, ignore_errors=True)
     make_package(target, seed=seed)
-    for protocol, report in reports.items():
-        write_json(target / "evidence" / f"{protocol}.json", report)
+    for name, content in evidence.items():
+        write_json(target / "evidence" / f"{name}.json", content)
     return Package.load(target).folder
 
 

@@ -1,5 +1,7 @@
 """The whole pipeline, from a fresh clone: whole, repeatable, and the same after being killed anywhere."""
 
+import csv
+import io
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +11,20 @@ import mlflow
 import psutil
 import pytest
 
-from workspaces import PIPELINE, DemoRun, Workspace, commit, descendants, fresh_clone, git, kill, shrink, stage_process
+from workspaces import (
+    MATRIX,
+    PIPELINE,
+    DemoRun,
+    Workspace,
+    commit,
+    descendants,
+    ends,
+    fresh_clone,
+    git,
+    kill,
+    shrink,
+    stage_process,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -100,6 +115,22 @@ def test_changed_code_of_the_command_line_makes_no_stage_stale(copied: Workspace
     assert stale_stages(copied) == []
 
 
+def test_an_experiment_is_shown_beside_what_it_began_from(copied: Workspace) -> None:
+    git("config", "user.name", "tests", at=copied.folder)
+    git("config", "user.email", "tests@example.org", at=copied.folder)
+    commit(copied.folder)
+
+    # as in the README, of a setting that is quickly tried
+    copied.run("dvc", "exp", "run", "-S", "evaluate.calibration_bins=5", "evaluate@speaker")
+    table = copied.run("dvc", "exp", "show", "--only-changed", "--csv")
+
+    rows = list(csv.DictReader(io.StringIO(table[table.index("Experiment,") :])))
+    assert [row["typ"] for row in rows] == ["baseline", "baseline", "branch_base"]
+    assert [row["evaluate.calibration_bins"] for row in rows[1:]] == ["15", "5"]
+    [before, after] = [row["reports/demo/protocols/speaker/scores.json:ece"] for row in rows[1:]]
+    assert before != after
+
+
 def test_the_lock_check_sees_what_changed_since_the_last_run(copied: Workspace) -> None:
     commit(copied.folder)
     assert "dvc.lock agrees" in copied.run("python", "scripts/check_lock.py")
@@ -123,7 +154,7 @@ def test_a_killed_stage_is_done_again_to_the_same_end(
     before = copied.outs()
     interrupt(copied, stage, demo_run.seconds, whom(who))
 
-    output = copied.run("dvc", "repro", *(["publish"] if stage == "publish" else ["portray", "compare", "package"]))
+    output = copied.run("dvc", "repro", *(["publish"] if stage == "publish" else ends()))
 
     assert f"Running stage '{stage}" in output
     assert stage != "train" or "goes on after epoch" in output
@@ -174,7 +205,7 @@ def whom(name: str) -> Victims:
 
 def interrupt(workspace: Workspace, stage: str, seconds: dict[str, float], victims: Victims) -> None:
     """Run a stage that DVC has forgotten, and kill -9 in the middle of it."""
-    name = f"{stage}@speaker" if stage in {"train", "evaluate"} else stage
+    name = f"{stage}@speaker" if stage in MATRIX else stage
     usual = seconds[name.replace("@", " ")]
     for share in (0.5, 0.25, 0.12, 0.06):  # it may be faster this time
         if stage != "publish":  # which runs every time

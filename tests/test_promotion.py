@@ -171,6 +171,37 @@ def test_the_version_tells_of_its_promotion_in_mlflows_pages(workspace: Path) ->
     assert "newer after all" in description
     assert "| random.uar | 0." in description
     assert "Evidence, the mean over each protocol's folds" in description
+    assert "| random | 0." in description
+
+
+def test_the_registered_model_tells_its_latest_events_in_mlflows_pages(workspace: Path) -> None:
+    for version in (1, 2):
+        ask(version, mode="off", reason="a|b\nc")
+    back(reason="worse")
+    tracked.client().set_registered_model_alias(NAME, "champion", "3")
+    ask(2, mode="off")
+
+    description = tracked.client().get_registered_model(NAME).description
+    assert description.startswith("Hears emotions in speech")
+    assert description.count("## Champion") == 1
+    rows = [line.split(" | ")[2:] for line in description.splitlines() if line.startswith("| 20")]
+    assert rows == [
+        ["promoted", "3", "2", " |"],
+        ["by hand", "1", "3", " |"],
+        ["rolled back", "2", "1", "worse |"],
+        ["promoted", "1", "2", r"a\|b c |"],
+        ["promoted", "-", "1", r"a\|b c |"],
+    ]
+
+
+def test_the_models_description_stays_short_however_long_its_history(workspace: Path) -> None:
+    for version in (1, 2) * 6:
+        ask(version, mode="off", reason="why " * 200)
+
+    description = tracked.client().get_registered_model(NAME).description
+    assert len(description) <= 5000
+    assert description.endswith("every gate's figure.\n")
+    assert len(events()) == 12
 
 
 def test_other_splits_are_refused(workspace: Path) -> None:
@@ -184,7 +215,7 @@ def test_other_splits_are_refused(workspace: Path) -> None:
 
 
 def test_a_protocol_without_evidence_fails_its_gate(workspace: Path) -> None:
-    wanted = ProtocolsGates(word=ProtocolGates(uar=0.1, ece=0.1, recall=0.1))
+    wanted = ProtocolsGates(word=ProtocolGates(uar=0.1, ece=0.1, recall=0.1, drop=0.1))
 
     outcome = ask(1, settings=gates(protocols=wanted, against_champion=()))
 
@@ -192,16 +223,38 @@ def test_a_protocol_without_evidence_fails_its_gate(workspace: Path) -> None:
         ("word.uar", "-"),
         ("word.ece", "-"),
         ("word.recall", "-"),
+        ("word.drop", "-"),
     ]
 
 
 def test_limits_of_calibration_recall_size_and_latency_are_held(workspace: Path) -> None:
-    strict = ProtocolsGates(speaker=ProtocolGates(uar=None, ece=0.0001, recall=1.0))
+    strict = ProtocolsGates(speaker=ProtocolGates(uar=None, ece=0.0001, recall=1.0, drop=None))
 
     outcome = ask(1, settings=gates(protocols=strict, package_mb=0.000001, latency_ms=0.0001))
 
     failed = {gate.name for gate in outcome.gates if not gate.passed}
     assert failed == {"package.mb", "latency.ms", "speaker.ece", "speaker.recall"}
+
+
+def test_a_package_without_a_card_and_without_evidence_of_robustness_is_refused_where_they_are_asked(
+    workspace: Path,
+) -> None:
+    wanted = ProtocolsGates(random=ProtocolGates(uar=None, ece=None, recall=None, drop=0.2))
+
+    outcome = ask(1, settings=gates(protocols=wanted, card=True))
+
+    assert (outcome.refused, champion()) == (True, None)
+    assert [gate.name for gate in outcome.gates if not gate.passed] == ["card", "random.drop"]
+
+
+def test_a_package_with_a_card_that_holds_out_under_noise_is_not_refused(workspace: Path) -> None:
+    wanted = ProtocolsGates(random=ProtocolGates(uar=None, ece=None, recall=None, drop=0.2))
+    released.release(workspace, seed=4, skill=0.9, card="# What it is\n", drops={"noise at 20 dB": 0.1})
+
+    outcome = ask(settings=gates(protocols=wanted, card=True))
+
+    assert outcome.moved
+    assert [gate.figure for gate in outcome.gates if gate.name in {"card", "random.drop"}] == ["there", "0.1000"]
 
 
 def test_a_package_must_be_the_one_of_heads_dvc_lock(workspace: Path) -> None:

@@ -22,20 +22,24 @@ GUARD = Path(__file__).resolve().parent / "guard"
 OWN = {"params.yaml", "dvc.lock"}
 """What a workspace sets for itself."""
 
-PIPELINE = (
-    "download",
-    "prepare",
-    "portray",
-    "featurize",
-    "split",
-    "impersonate",
-    "train",
-    "evaluate",
-    "baselines",
-    "compare",
-    "package",
-    "publish",
-)
+STAGES: Mapping[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE = tuple(STAGES)
+MATRIX = {name for name, stage in STAGES.items() if "matrix" in stage}
+"""Stages with an instance a protocol."""
+
+
+def ends() -> list[str]:
+    """Return the stages whose outputs no other stage reads."""
+    outs = {
+        name: [str(next(iter(out), out)) if isinstance(out, dict) else out for out in stage.get("outs", [])]
+        for name, stage in STAGES.items()
+    }
+    read = [f"{dep}/" for stage in STAGES.values() if not stage.get("always_changed") for dep in stage.get("deps", [])]
+
+    def is_read(out: str) -> bool:
+        return any(dep.startswith(f"{out}/") or f"{out}/".startswith(dep) for dep in read)
+
+    return [name for name, written in outs.items() if written and not any(map(is_read, written))]
 
 
 @dataclass(frozen=True)
@@ -288,4 +292,4 @@ class StageClock:
 def stage_name(arguments: list[str]) -> list[str]:
     """Return a stage's name, and its protocol where it has one, from its command."""
     script = Path(arguments[1]).stem
-    return [script, arguments[2]] if script in {"train", "evaluate"} else [script]
+    return [script, arguments[2]] if script in MATRIX else [script]

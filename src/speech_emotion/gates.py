@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
@@ -10,6 +11,12 @@ from speech_emotion.bootstrap import differences
 from speech_emotion.evidence import Judged
 from speech_emotion.settings.evaluate import EvaluateSettings
 from speech_emotion.settings.promote import PromoteSettings, ProtocolGates
+
+CARD: Final = "MODEL_CARD.md"
+"""What a package calls its model card."""
+
+ROBUSTNESS: Final = "robustness"
+"""What a package calls its evidence under noise, other rates, codecs: by protocol and condition, `uar` and `drop`."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,14 @@ def at_most(name: str, figure: float | None, limit: float, detail: str = "", *, 
     return Gate(name, f"{figure:.4f}", f"at most {limit:g}", not over, "; ".join([*over, *filter(None, [detail])]))
 
 
+def of_card(package: Path) -> Gate:
+    """Return the gate that a package passes whose model card is there and says something."""
+    path = package / CARD
+    there = path.is_file() and bool(path.read_text(encoding="utf-8", errors="replace").strip())
+    detail = "" if there else f"the package holds no {CARD}: `dvc repro package` writes it"
+    return Gate("card", "there" if there else "-", f"a {CARD}", there, detail)
+
+
 def of_protocols(evidence: Mapping[str, Mapping[str, Any]], settings: PromoteSettings) -> list[Gate]:
     """Hold the metrics that a package carries against the limits of each protocol.
 
@@ -74,7 +89,10 @@ def of_protocols(evidence: Mapping[str, Mapping[str, Any]], settings: PromoteSet
         gate
         for protocol, limits in asked
         if limits is not None
-        for gate in _of_protocol(protocol, evidence.get(protocol, {}), limits)
+        for gate in (
+            *_of_protocol(protocol, evidence.get(protocol, {}), limits),
+            *_of_conditions(protocol, evidence.get(ROBUSTNESS, {}).get(protocol), limits),
+        )
     ]
 
 
@@ -106,6 +124,21 @@ def _of_protocol(protocol: str, metrics: Mapping[str, Any], limits: ProtocolGate
         emotion, recall = _lowest_recall(metrics.get("folds", {}).values())
         gates.append(at_least(f"{protocol}.recall", recall, limits.recall, f"lowest: {emotion}", absent=absent))
     return gates
+
+
+def _of_conditions(protocol: str, conditions: Any, limits: ProtocolGates) -> list[Gate]:
+    """Hold the worst of a protocol's conditions against the limit, where there is one."""
+    if limits.drop is None:
+        return []
+    name, limit = f"{protocol}.drop", limits.drop
+    try:
+        drops = {str(condition): float(found["drop"]) for condition, found in conditions.items()}
+        # what is no number is worse than any
+        worst = max(drops, key=lambda condition: (not drops[condition] <= limit, drops[condition]))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        absent = f"the package carries no evidence of robustness of the protocol {protocol}"
+        return [at_most(name, None, limit, absent=absent)]
+    return [at_most(name, drops[worst], limit, f"worst: {worst}")]
 
 
 def _lowest_recall(folds: Iterable[Mapping[str, Any]]) -> tuple[str, float | None]:

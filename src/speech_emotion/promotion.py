@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Final
 
 from speech_emotion import evidence, gates, ledger, registry
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 _HEADING: Final = "\n\n## Promotion\n"
 """In a version's description, before what is said of its promotion."""
+_HISTORY: Final = "\n\n## Champion\n"
+"""In the registered model's description, before its latest events."""
+_LATEST: Final = 10
 _LONGEST_DESCRIPTION: Final = 5000
 
 
@@ -220,6 +224,7 @@ def _bring_up_to_date(client: "MlflowClient", name: str) -> list[str]:
     found = ledger.observe(client, name)
     if found.moved_by_hand:
         ledger.append(client, name, found.by_hand())
+        _describe_model(client, name)
         lines.append(_said_of_hand(found))
     return lines
 
@@ -229,8 +234,7 @@ def _finish(client: "MlflowClient", name: str) -> list[str]:
     if not before.begun:
         return []
     after, finished = ledger.settle(client, name)
-    for event in finished:
-        _describe(client, name, event)
+    _describe(client, name, finished)
     return [
         f"found a move to version {event.target} that {event.user} began at {_when(event)} and that was cut off "
         f"{'before' if before.champion != event.target else 'after'} the alias moved: finished, the champion is "
@@ -251,8 +255,7 @@ def _carry_out(client: "MlflowClient", name: str, event: Event, notes: Sequence[
     assert event.target is not None
     ledger.append(client, name, event)
     after, finished = ledger.settle(client, name)
-    for one in finished:
-        _describe(client, name, one)
+    _describe(client, name, finished)
     moved = after.champion == event.target
     line = f"{name}: the champion is version {event.target} now; before, it was {_of(event.source)}"
     if not moved:
@@ -319,6 +322,8 @@ def _judge(
             yield gates.at_most("latency.ms", answer.milliseconds, settings.latency_ms, absent=why)
         if settings.head:
             yield from of_head(root, corpus, package.folder)
+        if settings.card:
+            yield gates.of_card(package.folder)
         yield from gates.of_protocols(package.evidence(), settings)
         if now.champion is not None and settings.against_champion:
             ours = evidence.read(model / "artifacts" / evidence.FOLDER)
@@ -392,20 +397,42 @@ def _way_back(now: Ledger, existing: Sequence[Version], to: int | None) -> Versi
     return found
 
 
-def _describe(client: "MlflowClient", name: str, event: Event) -> None:
-    """Write onto the version what is said of its promotion, for those who look at MLflow's pages."""
+def _describe(client: "MlflowClient", name: str, finished: Sequence[Event]) -> None:
+    """Write what was finished onto the versions and the model, for those who look at MLflow's pages."""
+    for event in finished:
+        if event.target is not None and event.kind == "promoted":
+            _describe_version(client, name, event.target, markdown(event))
+    if finished:
+        _describe_model(client, name)
+
+
+def _describe_version(client: "MlflowClient", name: str, number: int, promotion: str) -> None:
     from mlflow.exceptions import MlflowException
 
-    if event.target is None or event.kind != "promoted":
-        return
     try:
-        before = (client.get_model_version(name, str(event.target)).description or "").partition(_HEADING)[0]
-        text = (before + _HEADING + markdown(event))[:_LONGEST_DESCRIPTION]
-        client.update_model_version(name, str(event.target), description=text)
+        before = (client.get_model_version(name, str(number)).description or "").partition(_HEADING)[0]
+        text = (before + _HEADING + promotion)[:_LONGEST_DESCRIPTION]
+        client.update_model_version(name, str(number), description=text)
     except MlflowException as error:
         # it was deleted meanwhile; the history has it all
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
+
+
+def _describe_model(client: "MlflowClient", name: str) -> None:
+    """Write the latest events onto the registered model: its tags, which have all of them, are shown as JSON."""
+    before = (client.get_registered_model(name).description or "").partition(_HISTORY)[0]
+    latest = ledger.read(client, name).events[: -_LATEST - 1 : -1]
+    rows = [
+        f"| {_when(event)} | {event.user} | {event.kind}{', forced' if event.forced else ''} "
+        f"| {_number(event.source)} | {_number(event.target)} | {_cell(shorten(event.reason, 200, placeholder=' …'))} |"
+        for event in latest
+        if event.state != "void"
+    ]
+    head = ["| when | who | what | from | to | why |", "|---|---|---|---|---|---|"]
+    note = "`speech-emotion history` shows all, with every gate's figure."
+    text = "\n".join([*head, *rows, "", note]) + "\n"
+    client.update_registered_model(name, description=(before + _HISTORY + text)[:_LONGEST_DESCRIPTION])
 
 
 def markdown(event: Event) -> str:
@@ -415,8 +442,11 @@ def markdown(event: Event) -> str:
     if event.mode == "off":
         lines.append("\nNo gate was asked.")
     if event.gates:
-        lines += ["", "| gate | figure | limit | verdict |", "|---|---|---|---|"]
-        lines += [f"| {gate.name} | {gate.figure} | {gate.limit} | {gate.verdict} |" for gate in event.gates]
+        lines += ["", "| gate | figure | limit | verdict | |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {gate.name} | {gate.figure} | {gate.limit} | {gate.verdict} | {_cell(gate.detail)} |"
+            for gate in event.gates
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -437,6 +467,15 @@ def _check_reason(reason: str, *, needed: bool) -> None:
         raise UserError('--force needs a reason that others can read later: --force --reason "…".')
     if len(reason) > ledger.LONGEST_REASON:
         raise UserError(f"a reason has {ledger.LONGEST_REASON} characters at most, this one {len(reason)}.")
+
+
+def _cell(text: str) -> str:
+    """Return a text that stays within its cell of a Markdown table."""
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _number(version: int | None) -> str:
+    return "-" if version is None else str(version)
 
 
 def _of(version: int | None) -> str:

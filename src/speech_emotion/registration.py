@@ -31,6 +31,9 @@ _PREDICTION: Final = (
 )
 """What of this library lies beside a registered model, so that it answers where the library is not installed."""
 
+_HEADLINE: Final = ("uar", "accuracy")
+"""Of a protocol's metrics, those that are shown with a version."""
+
 
 def register(
     client: "MlflowClient",
@@ -96,14 +99,21 @@ def _evidence(package: Package) -> dict[str, str]:
     return {
         f"{protocol}.{metric}": f"{report['mean'][metric]:.4f}"
         for protocol, report in package.evidence().items()
-        for metric in ("uar", "accuracy")
+        for metric in _HEADLINE
         if metric in report.get("mean", {})
     }
 
 
 def _describe(package: Package) -> str:
-    rows = "".join(f"* {name}: {value}\n" for name, value in _evidence(package).items())
-    return f"Package `{package.digest}`\n\nEvidence, the mean over each protocol's folds:\n\n{rows or '* none'}"
+    """Return the version's description, as Markdown."""
+    means = {protocol: report["mean"] for protocol, report in package.evidence().items() if "mean" in report}
+    rows = [
+        f"| {protocol} | " + " | ".join(f"{mean[metric]:.4f}" if metric in mean else "-" for metric in _HEADLINE) + " |"
+        for protocol, mean in means.items()
+    ]
+    table = ["| protocol | UAR | accuracy |", "|---|---|---|", *rows] if rows else ["none"]
+    intro = f"Package `{package.digest}`\n\nEvidence, the mean over each protocol's folds:\n\n"
+    return intro + "\n".join(table)
 
 
 def _log_model(

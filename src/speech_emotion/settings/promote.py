@@ -20,6 +20,8 @@ class ProtocolGates(Section):
     """At most."""
     recall: Share | None
     """At least, for every emotion."""
+    drop: Share | None
+    """At most: what UAR loses under the worst of the conditions of the robustness table."""
 
 
 class ProtocolsGates(Section):
@@ -42,5 +44,7 @@ class PromoteSettings(Section):
     """The median answer to the model's example, at most."""
     package_mb: Annotated[float, Field(gt=0)] | None
     """At most, in 10^6 bytes."""
+    card: bool
+    """Whether the package must hold a model card."""
     head: bool
     """Whether package, data and settings must be those of HEAD's dvc.lock."""
