@@ -25,6 +25,8 @@ def featurize_settings(**changes: Any) -> FeaturizeSettings:
         "c0": True,
         "deltas": 0,
         "utterance_normalization": "none",
+        "prosody": False,
+        "trim_db": None,
     }
     return FeaturizeSettings(**(values | changes))
 
