@@ -31,6 +31,7 @@ PIPELINE = (
     "impersonate",
     "train",
     "evaluate",
+    "robustness",
     "baselines",
     "compare",
     "package",

@@ -206,6 +206,33 @@ def recall_table(path: Path, table: pd.DataFrame, *, title: str) -> None:
         figure.colorbar(image, ax=axes, shrink=0.9, label="recall (%)")
 
 
+def robustness(path: Path, table: pd.DataFrame, *, title: str) -> None:
+    """Draw the UAR of every condition with its interval, a panel a protocol, beside that of the recordings as they are.
+
+    Parameters
+    ----------
+    path : Path
+        A png file.
+    table : pd.DataFrame [columns=(protocol, condition, uar, low, high)]
+        The recordings as they are come first.
+    title : str
+    """
+    protocols, names = (list(dict.fromkeys(table[column])) for column in ("protocol", "condition"))
+    with drawing(path, width=3.2 * len(protocols) + 2.0, height=0.34 * len(names) + 1.4) as figure:
+        figure.suptitle(title)
+        places = np.arange(len(names))[::-1]
+        least = max(0.0, np.floor(10 * table["low"].min() - 0.5) / 10)
+        for axes, protocol in zip(
+            figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0], protocols, strict=True
+        ):
+            shown = table[table["protocol"] == protocol].set_index("condition").loc[names]
+            spans = [shown["uar"] - shown["low"], shown["high"] - shown["uar"]]
+            axes.axvline(shown["uar"].iloc[0], color="black", ls=":", lw=1.2)
+            axes.errorbar(shown["uar"], places, xerr=np.clip(spans, 0, None), fmt="o", color=COLOURS[0], lw=1.4, ms=5)
+            axes.set(xlim=(least, 1 + 0.02 * (1 - least)), xlabel="UAR", title=protocol)
+            axes.set_yticks(places, names)
+
+
 @contextmanager
 def drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     """Give a figure to draw on, then write it, whole or not at all."""
