@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from speech_emotion import splits
-from speech_emotion.baselines import SHORTCUTS, Known, classical
+from speech_emotion.baselines import SHORTCUTS, Known, as_table, classical
 from speech_emotion.corpora import manifest as manifests
 from speech_emotion.files import replacing, replacing_folder
 from speech_emotion.reference import mean_mfcc, predictions, read_reference
@@ -32,14 +32,13 @@ def main() -> None:
                     continue
                 found = classical(fold, known, seed=seed)
                 print(f"baselines: {split.stem}/{fold.name}: training the reference model", flush=True)
-                found["reference"] = predictions(
-                    fold, known.mean_mfcc, known.emotions, reference.train, on_epoch=lambda row: None
+                found["reference"] = (
+                    predictions(fold, known.mean_mfcc, known.emotions, reference.train, on_epoch=lambda row: None),
                 )
-                tables += [table.assign(fold=fold.name, baseline=name) for name, table in found.items()]
+                tables.append(as_table(found, fold))
             if tables:
-                table = pd.concat(tables).rename_axis("id").reset_index()
                 with replacing(folder / f"{split.stem}.csv") as aside:
-                    table.to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
+                    pd.concat(tables).to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
-from speech_emotion.comparison import compare, write_table
+import pandas as pd
+
+from speech_emotion.comparison import RECALL_COLUMNS, compare, read_contest, recall_rows, write_table
 from speech_emotion.settings.base import read_section
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.evaluate import EvaluateSettings
@@ -16,8 +18,11 @@ def main() -> None:
     settings = read_section("evaluate", EvaluateSettings)
     corpus = read_section("corpus", CorpusSettings)
     found = sorted(baselines.glob("*.csv"), key=lambda table: PROTOCOLS.index(table.stem))
-    rows = [row for table in found for row in compare(table.stem, reports / table.stem, table, settings)]
-    write_table(rows, target, corpus=corpus.name)
+    contests = [read_contest(table.stem, reports / table.stem, table) for table in found]
+    rows = [row for contest in contests for row in compare(contest, settings)]
+    recall = [recall_rows(contest, settings) for contest in contests]
+    empty = pd.DataFrame(columns=list(RECALL_COLUMNS))
+    write_table(rows, pd.concat([empty, *recall], ignore_index=True) if recall else empty, target, corpus=corpus.name)
     print(f"compare: {len(rows)} rows, {len(found)} protocols")
 
 

@@ -90,3 +90,31 @@ def test_a_better_model_is_found_better_and_noise_is_not() -> None:
 def test_other_utterances_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="the same utterances"):
         differences([predictions()], [predictions(words=39)], bins=10, resamples=10, seed=0)
+
+
+def test_repeats_are_pooled_so_that_the_interval_holds_the_chance_of_their_making() -> None:
+    repeats = [[predictions(seed=seed, accuracy=accuracy)] for seed, accuracy in enumerate((0.5, 0.6, 0.7, 0.8, 0.9))]
+
+    pooled = bootstrap.pooled_intervals(repeats, bins=10, resamples=1000, seed=0)["uar"]
+    single = intervals(repeats[2], bins=10, resamples=1000, seed=0)["uar"]
+
+    assert pooled.low < 0.55
+    assert pooled.high > 0.85
+    assert pooled.high - pooled.low > 1.5 * (single.high - single.low)
+    ahead = bootstrap.pooled_differences([predictions(accuracy=1.0)], repeats, bins=10, resamples=1000, seed=0)["uar"]
+    points = [metrics(one.truth, one.probabilities, LABELS, bins=10)["uar"] for (one,) in repeats]
+    assert ahead.value == pytest.approx(1 - np.mean(points))
+
+
+def test_shares_have_the_interval_of_the_metric_that_they_are() -> None:
+    fold = predictions()
+    among = np.stack([fold.truth == label for label in range(3)] + [np.zeros(len(fold.truth), bool)], axis=1)
+    right = (fold.probabilities.argmax(axis=1) == fold.truth)[:, None]
+
+    angry, *_, nothing = bootstrap.share_intervals([fold], [among & right], [among], resamples=2000, seed=1)
+
+    accuracy = intervals([fold], bins=10, resamples=2000, seed=1)["accuracy"]
+    assert nothing is None
+    assert angry is not None
+    # every label of a word stands and falls with the word, so a label's recall varies as the accuracy does
+    assert (angry.low, angry.high) == pytest.approx((accuracy.low, accuracy.high), abs=1e-9)

@@ -28,6 +28,7 @@ ORDER = [
     "impersonate",
     "train",
     "evaluate",
+    "robustness",
     "baselines",
     "compare",
     "package",

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from speech_emotion.evaluation import brier, confusion, expected_calibration_error, mean_of, metrics
+from speech_emotion.evaluation import (
+    brier,
+    confusion,
+    expected_calibration_error,
+    mean_of,
+    metrics,
+    reliability,
+    uncalibrated,
+)
 
 LABELS = ("angry", "happy", "sad")
 
@@ -49,6 +57,30 @@ def test_calibration_error_weighs_each_bin_by_its_size() -> None:
     found = expected_calibration_error(np.array([0, 0, 1, 0]), probabilities, bins=10)
 
     assert found == pytest.approx((3 * abs(2 / 3 - 0.9) + abs(1 - 0.6)) / 4)
+
+
+def test_reliability_has_the_bins_that_hold_anything_and_their_gaps_are_the_calibration_error() -> None:
+    probabilities = np.array([[0.9, 0.1]] * 3 + [[0.6, 0.4]])
+    truth = np.array([0, 0, 1, 0])
+
+    unsure, sure = reliability(truth, probabilities, bins=10)
+
+    assert (unsure.low, unsure.utterances, unsure.accuracy) == (0.6, 1, 1.0)
+    assert (sure.low, sure.utterances) == (0.9, 3)
+    assert sure.accuracy == pytest.approx(2 / 3)
+    gaps = sum(one.utterances * abs(one.accuracy - one.confidence) for one in (unsure, sure)) / 4
+    assert gaps == pytest.approx(expected_calibration_error(truth, probabilities, bins=10))
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 3.7])
+def test_calibration_is_undone_exactly(temperature: float) -> None:
+    logits = np.random.default_rng(1).normal(0, 5, (50, 4))
+
+    def softmax(values: np.ndarray) -> np.ndarray:
+        powers = np.exp(values - values.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    assert uncalibrated(softmax(logits / temperature), temperature) == pytest.approx(softmax(logits), abs=1e-9)
 
 
 def test_brier_of_knowing_nothing() -> None:

@@ -1,6 +1,7 @@
 """One small corpus of tones, from recordings to a judged package, through the library's own functions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ from examples import augment_settings, featurize_settings, manifest, network_set
 from speech_emotion import splits
 from speech_emotion.agreement import check_agreement
 from speech_emotion.augmentation import Copy
-from speech_emotion.baselines import DESCRIPTIONS, Known, classical
-from speech_emotion.comparison import compare, write_table
+from speech_emotion.baselines import DESCRIPTIONS, Known, as_table, classical
+from speech_emotion.comparison import compare, read_contest, recall_rows, write_table
 from speech_emotion.errors import UserError
 from speech_emotion.experiment import Experiment, train_fold
 from speech_emotion.extraction import Recorded, Rendition, shard_tasks, write_index, write_shard
-from speech_emotion.files import digest_folder
+from speech_emotion.files import digest_file, digest_folder
 from speech_emotion.impersonation import Impersonated
 from speech_emotion.inference import Recognizer
 from speech_emotion.package import Package, assemble
@@ -171,9 +172,79 @@ def test_the_report_says_what_the_package_says_of_the_recordings_themselves(
         "predictions.csv",
         "confusion.csv",
         "curves.csv",
+        "reliability.csv",
+        "risk_coverage.csv",
         "confusion.png",
         "curves.png",
+        "reliability.png",
+        "risk_coverage.png",
     }
+
+
+def test_the_report_says_what_calibration_and_rejection_do(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(trained / "speaker", models)
+    for path in models.glob("*/package.json"):
+        content = json.loads(path.read_text())
+        content |= {"temperature": 2.0, "rejection": {"threshold": 0.9, "risk": 0.1, "coverage": 0.5}}
+        path.write_text(json.dumps(content))
+
+    summary = corpus.evaluate("speaker", models, tmp_path / "report")
+    as_trained = corpus.evaluate("speaker", trained / "speaker", tmp_path / "plain")
+
+    rows = pd.read_csv(tmp_path / "report/predictions.csv")
+    mine = rows[rows["fold"] == "A"]
+    fold, plain = summary["folds"]["A"], as_trained["folds"]["A"]
+    temperature = json.loads((trained / "speaker/A/package.json").read_text())["temperature"]
+    assert fold["rejection"]["threshold"] == 0.9
+    assert fold["rejection"]["coverage"] == pytest.approx(mine["sure"].mean(), abs=1e-6)
+    assert fold["uncalibrated"]["nll"] == pytest.approx(plain["uncalibrated"]["nll"], abs=1e-5)
+    if temperature == 1.0:
+        assert plain["uncalibrated"]["nll"] == pytest.approx(plain["nll"], abs=1e-6)
+    assert fold["nll"] != pytest.approx(fold["uncalibrated"]["nll"], abs=1e-3)
+    bins = pd.read_csv(tmp_path / "report/reliability.csv")
+    chosen = bins[(bins["fold"] == "A") & (bins["calibration"] == "after")]
+    gaps = (chosen["utterances"] * (chosen["accuracy"] - chosen["confidence"]).abs()).sum()
+    assert gaps / chosen["utterances"].sum() == pytest.approx(fold["ece"], abs=1e-4)
+    curve = pd.read_csv(tmp_path / "report/risk_coverage.csv")
+    assert curve.loc[curve["coverage"] == 1, "risk"].mean() == pytest.approx(1 - summary["mean"]["accuracy"], abs=1e-6)
+    assert summary["folds"]["A"]["speakers"]["A"]["uar"] == fold["uar"]
+
+
+def test_a_test_word_that_is_copied_into_training_stops_the_evaluation_by_name(
+    corpus: Corpus, trained: Path, tmp_path: Path
+) -> None:
+    (fold, other) = corpus.folds("speaker")
+    leaky = splits.Fold(fold.name, (*fold.train, fold.test[0]), fold.validation, fold.test)
+
+    with pytest.raises(splits.LeakError, match=rf"leak: id '{fold.test[0]}' is on two sides"):
+        evaluate_folds(
+            [leaky, other],
+            protocol="speaker",
+            models=trained / "speaker",
+            manifest=corpus.manifest,
+            store=corpus.store,
+            settings=EVALUATE,
+            target=tmp_path / "report",
+        )
+    assert not (tmp_path / "report").exists()
+
+
+def test_statistics_of_the_test_speaker_in_a_package_stop_the_evaluation_by_name(
+    corpus: Corpus, trained: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(trained / "speaker", models)
+    package = models / "A"
+    everybody = np.concatenate(corpus.store.read(list(corpus.manifest["id"])))
+    statistics = {"mean": everybody.mean(axis=0).tolist(), "deviation": everybody.std(axis=0).tolist()}
+    (package / "normalization.json").write_text(json.dumps(statistics))
+    description = json.loads((package / "package.json").read_text())
+    description["files"]["normalization.json"] = digest_file(package / "normalization.json")
+    (package / "package.json").write_text(json.dumps(description))
+
+    with pytest.raises(splits.LeakError, match=r"leak: normalization: coefficient .* 'speaker', fold 'A', alone"):
+        corpus.evaluate("speaker", models, tmp_path / "report")
 
 
 def test_full_is_judged_on_its_validation_part_and_says_so(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
@@ -209,12 +280,13 @@ def test_the_table_holds_the_model_against_every_baseline_on_the_same_utterances
     tables = []
     for fold in corpus.folds("speaker"):
         found = classical(fold, known, seed=1)
-        found["reference"] = predictions(fold, means, rows["emotion"], settings, lambda row: None)
-        tables += [table.assign(fold=fold.name, baseline=name) for name, table in found.items()]
-    pd.concat(tables).rename_axis("id").reset_index().to_csv(tmp_path / "speaker.csv", index=False)
+        found["reference"] = (predictions(fold, means, rows["emotion"], settings, lambda row: None),)
+        tables.append(as_table(found, fold))
+    pd.concat(tables).to_csv(tmp_path / "speaker.csv", index=False)
 
-    table = compare("speaker", tmp_path / "report", tmp_path / "speaker.csv", EVALUATE)
-    write_table(table, tmp_path / "table", corpus="tones")
+    contest = read_contest("speaker", tmp_path / "report", tmp_path / "speaker.csv")
+    table, recall = compare(contest, EVALUATE), recall_rows(contest, EVALUATE)
+    write_table(table, recall, tmp_path / "table", corpus="tones")
 
     by_name = {(row.name, row.fold): row for row in table}
     assert {row.name for row in table} == {"model", *DESCRIPTIONS}
@@ -225,7 +297,18 @@ def test_the_table_holds_the_model_against_every_baseline_on_the_same_utterances
     ahead = by_name["majority", "mean"].behind
     assert ahead is not None
     assert ahead.interval.low > 0.4
+    low, high = by_name["shuffled", "mean"].interval["uar"]
+    assert low < 1 / 3 < high
+    assert by_name["model", "A"].uncalibrated is not None
+    own = recall[(recall["name"] == "model") & (recall["fold"] == "A")]
+    assert list(own["emotion"]) == ["", "angry", "happy", "sad"]
+    assert set(own["speaker"]) == {"A"}
+    assert own["recall"].iloc[1:].mean() == pytest.approx(own["recall"].iloc[0])
+    assert (own["low"] <= own["recall"]).all()
+    assert (own["recall"] <= own["high"]).all()
     assert sorted(path.name for path in (tmp_path / "table").iterdir()) == [
+        "recall.csv",
+        "recall.png",
         "summary.md",
         "table.csv",
         "table.md",
@@ -235,11 +318,13 @@ def test_the_table_holds_the_model_against_every_baseline_on_the_same_utterances
 
 def test_baselines_of_other_utterances_are_refused(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
     corpus.evaluate("speaker", trained / "speaker", tmp_path / "report")
-    table = pd.DataFrame([{"id": "nobody", "angry": 1, "happy": 0, "sad": 0, "fold": "A", "baseline": "majority"}])
+    table = pd.DataFrame([{"id": "nobody", "angry": 1, "happy": 0, "sad": 0, "fold": "A"}]).assign(
+        baseline="majority", repeat=0
+    )
     table.to_csv(tmp_path / "speaker.csv", index=False)
 
     with pytest.raises(UserError, match="'majority' is about other utterances"):
-        compare("speaker", tmp_path / "report", tmp_path / "speaker.csv", EVALUATE)
+        read_contest("speaker", tmp_path / "report", tmp_path / "speaker.csv")
 
 
 def test_the_same_recordings_under_other_labels_are_trained_anew(

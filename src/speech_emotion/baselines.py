@@ -1,6 +1,6 @@
 """Takes a split and what is cheap to know of each utterance; gives the predictions of models that a model must beat."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,9 +21,12 @@ from speech_emotion.splits import Fold
 SHORTCUTS: Final = ("rms_dbfs", "peak_dbfs", "seconds")
 """Columns of the manifest that say how a recording was made, not what is heard in it."""
 
+SHUFFLES: Final = 50
+"""One shuffle of the labels says little: on a left-out speaker a model of them may reach .05 or .25 by luck."""
+
 DESCRIPTIONS: Final[Mapping[str, str]] = {
     "majority": "the most frequent label",
-    "shuffled": "logistic regression on mean MFCCs, trained on shuffled labels: what chance looks like",
+    "shuffled": f"logistic regression on mean MFCCs, trained on shuffled labels: mean and range of {SHUFFLES} shuffles",
     "shortcut": "random forest on loudness, peak and duration alone",
     "logistic": "logistic regression on mean MFCCs",
     "svm": "support vector machine (RBF) on mean MFCCs",
@@ -50,7 +53,11 @@ class Known:
     mean_mfcc: pd.DataFrame
 
 
-def classical(fold: Fold, known: Known, *, seed: int) -> dict[str, pd.DataFrame]:
+Answers = Sequence[pd.DataFrame]
+"""Probabilities of a baseline, a row a test utterance, a column a label in alphabetical order; one a repeat."""
+
+
+def classical(fold: Fold, known: Known, *, seed: int) -> dict[str, Answers]:
     """Fit every baseline but the reference model on a fold's train part and ask it about the test part.
 
     Parameters
@@ -61,8 +68,8 @@ def classical(fold: Fold, known: Known, *, seed: int) -> dict[str, pd.DataFrame]
 
     Returns
     -------
-    dict of str to pd.DataFrame
-        By baseline: probabilities, a row a test utterance, a column a label in alphabetical order.
+    dict of str to Answers
+        By baseline; all but the control are made once.
 
     Raises
     ------
@@ -77,28 +84,44 @@ def classical(fold: Fold, known: Known, *, seed: int) -> dict[str, pd.DataFrame]
         )
     makers: Mapping[str, ClassifierMixin] = {
         "majority": DummyClassifier(strategy="prior"),
-        "shuffled": _logistic(seed),
         "shortcut": RandomForestClassifier(n_estimators=500, random_state=seed),
         "logistic": _logistic(seed),
         "svm": _svm(seed, splits=min(5, int(counts.min()))),
     }
-    return {name: _ask(one, _inputs(name, known), fold, known, name, seed) for name, one in makers.items()}
+    labels = known.emotions.loc[list(fold.train)].to_numpy()
+    found: dict[str, Answers] = {
+        name: (_ask(one, known.shortcuts if name == "shortcut" else known.mean_mfcc, labels, fold, known),)
+        for name, one in makers.items()
+    }
+    found["shuffled"] = tuple(
+        _ask(_logistic(seed), known.mean_mfcc, _shuffled(labels, fold, seed, number), fold, known)
+        for number in range(SHUFFLES)
+    )
+    return {name: found[name] for name in DESCRIPTIONS if name in found}
+
+
+def as_table(found: Mapping[str, Answers], fold: Fold) -> pd.DataFrame:
+    """Return what baselines say of a fold's test part [columns=(id, labels…, fold, baseline, repeat)]."""
+    tables = [
+        table.assign(fold=fold.name, baseline=name, repeat=number)
+        for name, answers in found.items()
+        for number, table in enumerate(answers)
+    ]
+    return pd.concat(tables).rename_axis("id").reset_index()
 
 
 def _ask(
-    classifier: ClassifierMixin, inputs: pd.DataFrame, fold: Fold, known: Known, name: str, seed: int
+    classifier: ClassifierMixin, inputs: pd.DataFrame, labels: np.ndarray, fold: Fold, known: Known
 ) -> pd.DataFrame:
     train, test = list(fold.train), list(fold.test)
-    labels = known.emotions.loc[train].to_numpy()
-    if name == "shuffled":
-        labels = np.random.default_rng(seed).permutation(labels)
     classifier.fit(inputs.loc[train].to_numpy(), labels)
     found = pd.DataFrame(classifier.predict_proba(inputs.loc[test].to_numpy()), test, list(classifier.classes_))
     return found.reindex(columns=sorted(set(known.emotions)), fill_value=0.0)
 
 
-def _inputs(name: str, known: Known) -> pd.DataFrame:
-    return known.shortcuts if name == "shortcut" else known.mean_mfcc
+def _shuffled(labels: np.ndarray, fold: Fold, seed: int, number: int) -> np.ndarray:
+    """Return the labels in another order, one for each number and each fold."""
+    return np.random.default_rng([seed, number, *fold.name.encode()]).permutation(labels)
 
 
 def _logistic(seed: int) -> ClassifierMixin:

@@ -76,7 +76,25 @@ def intervals(folds: Sequence[Predictions], *, bins: int, resamples: int, seed: 
     resamples, seed : int
         Of the bootstrap.
     """
-    drawn = _mean_over_folds(folds, bins=bins, resamples=resamples, seed=seed)
+    return pooled_intervals([folds], bins=bins, resamples=resamples, seed=seed)
+
+
+def pooled_intervals(
+    repeats: Sequence[Sequence[Predictions]], *, bins: int, resamples: int, seed: int
+) -> dict[str, Interval]:
+    """Return the interval of each metric of a model that was made several times over, by chance alone different.
+
+    The resamples are shared out among the repeats, so that the interval holds both what the choice of words and what
+    the chance of the making does.
+
+    Parameters
+    ----------
+    repeats : sequence of sequence of Predictions
+        The folds of each repeat.
+    bins, resamples, seed : int
+        As in `intervals`, which this is for a single repeat.
+    """
+    drawn = _pooled(repeats, bins=bins, resamples=resamples, seed=seed)
     return {name: _interval(values) for name, values in drawn.items()}
 
 
@@ -95,16 +113,82 @@ def differences(
     ValueError
         The utterances are not the same.
     """
-    for one, other in zip(first, second, strict=True):
+    return pooled_differences(first, [second], bins=bins, resamples=resamples, seed=seed)
+
+
+def pooled_differences(
+    first: Sequence[Predictions],
+    repeats: Sequence[Sequence[Predictions]],
+    *,
+    bins: int,
+    resamples: int,
+    seed: int,
+) -> dict[str, Difference]:
+    """Return how each metric differs between a model and one that was made several times over; see `differences`.
+
+    Raises
+    ------
+    ValueError
+        The utterances are not the same.
+    """
+    for one, other in (pair for second in repeats for pair in zip(first, second, strict=True)):
         same = (list(one.words), list(one.speakers), one.truth.tolist())
         if same != (list(other.words), list(other.speakers), other.truth.tolist()):
             raise ValueError("a paired comparison needs the same utterances in the same order")
-    point = [_mean_over_folds(folds, bins=bins, resamples=0, seed=seed) for folds in (first, second)]
-    drawn = [_mean_over_folds(folds, bins=bins, resamples=resamples, seed=seed) for folds in (first, second)]
+    ours: list[Sequence[Predictions]] = [first] * len(repeats)
+    points = [_pooled(side, bins=bins, resamples=0, seed=seed) for side in (ours, repeats)]
+    drawn = [_pooled(side, bins=bins, resamples=resamples, seed=seed) for side in (ours, repeats)]
     return {
-        name: _difference(float(point[0][name][0] - point[1][name][0]), drawn[0][name] - drawn[1][name])
+        name: _difference(float((points[0][name] - points[1][name]).mean()), drawn[0][name] - drawn[1][name])
         for name in drawn[0]
     }
+
+
+def share_intervals(
+    folds: Sequence[Predictions],
+    hits: Sequence[np.ndarray],
+    among: Sequence[np.ndarray],
+    *,
+    resamples: int,
+    seed: int,
+) -> list[Interval | None]:
+    """Return the interval of shares of utterances, each averaged over folds: recalls, coverage, risk.
+
+    Parameters
+    ----------
+    folds : sequence of Predictions
+    hits, among : sequence of np.ndarray [shape=(n, shares)], bool
+        For each fold, the utterances that a share counts, and those that it is a share of.
+    resamples, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    list of Interval or None
+        None: a share of nothing, in every resample. A single resample of nothing takes no part.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for fold, hit, base in zip(folds, hits, among, strict=True):
+        clusters, member = _clusters(fold)
+        sums = np.zeros((len(clusters), 2 * hit.shape[1]))
+        np.add.at(sums, member, np.concatenate([hit & base, base], axis=1).astype(np.float64))
+        counts = _counts(_speakers(clusters), resamples, rng)
+        counted, of = np.split(counts @ sums, 2, axis=1)
+        drawn.append(np.divide(counted, of, out=np.full_like(counted, np.nan), where=of > 0))
+    found = np.stack(drawn)
+    means = np.nansum(found, axis=0) / np.maximum(np.isfinite(found).sum(axis=0), 1)
+    means[~np.isfinite(found).any(axis=0)] = np.nan
+    return [_interval(values[np.isfinite(values)]) if np.isfinite(values).any() else None for values in means.T]
+
+
+def _pooled(repeats: Sequence[Sequence[Predictions]], *, bins: int, resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """Return each metric of every resample of every repeat; 0 resamples: of each repeat as it is."""
+    share = -(-resamples // len(repeats))
+    drawn = [
+        _mean_over_folds(folds, bins=bins, resamples=share, seed=seed + number) for number, folds in enumerate(repeats)
+    ]
+    return {name: np.concatenate([one[name] for one in drawn]) for name in drawn[0]}
 
 
 def _difference(value: float, drawn: np.ndarray) -> Difference:
@@ -125,12 +209,21 @@ def _mean_over_folds(folds: Sequence[Predictions], *, bins: int, resamples: int,
 
 
 def _drawn(fold: Predictions, *, bins: int, resamples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    clusters, member = _clusters(fold)
+    sums = _sums(fold, member, len(clusters), bins)
+    counts = np.ones((1, len(clusters))) if not resamples else _counts(_speakers(clusters), resamples, rng)
+    return _metrics(counts @ sums, fold.probabilities.shape[1], bins)
+
+
+def _clusters(fold: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Return the names of the clusters, a speaker's word each, and the number of each utterance's cluster."""
     names = [f"{speaker}\0{word}" for speaker, word in zip(fold.speakers, fold.words, strict=True)]
     clusters, member = np.unique(names, return_inverse=True)
-    sums = _sums(fold, member, len(clusters), bins)
-    speakers = np.array([name.partition("\0")[0] for name in clusters])
-    counts = np.ones((1, len(clusters))) if not resamples else _counts(speakers, resamples, rng)
-    return _metrics(counts @ sums, fold.probabilities.shape[1], bins)
+    return clusters, member
+
+
+def _speakers(clusters: np.ndarray) -> np.ndarray:
+    return np.array([name.partition("\0")[0] for name in clusters])
 
 
 def _counts(speakers: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

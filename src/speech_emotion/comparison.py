@@ -1,5 +1,6 @@
 """Takes the predictions of the model and of every baseline; gives one table: protocol by model, with intervals."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,17 @@ import pandas as pd
 
 from speech_emotion import figures
 from speech_emotion.baselines import DESCRIPTIONS
-from speech_emotion.bootstrap import Difference, Predictions, differences
+from speech_emotion.bootstrap import Difference, Interval, Predictions, pooled_differences, pooled_intervals
 from speech_emotion.errors import UserError
-from speech_emotion.evaluation import HEADLINES
+from speech_emotion.evaluation import HEADLINES, mean_of, metrics
 from speech_emotion.files import replacing, replacing_folder, write_text
-from speech_emotion.report import PREDICTIONS, as_predictions, rounded, summarize
+from speech_emotion.report import METRICS, PREDICTIONS, as_predictions, recalls, rounded
 from speech_emotion.settings.evaluate import EvaluateSettings
 
 MODEL: Final = "model"
 """The name of this project's model among the baselines."""
+
+RECALL_COLUMNS: Final = ("protocol", "fold", "name", "speaker", "emotion", "utterances", "recall", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Row:
     behind : Difference or None
         The UAR of the model less this one's, on the same utterances; None for the model itself.
     labels : tuple of str
+    uncalibrated : (float, Interval) or None
+        The calibration error of the model before calibration; None for the others, which have none.
     """
 
     protocol: str
@@ -47,6 +52,7 @@ class Row:
     interval: Mapping[str, tuple[float, float]]
     behind: Difference | None
     labels: tuple[str, ...]
+    uncalibrated: tuple[float, Interval] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row as plain values."""
@@ -54,6 +60,13 @@ class Row:
         for metric in HEADLINES:
             row[metric] = self.metrics[metric]
             row[f"{metric}_low"], row[f"{metric}_high"] = self.interval[metric]
+        if self.uncalibrated is not None:
+            value, interval = self.uncalibrated
+            row |= {
+                "ece_uncalibrated": value,
+                "ece_uncalibrated_low": interval.low,
+                "ece_uncalibrated_high": interval.high,
+            }
         if self.behind is not None:
             row |= {
                 "model_ahead": self.behind.value,
@@ -64,8 +77,28 @@ class Row:
         return rounded(row)
 
 
-def compare(protocol: str, report: Path, baselines: Path, settings: EvaluateSettings) -> list[Row]:
-    """Compare the model with every baseline on one protocol.
+@dataclass(frozen=True)
+class Contest:
+    """What every model answered to a protocol's judged utterances, in one order.
+
+    Attributes
+    ----------
+    protocol : str
+    labels : tuple of str
+    answers : mapping of str to sequence of mapping of str to Predictions
+        By model: its repeats, by fold. All but the shuffled-label control have one.
+    uncalibrated : mapping of str to (float, Interval)
+        The model's calibration error before calibration, by fold, and "mean".
+    """
+
+    protocol: str
+    labels: tuple[str, ...]
+    answers: Mapping[str, Sequence[Mapping[str, Predictions]]]
+    uncalibrated: Mapping[str, tuple[float, Interval]]
+
+
+def read_contest(protocol: str, report: Path, baselines: Path) -> Contest:
+    """Read what the model and every baseline answered.
 
     Parameters
     ----------
@@ -74,7 +107,6 @@ def compare(protocol: str, report: Path, baselines: Path, settings: EvaluateSett
         The protocol's report, with the model's predictions.
     baselines : Path
         The baselines' predictions for the same split.
-    settings : EvaluateSettings
 
     Raises
     ------
@@ -84,54 +116,76 @@ def compare(protocol: str, report: Path, baselines: Path, settings: EvaluateSett
     model = pd.read_csv(report / PREDICTIONS, dtype={"text": str, "fold": str}, keep_default_na=False)
     labels = tuple(name.removeprefix("p_") for name in model.columns if name.startswith("p_"))
     known = model.set_index(["fold", "id"])[["speaker", "emotion", "text"]]
-    contenders = {MODEL: model}
-    for name, rows in pd.read_csv(baselines, dtype={"fold": str}, keep_default_na=False).groupby(
-        "baseline", sort=False
-    ):
+    answers = {MODEL: [_by_fold(model, labels)]}
+    table = pd.read_csv(baselines, dtype={"fold": str}, keep_default_na=False)
+    for (name, _), rows in table.groupby(["baseline", "repeat"], sort=False):
         renamed = rows.rename(columns={label: f"p_{label}" for label in labels}).set_index(["fold", "id"])
         if len(renamed) != len(known) or not renamed.index.isin(known.index).all():
             raise UserError(f"{baselines}: '{name}' is about other utterances than {report}. Run `dvc repro`.")
-        contenders[str(name)] = known.join(renamed).reset_index()
-    found = {name: _by_fold(rows) for name, rows in contenders.items()}
-    return [row for name in found for row in _rows(protocol, name, found, labels, settings)]
+        answers.setdefault(str(name), []).append(_by_fold(known.join(renamed).reset_index(), labels))
+    return Contest(protocol, labels, answers, _uncalibrated(report))
 
 
-def _rows(
-    protocol: str,
-    name: str,
-    found: Mapping[str, Mapping[str, pd.DataFrame]],
-    labels: tuple[str, ...],
-    settings: EvaluateSettings,
-) -> list[Row]:
-    folds = found[name]
-    summary = summarize(folds, labels, settings)
-    scopes: dict[str, Sequence[str]] = {fold: [fold] for fold in folds}
-    if len(folds) > 1:
-        scopes["mean"] = list(folds)
+def compare(contest: Contest, settings: EvaluateSettings) -> list[Row]:
+    """Return the rows of every model, fold by fold and averaged over folds."""
+    return [row for name in contest.answers for row in _rows(contest, name, settings)]
+
+
+def recall_rows(contest: Contest, settings: EvaluateSettings) -> pd.DataFrame:
+    """Return the recall of each emotion and speaker, of every model that was made once.
+
+    Returns
+    -------
+    pd.DataFrame [columns=(protocol, fold, name, speaker, emotion, utterances, recall, low, high)]
+        See `report.recalls`.
+    """
+    tables = [
+        recalls(fold, contest.labels, settings).assign(protocol=contest.protocol, fold=scope, name=name)
+        for name, repeats in contest.answers.items()
+        if len(repeats) == 1
+        for scope, fold in repeats[0].items()
+    ]
+    return pd.concat(tables, ignore_index=True)[list(RECALL_COLUMNS)]
+
+
+def _rows(contest: Contest, name: str, settings: EvaluateSettings) -> list[Row]:
+    repeats, bins = contest.answers[name], settings.calibration_bins
+    drawing = {"bins": bins, "resamples": settings.bootstrap.resamples, "seed": settings.bootstrap.seed}
+    scopes: dict[str, Sequence[str]] = {fold: [fold] for fold in repeats[0]}
+    if len(scopes) > 1:
+        scopes["mean"] = list(repeats[0])
     rows = []
     for scope, members in scopes.items():
-        scores = summary["mean"] if scope == "mean" else summary["folds"][scope]
+        chosen = [[folds[one] for one in members] for folds in repeats]
+        scores = mean_of(
+            [metrics(one.truth, one.probabilities, contest.labels, bins=bins) for folds in chosen for one in folds]
+        )
+        interval = pooled_intervals(chosen, **drawing)
         behind = None
         if name != MODEL:
-            ours, theirs = (_predictions(found[one], members, labels) for one in (MODEL, name))
-            behind = differences(
-                ours,
-                theirs,
-                bins=settings.calibration_bins,
-                resamples=settings.bootstrap.resamples,
-                seed=settings.bootstrap.seed,
-            )["uar"]
-        interval = {metric: tuple(scores["interval"][metric]) for metric in HEADLINES}
-        headlines = {metric: scores[metric] for metric in HEADLINES}
-        rows.append(Row(protocol, scope, name, headlines, interval, behind, labels))
+            ours = [contest.answers[MODEL][0][one] for one in members]
+            behind = pooled_differences(ours, chosen, **drawing)["uar"]
+        rows.append(
+            Row(
+                contest.protocol,
+                scope,
+                name,
+                {metric: rounded(scores[metric]) for metric in HEADLINES},
+                {metric: (rounded(interval[metric].low), rounded(interval[metric].high)) for metric in HEADLINES},
+                behind,
+                contest.labels,
+                contest.uncalibrated[scope] if name == MODEL else None,
+            )
+        )
     return rows
 
 
 def markdown(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
     """Return the table as Markdown: UAR with its interval, and calibration error, a line a model."""
     lines = [
-        "| protocol | left out | model | UAR (95 %) | accuracy | ECE | model ahead by (95 %) |",
-        "|---|---|---|---|---|---|---|",
+        "| protocol | left out | model | UAR (95 %) | accuracy | macro-F1 | NLL | Brier | ECE (before calibration) "
+        "| model ahead by (95 %) |",
+        "|---" * 10 + "|",
     ]
     for row in rows:
         low, high = row.interval["uar"]
@@ -139,10 +193,12 @@ def markdown(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
         ahead = ""
         if row.behind is not None:
             ahead = f"{row.behind.value:+.3f} ({row.behind.interval.low:+.3f} to {row.behind.interval.high:+.3f})"
+        before = "" if row.uncalibrated is None else f" ({row.uncalibrated[0]:.3f})"
+        others = " | ".join(f"{row.metrics[metric]:.3f}" for metric in HEADLINES if metric != "uar")
         name = "**this model**" if row.name == MODEL else descriptions[row.name]
         lines.append(
             f"| {row.protocol} | {left_out} | {name} | {row.metrics['uar']:.3f} ({low:.3f} to {high:.3f}) "
-            f"| {row.metrics['accuracy']:.3f} | {row.metrics['ece']:.3f} | {ahead} |"
+            f"| {others}{before} | {ahead} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -163,8 +219,39 @@ def summary(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_table(rows: Sequence[Row], target: Path, *, corpus: str) -> None:
-    """Write `table.csv`, `table.md`, `summary.md` and `table.png`; without rows, a `table.md` that says so."""
+def recall_markdown(recall: pd.DataFrame) -> str:
+    """Return this model's recall as Markdown: a line a protocol, fold and speaker, a column an emotion."""
+    own = recall[recall["name"] == MODEL]
+    emotions = [one for one in dict.fromkeys(own["emotion"]) if one]
+    lines = [
+        f"| protocol | left out | speaker | UAR (95 %) | {' | '.join(name.replace('_', ' ') for name in emotions)} |",
+        "|---" * (len(emotions) + 4) + "|",
+    ]
+    for key, rows in own.groupby(["protocol", "fold", "speaker"], sort=False):
+        protocol, fold, speaker = map(str, key)
+        by_emotion = rows.set_index("emotion")
+        uar = by_emotion.loc[""]
+        cells = [f"{float(by_emotion['recall'][name]):.3f}" if name in by_emotion.index else "" for name in emotions]
+        left_out = "" if fold == "all" else fold
+        lines.append(
+            f"| {protocol} | {left_out} | {speaker or 'all'} | {uar['recall']:.3f} ({uar['low']:.3f} to "
+            f"{uar['high']:.3f}) | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_table(rows: Sequence[Row], recall: pd.DataFrame, target: Path, *, corpus: str) -> None:
+    """Write the comparison; without rows, a `table.md` that says so.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+    recall : pd.DataFrame
+        What `recall_rows` gives, of all protocols.
+    target : Path
+        The folder to make: `table.csv`, `table.md`, `summary.md`, `table.png`, `recall.csv`, `recall.png`.
+    corpus : str
+    """
     with replacing_folder(target) as folder:
         if not rows:
             write_text(
@@ -174,7 +261,10 @@ def write_table(rows: Sequence[Row], target: Path, *, corpus: str) -> None:
         table = pd.DataFrame([row.as_dict() for row in rows])
         with replacing(folder / "table.csv") as aside:
             table.to_csv(aside, index=False, lineterminator="\n")
-        write_text(folder / "table.md", markdown(rows, DESCRIPTIONS))
+        with replacing(folder / "recall.csv") as aside:
+            recall.to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
+        below = "Recall of this model, speaker by speaker:"
+        write_text(folder / "table.md", f"{markdown(rows, DESCRIPTIONS)}\n{below}\n\n{recall_markdown(recall)}")
         write_text(folder / "summary.md", summary(rows, DESCRIPTIONS))
         panels = {"all": "{protocol}", "mean": "{protocol}: mean"}
         drawn = table.assign(
@@ -188,6 +278,23 @@ def write_table(rows: Sequence[Row], target: Path, *, corpus: str) -> None:
             names=[_TICKS[name] for name in dict.fromkeys(table["name"])],
             title=f"{corpus}: unweighted average recall on the test part, 95 % intervals, chance dotted",
         )
+        figures.recall_table(
+            folder / "recall.png", _recall_panel(recall), title=f"{corpus}: recall of this model on the test part"
+        )
+
+
+def _recall_panel(recall: pd.DataFrame) -> pd.DataFrame:
+    """Return this model's recall, a row a protocol and speaker, a column an emotion, their average first."""
+    own = recall[recall["name"] == MODEL]
+    keys = zip(own["protocol"], own["fold"], own["speaker"], strict=True)
+    titles = [
+        f"{protocol}, {speaker or 'all speakers'}" + (" left out" if fold == speaker else "")
+        for protocol, fold, speaker in keys
+    ]
+    table = own.assign(row=titles, column=[name.replace("_", " ") or "average" for name in own["emotion"]])
+    panel = table.pivot_table(index="row", columns="column", values="recall", sort=False)
+    rows, columns = list(dict.fromkeys(titles)), list(dict.fromkeys(table["column"]))
+    return panel.reindex(index=rows, columns=columns)
 
 
 _TICKS: Final[Mapping[str, str]] = {
@@ -201,11 +308,12 @@ _TICKS: Final[Mapping[str, str]] = {
 }
 
 
-def _by_fold(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return {str(fold): part.reset_index(drop=True) for fold, part in rows.groupby("fold", sort=True)}
+def _by_fold(rows: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Predictions]:
+    return {str(fold): as_predictions(part, labels) for fold, part in rows.groupby("fold", sort=True)}
 
 
-def _predictions(
-    folds: Mapping[str, pd.DataFrame], members: Sequence[str], labels: tuple[str, ...]
-) -> list[Predictions]:
-    return [as_predictions(folds[fold], labels) for fold in members]
+def _uncalibrated(report: Path) -> dict[str, tuple[float, Interval]]:
+    content = json.loads((report / METRICS).read_text(encoding="utf-8"))
+    places = {**content["folds"], "mean": content["mean"]}
+    found = {name: place["uncalibrated"] for name, place in places.items()}
+    return {name: (one["ece"], Interval(*one["interval"]["ece"])) for name, one in found.items()}

@@ -1,6 +1,7 @@
 """Takes true labels and predicted probabilities; gives the field's metrics, as pure functions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,57 @@ def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, *, 
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     sums = np.bincount(bin_of, weights=right - confidence, minlength=bins)
     return round(float(np.abs(sums).sum() / len(truth)), 12)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The answers of one range of confidence.
+
+    Attributes
+    ----------
+    low, high : float
+        The range.
+    utterances : int
+    confidence, accuracy : float
+        Their means over the utterances.
+    """
+
+    low: float
+    high: float
+    utterances: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(truth: np.ndarray, probabilities: np.ndarray, *, bins: int) -> list[Bin]:
+    """Return the bins of `expected_calibration_error` that hold anything, from unsure to sure.
+
+    sum_b n_b / n * |accuracy_b - confidence_b| over them is that error.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == truth
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        Bin(
+            number / bins,
+            (number + 1) / bins,
+            int((bin_of == number).sum()),
+            float(confidence[bin_of == number].mean()),
+            float(right[bin_of == number].mean()),
+        )
+        for number in np.unique(bin_of)
+    ]
+
+
+def uncalibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return what a network says before its logits are divided by a temperature [shape=(n, labels)], float64.
+
+    Logarithms of probabilities are the divided logits but for a constant, which a softmax does not see: the softmax of
+    temperature times them is that of the logits themselves.
+    """
+    scaled = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float64).tiny)) * temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, labels: int) -> np.ndarray:

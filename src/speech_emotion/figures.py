@@ -124,6 +124,115 @@ def protocol_table(path: Path, rows: pd.DataFrame, *, names: Sequence[str], titl
             axes.grid(visible=False, axis="y")
 
 
+def reliability(path: Path, bins: pd.DataFrame, *, title: str) -> None:
+    """Draw accuracy by confidence, before and after calibration, a panel a fold; a point's area is its utterances.
+
+    Parameters
+    ----------
+    path : Path
+        A png file.
+    bins : pd.DataFrame [columns=(fold, calibration, utterances, confidence, accuracy)]
+    title : str
+    """
+    folds = list(dict.fromkeys(bins["fold"]))
+    with drawing(path, width=4.6 * len(folds) + 0.4, height=4.8) as figure:
+        figure.suptitle(title)
+        for axes, fold in zip(figure.subplots(1, len(folds), sharey=True, squeeze=False)[0], folds, strict=True):
+            axes.plot([0, 1], [0, 1], color="black", ls=":", lw=1.2)
+            for when, colour, marker in (("before", COLOURS[1], "s"), ("after", COLOURS[0], "o")):
+                shown = bins[(bins["fold"] == fold) & (bins["calibration"] == when)]
+                gap = (shown["utterances"] * (shown["accuracy"] - shown["confidence"]).abs()).sum()
+                label = f"{when} calibration, ECE {gap / shown['utterances'].sum():.3f}"
+                axes.plot(shown["confidence"], shown["accuracy"], color=colour, lw=1.2)
+                area = 10 + 400 * shown["utterances"] / shown["utterances"].sum()
+                axes.scatter(shown["confidence"], shown["accuracy"], s=area, color=colour, alpha=0.6, marker=marker)
+                axes.plot([], [], color=colour, marker=marker, label=label)
+            axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", aspect="equal")
+            axes.set_title("" if len(folds) == 1 else f"left out: {fold}")
+            axes.legend(loc="upper left", fontsize="small")
+        figure.axes[0].set_ylabel("share of right answers")
+
+
+def risk_coverage(path: Path, curves: pd.DataFrame, marks: dict[str, tuple[float, float]], *, title: str) -> None:
+    """Draw the share of wrong answers among the most confident ones, a colour a fold.
+
+    Parameters
+    ----------
+    path : Path
+        A png file.
+    curves : pd.DataFrame [columns=(fold, coverage, risk)]
+    marks : dict of str to (float, float)
+        Coverage and risk of each fold at its package's threshold.
+    title : str
+    """
+    with drawing(path, width=6.4, height=4.0) as figure:
+        figure.suptitle(title)
+        axes = figure.subplots()
+        folds = curves.groupby("fold", sort=True)
+        for colour, (fold, rows) in zip(itertools.cycle(COLOURS), folds, strict=False):
+            name = "all answers" if folds.ngroups == 1 else f"left out: {fold}"
+            axes.plot(rows["coverage"], rows["risk"], color=colour, label=name)
+            if fold in marks:
+                axes.plot(*marks[str(fold)], color=colour, marker="o", ms=8, ls="none", clip_on=False)
+        if marks:
+            axes.plot([], [], color="grey", marker="o", ms=8, ls="none", label="at the package's threshold")
+        axes.set(xlim=(0, 1.02), xlabel="coverage: share of answers given as sure", ylabel="risk: share of them wrong")
+        axes.set_ylim(0, max(0.1, 1.1 * curves["risk"].max()))
+        axes.legend(loc="best", fontsize="small")
+
+
+def recall_table(path: Path, table: pd.DataFrame, *, title: str) -> None:
+    """Draw recalls in percent, a row a protocol and speaker, a column an emotion.
+
+    Parameters
+    ----------
+    path : Path
+        A png file.
+    table : pd.DataFrame
+        Shares; what is missing stays empty.
+    title : str
+    """
+    with drawing(path, width=1.0 * len(table.columns) + 4.0, height=0.45 * len(table) + 2.0) as figure:
+        figure.suptitle(title)
+        axes = figure.subplots()
+        shares = 100 * table.to_numpy(dtype=np.float64)
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+        axes.grid(visible=False)
+        for row, column in np.argwhere(np.isfinite(shares)):
+            ink = "white" if shares[row, column] > 60 else "black"
+            axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", color=ink, fontsize=9)
+        axes.set_xticks(range(len(table.columns)), list(table.columns), rotation=35, ha="right")
+        axes.set_yticks(range(len(table)), list(table.index))
+        figure.colorbar(image, ax=axes, shrink=0.9, label="recall (%)")
+
+
+def robustness(path: Path, table: pd.DataFrame, *, title: str) -> None:
+    """Draw the UAR of every condition with its interval, a panel a protocol, beside that of the recordings as they are.
+
+    Parameters
+    ----------
+    path : Path
+        A png file.
+    table : pd.DataFrame [columns=(protocol, condition, uar, low, high)]
+        The recordings as they are come first.
+    title : str
+    """
+    protocols, names = (list(dict.fromkeys(table[column])) for column in ("protocol", "condition"))
+    with drawing(path, width=3.2 * len(protocols) + 2.0, height=0.34 * len(names) + 1.4) as figure:
+        figure.suptitle(title)
+        places = np.arange(len(names))[::-1]
+        least = max(0.0, np.floor(10 * table["low"].min() - 0.5) / 10)
+        for axes, protocol in zip(
+            figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0], protocols, strict=True
+        ):
+            shown = table[table["protocol"] == protocol].set_index("condition").loc[names]
+            spans = [shown["uar"] - shown["low"], shown["high"] - shown["uar"]]
+            axes.axvline(shown["uar"].iloc[0], color="black", ls=":", lw=1.2)
+            axes.errorbar(shown["uar"], places, xerr=np.clip(spans, 0, None), fmt="o", color=COLOURS[0], lw=1.4, ms=5)
+            axes.set(xlim=(least, 1 + 0.02 * (1 - least)), xlabel="UAR", title=protocol)
+            axes.set_yticks(places, names)
+
+
 @contextmanager
 def drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     """Give a figure to draw on, then write it, whole or not at all."""

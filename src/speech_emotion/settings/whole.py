@@ -15,6 +15,7 @@ from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.package import PackageSettings
 from speech_emotion.settings.promote import PromoteSettings
 from speech_emotion.settings.pseudo_speakers import PseudoSpeakersSettings
+from speech_emotion.settings.robustness import RobustnessSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import TrainSettings
 
@@ -34,6 +35,7 @@ class Settings(Section):
     calibrate: CalibrateSettings
     train: TrainSettings
     evaluate: EvaluateSettings
+    robustness: RobustnessSettings
     baselines: BaselinesSettings
     package: PackageSettings
     promote: PromoteSettings

@@ -1,0 +1,56 @@
+"""recordings + the packages of the protocols + their splits → UAR when the recordings are changed."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from speech_emotion import splits
+from speech_emotion.compute import parallel_map
+from speech_emotion.corpora import manifest as manifests
+from speech_emotion.progress import track
+from speech_emotion.robustness import ask, questions, score, write
+from speech_emotion.settings.base import read_section
+from speech_emotion.settings.compute import ComputeSettings
+from speech_emotion.settings.corpus import CorpusSettings
+from speech_emotion.settings.evaluate import EvaluateSettings
+from speech_emotion.settings.robustness import RobustnessSettings
+from speech_emotion.settings.split import PROTOCOLS
+from speech_emotion.stage import run_stage
+
+
+def main() -> None:
+    raw, manifest, split_folder, models, target = map(Path, sys.argv[1:])
+    settings = read_section("robustness", RobustnessSettings)
+    evaluate = read_section("evaluate", EvaluateSettings)
+    corpus = read_section("corpus", CorpusSettings)
+    workers = read_section("compute", ComputeSettings).workers
+    rows = manifests.read(manifest)
+    # a left-out speaker's utterances are kept for evaluate: a look at them here would be one more
+    found = [
+        split
+        for split in sorted(split_folder.glob("*.csv"), key=lambda split: PROTOCOLS.index(split.stem))
+        if split.stem != "speaker"
+    ]
+    tables = []
+    for split in found:
+        asked = questions(
+            splits.read(split),
+            protocol=split.stem,
+            models=models / split.stem,
+            manifest=rows,
+            raw=raw,
+            settings=settings,
+        )
+        work = parallel_map(partial(ask, seed=settings.seed), asked, workers=workers)
+        answers = list(track(work, len(asked), f"robustness: {split.stem}", "recordings"))
+        tables.append(score(split.stem, asked, answers, rows, evaluate))
+    table = pd.concat(tables, ignore_index=True)
+    write(table, target, corpus=corpus.name)
+    worst = table.loc[table["drop"].idxmax()]
+    print(f"robustness: the largest drop is {worst['drop']:.3f} ({worst['protocol']}, {worst['condition']})")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,56 @@
+"""Every model of the committed run whose test scores can be seen has its row in the table of looks."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = ROOT / "docs" / "test-looks.csv"
+COLUMNS = ["date", "protocol", "model", "digest", "seen", "why", "chosen_by"]
+TESTED = ("random", "word", "speaker")
+
+
+def looks() -> list[dict[str, str]]:
+    with open(TABLE, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def outputs() -> dict[str, str]:
+    """Return the digest of each output of the committed run."""
+    stages = YAML(typ="safe").load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
+    outs = (out for stage in stages for out in stage.get("outs", []))
+    return {out["path"]: out["md5"].removesuffix(".dir") for out in outs if "md5" in out}
+
+
+def test_every_row_says_when_what_and_why() -> None:
+    rows = looks()
+    assert list(rows[0]) == COLUMNS
+    for number, row in enumerate(rows, start=2):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", row["date"]), f"{TABLE}: line {number}"
+        assert row["protocol"] in TESTED, f"{TABLE}: line {number}"
+        assert re.fullmatch(r"([0-9a-f]{32})?", row["digest"]), f"{TABLE}: line {number}"
+        assert all(row[name] for name in COLUMNS if name != "digest"), f"{TABLE}: line {number}: an empty column"
+    assert [row["date"] for row in rows] == sorted(row["date"] for row in rows)
+
+
+@pytest.mark.parametrize("protocol", TESTED)
+@pytest.mark.parametrize("model", ["models/tess/protocols/{protocol}", "reports/tess/baselines"])
+def test_the_committed_run_has_been_written_down(protocol: str, model: str) -> None:
+    name = model.format(protocol=protocol)
+    digest = outputs()[name]
+
+    known = {row["digest"] for row in looks() if row["protocol"] == protocol}
+
+    assert digest in known, (
+        f"dvc.lock has {name} with the digest {digest}, whose scores on the test part of '{protocol}' were seen: add a "
+        "row to docs/test-looks.csv (docs/test-looks.md says how)"
+    )
+
+
+def test_a_look_is_never_taken_back() -> None:
+    first = [(row["date"], row["protocol"], row["model"]) for row in looks()]
+    assert ("2026-11-22", "speaker", "default model") in first
+    assert len(first) >= 7
