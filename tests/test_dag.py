@@ -30,7 +30,9 @@ ORDER = [
     "evaluate",
     "baselines",
     "compare",
+    "explain",
     "package",
+    "report",
     "publish",
 ]
 

@@ -33,7 +33,9 @@ PIPELINE = (
     "evaluate",
     "baselines",
     "compare",
+    "explain",
     "package",
+    "report",
     "publish",
 )
 

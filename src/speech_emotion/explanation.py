@@ -21,15 +21,18 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from speech_emotion import explanation_figures as figures
-from speech_emotion import features, label_quality, occlusion
+from speech_emotion import label_quality, occlusion
 from speech_emotion.anatomy import read_layers
 from speech_emotion.audio import load
 from speech_emotion.errors import UserError
+from speech_emotion.features import Extractor
 from speech_emotion.files import replacing, replacing_folder
 from speech_emotion.inference import Recognizer
 from speech_emotion.package import GRAPH, Package
 from speech_emotion.portrait import choose_examples
+from speech_emotion.prosody import energy
 from speech_emotion.settings.explain import ExplainSettings
+from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.splits import Fold
 from speech_emotion.store import FeatureStore
 
@@ -162,7 +165,7 @@ def occlusions(case: Case) -> pd.DataFrame:
     pd.DataFrame [columns=(scope, hidden, piece, emotion, utterances, log_odds, changed)]
         `log_odds` is the mean over the utterances heard so, in nats; `changed` the share of answers that become others.
     """
-    columns = occlusion.groups(features.names(case.store.settings))
+    columns = occlusion.groups(case.store.names)
     rows: list[pd.DataFrame] = []
     for scope, protocol in (("known", case.known_protocol), ("new", NEW_VOICE)):
         if protocol is None or protocol not in case.folds:
@@ -193,13 +196,13 @@ def examples(case: Case) -> list["figures.OccludedUtterance"]:
     fold = case.folds[protocol][0]
     rows = case.manifest[case.manifest["id"].isin(set(fold.validation if protocol == "full" else fold.test))]
     recognizer, settings = case.recognizer(protocol, fold), case.store.settings
-    columns = occlusion.groups(features.names(settings))
+    columns = occlusion.groups(case.store.names)
     nothing = mean_frame(case.store.read(case.sample(list(rows["id"]))))
     hop = settings.hop_length / settings.sample_rate
     width, step = (max(1, round(seconds / hop)) for seconds in (_WINDOW_SECONDS, _STEP_SECONDS))
     found = []
-    for row in choose_examples(rows)[["id", "speaker", "emotion", "text"]].astype(str).to_dict("records"):
-        [frames] = case.store.read([row["id"]])
+    chosen = choose_examples(rows)[["id", "speaker", "emotion", "text"]].astype(str).to_dict("records")
+    for row, frames in zip(chosen, case.store.read([row["id"] for row in chosen]), strict=True):
         lost = occlusion.occlusion_map(recognizer, frames, nothing, columns, width=width, step=step)
         [answer] = recognizer.answers(recognizer.predict_frames([frames]))
         wave = _wave(case, row["id"])
@@ -211,21 +214,19 @@ def examples(case: Case) -> list["figures.OccludedUtterance"]:
                 sample_rate=settings.sample_rate,
                 lost=lost,
                 groups=(occlusion.EVERYTHING, *columns),
-                start=first_frame(wave, len(frames), case.store) * hop,
+                start=first_frame(wave, settings) * hop,
                 step=step * hop,
             )
         )
     return found
 
 
-def first_frame(wave: np.ndarray, kept: int, store: FeatureStore) -> int:
-    """Return which frame of a wave is the first that the features have: 0 unless silence was cut off before it."""
-    if 1 + len(wave) // store.settings.hop_length == kept:
+def first_frame(wave: np.ndarray, settings: FeaturizeSettings) -> int:
+    """Return which frame of a wave is the first that its features have: what is silent before it is left out."""
+    if settings.trim_db is None:
         return 0
-    level = features.Extractor(store.settings).log_mel(wave).max(axis=1)
-    # the stretch of that length which is loudest on the whole
-    sums = np.convolve(level, np.ones(kept), mode="valid")
-    return int(sums.argmax())
+    loud = np.flatnonzero(energy(Extractor(settings).power(wave)) >= -settings.trim_db)
+    return int(loud[0])
 
 
 def embeddings(case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:

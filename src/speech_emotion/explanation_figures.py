@@ -259,7 +259,9 @@ def _heat(axes: Axes, values: np.ndarray, high: float, ticks: Sequence[str]) -> 
         value = values[row, column]
         if np.isfinite(value):
             ink = "white" if abs(value) > 0.65 * high else "black"
-            axes.text(column, row, f"{round(float(value), 1) + 0.0:.1f}", ha="center", va="center", color=ink, fontsize=8)
+            axes.text(
+                column, row, f"{round(float(value), 1) + 0.0:.1f}", ha="center", va="center", color=ink, fontsize=8
+            )
     return image
 
 

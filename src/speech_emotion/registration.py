@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from speech_emotion import evidence
+from speech_emotion import card, evidence
 from speech_emotion.package import Package
 from speech_emotion.registry import PACKAGE_ARTIFACT, PACKAGE_DIGEST, Version
 
@@ -102,8 +102,13 @@ def _evidence(package: Package) -> dict[str, str]:
 
 
 def _describe(package: Package) -> str:
+    """Return the package's name and its model card, as much of that as MLflow keeps."""
+    name = f"Package `{package.digest}`\n\n"
+    path = package.folder / card.CARD
+    if path.is_file():
+        return name + card.abridged(path.read_text(encoding="utf-8"), card.DESCRIPTION_LIMIT - len(name))
     rows = "".join(f"* {name}: {value}\n" for name, value in _evidence(package).items())
-    return f"Package `{package.digest}`\n\nEvidence, the mean over each protocol's folds:\n\n{rows or '* none'}"
+    return f"{name}Evidence, the mean over each protocol's folds:\n\n{rows or '* none'}"
 
 
 def _log_model(
