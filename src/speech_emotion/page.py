@@ -230,7 +230,7 @@ def _rivals(folder: Path) -> list[str]:
         shortcut = next((row for row in others if row["name"] == "shortcut" and protocol == "random"), None)
         if shortcut is not None:
             lines.append(
-                f"**Without any listening:** loudness, peak and duration alone reach {100 * float(shortcut['uar']):.0f} % "
+                f"**Without any listening:** level, peak and length alone reach {100 * float(shortcut['uar']):.0f} % "
                 "on `random`, which is why that protocol says little."
             )
     return lines
