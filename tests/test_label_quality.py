@@ -51,6 +51,7 @@ def test_recordings_without_texts_are_judged_all_the_same() -> None:
 def test_a_wrong_label_is_suspected_and_comes_first() -> None:
     rows = manifest()
     known = inputs(rows)
+    known.loc["A_3_sad"] *= 2  # nothing is as sad as this
     rows.loc[rows["id"] == "A_3_sad", "emotion"] = "angry"
 
     table = doubts(rows, {"simple": cross_validated(rows, known, folds=5, seed=1)})

@@ -120,7 +120,7 @@ def _doubts(source: str, rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFram
     probabilities = table.to_numpy(dtype=np.float64)
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # in a file they are rounded
     # one process: the answer is the same, and a pool would outlive a stage that is killed
-    suspected = np.asarray(find_label_issues(given, probabilities, n_jobs=1))
+    suspected = np.asarray(find_label_issues(given, probabilities, filter_by="confident_learning", n_jobs=1))
     own = probabilities[np.arange(len(given)), given]
     order = np.lexsort((table.index, own, ~suspected))[: max(LISTED, int(suspected.sum()))]
     chosen = table.index[order]
