@@ -31,7 +31,9 @@ ORDER = [
     "robustness",
     "baselines",
     "compare",
+    "explain",
     "package",
+    "report",
     "publish",
 ]
 

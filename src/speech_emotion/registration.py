@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from speech_emotion import evidence
+from speech_emotion import card, evidence
 from speech_emotion.package import Package
 from speech_emotion.registry import PACKAGE_ARTIFACT, PACKAGE_DIGEST, Version
 
@@ -105,15 +105,18 @@ def _evidence(package: Package) -> dict[str, str]:
 
 
 def _describe(package: Package) -> str:
-    """Return the version's description, as Markdown."""
+    """Return the package's name and its model card, as much of that as MLflow keeps; without one, a table of figures."""
+    name = f"Package `{package.digest}`\n\n"
+    path = package.folder / card.CARD
+    if path.is_file():
+        return name + card.abridged(path.read_text(encoding="utf-8"), card.DESCRIPTION_LIMIT - len(name))
     means = {protocol: report["mean"] for protocol, report in package.evidence().items() if "mean" in report}
     rows = [
         f"| {protocol} | " + " | ".join(f"{mean[metric]:.4f}" if metric in mean else "-" for metric in _HEADLINE) + " |"
         for protocol, mean in means.items()
     ]
     table = ["| protocol | UAR | accuracy |", "|---|---|---|", *rows] if rows else ["none"]
-    intro = f"Package `{package.digest}`\n\nEvidence, the mean over each protocol's folds:\n\n"
-    return intro + "\n".join(table)
+    return f"{name}Evidence, the mean over each protocol's folds:\n\n" + "\n".join(table)
 
 
 def _log_model(

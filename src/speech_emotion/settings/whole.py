@@ -11,6 +11,7 @@ from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.corpus import CorpusSettings, DownloadSettings, PrepareSettings
 from speech_emotion.settings.evaluate import EvaluateSettings
+from speech_emotion.settings.explain import ExplainSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.package import PackageSettings
 from speech_emotion.settings.promote import PromoteSettings
@@ -36,6 +37,7 @@ class Settings(Section):
     train: TrainSettings
     evaluate: EvaluateSettings
     robustness: RobustnessSettings
+    explain: ExplainSettings
     baselines: BaselinesSettings
     package: PackageSettings
     promote: PromoteSettings

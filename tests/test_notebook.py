@@ -1,0 +1,52 @@
+"""The notebook that newcomers begin with runs from its first cell to its last, and git holds none of its outputs."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOK = Path("notebooks") / "explore.ipynb"
+
+
+def read(root: Path) -> Any:
+    return nbformat.read(root / NOTEBOOK, as_version=4)
+
+
+def run(root: Path, monkeypatch: pytest.MonkeyPatch, tess: str | None) -> str:
+    """Run every cell in a process of its own and return the text of what they show."""
+    if tess is None:
+        monkeypatch.delenv("TESS_DIR", raising=False)
+    else:
+        monkeypatch.setenv("TESS_DIR", tess)
+    path = [str(root / "src"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+    notebook = read(root)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(root / "notebooks")}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert [output for output in outputs if output.output_type == "error"] == []
+    return "\n".join(
+        str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", "")) for output in outputs
+    )
+
+
+def test_git_holds_no_outputs(root: Path) -> None:
+    cells = [cell for cell in read(root).cells if cell.cell_type == "code"]
+
+    assert [cell.id for cell in cells if cell.outputs or cell.execution_count is not None] == []
+    assert [cell.id for cell in cells if cell.metadata] == []
+
+
+def test_it_runs_without_tess(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = run(root, monkeypatch, None)
+
+    assert "recordings," in shown
+    assert "UAR" in shown
+    assert "answer" in shown
+
+
+@pytest.mark.slow
+def test_it_runs_with_tess(root: Path, tess_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "2800 recordings" in run(root, monkeypatch, str(tess_dir))
