@@ -28,7 +28,7 @@ PACKAGE_DIGEST: Final = "package_digest"
 PACKAGE_ARTIFACT: Final = "package"
 """What the registered model calls the package among its artifacts."""
 
-_URI: Final = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<number>\d+))")
+URI: Final = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<number>\d+))")
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,11 @@ def with_alias(client: "MlflowClient", name: str, alias: str = CHALLENGER) -> Ve
 
 
 def resolve(model: str) -> Path:
+    """Return the folder of a registered version's package; see `fetch`."""
+    return fetch(model)[1]
+
+
+def fetch(model: str) -> tuple[Version, Path]:
     """Fetch the package of a registered version, once.
 
     Parameters
@@ -98,6 +103,7 @@ def resolve(model: str) -> Path:
 
     Returns
     -------
+    Version
     Path
         The package's folder, in the user's cache, where it stays: its name is its digest.
 
@@ -108,7 +114,7 @@ def resolve(model: str) -> Path:
     """
     from mlflow.exceptions import MlflowException
 
-    match = _URI.fullmatch(model)
+    match = URI.fullmatch(model)
     if match is None:
         raise UserError(
             f"{model}: no URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>."
@@ -122,7 +128,7 @@ def resolve(model: str) -> Path:
             if not folder.is_dir():
                 with fluent(where):
                     _fetch(client, version, folder)
-            return folder
+            return version, folder
     except MlflowException as error:
         raise UserError(f"{model}: MLflow at {where.uri} does not give it ({first_line(error)}).") from None
 

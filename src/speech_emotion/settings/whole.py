@@ -12,8 +12,10 @@ from speech_emotion.settings.evaluate import EvaluateSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.package import PackageSettings
 from speech_emotion.settings.promote import PromoteSettings
+from speech_emotion.settings.serve import ServeSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import TrainSettings
+from speech_emotion.settings.windows import WindowSettings
 
 __all__ = ["Settings", "describe", "read_settings"]
 
@@ -30,7 +32,9 @@ class Settings(Section):
     evaluate: EvaluateSettings
     baselines: BaselinesSettings
     package: PackageSettings
+    windows: WindowSettings
     promote: PromoteSettings
+    serve: ServeSettings
     compute: ComputeSettings
 
 
