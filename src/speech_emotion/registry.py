@@ -28,7 +28,7 @@ PACKAGE_DIGEST: Final = "package_digest"
 PACKAGE_ARTIFACT: Final = "package"
 """What the registered model calls the package among its artifacts."""
 
-URI: Final = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<number>\d+))")
+_URI: Final = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<number>\d+))")
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,22 @@ def with_alias(client: "MlflowClient", name: str, alias: str = CHALLENGER) -> Ve
         raise
 
 
+def parse(model: str) -> re.Match[str]:
+    """Return the groups `name` and `alias` or `number` of a version's URI.
+
+    Raises
+    ------
+    UserError
+        It is none.
+    """
+    match = _URI.fullmatch(model)
+    if match is None:
+        raise UserError(
+            f"{model}: no URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>."
+        )
+    return match
+
+
 def resolve(model: str) -> Path:
     """Return the folder of a registered version's package; see `fetch`."""
     return fetch(model)[1]
@@ -112,13 +128,9 @@ def fetch(model: str) -> tuple[Version, Path]:
     UserError
         Not such a URI, no such version, MLflow does not answer, or what it holds is not what was registered.
     """
+    match = parse(model)
     from mlflow.exceptions import MlflowException
 
-    match = URI.fullmatch(model)
-    if match is None:
-        raise UserError(
-            f"{model}: no URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>."
-        )
     where = place()
     try:
         with patience(30, retries=2):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from speech_emotion.errors import UserError
-from speech_emotion.registry import PACKAGE_DIGEST, URI, cache
+from speech_emotion.registry import PACKAGE_DIGEST, cache, parse
 from speech_emotion.tracking import place
 
 LIGHT_SECONDS: Final = 5.0
@@ -66,15 +66,12 @@ def model_of(source: str | None) -> Model:
 
 def may_change(source: str | None) -> bool:
     """Tell whether what names a model can mean another one tomorrow: an alias can."""
-    match = URI.fullmatch(source or "")
-    return match is not None and match["alias"] is not None
+    return source is not None and source.startswith("models:") and parse(source)["alias"] is not None
 
 
 def _cached(source: str) -> Model | None:
     """Return a version whose package is in the cache; None: it is not, or a light read cannot tell."""
-    match = URI.fullmatch(source)
-    if match is None:
-        return None
+    match = parse(source)
     registry = os.environ.get("MLFLOW_REGISTRY_URI") or place().uri
     asked = (match["name"], match["alias"], match["number"])
     try:
