@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PREDICTION: Final = (
     "__init__.py",
+    "answering.py",
     "audio.py",
     "errors.py",
     "features.py",
@@ -28,6 +29,7 @@ _PREDICTION: Final = (
     "inference.py",
     "package.py",
     "settings",
+    "windows.py",
 )
 """What of this library lies beside a registered model, so that it answers where the library is not installed."""
 
@@ -167,13 +169,23 @@ def _copy_code(folder: Path) -> Path:
 def _signature(package: Package) -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-    from mlflow.types.schema import Object, Property
+    from mlflow.types.schema import Array, Object, Property
 
-    probabilities = Object([Property(label, DataType.double) for label in package.labels])
+    labels = [Property(label, DataType.double) for label in package.labels]
+    window = [
+        Property("start", DataType.double),
+        Property("end", DataType.double),
+        Property("label", DataType.string),
+        Property("confidence", DataType.double),
+        Property("sure", DataType.boolean),
+        Property("probabilities", Object(labels)),
+    ]
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "label"),
         ColSpec(DataType.double, "confidence"),
-        ColSpec(probabilities, "probabilities"),
+        ColSpec(DataType.boolean, "sure"),
+        ColSpec(Object(labels), "probabilities"),
+        ColSpec(Array(Object(window)), "windows"),
         ColSpec(DataType.string, "model"),
         ColSpec(DataType.string, "model_version"),
         ColSpec(DataType.string, "package_digest"),

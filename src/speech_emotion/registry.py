@@ -88,7 +88,28 @@ def with_alias(client: "MlflowClient", name: str, alias: str = CHALLENGER) -> Ve
         raise
 
 
+def parse(model: str) -> re.Match[str]:
+    """Return the groups `name` and `alias` or `number` of a version's URI.
+
+    Raises
+    ------
+    UserError
+        It is none.
+    """
+    match = _URI.fullmatch(model)
+    if match is None:
+        raise UserError(
+            f"{model}: no URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>."
+        )
+    return match
+
+
 def resolve(model: str) -> Path:
+    """Return the folder of a registered version's package; see `fetch`."""
+    return fetch(model)[1]
+
+
+def fetch(model: str) -> tuple[Version, Path]:
     """Fetch the package of a registered version, once.
 
     Parameters
@@ -98,6 +119,7 @@ def resolve(model: str) -> Path:
 
     Returns
     -------
+    Version
     Path
         The package's folder, in the user's cache, where it stays: its name is its digest.
 
@@ -106,13 +128,9 @@ def resolve(model: str) -> Path:
     UserError
         Not such a URI, no such version, MLflow does not answer, or what it holds is not what was registered.
     """
+    match = parse(model)
     from mlflow.exceptions import MlflowException
 
-    match = _URI.fullmatch(model)
-    if match is None:
-        raise UserError(
-            f"{model}: no URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>."
-        )
     where = place()
     try:
         with patience(30, retries=2):
@@ -122,7 +140,7 @@ def resolve(model: str) -> Path:
             if not folder.is_dir():
                 with fluent(where):
                     _fetch(client, version, folder)
-            return folder
+            return version, folder
     except MlflowException as error:
         raise UserError(f"{model}: MLflow at {where.uri} does not give it ({first_line(error)}).") from None
 

@@ -37,7 +37,7 @@ def test_csv_has_a_column_a_label(command: Command, model: Path, clips: Path) ->
 
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     expected = Recognizer.load(model).predict(clips / "a.wav")
-    assert list(row) == ["path", "label", "confidence", *LABELS]
+    assert list(row) == ["path", "label", "confidence", "sure", *LABELS]
     assert row["label"] == expected.label
     assert {label: float(row[label]) for label in LABELS} == {
         label: round(value, 6) for label, value in expected.probabilities.items()
@@ -49,7 +49,7 @@ def test_json_is_one_array(command: Command, model: Path, clips: Path) -> None:
 
     rows = json.loads(done.stdout)
     assert [Path(row["path"]).name for row in rows] == ["a.wav", "b.webm", "c.FLAC"]
-    assert all(set(row) == {"path", "label", "confidence", "probabilities"} for row in rows)
+    assert all(set(row) == {"path", "label", "confidence", "sure", "probabilities"} for row in rows)
     assert all(set(row["probabilities"]) == set(LABELS) for row in rows)
 
 
@@ -57,7 +57,9 @@ def test_without_any_good_recording_programs_still_get_their_format(command: Com
     bad = clips / "deeper" / "bad.mp3"
 
     assert json.loads(command("predict", bad, "--model", model, "-f", "json").stdout) == []
-    assert command("predict", bad, "--model", model, "-f", "csv").stdout == "path,label,confidence,angry,happy,sad\n"
+    assert (
+        command("predict", bad, "--model", model, "-f", "csv").stdout == "path,label,confidence,sure,angry,happy,sad\n"
+    )
     assert command("predict", bad, "--model", model).stdout == ""
 
 

@@ -66,7 +66,9 @@ def expected(registered: Path) -> dict[str, Any]:
     return {
         "label": prediction.label,
         "confidence": pytest.approx(prediction.confidence, abs=1e-6),
+        "sure": True,
         "probabilities": pytest.approx(dict(prediction.probabilities), abs=1e-6),
+        "windows": [],
         "model": tracked.MODEL,
         "model_version": "1",
         "package_digest": recognizer.package.digest,
@@ -116,6 +118,21 @@ def test_what_browsers_and_shells_put_around_base64_is_passed_over(
     model: PyFuncModel, expected: dict[str, Any], wrapped: str
 ) -> None:
     assert ask(model, wrapped.format(text(WAV))) == [expected]
+
+
+def test_a_recording_longer_than_a_window_is_answered_window_by_window_too(
+    model: PyFuncModel, registered: Path
+) -> None:
+    long = recordings.tone(4.0)
+    recognizer = Recognizer.load(package_of(registered))
+
+    [answer] = ask(model, text(recordings.encoded(long)))
+
+    assert [(one["start"], one["end"]) for one in answer["windows"]] == [(0.0, 3.0), (1.0, 4.0)]
+    for one, start in zip(answer["windows"], (0, 1), strict=True):
+        alone = recognizer.predict(long[start * recordings.RATE : (start + 3) * recordings.RATE], recordings.RATE)
+        assert one["label"] == alone.label
+        assert one["probabilities"] == pytest.approx(dict(alone.probabilities), abs=1e-3)
 
 
 def test_base64_in_lines_of_76_letters_is_read(model: PyFuncModel, expected: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from speech_emotion.cli import compare, data, evaluate, predict, preset, promote, publish, registry, runs
+from speech_emotion.cli import compare, data, evaluate, predict, preset, promote, publish, registry, runs, serve
 from speech_emotion.errors import UserError
 
 
@@ -48,7 +48,7 @@ app = typer.Typer(
     name="speech-emotion",
     cls=_Commands,
     help="Recognise emotions in speech, and follow the models that do.",
-    epilog="`predict` needs nothing else; the others, but for `version`, belong to a clone of the repository.",
+    epilog="`predict` and `serve` work anywhere; the others, but for `version`, belong to a clone of the repository.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -57,6 +57,7 @@ app = typer.Typer(
 
 
 app.command(epilog=predict.EXAMPLES)(predict.predict)
+app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=runs.EXAMPLES)(runs.runs)
 app.command(epilog=compare.EXAMPLES)(compare.compare)

@@ -1,28 +1,38 @@
-"""Takes recordings and a model; gives a table, CSV or JSON of answers, and at the end what could not be answered."""
+"""Takes recordings and a model; gives a table, CSV, JSON or Parquet, and at the end what could not be answered."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import MODEL_HELP, Format, FormatOption
+from speech_emotion.cli.options import MODEL_HELP
+from speech_emotion.errors import UserError
 
 if TYPE_CHECKING:
-    from speech_emotion.inference import Prediction, Recognizer
+    from speech_emotion.bulk import Row
+    from speech_emotion.inference import Recognizer
 
 EXAMPLES = """
 Examples:
 
 speech-emotion predict clip.wav
 
-speech-emotion predict recordings/ --format csv > emotions.csv
+speech-emotion predict recordings/ --output emotions.parquet
 
 speech-emotion predict *.m4a --model models:/speech-emotion-tess@challenger
 """
 
-Answers = Iterator[tuple[Path, "Prediction"]]
+
+class Answers(StrEnum):
+    """How answers are written."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
 
 
 def predict(
@@ -36,64 +46,96 @@ def predict(
         str | None,
         typer.Option("--model", "-m", metavar="MODEL", help=f"{MODEL_HELP} Without it, the one that is built in."),
     ] = None,
-    format: FormatOption = Format.table,
+    format: Annotated[
+        Answers | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="table is for reading, the others for programs. Without it: what --output ends in, else table.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to a file, whole or not at all; cut off, the same command goes on where it was.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Processes, for many recordings. Without it, one a core.")
+    ] = None,
 ) -> None:
     """Say which emotion is heard in recordings.
 
     Recordings are read by their content, whatever their name and sample rate: WAV, AIFF, FLAC, Ogg (Opus, Vorbis),
     MP3, MP4 and M4A (AAC, ALAC), AAC, WebM and Matroska, AMR, WMA, CAF, AU, NIST SPHERE. What cannot be used is listed
     at the end, on standard error, with the reason; the others are answered all the same, and the exit status is 1.
+
+    Thousands are answered by all cores. With --output, what was answered before a kill is not answered again.
     """
-    from speech_emotion.cli.recordings import Bad, answer, report, search
+    from speech_emotion.bulk import Form, Row, predict_into, rows
+    from speech_emotion.cli.recordings import Bad, report, search
     from speech_emotion.loading import load
     from speech_emotion.progress import track
 
+    chosen = _chosen(format, output)
     recognizer = load(model)
     found, bad = search(recordings)
-    total = len(found) + len(bad)
-    unreadable: list[Bad] = []
-    watched = track(found, len(found), "predict", "recordings") if len(found) > 1 else found
-    chunks = answer(recognizer, watched, unreadable)
-    answers = (pair for paths, rows in chunks for pair in zip(paths, recognizer.answers(rows), strict=True))
-    _WRITERS[format](answers, recognizer)
-    report(bad + unreadable, total)
+
+    def watch(items: Iterable[Row], total: int) -> Iterable[Row]:
+        return track(items, total, "predict", "recordings") if total > 1 else items
+
+    if output is not None:
+        unreadable = predict_into(
+            output, Form(chosen), recognizer, found, workers=workers, watch=watch, resumed=_say_resumed(len(found))
+        )
+    else:
+        unreadable = []
+        answered = _good(watch(rows(recognizer, found, workers=workers), len(found)), unreadable)
+        _print(chosen, answered, recognizer)
+    report(bad + [Bad(Path(row.path), row.reason) for row in unreadable], len(found) + len(bad))
 
 
-def _write_table(answers: Answers, recognizer: "Recognizer") -> None:
-    columns = ("recording", "emotion", "confidence", "next best")
-    tables.write(columns, ((str(path), *_ranked(prediction)) for path, prediction in answers))
+def _chosen(format: Answers | None, output: Path | None) -> Answers:
+    """Return the format that is asked for, by name or by the output's suffix."""
+    if output is None:
+        if format is Answers.parquet:
+            raise UserError("--format parquet is no text: --output FILE says where it is to go.")
+        return format or Answers.table
+    suffix = output.suffix.lower().removeprefix(".")
+    chosen = format or next((one for one in Answers if one.value == suffix), Answers.table)
+    if chosen is Answers.table:
+        raise UserError(f"{output}: --format says how it is to be written: csv, json or parquet.")
+    return chosen
 
 
-def _ranked(prediction: "Prediction") -> tuple[str, str, str]:
-    second = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[1]
-    return prediction.label, f"{prediction.confidence:.3f}", f"{second[0]} {second[1]:.3f}"
+def _say_resumed(total: int) -> Callable[[int], None]:
+    return lambda done: typer.echo(f"{done} of {total} recordings were answered before; going on after them", err=True)
 
 
-def _write_csv(answers: Answers, recognizer: "Recognizer") -> None:
-    import csv
+def _good(found: "Iterable[Row]", bad: "list[Row]") -> "Iterator[Row]":
+    for row in found:
+        if row.reason:
+            bad.append(row)
+        else:
+            yield row
+
+
+def _print(chosen: Answers, answered: "Iterator[Row]", recognizer: "Recognizer") -> None:
     import sys
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("path", "label", "confidence", *recognizer.labels))
-    for path, prediction in answers:
-        numbers = (prediction.confidence, *prediction.probabilities.values())
-        writer.writerow((path, prediction.label, *(f"{number:.6f}" for number in numbers)))
+    from speech_emotion.bulk import write_csv, write_json
+
+    if chosen is Answers.table:
+        columns = ("recording", "emotion", "confidence", "next best")
+        tables.write(columns, ((row.path, *_ranked(row, recognizer.labels)) for row in answered))
+    else:
+        (write_csv if chosen is Answers.csv else write_json)(answered, recognizer.labels, sys.stdout)
 
 
-def _write_json(answers: Answers, recognizer: "Recognizer") -> None:
-    import json
-
-    separator = "["
-    for path, prediction in answers:
-        row = {
-            "path": str(path),
-            "label": prediction.label,
-            "confidence": round(prediction.confidence, 6),
-            "probabilities": {label: round(value, 6) for label, value in prediction.probabilities.items()},
-        }
-        typer.echo(f"{separator}\n  {json.dumps(row, ensure_ascii=False)}", nl=False)
-        separator = ","
-    typer.echo("[]" if separator == "[" else "\n]")
-
-
-_WRITERS = {Format.table: _write_table, Format.csv: _write_csv, Format.json: _write_json}
+def _ranked(row: "Row", labels: Sequence[str]) -> tuple[str, str, str]:
+    second = sorted(zip(labels, row.probabilities, strict=True), key=lambda item: -item[1])[1]
+    heard = row.label if row.sure else f"{row.label}, not sure"
+    return heard, f"{row.confidence:.3f}", f"{second[0]} {second[1]:.3f}"

@@ -1,16 +1,13 @@
-"""Takes audio, one recording a row; gives its label, probabilities and versions. MLflow runs this very file.
+"""Takes audio, one recording a row; gives its label, probabilities, windows and versions. MLflow runs this very file.
 
 Over HTTP a recording is a base64 string in the column `audio`, in any container and at any sample rate that
 `speech_emotion.audio` reads. In Python it may also be bytes, a `pathlib.Path`, or a tuple of samples and their rate.
 A string is always base64, never a path: who can reach the server must not read its files.
 """
 
-import base64
-import binascii
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -19,14 +16,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+from speech_emotion.answering import COLUMN, decode_base64, row
 from speech_emotion.errors import UserError
-from speech_emotion.inference import Prediction, Recognizer
-
-COLUMN: Final = "audio"
-LONGEST_BYTES: Final = 32 * 2**20
-"""Of one recording; a minute of 48 kHz stereo in 24 bits has 17 million."""
-
-_DATA_URL: Final = re.compile(r"data:[^,]{0,200};base64,")
+from speech_emotion.inference import Recognizer
+from speech_emotion.windows import Answer, Listener
 
 
 class SpeechEmotion(PythonModel):
@@ -35,12 +28,13 @@ class SpeechEmotion(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Load the package; MLflow insists on the parameter's name."""
         folder = Path(context.artifacts["package"])
-        self._recognizer = Recognizer.load(folder)
+        recognizer = Recognizer.load(folder)
+        self._listener = Listener(recognizer)
         self._versions = {
             "model": "",
             "model_version": "",
             **_registered(folder.parent.parent),
-            "package_digest": self._recognizer.package.digest,
+            "package_digest": recognizer.package.digest,
         }
 
     def predict(
@@ -61,8 +55,9 @@ class SpeechEmotion(PythonModel):
 
         Returns
         -------
-        pd.DataFrame [columns=(label, confidence, probabilities, model, model_version, package_digest)]
-            `probabilities` holds a dictionary by label.
+        pd.DataFrame [columns=(label, confidence, sure, probabilities, windows, model, model_version, package_digest)]
+            `probabilities` holds a dictionary by label; `windows` a list, empty unless the recording is longer than
+            a window, of dictionaries with `start` and `end` in seconds, and the first four columns of that part.
 
         Raises
         ------
@@ -74,24 +69,18 @@ class SpeechEmotion(PythonModel):
 
     def _row(self, number: int, audio: Any) -> dict[str, Any]:
         try:
-            prediction = self._answer(audio)
+            return row(self._answer(audio), self._versions)
         except UserError as error:
             raise _refusal(f"row {number}: {error}") from None
-        return {
-            "label": prediction.label,
-            "confidence": prediction.confidence,
-            "probabilities": dict(prediction.probabilities),
-            **self._versions,
-        }
 
-    def _answer(self, audio: Any) -> Prediction:
+    def _answer(self, audio: Any) -> Answer:
         if isinstance(audio, str):
-            return self._recognizer.predict(_decode(audio))
+            return self._listener(decode_base64(audio))
         if isinstance(audio, tuple) and len(audio) == 2:
             samples, sample_rate = audio
-            return self._recognizer.predict(np.asarray(samples), int(sample_rate))
+            return self._listener(np.asarray(samples), int(sample_rate))
         if isinstance(audio, (bytes, Path)):
-            return self._recognizer.predict(audio)
+            return self._listener(audio)
         raise UserError(f"expected a base64 string, found {type(audio).__name__}")
 
 
@@ -103,20 +92,6 @@ def _recordings(model_input: Any) -> list[Any]:
     if not recordings:
         raise _refusal("there is no recording in the request")
     return recordings
-
-
-def _decode(text: str) -> bytes:
-    """Return what base64 text stands for; the prefix of a data URL and line ends are passed over."""
-    if len(text) > LONGEST_BYTES * 4 // 3:
-        raise UserError(f"is longer than {LONGEST_BYTES // 2**20} MiB")
-    body = text[match.end() :] if (match := _DATA_URL.match(text)) else text
-    try:
-        recording = base64.b64decode("".join(body.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise UserError("is not base64; over HTTP a recording is the base64 text of its file") from None
-    if not recording:
-        raise UserError("is empty")
-    return recording
 
 
 def _registered(model: Path) -> dict[str, str]:

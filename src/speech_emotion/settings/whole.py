@@ -17,8 +17,10 @@ from speech_emotion.settings.package import PackageSettings
 from speech_emotion.settings.promote import PromoteSettings
 from speech_emotion.settings.pseudo_speakers import PseudoSpeakersSettings
 from speech_emotion.settings.robustness import RobustnessSettings
+from speech_emotion.settings.serve import ServeSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import TrainSettings
+from speech_emotion.settings.windows import WindowSettings
 
 __all__ = ["Settings", "describe", "read_settings"]
 
@@ -40,7 +42,9 @@ class Settings(Section):
     explain: ExplainSettings
     baselines: BaselinesSettings
     package: PackageSettings
+    windows: WindowSettings
     promote: PromoteSettings
+    serve: ServeSettings
     compute: ComputeSettings
 
 

@@ -1,0 +1,305 @@
+"""Takes any number of recordings and a package; gives a row for each, by all cores, in a file that a kill cannot harm.
+
+What is answered goes into a journal beside the output, a line a recording in the recordings' order. A run that was cut
+off is gone on with where the journal ends: no recording is answered twice, none is lost. The output itself is made
+of the whole journal, at the end.
+"""
+
+import csv
+import fcntl
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, partial
+from pathlib import Path
+from typing import IO, Any, Final
+
+from speech_emotion.audio import AudioError
+from speech_emotion.compute import parallel_map
+from speech_emotion.errors import UserError
+from speech_emotion.files import replacing
+from speech_emotion.inference import Recognizer
+
+CHUNK: Final = 32
+"""Recordings that are answered together, and written down together."""
+
+FEW: Final = 8 * CHUNK
+"""Up to so many are answered in this process: others would not have started before it is done."""
+
+_ROWS_A_GROUP: Final = 10_000
+
+
+class Form(StrEnum):
+    """How a file of answers is written."""
+
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of a recording.
+
+    Attributes
+    ----------
+    path : str
+    reason : str
+        Why it cannot be used; empty where it was answered.
+    label : str
+    confidence : float
+    sure : bool
+    probabilities : tuple of float
+        In the order of the package's labels.
+    """
+
+    path: str
+    reason: str = ""
+    label: str = ""
+    confidence: float = 0.0
+    sure: bool = False
+    probabilities: tuple[float, ...] = ()
+
+
+Watch = Callable[[Iterable[Row], int], Iterable[Row]]
+"""Is given rows and their number, and gives the rows back: a bar, or nothing."""
+
+
+def rows(recognizer: Recognizer, paths: Sequence[Path], *, workers: int | None = None) -> Generator[Row, None, None]:
+    """Yield what becomes of each recording, in their order.
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+    paths : sequence of Path
+    workers : int or None
+        Processes, for more than `FEW` recordings; None: one a core.
+    """
+    chunks = [list(map(str, paths[start : start + CHUNK])) for start in range(0, len(paths), CHUNK)]
+    if len(paths) <= FEW:
+        answered: Iterable[list[Row]] = (_answer(recognizer, chunk) for chunk in chunks)
+    else:
+        answered = parallel_map(partial(_answer_by_folder, str(recognizer.package.folder)), chunks, workers=workers)
+    for some in answered:
+        yield from some
+
+
+def predict_into(
+    output: Path,
+    form: Form,
+    recognizer: Recognizer,
+    paths: Sequence[Path],
+    *,
+    workers: int | None = None,
+    watch: Watch = lambda found, _: found,
+    resumed: Callable[[int], None] = lambda _: None,
+) -> list[Row]:
+    """Write what is heard in recordings to a file, whole or not at all.
+
+    Parameters
+    ----------
+    output : Path
+        The file, which is replaced.
+    form : Form
+    recognizer : Recognizer
+    paths : sequence of Path
+    workers : int or None
+        See `rows`.
+    watch : callable
+        Sees the rows as they come.
+    resumed : callable
+        Is told how many recordings an earlier run had answered, if there was one.
+
+    Returns
+    -------
+    list of Row
+        The recordings that cannot be used; they are not in the file.
+
+    Raises
+    ------
+    UserError
+        The folder cannot be written to, or another process writes the same output of the same recordings.
+    """
+    with _journal(output, _key(recognizer, paths)) as journal:
+        done = _whole_lines(journal, paths)
+        if done:
+            resumed(done)
+        left = paths[done:]
+        with closing(rows(recognizer, left, workers=workers)) as found:
+            watched = iter(watch(found, len(left)))
+            while some := [row for _, row in zip(range(CHUNK), watched, strict=False)]:
+                journal.write(b"".join(map(_line, some)))
+                journal.flush()
+                os.fsync(journal.fileno())
+        with replacing(output) as aside:
+            write(form, _answered(journal), recognizer.labels, aside)
+        return [row for row in _read(journal) if row.reason]
+
+
+def write(form: Form, answered: Iterable[Row], labels: Sequence[str], target: Path) -> None:
+    """Write rows to a file; a row at a time, so that any number of them needs the memory of a few."""
+    if form is Form.parquet:
+        _write_parquet(answered, labels, target)
+        return
+    # a file's name may hold bytes that are no text
+    with open(target, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        (write_csv if form is Form.csv else write_json)(answered, labels, file)
+
+
+def write_csv(answered: Iterable[Row], labels: Sequence[str], file: IO[str]) -> None:
+    """Write rows as CSV: path, label, confidence, sure and a column a label."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("path", "label", "confidence", "sure", *labels))
+    for row in answered:
+        numbers = (f"{number:.6f}" for number in row.probabilities)
+        writer.writerow((row.path, row.label, f"{row.confidence:.6f}", str(row.sure).lower(), *numbers))
+
+
+def write_json(answered: Iterable[Row], labels: Sequence[str], file: IO[str]) -> None:
+    """Write rows as one JSON array, an object a line."""
+    separator = "["
+    for row in answered:
+        shares = zip(labels, row.probabilities, strict=True)
+        content = {
+            "path": row.path,
+            "label": row.label,
+            "confidence": round(row.confidence, 6),
+            "sure": row.sure,
+            "probabilities": {label: round(share, 6) for label, share in shares},
+        }
+        file.write(f"{separator}\n  {json.dumps(content, ensure_ascii=False)}")
+        separator = ","
+    file.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def _write_parquet(answered: Iterable[Row], labels: Sequence[str], target: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [("path", pa.string()), ("label", pa.string()), ("confidence", pa.float64()), ("sure", pa.bool_())]
+    schema = pa.schema([*columns, *((label, pa.float64()) for label in labels)])
+    waiting = iter(answered)
+    with pq.ParquetWriter(target, schema) as writer:
+        while some := [row for _, row in zip(range(_ROWS_A_GROUP), waiting, strict=False)]:
+            values = [
+                [row.path.encode("utf-8", "backslashreplace").decode() for row in some],
+                [row.label for row in some],
+                [row.confidence for row in some],
+                [row.sure for row in some],
+                *([row.probabilities[number] for row in some] for number in range(len(labels))),
+            ]
+            writer.write_table(pa.table(values, schema=schema))
+
+
+@cache
+def _recognizer(folder: str) -> Recognizer:
+    return Recognizer.load(folder)
+
+
+def _answer_by_folder(folder: str, paths: list[str]) -> list[Row]:
+    """Answer a chunk in a process that may not have the model yet."""
+    return _answer(_recognizer(folder), paths)
+
+
+def _answer(recognizer: Recognizer, paths: list[str]) -> list[Row]:
+    found: list[Row] = []
+    frames = []
+    for path in paths:
+        try:
+            frames.append(recognizer.frames(path))
+            found.append(Row(path))
+        except AudioError as error:
+            found.append(Row(path, str(error)))
+    answers = iter(recognizer.answers(recognizer.predict_frames(frames)))
+    return [row if row.reason else _row(row.path, next(answers)) for row in found]
+
+
+def _row(path: str, prediction: Any) -> Row:
+    sure = bool(getattr(prediction, "sure", True))
+    return Row(path, "", prediction.label, prediction.confidence, sure, tuple(prediction.probabilities.values()))
+
+
+def _key(recognizer: Recognizer, paths: Sequence[Path]) -> str:
+    """Return what names the work: the package, and the name, size and time of every recording."""
+    digest = hashlib.sha256(recognizer.package.digest.encode())
+    for path in paths:
+        try:
+            state = path.stat()
+            stamp = (state.st_size, state.st_mtime_ns)
+        except OSError:
+            stamp = (-1, -1)
+        digest.update(os.fsencode(path.absolute()) + f"\0{stamp}\0".encode())
+    return digest.hexdigest()[:24]
+
+
+@contextmanager
+def _journal(output: Path, key: str) -> Iterator[IO[bytes]]:
+    """Hold the journal of a piece of work, alone; once the work is done it is removed."""
+    path = output.parent / f".{output.name}.{key}.journal"
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        journal = open(path, "a+b")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror}). --output names another file.") from None
+    with journal:
+        if not _lock(journal):
+            raise UserError(f"{output}: another process is at the same work. Wait for it, or end it.")
+        for other in output.parent.glob(f".{glob.escape(output.name)}.*.journal"):
+            if other != path:
+                _remove_if_left(other)
+        yield journal
+        path.unlink()
+
+
+def _lock(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_if_left(path: Path) -> None:
+    """Remove the journal of other recordings or another model for the same output, unless somebody is at it."""
+    with open(path, "rb") as file:
+        if _lock(file):
+            path.unlink(missing_ok=True)
+
+
+def _line(row: Row) -> bytes:
+    # escaped to ASCII, a name that is no text comes back as it was
+    values = [row.path, row.reason, row.label, row.confidence, row.sure, row.probabilities]
+    return json.dumps(values).encode() + b"\n"
+
+
+def _read(journal: IO[bytes]) -> Iterator[Row]:
+    journal.seek(0)
+    for line in journal:
+        path, reason, label, confidence, sure, probabilities = json.loads(line)
+        yield Row(path, reason, label, confidence, sure, tuple(probabilities))
+
+
+def _answered(journal: IO[bytes]) -> Iterator[Row]:
+    return (row for row in _read(journal) if not row.reason)
+
+
+def _whole_lines(journal: IO[bytes], paths: Sequence[Path]) -> int:
+    """Return how many recordings the journal holds, and cut off what a kill or a full disk left half written."""
+    journal.seek(0)
+    count, end = 0, 0
+    for line in journal:
+        try:
+            whole = line.endswith(b"\n") and json.loads(line)[0] == str(paths[count])
+        except (ValueError, LookupError):
+            whole = False
+        if not whole:
+            break
+        count, end = count + 1, end + len(line)
+    journal.truncate(end)
+    journal.seek(0, os.SEEK_END)
+    return count

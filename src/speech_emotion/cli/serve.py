@@ -1,0 +1,38 @@
+"""Takes a model; gives a server that answers recordings over HTTP until it is stopped."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speech_emotion.cli.options import MODEL_HELP
+
+EXAMPLES = """
+Examples:
+
+speech-emotion serve
+
+speech-emotion serve --model models:/speech-emotion-tess@champion --host 0.0.0.0 --port 8080
+"""
+
+
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help=f"{MODEL_HELP} Without it, the one that is built in."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 5001,
+) -> None:
+    """Answer recordings over HTTP: MLflow's scoring contract, with limits, metrics and a graceful stop.
+
+    `POST /invocations`, `GET /ping`, `/version`, `/metrics`, `/docs`. The limits are the section `serve` of
+    params.yaml, where there is one. A new champion is picked up without a restart. The log is one JSON object a line.
+    """
+    from speech_emotion.compute import core_count
+    from speech_emotion.serving.server import serve as run
+    from speech_emotion.settings.base import PARAMS, read_section
+    from speech_emotion.settings.serve import DEFAULT, ServeSettings
+
+    settings = read_section("serve", ServeSettings) if Path(PARAMS).exists() else DEFAULT
+    run(model, settings, host=host, port=port, cores=core_count())

@@ -1,0 +1,454 @@
+"""`speech-emotion serve`: a real server on a real port, asked well and badly."""
+
+import base64
+import io
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+
+import recordings
+from emotion_server import JSON, EmotionServer, emotion_server, records
+from speech_emotion.inference import Recognizer
+from tiny_package import LABELS, make_package
+
+TONE = recordings.tone()
+WAV = recordings.encoded(TONE)
+TEXT = base64.b64encode(WAV).decode()
+BODY_MB = 4
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_package(tmp_path_factory.mktemp("served") / "package").folder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[EmotionServer]:
+    """A server with one worker, whom all tests of this file ask; one that dies fails all that follow."""
+    folder = tmp_path_factory.mktemp("server")
+    with emotion_server(folder, "--model", package, body_mb=float(BODY_MB), receive_seconds=1.5) as running:
+        yield running
+
+
+def refused(server: EmotionServer, body: Any, headers: Any = JSON, **options: Any) -> tuple[int, str]:
+    """Ask badly; check that the answer is one short message, without paths or traces, and that the server lives."""
+    status, answer, _ = server.ask(body, headers, **options)
+    content = json.loads(answer)
+    assert set(content) == {"error_code", "message"}
+    message = str(content["message"])
+    assert len(message) < 300
+    assert "\n" not in message
+    assert "Traceback" not in message
+    assert not re.search(r"\.py\b|site-packages|/usr|/tmp|/home", message)
+    assert server.predict(WAV)
+    return status, message
+
+
+def test_it_starts_fast_and_answers_as_python_does(server: EmotionServer, package: Path) -> None:
+    recognizer = Recognizer.load(package)
+    expected = recognizer.predict(WAV)
+
+    [answer] = server.predict(WAV)
+
+    assert answer == {
+        "label": expected.label,
+        "confidence": pytest.approx(expected.confidence, abs=1e-6),
+        "sure": True,
+        "probabilities": pytest.approx(dict(expected.probabilities), abs=1e-6),
+        "windows": [],
+        "model": "",
+        "model_version": "",
+        "package_digest": recognizer.package.digest,
+    }
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"dataframe_records": [{"audio": TEXT}, {"audio": TEXT}]},
+        {"dataframe_split": {"columns": ["audio"], "data": [[TEXT], [TEXT]], "index": [0, 1]}},
+        {"inputs": {"audio": [TEXT, TEXT]}},
+        {"instances": [{"audio": TEXT}, {"audio": f"data:audio/wav;base64,{TEXT}"}], "params": {}},
+    ],
+)
+def test_every_form_of_mlflows_is_taken(server: EmotionServer, form: dict[str, Any]) -> None:
+    status, body, _ = server.ask(form)
+
+    assert status == 200
+    first, second = json.loads(body)["predictions"]
+    assert first == second
+
+
+def test_a_long_recording_is_answered_window_by_window(server: EmotionServer) -> None:
+    [answer] = server.predict(recordings.encoded(recordings.tone(4.0)))
+
+    assert [(one["start"], one["end"], set(one["probabilities"])) for one in answer["windows"]] == [
+        (0.0, 3.0, set(LABELS)),
+        (1.0, 4.0, set(LABELS)),
+    ]
+
+
+def test_what_a_probe_a_person_and_prometheus_ask_is_answered(server: EmotionServer) -> None:
+    server.predict(WAV)
+
+    told = {path: server.ask(path=path, method="GET") for path in ("/ping", "/health", "/version", "/metrics", "/docs")}
+
+    assert {path: status for path, (status, _, _) in told.items()} == dict.fromkeys(told, 200)
+    assert told["/ping"][1] == b"\n"
+    assert re.fullmatch(rb"\d+\.\d+\.\d+", told["/version"][1])
+    assert b'speech_emotion_requests_total{path="/invocations",status="200"}' in told["/metrics"][1]
+    assert b"<script" not in told["/docs"][1]
+    assert b"http" not in re.sub(rb"HOST|https?://127\.0\.0\.1", b"", told["/docs"][1])
+    assert server.ask(path="/ping", method="HEAD")[:2] == (200, b"")
+
+
+def test_the_description_names_every_limit(server: EmotionServer) -> None:
+    description = json.loads(server.ask(path="/openapi.json", method="GET")[1])
+
+    assert set(description["paths"]["/invocations"]["post"]["responses"]) == {
+        "200",
+        *("400", "408", "413", "415", "503", "504"),
+    }
+    assert "larger than 4 MiB" in json.dumps(description)
+
+
+def test_the_log_is_one_object_a_line_and_holds_no_recording(server: EmotionServer) -> None:
+    _, _, headers = server.ask(records(WAV), {**JSON, "X-Request-Id": "mine-7"})
+
+    [line] = [line for line in server.events("request") if line["id"] == "mine-7"]
+    assert headers["x-request-id"] == "mine-7"
+    assert (line["path"], line["status"], line["recordings"]) == ("/invocations", 200, 1)
+    assert TEXT[:40] not in server.log.read_text()
+
+
+def test_neither_server_nor_worker_has_tensorflow_mlflow_or_librosa(server: EmotionServer) -> None:
+    server.predict(WAV)
+
+    for process in server.processes():
+        mapped = {Path(one.path).parts for one in process.memory_maps()}
+        assert not [parts for parts in mapped if {"tensorflow", "librosa", "mlflow", "numba"} & set(parts)]
+
+
+REQUESTS: dict[str, tuple[Any, dict[str, str], int, str]] = {
+    "no Content-Type": (b"{}", {}, 415, "Content-Type is missing"),
+    "another Content-Type": (b"{}", {"Content-Type": "text/plain"}, 415, "expected application/json"),
+    "CSV": (b"audio\nabc\n", {"Content-Type": "text/csv"}, 415, "expected application/json"),
+    "another charset": (b"{}", {"Content-Type": "application/json; charset=latin-1"}, 415, "only charset=utf-8"),
+    "compressed": (b"{}", {**JSON, "Content-Encoding": "gzip"}, 415, "is compressed"),
+    "no body": (b"", JSON, 400, "not valid JSON"),
+    "not JSON": (b"audio=abc", JSON, 400, "not valid JSON"),
+    "half JSON": (b'{"instances": [', JSON, 400, "not valid JSON"),
+    "not UTF-8": (b'{"instances": "\xff\xfe"}', JSON, 400, "not valid JSON"),
+    "a number too long": (b"1" * 5000, JSON, 400, "not valid JSON"),
+    "nested deeply": (b"[" * 100_000, JSON, 400, "nested too deeply"),
+    "a list": ([], JSON, 400, "the body is a list"),
+    "null": (b"null", JSON, 400, "the body is null"),
+    "an empty object": ({}, JSON, 400, "exactly one of the keys"),
+    "two forms": ({"inputs": {"audio": TEXT}, "instances": []}, JSON, 400, "exactly one of the keys"),
+    "another key": ({"instances": [{"audio": TEXT}], "path": "x"}, JSON, 400, "exactly one of the keys"),
+    "params a list": ({"instances": [{"audio": TEXT}], "params": []}, JSON, 400, "params is a list"),
+    "an empty list": ({"dataframe_records": []}, JSON, 400, "there is no recording"),
+    "an object for a list": ({"instances": {"audio": TEXT}}, JSON, 400, "expected a list"),
+    "another column": (
+        {"dataframe_records": [{"sound": TEXT}]},
+        JSON,
+        400,
+        "row 0: expected an object with the one key",
+    ),
+    "a column more": ({"instances": [{"audio": TEXT, "x": 1}]}, JSON, 400, "row 0: expected an object"),
+    "split without columns": ({"dataframe_split": {"data": [[TEXT]]}}, JSON, 400, "dataframe_split: expected"),
+    "split with two cells": (
+        {"dataframe_split": {"columns": ["audio"], "data": [[TEXT, TEXT]]}},
+        JSON,
+        400,
+        "row 0: expected a list of one",
+    ),
+    "split without data": ({"dataframe_split": {"columns": ["audio"]}}, JSON, 400, '"data" must be a list'),
+    "inputs of nothing": ({"inputs": {"audio": []}}, JSON, 400, "there is no recording"),
+    "inputs of another name": ({"inputs": {"x": [TEXT]}}, JSON, 400, "inputs: expected an object"),
+    "a number": ({"instances": [{"audio": 1.5}]}, JSON, 400, "row 0: expected a base64 string, found a number"),
+    "nothing for a recording": ({"instances": [{"audio": None}]}, JSON, 400, "found null"),
+    "samples": ({"instances": [{"audio": [0.1, 0.2]}]}, JSON, 400, "found a list"),
+    "not base64": ({"instances": [{"audio": "Say the word!"}]}, JSON, 400, "row 0: is not base64"),
+    "a path": ({"instances": [{"audio": "../../etc/passwd"}]}, JSON, 400, "row 0: is not"),
+    "empty text": ({"instances": [{"audio": ""}]}, JSON, 400, "row 0: is empty"),
+    "an empty data URL": ({"instances": [{"audio": "data:audio/wav;base64,"}]}, JSON, 400, "row 0: is empty"),
+    "the second of two": ({"instances": [{"audio": TEXT}, {"audio": "QUJD"}]}, JSON, 400, "row 1: is not audio"),
+    "thousands": ({"instances": [{"audio": "QUJD"}] * 5000}, JSON, 400, "5000 recordings in the request; at most 16"),
+    "too large": (bytes(BODY_MB * 2**20 + 1), JSON, 413, "larger than 4 MiB"),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_that_cannot_be_used_is_told_what_is_wrong(server: EmotionServer, name: str) -> None:
+    body, headers, status, message = REQUESTS[name]
+
+    found = refused(server, body, headers)
+
+    assert found[0] == status
+    assert message in found[1]
+
+
+def _two_hours() -> bytes:
+    """Return a FLAC of some hundred kB."""
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", 4000, 1, "PCM_16", format="FLAC") as sound:
+        block = np.full(4000 * 600, 1000, np.int16)
+        for _ in range(12):
+            sound.write(block)
+    return file.getvalue()
+
+
+AUDIO: dict[str, tuple[Callable[[], bytes], str]] = {
+    **recordings.BAD,
+    "0.05 s": (lambda: recordings.encoded(TONE[:800]), "is shorter than 0.2 s (0.050 s)"),
+    "one sample": (lambda: recordings.encoded(TONE[:1]), "is shorter than 0.2 s"),
+    "silence": (lambda: recordings.encoded(TONE * 0), "is silent"),
+    "two hours of FLAC": (lambda: _two_hours(), "is longer than 10 s"),
+    "two hours of FLAC that do not say so": (
+        lambda: recordings.with_flac_length(_two_hours(), 0),
+        "is longer than 10 s",
+    ),
+    "a header that promises 4 GB": (
+        lambda: recordings.wav_header(size=0x7FFFFF00) + WAV[44:],
+        "",
+    ),
+}
+del AUDIO["empty"]  # base64 of nothing is no text
+
+
+@pytest.mark.parametrize("name", AUDIO)
+def test_a_recording_that_cannot_be_used_is_told_why(server: EmotionServer, name: str) -> None:
+    make, message = AUDIO[name]
+    recording = make()
+    assert len(recording) < BODY_MB * 2**20 * 3 / 4
+
+    if not message:  # what is there is answered
+        assert server.predict(recording)
+        return
+    status, found = refused(server, records(WAV, recording))
+
+    assert status == 400
+    assert found.startswith(f"row 1: {message}")
+
+
+def test_another_address_and_another_method_are_named(server: EmotionServer) -> None:
+    assert refused(server, None, path="/../etc/passwd", method="GET")[0] == 404
+    assert refused(server, records(WAV), path="/")[0] == 404
+    for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert refused(server, None, method=method) == (405, "this address takes POST")
+    assert refused(server, b"{}", path="/ping") == (405, "this address takes GET, HEAD")
+    assert server.ask(method="GET")[2]["allow"] == "POST"
+
+
+def test_100_mb_are_refused_before_they_are_read(server: EmotionServer) -> None:
+    before = server.memory()
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(1600):
+            yield bytes(2**16)
+
+    declared = refused(server, bytes(100 * 2**20))
+    chunked = refused(server, pieces())
+
+    assert declared == chunked == (413, "the request is larger than 4 MiB")
+    assert server.memory() < 1.5 * before
+
+
+def talk(server: EmotionServer, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """Send pieces as they are, and return all that comes back until the server closes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        for piece in pieces:
+            try:
+                connection.sendall(piece)
+            except OSError:
+                break
+            time.sleep(pause)
+        found = b""
+        try:
+            while part := connection.recv(65536):
+                found += part
+        except ConnectionResetError:
+            pass
+        return found
+
+
+HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+def test_a_sender_who_takes_too_long_is_told_so(server: EmotionServer) -> None:
+    slow_body = talk(server, HEAD + b"Content-Length: 1000\r\n\r\n", *(b"{" for _ in range(5)), pause=0.4)
+    slow_head = talk(server, *(HEAD[at : at + 4] for at in range(0, 24, 4)), pause=0.4)
+    silent = talk(server)
+
+    assert slow_body.startswith(b"HTTP/1.1 408 ")
+    assert b"the request did not arrive within 1.5 s" in slow_body
+    assert slow_head.startswith(b"HTTP/1.1 408 ")
+    assert silent.startswith(b"HTTP/1.1 408 ")
+    assert server.predict(WAV)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50) + b"\r\n\r\n",  # a TLS handshake
+        b"hello\r\n\r\n",
+        HEAD + b"Content-Length: -5\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\n{}",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n",
+    ],
+)
+def test_what_is_no_http_is_a_bad_request(server: EmotionServer, sent: bytes) -> None:
+    answer = talk(server, sent)
+
+    assert re.match(rb"HTTP/1\.1 4\d\d ", answer)
+    assert server.predict(WAV)
+
+
+def test_a_head_without_end_is_not_kept(server: EmotionServer) -> None:
+    before = server.memory()
+
+    answer = talk(server, HEAD + b"X: ", *(b"y" * 2**20 for _ in range(20)))
+
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert server.memory() < 1.5 * before
+    assert server.predict(WAV)
+
+
+def test_who_leaves_in_the_middle_does_no_harm(server: EmotionServer) -> None:
+    for sent in (HEAD, HEAD + b"Content-Length: 1000\r\n\r\n{", HEAD + b"Content-Length: 2\r\n\r\n{}"):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            # closed with a reset, as by a machine that is switched off
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(sent)
+
+    assert server.predict(WAV)
+
+
+def test_all_that_leaves_its_memory_within_half_more(server: EmotionServer) -> None:
+    """Last of those that ask this server."""
+    server.predict(WAV)
+    before = server.memory()
+    bad = [records(make()) for make, _ in AUDIO.values()] + [body for body, _, _, _ in REQUESTS.values()]
+
+    for _ in range(3):
+        for body in bad:
+            server.ask(body)
+
+    assert server.memory() < 1.5 * before
+    assert server.events("a worker ended") == []
+    assert server.events("error") == []
+
+
+def test_beyond_the_bound_a_client_is_asked_to_come_again(tmp_path: Path, package: Path) -> None:
+    heavy = json.dumps(records(*[recordings.encoded(recordings.tone(9.5))] * 8)).encode()
+    head = HEAD + f"Content-Length: {len(heavy)}\r\n\r\n".encode()
+    with emotion_server(tmp_path, "--model", package, waiting=1) as server:
+        connections = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(6)]
+        for connection in connections:
+            connection.sendall(head + heavy)
+        answers = [connection.recv(65536) for connection in connections]
+        for connection in connections:
+            connection.close()
+
+    statuses = sorted(answer.split()[1] for answer in answers)
+    assert statuses.count(b"200") in {2, 3}  # one more where the first was done before the last came
+    assert set(statuses) == {b"200", b"503"}
+    assert all(b"retry-after: 1\r\n" in answer for answer in answers if b" 503 " in answer)
+
+
+def test_a_worker_that_is_killed_loses_no_request(tmp_path: Path, package: Path) -> None:
+    with emotion_server(tmp_path, "--model", package) as server:
+        [worker] = psutil.Process(server.process.pid).children()
+        worker.kill()
+
+        assert server.predict(WAV)
+
+        assert [line["level"] for line in server.events("a worker ended")] == ["warning"]
+
+
+def test_work_that_takes_too_long_is_ended(tmp_path: Path, package: Path) -> None:
+    heavy = records(*[recordings.encoded(recordings.tone(9.5))] * 8)
+    with emotion_server(tmp_path, "--model", package, answer_seconds=0.05) as server:
+        status, message = 0, ""
+        while status != 504:
+            status, body, _ = server.ask(heavy)
+            message = json.loads(body)["message"]
+
+    assert message == "the answer took longer than 0.05 s; send fewer recordings at once"
+
+
+def test_sigterm_finishes_what_was_begun(tmp_path: Path, package: Path) -> None:
+    heavy = json.dumps(records(*[recordings.encoded(recordings.tone(9.5))] * 8)).encode()
+    head = HEAD + f"Content-Length: {len(heavy)}\r\n\r\n".encode()
+    with emotion_server(tmp_path, "--model", package) as server:
+        workers = psutil.Process(server.process.pid).children()
+        connections = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(3)]
+        for connection in connections:
+            connection.sendall(head + heavy)
+        time.sleep(0.2)
+        for process in (psutil.Process(server.process.pid), *workers):
+            process.terminate()  # as a service manager does, which signals the whole group
+        answers = [connection.recv(65536) for connection in connections]
+        for connection in connections:
+            connection.close()
+
+        assert [answer.split()[1] for answer in answers] == [b"200"] * 3
+        assert server.process.wait(20) == 0
+        assert psutil.wait_procs(workers, timeout=10)[1] == []
+        assert len(server.events("stopped")) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nowhere"], "error: nowhere: there is no model package here"),
+        pytest.param(
+            ["--model", "models:/nobody@champion"],
+            "error: models:/nobody: there is no such registered model",
+            marks=pytest.mark.slow,
+        ),
+        (["--model", "models:nobody"], "error: models:nobody: no URI of a registered model"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, package: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "speech_emotion", "serve", "--port", str(port), "--model", package],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    assert done.returncode == 1
+    assert f"error: 127.0.0.1:{port}: cannot be listened at" in done.stderr
