@@ -17,6 +17,7 @@ from speech_emotion.settings.promote import PromoteSettings
 from speech_emotion.settings.pseudo_speakers import PseudoSpeakersSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import TrainSettings
+from speech_emotion.settings.tune import TuneSettings
 
 __all__ = ["Settings", "describe", "read_settings"]
 
@@ -37,6 +38,7 @@ class Settings(Section):
     baselines: BaselinesSettings
     package: PackageSettings
     promote: PromoteSettings
+    tune: TuneSettings
     compute: ComputeSettings
 
 
