@@ -70,7 +70,8 @@ def tune(
     )
     if outcome.winner is not None:
         typer.echo(f"tune: {outcome.winner.sentence}")
-        typer.echo(f"tune: report in {outcome.report}; `speech-emotion tune --apply` puts it into params.yaml")
+        typer.echo(f"tune: report in {outcome.report}, and {outcome.page} to look around in")
+        typer.echo("tune: `speech-emotion tune --apply` puts it into params.yaml")
     if outcome.interrupted:
         raise typer.Exit(130)
 

@@ -6,7 +6,7 @@ wherever they run, nothing is told twice, and what was not told before a kill is
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -63,13 +63,12 @@ class Follower:
         """Tell what is new."""
         self._try(self._update)
 
-    def end(self, files: Mapping[str, Path], status: Status) -> None:
+    def end(self, files: Sequence[Path], status: Status) -> None:
         """Tell what is new, hand over the study's pictures and tables, and end the study's run.
 
         Parameters
         ----------
-        files : mapping of str to Path
-            By the name of the folder of artifacts.
+        files : sequence of Path
         status : {"FINISHED", "KILLED", "FAILED"}
         """
         # what failed in the middle gets another chance, from the start
@@ -81,9 +80,8 @@ class Follower:
 
         def finish() -> None:
             assert self._parent is not None
-            for folder in files.values():
-                for path in sorted(folder.iterdir()):
-                    self._parent.file(path, FOLDER)
+            for path in files:
+                self._parent.file(path, FOLDER)
             self._parent.end(status, now())
 
         self._try(finish)

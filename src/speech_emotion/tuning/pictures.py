@@ -11,7 +11,6 @@ from speech_emotion.files import replacing, write_text
 if TYPE_CHECKING:
     from optuna import Study
 
-PAGE: Final = "study.html"
 TITLES: Final = {
     "optimization_history": "Best so far",
     "param_importances": "What decides: importances of the parameters (fANOVA)",
@@ -24,14 +23,16 @@ TITLES: Final = {
 """Optuna's pictures, by the names of its functions."""
 
 
-def draw(study: "Study", folder: Path, *, seed: int) -> list[Path]:
-    """Draw what the study has enough trials for, and return the files.
+def draw(study: "Study", folder: Path, *, page: Path, seed: int) -> None:
+    """Draw what the study has enough trials for.
 
     Parameters
     ----------
     study : optuna.Study
     folder : Path
-        Exists.
+        Of the PNGs; it exists.
+    page : Path
+        The HTML file, of some megabytes.
     seed : int
         Of the trees that the importances come from.
 
@@ -43,7 +44,7 @@ def draw(study: "Study", folder: Path, *, seed: int) -> list[Path]:
     import optuna.visualization.matplotlib as still
     import plotly.offline
 
-    parts, files = [], []
+    parts = []
     for name, title in _possible(study).items():
         options = _options(study, name, seed)
         figure = _drawn(getattr(interactive, f"plot_{name}"), study, options)
@@ -51,14 +52,11 @@ def draw(study: "Study", folder: Path, *, seed: int) -> list[Path]:
             continue
         body = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name)
         parts.append(f"<h2>{html.escape(title)}</h2>\n{body}")
-        path = folder / f"{name}.png"
-        if _save(_drawn(getattr(still, f"plot_{name}"), study, options), path, title):
-            files.append(path)
+        _save(_drawn(getattr(still, f"plot_{name}"), study, options), folder / f"{name}.png", title)
     script = plotly.offline.get_plotlyjs()
     name = html.escape(study.study_name)
-    page = f'<!doctype html>\n<meta charset="utf-8">\n<title>{name}</title>\n<h1>{name}</h1>\n'
-    write_text(folder / PAGE, f"{page}<script>{script}</script>\n" + "\n".join(parts) + "\n")
-    return [folder / PAGE, *files]
+    head = f'<!doctype html>\n<meta charset="utf-8">\n<title>{name}</title>\n<h1>{name}</h1>\n'
+    write_text(page, f"{head}<script>{script}</script>\n" + "\n".join(parts) + "\n")
 
 
 def importances(study: "Study", *, seed: int) -> dict[str, float]:
@@ -106,19 +104,22 @@ def _drawn(plot: Callable[..., Any], study: "Study", options: dict[str, Any]) ->
         return None
 
 
-def _save(drawn: Any, path: Path, title: str) -> bool:
+def _save(drawn: Any, path: Path, title: str) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
 
     if drawn is None:
-        return False
-    figure = np.ravel(np.asarray(drawn, dtype=object))[0].figure
-    figure.set_size_inches(max(9.0, figure.get_size_inches()[0]), 5.5)
-    figure.suptitle(title, fontsize="medium")
+        return
+    several = np.ravel(np.asarray(drawn, dtype=object))
+    figure = several[0].figure
+    figure.set_size_inches(max(9.0, 2.6 * len(several), figure.get_size_inches()[0]), 5.5)
+    if len(several) > 1:
+        figure.suptitle(title, fontsize="large")
+    else:
+        several[0].set_title(title)
     with replacing(path) as aside:
         figure.savefig(aside, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
     plt.close("all")
-    return True
 
 
 def _quiet() -> Any:

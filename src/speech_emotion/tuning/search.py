@@ -16,7 +16,7 @@ from speech_emotion.files import replacing_folder
 from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.tune import RecipeSettings
 from speech_emotion.stage import SCRATCH
-from speech_emotion.tuning.following import FOLDER, Follower
+from speech_emotion.tuning.following import Follower
 from speech_emotion.tuning.objective import Ground
 from speech_emotion.tuning.study import (
     Storage,
@@ -59,12 +59,15 @@ class Outcome:
         None: no trial is complete yet.
     report : Path
         The folder of tables and pictures.
+    page : Path
+        The interactive pictures.
     interrupted : bool
         Whether Ctrl-C ended it.
     """
 
     winner: Winner | None
     report: Path
+    page: Path
     interrupted: bool
 
 
@@ -114,19 +117,20 @@ def search(
         budget = len(distinct(full.get_trials(deepcopy=False)))
         say(f"tune: the best {len(chosen)} and the present settings, {_words(ground.full)}")
         interrupted = last.go(workers, budget, ends)
-        last.follow.end({}, "KILLED" if interrupted else "FINISHED")
+        last.follow.end([], "KILLED" if interrupted else "FINISHED")
         if best(full) is not None:
             deciding, recipe = full, ground.full
     winner = _winner(ground, deciding, recipe, digests)
     folder = report_folder(ground.corpus.name)
+    page = storage.folder / f"{name}.html"
     with replacing_folder(folder) as aside:
-        write_tables(study, ground.space, aside, seed=ground.tune.seed)
+        write_tables(study, ground.space, aside, page=page, seed=ground.tune.seed)
         if winner is not None:
             write_winner(winner, aside)
-    first.follow.end({FOLDER: folder}, "KILLED" if interrupted else "FINISHED")
+    first.follow.end([*sorted(folder.iterdir()), page], "KILLED" if interrupted else "FINISHED")
     if winner is None and not interrupted:
         _explain(study)
-    return Outcome(winner, folder, interrupted)
+    return Outcome(winner, folder, page, interrupted)
 
 
 class _Run:

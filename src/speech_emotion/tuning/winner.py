@@ -73,8 +73,8 @@ def report_folder(corpus: str) -> Path:
     return Path("reports") / corpus / "tuning"
 
 
-def write_tables(study: "Study", space: Space, folder: Path, *, seed: int) -> None:
-    """Write trials.csv, a row a trial, importances.csv and the pictures."""
+def write_tables(study: "Study", space: Space, folder: Path, *, page: Path, seed: int) -> None:
+    """Write trials.csv, a row a trial, importances.csv and the pictures; `page` is for the interactive ones."""
     with replacing(folder / TRIALS) as aside:
         table(study.get_trials(deepcopy=False), space).to_csv(
             aside, index=False, lineterminator="\n", float_format="%.6g"
@@ -83,7 +83,7 @@ def write_tables(study: "Study", space: Space, folder: Path, *, seed: int) -> No
     with replacing(folder / IMPORTANCES) as aside:
         rows = pd.DataFrame(list(found.items()), columns=["parameter", "importance"])
         rows.to_csv(aside, index=False, lineterminator="\n", float_format="%.4f")
-    pictures.draw(study, folder, seed=seed)
+    pictures.draw(study, folder, page=page, seed=seed)
 
 
 def write_winner(winner: Winner, folder: Path) -> None:
