@@ -25,6 +25,7 @@ COMMANDS = [
     "rollback",
     "history",
     "registry",
+    "tune",
     "preset",
     "version",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from speech_emotion.cli import compare, data, evaluate, predict, preset, promote, publish, registry, runs, serve
+from speech_emotion.cli import compare, data, evaluate, predict, preset, promote, publish, registry, runs, serve, tune
 from speech_emotion.errors import UserError
 
 
@@ -67,6 +67,7 @@ app.command(epilog=promote.PROMOTE_EXAMPLES)(promote.promote)
 app.command(epilog=promote.ROLLBACK_EXAMPLES)(promote.rollback)
 app.command(epilog=promote.HISTORY_EXAMPLES)(promote.history)
 app.add_typer(registry.app)
+app.command(epilog=tune.EXAMPLES)(tune.tune)
 app.command(epilog=preset.EXAMPLES)(preset.preset)
 
 

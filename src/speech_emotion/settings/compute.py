@@ -1,14 +1,31 @@
-"""The section `compute`: how many workers share the parallel work. No result depends on it."""
+"""The section `compute`: where parallel work runs, and how many share it. No result depends on it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from speech_emotion.settings.base import Section
 
 
+class RaySettings(Section):
+    """A Ray cluster, and what one task takes of it."""
+
+    address: Annotated[str, Field(min_length=1)] = "auto"
+    """`auto`: the cluster that runs on this machine, or that RAY_ADDRESS names; else host:port of its head."""
+    cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
+    gpus: Annotated[float, Field(ge=0, le=64)] = 0.0
+
+
 class ComputeSettings(Section):
     """Where parallel work runs."""
 
+    backend: Literal["local", "ray"] = "local"
+    """`local`: processes of this machine; `ray`: tasks of a cluster."""
     workers: Annotated[int, Field(ge=1, le=1024)] | None
-    """Processes; null: one a core."""
+    """Processes; null: one a core. On a cluster they are trials at once; null: as many as it has room for."""
+    ray: RaySettings = RaySettings()
+
+    @property
+    def cluster(self) -> RaySettings | None:
+        """The cluster that work goes to; None: it stays on this machine."""
+        return self.ray if self.backend == "ray" else None

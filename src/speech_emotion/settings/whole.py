@@ -21,6 +21,7 @@ from speech_emotion.settings.serve import ServeSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import TrainSettings
 from speech_emotion.settings.windows import WindowSettings
+from speech_emotion.settings.tune import TuneSettings
 
 __all__ = ["Settings", "describe", "read_settings"]
 
@@ -45,6 +46,7 @@ class Settings(Section):
     windows: WindowSettings
     promote: PromoteSettings
     serve: ServeSettings
+    tune: TuneSettings
     compute: ComputeSettings
 
 

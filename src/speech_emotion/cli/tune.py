@@ -1,0 +1,86 @@
+"""Takes the search space of params.yaml; searches, goes on with a search, or puts its winner into params.yaml."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from speech_emotion.tuning.objective import Ground
+
+EXAMPLES = """
+Examples:
+
+speech-emotion tune
+
+speech-emotion tune --minutes 30 --workers 2
+
+speech-emotion tune --compute ray
+
+speech-emotion tune --apply && dvc repro
+"""
+
+
+class ComputeOption(StrEnum):
+    """Where trials run."""
+
+    local = "local"
+    ray = "ray"
+
+
+def tune(
+    apply: Annotated[bool, typer.Option("--apply", help="Search nothing: write the winner into params.yaml.")] = False,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Of the study. Without it: tune.trials.", show_default=False)
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Of this call. Without it: tune.minutes.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trials at once. Without it: compute.workers.", show_default=False)
+    ] = None,
+    compute: Annotated[
+        ComputeOption | None, typer.Option(help="Without it: compute.backend.", show_default=False)
+    ] = None,
+) -> None:
+    """Search for better training settings, in the space that params.yaml declares under `tune:`.
+
+    Every trial is a run of MLflow. Ctrl-C ends it with what was found, and the same command goes on, also after a kill.
+    The report lies in the folder `tuning` of the corpus's reports.
+    """
+    from speech_emotion.settings.base import parse_section
+    from speech_emotion.settings.compute import ComputeSettings
+    from speech_emotion.settings.tune import TuneSettings
+    from speech_emotion.settings.whole import read_settings
+    from speech_emotion.tuning.objective import Ground
+
+    settings = read_settings()
+    given = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
+    asked = parse_section("tune", TuneSettings, {**settings.tune.model_dump(mode="json"), **given})
+    ground = Ground.of(settings.corpus, asked, settings.train)
+    if apply:
+        _apply(ground)
+        return
+    from speech_emotion.tuning.search import search
+
+    options = (("backend", compute.value if compute else None), ("workers", workers))
+    place = {name: value for name, value in options if value is not None}
+    outcome = search(
+        ground, parse_section("compute", ComputeSettings, {**settings.compute.model_dump(mode="json"), **place})
+    )
+    if outcome.winner is not None:
+        typer.echo(f"tune: {outcome.winner.sentence}")
+        typer.echo(f"tune: report in {outcome.report}, and {outcome.page} to look around in")
+        typer.echo("tune: `speech-emotion tune --apply` puts it into params.yaml")
+    if outcome.interrupted:
+        raise typer.Exit(130)
+
+
+def _apply(ground: "Ground") -> None:
+    from speech_emotion.tuning.winner import apply, report_folder
+
+    difference, winner = apply(ground, report_folder(ground.corpus.name))
+    typer.echo(difference or "params.yaml has these settings already.\n", nl=False)
+    typer.echo(f"found: {winner.sentence}")
+    if difference:
+        typer.echo(f"`dvc repro` trains it; `val_uar` of '{winner.protocol}' should come to about {winner.uar:.3f}.")

@@ -1,0 +1,142 @@
+"""Work shared among processes of this machine and among the nodes of a real Ray cluster of two raylets."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from examples import featurize_settings
+from speech_emotion.compute import THREADS, cluster_room, core_count, crew, parallel_map
+from speech_emotion.errors import UserError
+from speech_emotion.extraction import SHARD_SIZE, ShardTask, shard_tasks, write_index, write_shard
+from speech_emotion.files import digest_folder
+from speech_emotion.settings.compute import ComputeSettings, RaySettings
+from speech_emotion.store import FeatureStore
+
+NODE_TASKS = 12
+
+
+def tell(folder: Path, name: str) -> None:
+    (folder / name).write_text(" ".join(os.environ.get(one, "-") for one in THREADS))
+
+
+def die_or_tell(folder: Path, name: str) -> None:
+    if name == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    tell(folder, name)
+
+
+def test_the_cores_are_divided_among_a_crew(tmp_path: Path) -> None:
+    with crew(partial(tell, tmp_path), ["one", "two"]) as workers:
+        assert not workers.wait(60)
+
+    threads = str(max(1, core_count() // 2))
+    assert (tmp_path / "one").read_text().split() == [threads] * len(THREADS)
+    assert workers.losses == []
+    assert not set(THREADS) & os.environ.keys()
+
+
+def test_one_of_a_crew_that_is_killed_leaves_the_others_at_work(tmp_path: Path) -> None:
+    with crew(partial(die_or_tell, tmp_path), ["dies", "lives"]) as workers:
+        assert not workers.wait(60)
+
+    assert (tmp_path / "lives").exists()
+    [loss] = workers.losses
+    assert "was killed by signal 9" in loss
+
+
+def test_a_crew_ends_with_the_block_that_it_works_in() -> None:
+    began = time.monotonic()
+    with crew(time.sleep, [60.0]) as workers:
+        assert workers.wait(0.2)
+
+    assert time.monotonic() - began < 30
+    assert "was killed" in workers.losses[0]
+
+
+def test_only_the_backend_ray_has_a_cluster() -> None:
+    assert ComputeSettings(workers=None).cluster is None
+    assert ComputeSettings(workers=None, backend="ray").cluster == RaySettings()
+
+
+def test_a_cluster_that_does_not_answer_says_how_to_start_one() -> None:
+    with pytest.raises(UserError, match=r"no Ray cluster answers at 'auto'.*`ray start --head` starts one"):
+        list(parallel_map(abs, [1, 2], cluster=RaySettings()))
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """Two nodes of one core each, on this machine."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield nodes
+    nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("raw")
+    rng = np.random.default_rng(0)
+    for number in range(SHARD_SIZE):
+        soundfile.write(folder / f"{number}.wav", 0.1 * rng.standard_normal(16000 + 500 * number), 16000)
+    return folder
+
+
+def tasks(raw: Path, folder: Path) -> list[ShardTask]:
+    """Return shards of which each takes some time: every recording under several names."""
+    folder.mkdir()
+    names = range(SHARD_SIZE * NODE_TASKS)
+    paths = [f"{number % SHARD_SIZE}.wav" for number in names]
+    return shard_tasks([f"u{number}" for number in names], paths, raw=raw, folder=folder, settings=featurize_settings())
+
+
+def finish(folder: Path, shards: list[dict[str, int | str]]) -> str:
+    write_index(folder, featurize_settings(), shards)
+    assert len(list(FeatureStore(folder))) == SHARD_SIZE * NODE_TASKS
+    return digest_folder(folder)
+
+
+@pytest.mark.slow
+def test_two_nodes_give_the_features_of_this_machine_byte_for_byte_though_one_is_killed(
+    raw: Path, tmp_path: Path, cluster: Any
+) -> None:
+    here = finish(tmp_path / "here", list(parallel_map(write_shard, tasks(raw, tmp_path / "here"), workers=1)))
+    settings = RaySettings(address=cluster.address)
+
+    cluster.add_node(num_cpus=1)
+    both = finish(tmp_path / "both", list(parallel_map(write_shard, tasks(raw, tmp_path / "both"), cluster=settings)))
+    assert both == here
+
+    second = cluster.add_node(num_cpus=1)
+    shards = []
+    for shard in parallel_map(write_shard, tasks(raw, tmp_path / "killed"), cluster=settings):
+        shards.append(shard)
+        if len(shards) == 2:
+            cluster.remove_node(second, allow_graceful=False)
+    assert finish(tmp_path / "killed", shards) == here
+
+
+@pytest.mark.slow
+def test_a_mistake_on_a_node_is_told_as_it_is_here(raw: Path, tmp_path: Path, cluster: Any) -> None:
+    work = tasks(raw, tmp_path / "features")
+    missing = ShardTask(work[0].target, tmp_path / "nowhere", work[0].ids, work[0].paths, work[0].settings)
+
+    with pytest.raises(UserError, match=r"nowhere.*0\.wav") as error:
+        list(parallel_map(write_shard, [missing], cluster=RaySettings(address=cluster.address)))
+
+    assert "Traceback" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_task_for_which_no_node_has_room_is_refused(cluster: Any) -> None:
+    with pytest.raises(UserError, match=r"no node of the cluster .* can hold a task of 64 CPUs"):
+        cluster_room(RaySettings(address=cluster.address, cpus=64.0))

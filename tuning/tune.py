@@ -1,0 +1,25 @@
+"""features + a protocol's split + the space in params.yaml → the best training settings found, with their report."""
+
+from speech_emotion.settings.base import read_section
+from speech_emotion.settings.compute import ComputeSettings
+from speech_emotion.settings.corpus import CorpusSettings
+from speech_emotion.settings.train import TrainSettings
+from speech_emotion.settings.tune import TuneSettings
+from speech_emotion.stage import run_stage
+from speech_emotion.tuning.objective import Ground
+from speech_emotion.tuning.search import search
+
+
+def main() -> None:
+    """Search, and print what was found."""
+    corpus = read_section("corpus", CorpusSettings)
+    ground = Ground.of(corpus, read_section("tune", TuneSettings), read_section("train", TrainSettings))
+    outcome = search(ground, read_section("compute", ComputeSettings))
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    if outcome.winner is not None:
+        print(f"tune: {outcome.winner.sentence}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
