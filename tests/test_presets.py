@@ -100,7 +100,7 @@ REFUSED = {
         "train: {epoch: 3}",
         "params.yaml with mine.yaml: train.epoch: there is no such setting. Did you mean 'epochs'?",
     ),
-    "unknown section": ("tune: {trials: 3}", "params.yaml with mine.yaml: tune: there is no such section."),
+    "unknown section": ("search: {trials: 3}", "params.yaml with mine.yaml: search: there is no such section."),
     "impossible value": (
         "train: {network: {dropout: {lstm: 1.2}}}",
         "params.yaml with mine.yaml: train.network.dropout.lstm: found 1.2; "

@@ -22,8 +22,8 @@ def params(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def change(path: Path, old: str, new: str) -> None:
     """Replace a passage of params.yaml; "…" in it is whatever a line goes on with, so that tuning breaks no test."""
-    pattern = re.escape(old).replace("…", "[^\\n]*")
-    text, count = re.subn(pattern, lambda found: new, path.read_text(encoding="utf-8"))
+    pattern = r"(?m)^( *)" + re.escape(old).replace("…", "[^\\n]*")
+    text, count = re.subn(pattern, lambda found: found[1] + new, path.read_text(encoding="utf-8"))
     assert count == 1, f"{old!r} is in params.yaml {count} times"
     path.write_text(text, encoding="utf-8")
 
