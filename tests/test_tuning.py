@@ -36,7 +36,7 @@ from speech_emotion.tuning.study import (
     sampler,
     storage_of,
 )
-from speech_emotion.tuning.winner import Winner, apply, table, write_tables, write_winner
+from speech_emotion.tuning.winner import FOUND_ON, Winner, apply, table, write_tables, write_winner
 
 TRAIN = train_settings(network=network_settings(lstm=(8, 8), dense=()))
 DEAD = f"{process_name().split(':')[0]}:999999999:1.00"
@@ -291,7 +291,7 @@ def test_a_local_journal_with_a_cluster_is_refused_with_the_reason(ground: Groun
 def winner(ground: Ground, **changes: Any) -> Winner:
     digests = ground.digests()
     values = {"train.optimizer.momentum": 0.8, "train.network.lstm": [32], "train.optimizer.learning_rate": 0.2}
-    found = {"data": digests["data"], "features": digests["features"]} | changes
+    found = {name: digests[name] for name in FOUND_ON} | changes
     return Winner("a-study", "trial-003", "speaker", 0.75, 0.5, "trained 2 epochs", values, **found)
 
 
@@ -321,14 +321,14 @@ def test_the_winner_lands_in_params_with_comments_and_order_kept(ground: Ground,
     assert apply(ground, folder, params)[0] == ""
 
 
-@pytest.mark.parametrize("name", ["data", "features"])
+@pytest.mark.parametrize("name", ["data", "features", "pseudo_speakers"])
 def test_a_winner_of_other_data_or_features_is_refused(ground: Ground, params: Path, name: str) -> None:
     before = params.read_bytes()
     folder = params.parent / "report"
     folder.mkdir()
     write_winner(winner(ground, **{name: "0" * 64}), folder)
 
-    with pytest.raises(UserError, match=f"was found on other {name} 000000000000, which are now"):
+    with pytest.raises(UserError, match=r"was found on other [a-z-]+ 000000000000, which are now"):
         apply(ground, folder, params)
 
     assert params.read_bytes() == before

@@ -224,7 +224,7 @@ def test_a_trial_that_fails_is_recorded_and_one_that_is_hopeless_is_pruned(works
 
 
 def test_a_search_in_which_everything_fails_says_so(workspace: Path) -> None:
-    (workspace / "data/tiny/features/part-00000.parquet").write_bytes(b"no parquet")
+    (workspace / "data/tiny/features/recorded-00000.parquet").write_bytes(b"no parquet")
 
     with pytest.raises(UserError, match=r"all 4 trials of tiny-speaker-\w+ failed; the first: ArrowInvalid"):
         search(tuned.ground(), ComputeSettings(workers=1))

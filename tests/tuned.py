@@ -4,18 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from examples import EMOTIONS, featurize_settings, manifest, network_settings, train_settings
 from speech_emotion import splits
 from speech_emotion.extraction import write_index
+from speech_emotion.features import names
 from speech_emotion.files import digest_file
 from speech_emotion.settings.base import parse_section
+from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.tune import TuneSettings
-from speech_emotion.store import SCHEMA
+from speech_emotion.store import RECORDED, SCHEMA
 from speech_emotion.tuning.objective import Ground
 
 CORPUS = CorpusSettings(name="tiny", kind="folder", source="nowhere")
@@ -45,27 +48,50 @@ def tune_settings(**changes: Any) -> TuneSettings:
     return parse_section("tune", TuneSettings, TUNE | changes)
 
 
-def make_ground(folder: Path, *, words: int = 8, **changes: Any) -> Ground:
+def make_ground(
+    folder: Path,
+    *,
+    words: int = 8,
+    frames: tuple[int, int] = (8, 20),
+    network: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Ground:
     """Write manifest, features and split below `folder`, with paths relative to it; `changes` are of the search."""
     table = manifest(words=words)
     data = folder / "data" / CORPUS.name
-    for name in ("manifest", "features", "splits"):
-        (data / name).mkdir(parents=True, exist_ok=True)
+    for place in ("manifest", "features", "pseudo_speakers", "splits"):
+        (data / place).mkdir(parents=True, exist_ok=True)
     table.to_csv(data / "manifest" / "manifest.csv", index=False)
     rng = np.random.default_rng(0)
-    labels = [EMOTIONS.index(emotion) for emotion in table["emotion"]]
-    frames = [(rng.standard_normal((rng.integers(8, 20), 13)) + 0.5 * label).astype(np.float32) for label in labels]
-    columns = [list(table["id"]), [len(one) for one in frames], [one.ravel() for one in frames]]
-    shard = data / "features" / "part-00000.parquet"
-    pq.write_table(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA), shard)
-    entry = {"file": shard.name, "rows": len(table), "frames": sum(map(len, frames)), "sha256": digest_file(shard)}
-    write_index(data / "features", featurize_settings(), [entry])
+    _write_store(data / "features", table, rng, voices=(RECORDED, "copy-0"), frames=frames)
+    _write_store(data / "pseudo_speakers", table, rng, voices=("man", "child"), frames=frames)
     split = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.25)
     splits.write(data / "splits" / "speaker.csv", splits.make(table, "speaker", split))
-    return ground(**changes)
+    return ground(network=network, **changes)
 
 
-def ground(**changes: Any) -> Ground:
+def _write_store(
+    folder: Path, table: pd.DataFrame, rng: np.random.Generator, *, voices: tuple[str, ...], frames: tuple[int, int]
+) -> None:
+    """Write features of which the level says the label, and a little the voice."""
+    width = len(names(featurize_settings()))
+    shards: list[dict[str, int | str]] = []
+    for number, voice in enumerate(voices):
+        rows = [
+            rng.standard_normal((rng.integers(*frames), width)).astype(np.float32)
+            + np.float32(0.5 * EMOTIONS.index(emotion) + 0.1 * number)
+            for emotion in table["emotion"]
+        ]
+        lengths = [len(one) for one in rows]
+        columns = [list(table["id"]), [voice] * len(table), lengths, [one.ravel() for one in rows]]
+        shard = folder / f"{voice}-00000.parquet"
+        pq.write_table(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA), shard)
+        entry = {"file": shard.name, "voice": voice, "rows": len(table), "frames": sum(lengths)}
+        shards.append(entry | {"sha256": digest_file(shard)})
+    write_index(folder, featurize_settings(), shards)
+
+
+def ground(*, network: dict[str, Any] | None = None, **changes: Any) -> Ground:
     """Return the search in the working folder."""
-    settings = train_settings(epochs=3, network=network_settings(lstm=(4,), dense=(4,)))
-    return Ground.of(CORPUS, tune_settings(**changes), settings)
+    settings = train_settings(epochs=3, network=network_settings(**({"lstm": (4,), "dense": (4,)} | (network or {}))))
+    return Ground.of(CORPUS, tune_settings(**changes), settings, CalibrateSettings(risk=0.1))

@@ -1,6 +1,7 @@
 """features + a protocol's split + the space in params.yaml → the best training settings found, with their report."""
 
 from speech_emotion.settings.base import read_section
+from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.train import TrainSettings
@@ -13,7 +14,8 @@ from speech_emotion.tuning.search import search
 def main() -> None:
     """Search, and print what was found."""
     corpus = read_section("corpus", CorpusSettings)
-    ground = Ground.of(corpus, read_section("tune", TuneSettings), read_section("train", TrainSettings))
+    tune, train = read_section("tune", TuneSettings), read_section("train", TrainSettings)
+    ground = Ground.of(corpus, tune, train, read_section("calibrate", CalibrateSettings))
     outcome = search(ground, read_section("compute", ComputeSettings))
     if outcome.interrupted:
         raise KeyboardInterrupt

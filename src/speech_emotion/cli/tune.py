@@ -57,7 +57,7 @@ def tune(
     settings = read_settings()
     given = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
     asked = parse_section("tune", TuneSettings, {**settings.tune.model_dump(mode="json"), **given})
-    ground = Ground.of(settings.corpus, asked, settings.train)
+    ground = Ground.of(settings.corpus, asked, settings.train, settings.calibrate)
     if apply:
         _apply(ground)
         return

@@ -1,4 +1,8 @@
-"""Takes a trial; gives its validation UAR, the mean over a protocol's folds, from trainings by a recipe."""
+"""Takes a trial; gives its validation UAR, the mean over a protocol's folds, from trainings by a recipe.
+
+The UAR is that of validation utterances in the voices of pseudo-speakers, where the corpus has any: on the voices that
+training has heard, every trial is as good as perfect, and nothing can be chosen by it.
+"""
 
 import shutil
 import time
@@ -13,6 +17,7 @@ import pandas as pd
 from speech_emotion import splits
 from speech_emotion.corpora import manifest as manifests
 from speech_emotion.files import digest_file, digest_json
+from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.train import TrainSettings
 from speech_emotion.settings.tune import RecipeSettings, TuneSettings
@@ -42,27 +47,39 @@ class Ground:
 
     Attributes
     ----------
-    corpus, tune, train : CorpusSettings, TuneSettings, TrainSettings
+    corpus, tune, train, calibrate : CorpusSettings, TuneSettings, TrainSettings, CalibrateSettings
         `train` holds the present settings.
-    manifest, features, split : Path
+    manifest, features, pseudo_speakers, split : Path
     """
 
     corpus: CorpusSettings
     tune: TuneSettings
     train: TrainSettings
+    calibrate: CalibrateSettings
     manifest: Path
     features: Path
+    pseudo_speakers: Path
     split: Path
 
     @classmethod
-    def of(cls, corpus: CorpusSettings, tune: TuneSettings, train: TrainSettings) -> "Ground":
+    def of(
+        cls, corpus: CorpusSettings, tune: TuneSettings, train: TrainSettings, calibrate: CalibrateSettings
+    ) -> "Ground":
         """Return the ground of this workspace."""
         data = Path("data") / corpus.name
-        manifest = data / "manifest" / "manifest.csv"
-        return cls(corpus, tune, train, manifest, data / "features", data / "splits" / f"{tune.protocol}.csv")
+        return cls(
+            corpus,
+            tune,
+            train,
+            calibrate,
+            manifest=data / "manifest" / "manifest.csv",
+            features=data / "features",
+            pseudo_speakers=data / "pseudo_speakers",
+            split=data / "splits" / f"{tune.protocol}.csv",
+        )
 
     def digests(self) -> dict[str, str]:
-        """Return what names the data, the features and the split.
+        """Return what names the data, the features, the pseudo-speakers and the split.
 
         Raises
         ------
@@ -71,9 +88,11 @@ class Ground:
         """
         experiment = self.experiment(self.train)
         splits.read(self.split)
+        assert experiment.pseudo_speakers is not None
         return {
             "data": experiment.data_digest,
             "features": experiment.store.digest,
+            "pseudo_speakers": experiment.pseudo_speakers.digest,
             "split": digest_file(self.split),
         }
 
@@ -88,6 +107,8 @@ class Ground:
             manifest=manifests.read(self.manifest),
             store=FeatureStore(self.features),
             split=self.split,
+            pseudo_speakers=FeatureStore(self.pseudo_speakers),
+            calibrate=self.calibrate,
         )
 
     @property
@@ -203,10 +224,12 @@ class Objective:
                 raise optuna.TrialPruned(f"after epoch {row.epoch} of fold {fold.name}")
 
         scratch.mkdir(parents=True, exist_ok=True)
+        strangers = experiment.strangers(fold.validation)
         return train(
             experiment.settings,
-            training=experiment.part(self._sample(fold)),
+            training=experiment.part(self._sample(fold), copies=True),
             validation=experiment.part(fold.validation),
+            strangers=strangers and strangers[0],
             labels=len(experiment.labels),
             scratch=scratch,
             on_epoch=on_epoch,

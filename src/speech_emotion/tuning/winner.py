@@ -27,6 +27,8 @@ PRESET: Final = "winner.yaml"
 TRIALS: Final = "trials.csv"
 IMPORTANCES: Final = "importances.csv"
 
+FOUND_ON: Final = ("data", "features", "pseudo_speakers")
+
 
 @dataclass(frozen=True)
 class Winner:
@@ -44,7 +46,7 @@ class Winner:
         How both were trained, in words.
     values : mapping of str to Any
         By the names of training parameters.
-    data, features : str
+    data, features, pseudo_speakers : str
         Digests of what they were found on.
     """
 
@@ -57,6 +59,7 @@ class Winner:
     values: Mapping[str, Any]
     data: str
     features: str
+    pseudo_speakers: str
 
     @property
     def sentence(self) -> str:
@@ -127,10 +130,11 @@ def apply(ground: Ground, folder: Path, params: Path = PARAMS) -> tuple[str, Win
     """
     winner = read_winner(folder)
     present = ground.digests()
-    other = [name for name in ("data", "features") if present[name] != getattr(winner, name)]
+    other = [name for name in FOUND_ON if present[name] != getattr(winner, name)]
     if other:
         words = " and ".join(
-            f"{name} {getattr(winner, name)[:12]}, which are now {present[name][:12]}" for name in other
+            f"{name.replace('_', '-')} {getattr(winner, name)[:12]}, which are now {present[name][:12]}"
+            for name in other
         )
         raise UserError(
             f"{folder / WINNER}: was found on other {words}. What was best there need not be best here: "
