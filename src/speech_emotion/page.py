@@ -30,9 +30,9 @@ from speech_emotion.settings.corpus import CorpusSettings
 
 TEMPLATE: Final = "report.html.j2"
 
-_WIDEST: Final = 1180
+_WIDEST: Final = 1120
 """Pixels of a picture in the page: what a screen of usual width shows; the reports' own pictures are larger."""
-_QUALITY: Final = 72
+_QUALITY: Final = 66
 
 _NAMES: Final = {
     "uar": "UAR",
@@ -121,10 +121,15 @@ def picture(path: Path, caption: str) -> Picture:
         shown = image.convert("RGB")
     if shown.width > _WIDEST:
         shown = shown.resize((_WIDEST, round(shown.height * _WIDEST / shown.width)), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    shown.save(buffer, "WEBP", quality=_QUALITY, method=6)
-    text = base64.b64encode(buffer.getvalue()).decode()
+    # lines and letters are smallest as they are, spectrograms with a little loss
+    text = base64.b64encode(min(_webp(shown, lossless=True), _webp(shown, lossless=False), key=len)).decode()
     return Picture(f"data:image/webp;base64,{text}", shown.width, shown.height, caption)
+
+
+def _webp(image: Image.Image, *, lossless: bool) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=lossless, quality=_QUALITY, method=4)
+    return buffer.getvalue()
 
 
 def _content(manifest: pd.DataFrame, package: Package, reports: Path, corpus: CorpusSettings) -> dict[str, Any]:
@@ -347,6 +352,8 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "confusion": "what was said (rows) and what was heard (columns), in percent.",
     "curves": "loss and accuracy by epoch.",
     "reliability": "how often answers of a given confidence are right; on the diagonal, confidence can be believed.",
+    "risk_coverage": "what share of answers is wrong when only the surest are given.",
+    "robustness/table": "UAR of recordings that were made louder, noisier, narrower or smaller; 95 % intervals.",
     "corpus/utterances": "One utterance of each emotion, four ways: wave, spectrogram, chromagram, MFCC.",
     "counts": "How many recordings each emotion has.",
     "confounds": "Level and length by emotion and speaker: what gives emotions away without any listening.",
