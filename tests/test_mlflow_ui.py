@@ -82,6 +82,6 @@ def test_mlflow_ui_shows_the_champion_its_gates_and_the_history(workspace: Path,
             finally:
                 page.screenshot(path=tmp_path / f"{len(list(tmp_path.glob('*.png')))}.png")
 
-        look(f"#/models/{tracked.MODEL}", "@ champion", "history.000001.")
+        look(f"#/models/{tracked.MODEL}", "@ champion", "history.000001.", "the first that we trust")
         look(f"#/models/{tracked.MODEL}/versions/1", "the first that we trust", "random.uar", "at least 0.6")
-        look(f"#/compare-runs?{compared}", "Comparing 2 Runs", "random/all", "speaker/A")
+        look(f"#/compare-runs?{compared}", "Comparing 2 Runs", "Parallel Coordinates Plot", "random/all", "speaker/A")

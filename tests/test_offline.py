@@ -15,6 +15,7 @@ COMMANDS = [
     ("dvc", "dag"),
     ("dvc", "status"),
     ("dvc", "metrics", "show"),
+    ("dvc", "metrics", "diff"),
     ("dvc", "params", "diff"),
     ("dvc", "plots", "show"),
     ("dvc", "exp", "show"),

@@ -1,5 +1,6 @@
 """What git tracks holds no recordings, no place of one machine, no package index; the lock pins what is asked for."""
 
+import csv
 import hashlib
 import json
 import re
@@ -129,3 +130,12 @@ def test_the_readmes_table_is_the_one_that_the_pipeline_wrote() -> None:
     table = (ROOT / "reports" / "tess" / "comparison" / "summary.md").read_text(encoding="utf-8")
 
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_committed_results_are_as_good_as_was_asked() -> None:
+    with open(ROOT / "reports" / "tess" / "comparison" / "table.csv", encoding="utf-8", newline="") as file:
+        accuracy = {(row["protocol"], row["name"]): float(row["accuracy"]) for row in csv.DictReader(file)}
+
+    # voices that were heard: a model that misses any is broken; the reference model did no better than this
+    assert min(accuracy["random", "model"], accuracy["word", "model"]) >= 0.995
+    assert 0.93 <= accuracy["random", "reference"] <= 0.97
