@@ -57,7 +57,7 @@ def refused(server: EmotionServer, body: Any, headers: Any = JSON, **options: An
     return status, message
 
 
-def test_it_starts_fast_and_answers_as_python_does(server: EmotionServer, package: Path) -> None:
+def test_it_answers_as_python_does(server: EmotionServer, package: Path) -> None:
     recognizer = Recognizer.load(package)
     expected = recognizer.predict(WAV)
 
