@@ -101,6 +101,17 @@ def test_a_long_recording_is_answered_window_by_window(server: EmotionServer) ->
     ]
 
 
+def test_the_documented_client_works(server: EmotionServer, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.wav").write_bytes(WAV)
+    [program] = re.findall(r"```python\n(.*?)```", (root / "docs" / "serving.md").read_text(), flags=re.DOTALL)
+    here = program.replace("http://localhost:5001", server.uri)
+
+    done = subprocess.run([sys.executable, "-c", here, "clip.wav"], cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.stdout == f"{[row['label'] for row in server.predict(WAV)]}\n"
+    assert len([line for line in program.splitlines() if line.strip()]) <= 10
+
+
 def test_what_a_probe_a_person_and_prometheus_ask_is_answered(server: EmotionServer) -> None:
     server.predict(WAV)
 
