@@ -57,7 +57,7 @@ def refused(server: EmotionServer, body: Any, headers: Any = JSON, **options: An
     return status, message
 
 
-def test_it_starts_fast_and_answers_as_python_does(server: EmotionServer, package: Path) -> None:
+def test_it_answers_as_python_does(server: EmotionServer, package: Path) -> None:
     recognizer = Recognizer.load(package)
     expected = recognizer.predict(WAV)
 
@@ -99,6 +99,17 @@ def test_a_long_recording_is_answered_window_by_window(server: EmotionServer) ->
         (0.0, 3.0, set(LABELS)),
         (1.0, 4.0, set(LABELS)),
     ]
+
+
+def test_the_documented_client_works(server: EmotionServer, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.wav").write_bytes(WAV)
+    [program] = re.findall(r"```python\n(.*?)```", (root / "docs" / "serving.md").read_text(), flags=re.DOTALL)
+    here = program.replace("http://localhost:5001", server.uri)
+
+    done = subprocess.run([sys.executable, "-c", here, "clip.wav"], cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.stdout == f"{[row['label'] for row in server.predict(WAV)]}\n"
+    assert len([line for line in program.splitlines() if line.strip()]) <= 10
 
 
 def test_what_a_probe_a_person_and_prometheus_ask_is_answered(server: EmotionServer) -> None:

@@ -1,0 +1,61 @@
+"""Takes requirements.lock; gives those of its entries that `speech-emotion serve` needs, hashes included, for pip.
+
+    python scripts/serving_requirements.py > requirements.txt
+    python scripts/serving_requirements.py registry > requirements.txt    # models:/… as well, which MLflow fetches
+
+The lock says of each package who needs it; so what is needed by what is needed is known without asking an index.
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVER = ("prometheus-client", "psutil", "typer", "uvicorn")
+"""What the server imports beside what prediction imports."""
+
+BUILD = ("setuptools",)
+"""What builds this library's own wheel."""
+
+
+def main(*extras: str) -> None:
+    """Print the entries."""
+    roots = {*prediction(), *SERVER, *BUILD, *(("mlflow",) if "registry" in extras else ())}
+    entries = {name(entry): entry for entry in re.split(r"\n(?=[\w])", (ROOT / "requirements.lock").read_text())}
+    needed = {normal(root) for root in roots}
+    if missing := needed - entries.keys():
+        sys.exit(f"error: requirements.lock: has no {', '.join(sorted(missing))}. `make lock` writes it anew.")
+    while more := {one for one, entry in entries.items() if one not in needed and parents(entry) & needed}:
+        needed |= more
+    print("\n".join(entries[one].rstrip() for one in sorted(needed)))
+
+
+def prediction() -> tuple[str, ...]:
+    """Return the distributions that prediction imports, from where the package module lists them."""
+    tree = ast.parse((ROOT / "src" / "speech_emotion" / "package.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "REQUIRED_DISTRIBUTIONS" and node.value:
+            found: tuple[str, ...] = ast.literal_eval(node.value)
+            return found
+    raise LookupError("REQUIRED_DISTRIBUTIONS")
+
+
+def name(entry: str) -> str:
+    """Return the package that an entry pins."""
+    return normal(re.split(r"[\s=;\[]", entry, maxsplit=1)[0])
+
+
+def parents(entry: str) -> set[str]:
+    """Return who needs the package, by the comment below its hashes."""
+    _, _, via = entry.partition("# via")
+    return {normal(one) for one in re.findall(r"^\s*(?:#\s+)?([\w.-]+)", via, flags=re.MULTILINE)}
+
+
+def normal(distribution: str) -> str:
+    """Return a distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
