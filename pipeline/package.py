@@ -1,26 +1,37 @@
-"""the full model + every protocol's metrics → the one folder that leaves the pipeline."""
+"""the full model + every protocol's metrics → the one folder that leaves the pipeline, with its model card."""
 
-import json
 import sys
 from pathlib import Path
 
 from speech_emotion.agreement import check_agreement
-from speech_emotion.package import assemble
+from speech_emotion.card import CARD, as_trained, read_evidence, write
+from speech_emotion.files import canonical_json
+from speech_emotion.package import Package, assemble
 from speech_emotion.settings.base import read_section
+from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.package import PackageSettings
 from speech_emotion.settings.windows import WindowSettings
 from speech_emotion.stage import run_stage
 from speech_emotion.store import FeatureStore
-from speech_emotion.windows import write_settings
+from speech_emotion.windows import FILE
 
 
 def main() -> None:
-    full, reports, features, target = map(Path, sys.argv[1:])
-    difference = check_agreement(full, [frames for _, frames in FeatureStore(features).utterances()])
-    # a folder that begins with a dot is what a killed evaluate left
-    evidence = {path.parent.name: json.loads(path.read_text()) for path in sorted(reports.glob("[!.]*/metrics.json"))}
-    package = assemble(full, evidence, target, limits=read_section("package", PackageSettings))
-    write_settings(target, read_section("windows", WindowSettings))
+    full, protocols, robustness, features, target = map(Path, sys.argv[1:])
+    kind = read_section("corpus", CorpusSettings).kind
+    windows = read_section("windows", WindowSettings)
+    frames = [one for _, one in FeatureStore(features).utterances()]
+    difference = check_agreement(full, frames)
+    evidence = read_evidence(protocols, robustness)
+    description = Package.load(full).description
+    card = write(description, evidence, kind=kind, training=as_trained(full, frames=sum(map(len, frames))))
+    package = assemble(
+        full,
+        evidence,
+        target,
+        limits=read_section("package", PackageSettings),
+        beside={CARD: card, FILE: canonical_json(windows.model_dump(mode="json"))},
+    )
     print(f"package: {package.digest[:12]}; ONNX and Keras agree to {difference:.1e} on every utterance")
 
 

@@ -8,7 +8,7 @@ from speech_emotion.errors import UserError
 from speech_emotion.inference import Recognizer
 from speech_emotion.package import Package
 from speech_emotion.settings.windows import WindowSettings
-from speech_emotion.windows import DEFAULT, FILE, Listener, settings_of, spans, write_settings
+from speech_emotion.windows import DEFAULT, FILE, Listener, settings_of, spans
 from tiny_package import make_package
 
 SETTINGS = WindowSettings(seconds=3.0, hop_seconds=1.5)
@@ -60,7 +60,8 @@ def test_a_window_in_which_nothing_is_heard_is_left_out(package: Package) -> Non
 def test_a_package_carries_its_windows_and_without_has_the_default(package: Package) -> None:
     assert settings_of(package) == DEFAULT
 
-    write_settings(package.folder, WindowSettings(seconds=1.0, hop_seconds=0.5))
+    settings = WindowSettings(seconds=1.0, hop_seconds=0.5)
+    (package.folder / FILE).write_text(settings.model_dump_json())
 
     assert Listener(Recognizer.load(package.folder)).settings == WindowSettings(seconds=1.0, hop_seconds=0.5)
 

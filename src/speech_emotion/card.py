@@ -5,10 +5,14 @@ evidence that the package carries; the words about the data are those of its kin
 values give equal text.
 """
 
+import csv
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
+from speech_emotion.errors import UserError
 from speech_emotion.features import names
 from speech_emotion.package import Description
 from speech_emotion.settings.corpus import CorpusName
@@ -63,6 +67,57 @@ class Training:
     def watt_hours(self) -> float:
         """Energy at 10^9 operations a joule, about what LSTM layers get out of a desktop's processor."""
         return self.operations / _OPERATIONS_PER_JOULE / 3600
+
+
+def as_trained(folder: Path, *, frames: int) -> Training:
+    """Return what the training behind a protocol's package took, from the files beside it.
+
+    Parameters
+    ----------
+    folder : Path
+        What train wrote: training.json, architecture.json and the weights.
+    frames : int
+        Of the features of the corpus.
+
+    Raises
+    ------
+    UserError
+        training.json is missing or damaged.
+    """
+    try:
+        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        return Training(epochs=int(record["epochs"]), weights=int(record["weights"]), frames=frames)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder / 'training.json'}: is missing or damaged. Run `dvc repro`.") from None
+
+
+def read_evidence(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]]:
+    """Return what a package carries as its evidence.
+
+    Parameters
+    ----------
+    protocols : Path
+        Holds a folder a protocol, each with its metrics.json.
+    robustness : Path
+        Holds table.csv, a row a protocol and condition.
+
+    Returns
+    -------
+    dict
+        Metrics by protocol and, as `ROBUSTNESS`, UAR and drop by protocol and condition.
+    """
+    # a folder that begins with a dot is what a killed evaluate left
+    evidence: dict[str, dict[str, Any]] = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(protocols.glob("[!.]*/metrics.json"))
+    }
+    with open(robustness / "table.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    evidence[ROBUSTNESS] = {}
+    for row in rows:
+        figures = {"uar": float(row["uar"]), "drop": float(row["drop"])}
+        evidence[ROBUSTNESS].setdefault(row["protocol"], {})[row["condition"]] = figures
+    return evidence
 
 
 def write(description: Description, evidence: Evidence, *, kind: CorpusName, training: Training) -> str:

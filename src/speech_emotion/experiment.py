@@ -149,6 +149,7 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
                     **record,
                     "best_epoch": trained.best_epoch,
                     "epochs": len(trained.history),
+                    "weights": int(sum(np.prod(weight.shape) for weight in trained.network.trainable_weights)),
                     "pseudo_speakers": calibration.summary,
                 },
             )

@@ -224,7 +224,12 @@ def write_package_files(
 
 
 def assemble(
-    full: Path, evidence: Mapping[str, Mapping[str, Any]], target: Path, *, limits: PackageSettings | None = None
+    full: Path,
+    evidence: Mapping[str, Mapping[str, Any]],
+    target: Path,
+    *,
+    limits: PackageSettings | None = None,
+    beside: Mapping[str, str] | None = None,
 ) -> Package:
     """Make the package that leaves the pipeline: the full protocol's network with the metrics of every protocol.
 
@@ -238,6 +243,8 @@ def assemble(
         The folder to make, whole or not at all.
     limits : PackageSettings, optional
         Which audio is accepted; None: as `full` has it.
+    beside : mapping of str to str, optional
+        Text files that go with the package, by name: its model card, for one.
 
     Raises
     ------
@@ -252,6 +259,8 @@ def assemble(
         write_json(aside / DESCRIPTION, description.model_dump(mode="json"))
         for protocol, metrics in evidence.items():
             write_json(aside / EVIDENCE / f"{protocol}.json", metrics)
+        for name, text in (beside or {}).items():
+            write_text(aside / name, text)
     return Package(target, description)
 
 

@@ -6,12 +6,10 @@ in the package, so that a promoted model answers alike wherever it runs.
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from speech_emotion.audio import AudioError, decode, from_array
 from speech_emotion.errors import UserError
-from speech_emotion.files import write_json
 from speech_emotion.inference import Audio, Prediction, Recognizer
 from speech_emotion.package import Package
 from speech_emotion.settings.windows import WindowSettings
@@ -133,11 +131,6 @@ def spans(seconds: float, settings: WindowSettings) -> list[tuple[float, float]]
     count = math.ceil(round(spare / settings.hop_seconds, 6))
     starts = [round(number * settings.hop_seconds, 3) for number in range(count)]
     return [(start, round(start + settings.seconds, 3)) for start in starts] + [(round(spare, 3), round(seconds, 3))]
-
-
-def write_settings(folder: Path, settings: WindowSettings) -> None:
-    """Write the settings into a package's folder."""
-    write_json(folder / FILE, settings.model_dump(mode="json"))
 
 
 def settings_of(package: Package) -> WindowSettings:
