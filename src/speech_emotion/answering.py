@@ -60,6 +60,6 @@ def _prediction(prediction: "Prediction") -> dict[str, Any]:
     return {
         "label": prediction.label,
         "confidence": prediction.confidence,
-        "sure": bool(getattr(prediction, "sure", True)),
+        "sure": prediction.sure,
         "probabilities": dict(prediction.probabilities),
     }

@@ -17,13 +17,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from speech_emotion.audio import AudioError
 from speech_emotion.compute import parallel_map
 from speech_emotion.errors import UserError
 from speech_emotion.files import replacing
-from speech_emotion.inference import Recognizer
+from speech_emotion.inference import Prediction, Recognizer
+
+if TYPE_CHECKING:
+    from speech_emotion.settings.compute import RaySettings
 
 CHUNK: Final = 32
 """Recordings that are answered together, and written down together."""
@@ -70,7 +73,9 @@ Watch = Callable[[Iterable[Row], int], Iterable[Row]]
 """Is given rows and their number, and gives the rows back: a bar, or nothing."""
 
 
-def rows(recognizer: Recognizer, paths: Sequence[Path], *, workers: int | None = None) -> Generator[Row, None, None]:
+def rows(
+    recognizer: Recognizer, paths: Sequence[Path], *, workers: int | None = None, cluster: "RaySettings | None" = None
+) -> Generator[Row, None, None]:
     """Yield what becomes of each recording, in their order.
 
     Parameters
@@ -79,12 +84,15 @@ def rows(recognizer: Recognizer, paths: Sequence[Path], *, workers: int | None =
     paths : sequence of Path
     workers : int or None
         Processes, for more than `FEW` recordings; None: one a core.
+    cluster : RaySettings or None
+        A cluster that does it instead; each of its nodes must find recordings and package under the same paths.
     """
     chunks = [list(map(str, paths[start : start + CHUNK])) for start in range(0, len(paths), CHUNK)]
-    if len(paths) <= FEW:
+    if len(paths) <= FEW and cluster is None:
         answered: Iterable[list[Row]] = (_answer(recognizer, chunk) for chunk in chunks)
     else:
-        answered = parallel_map(partial(_answer_by_folder, str(recognizer.package.folder)), chunks, workers=workers)
+        answer = partial(_answer_by_folder, str(recognizer.package.folder.absolute()))
+        answered = parallel_map(answer, chunks, workers=workers, cluster=cluster)
     for some in answered:
         yield from some
 
@@ -96,6 +104,7 @@ def predict_into(
     paths: Sequence[Path],
     *,
     workers: int | None = None,
+    cluster: "RaySettings | None" = None,
     watch: Watch = lambda found, _: found,
     resumed: Callable[[int], None] = lambda _: None,
 ) -> list[Row]:
@@ -109,6 +118,7 @@ def predict_into(
     recognizer : Recognizer
     paths : sequence of Path
     workers : int or None
+    cluster : RaySettings or None
         See `rows`.
     watch : callable
         Sees the rows as they come.
@@ -130,7 +140,7 @@ def predict_into(
         if done:
             resumed(done)
         left = paths[done:]
-        with closing(rows(recognizer, left, workers=workers)) as found:
+        with closing(rows(recognizer, left, workers=workers, cluster=cluster)) as found:
             watched = iter(watch(found, len(left)))
             while some := [row for _, row in zip(range(CHUNK), watched, strict=False)]:
                 journal.write(b"".join(map(_line, some)))
@@ -219,9 +229,10 @@ def _answer(recognizer: Recognizer, paths: list[str]) -> list[Row]:
     return [row if row.reason else _row(row.path, next(answers)) for row in found]
 
 
-def _row(path: str, prediction: Any) -> Row:
-    sure = bool(getattr(prediction, "sure", True))
-    return Row(path, "", prediction.label, prediction.confidence, sure, tuple(prediction.probabilities.values()))
+def _row(path: str, prediction: Prediction) -> Row:
+    return Row(
+        path, "", prediction.label, prediction.confidence, prediction.sure, tuple(prediction.probabilities.values())
+    )
 
 
 def _key(recognizer: Recognizer, paths: Sequence[Path]) -> str:

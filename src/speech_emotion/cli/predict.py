@@ -14,6 +14,7 @@ from speech_emotion.errors import UserError
 if TYPE_CHECKING:
     from speech_emotion.bulk import Row
     from speech_emotion.inference import Recognizer
+    from speech_emotion.settings.compute import RaySettings
 
 EXAMPLES = """
 Examples:
@@ -66,6 +67,9 @@ def predict(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Processes, for many recordings. Without it, one a core.")
     ] = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Share the work with the cluster that params.yaml names under `compute`.")
+    ] = False,
 ) -> None:
     """Say which emotion is heard in recordings.
 
@@ -87,13 +91,23 @@ def predict(
     def watch(items: Iterable[Row], total: int) -> Iterable[Row]:
         return track(items, total, "predict", "recordings") if total > 1 else items
 
+    nodes = _cluster() if cluster else None
+    if nodes is not None:  # a node has another working folder
+        found = [path.absolute() for path in found]
     if output is not None:
         unreadable = predict_into(
-            output, Form(chosen), recognizer, found, workers=workers, watch=watch, resumed=_say_resumed(len(found))
+            output,
+            Form(chosen),
+            recognizer,
+            found,
+            workers=workers,
+            cluster=nodes,
+            watch=watch,
+            resumed=_say_resumed(len(found)),
         )
     else:
         unreadable = []
-        answered = _good(watch(rows(recognizer, found, workers=workers), len(found)), unreadable)
+        answered = _good(watch(rows(recognizer, found, workers=workers, cluster=nodes), len(found)), unreadable)
         _print(chosen, answered, recognizer)
     report(bad + [Bad(Path(row.path), row.reason) for row in unreadable], len(found) + len(bad))
 
@@ -109,6 +123,13 @@ def _chosen(format: Answers | None, output: Path | None) -> Answers:
     if chosen is Answers.table:
         raise UserError(f"{output}: --format says how it is to be written: csv, json or parquet.")
     return chosen
+
+
+def _cluster() -> "RaySettings | None":
+    from speech_emotion.settings.base import read_section
+    from speech_emotion.settings.compute import ComputeSettings
+
+    return read_section("compute", ComputeSettings).cluster
 
 
 def _say_resumed(total: int) -> Callable[[int], None]:
