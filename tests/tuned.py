@@ -38,7 +38,7 @@ TUNE: dict[str, Any] = {
     "recipe": {"share": 0.5, "epochs": 2},
     "promotion": {"trials": 0, "share": 0.3},
     "storage": None,
-    "heartbeat_seconds": 1,
+    "heartbeat_seconds": 5,
     "retries": 3,
     "space": SPACE,
 }

@@ -4,7 +4,9 @@ import logging
 import multiprocessing
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -117,7 +119,7 @@ def crew(
     Yields
     ------
     Crew
-        Whoever still works at the end of the block is ended.
+        Ctrl-C reaches the caller alone. Whoever still works at the end of the block is ended.
     """
     if cluster is None:
         local = _LocalCrew(function, items, threads=max(1, core_count() // max(1, len(items))))
@@ -155,7 +157,8 @@ class _LocalCrew:
     def __init__(self, function: Callable[[ItemT], None], items: Sequence[ItemT], *, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._processes = [context.Process(target=_member, args=(function, item), daemon=False) for item in items]
-        with _environment({name: str(threads) for name in THREADS} | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}):
+        told = {name: str(threads) for name in THREADS} | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        with _environment(told), _deaf_to_ctrl_c():
             for process in self._processes:
                 process.start()
 
@@ -318,6 +321,19 @@ def _with_one_thread(function: Callable[[ItemT], ResultT], item: ItemT) -> Resul
     # not when the worker starts: a library that is loaded only with the function would not hear of it
     with threadpool_limits(limits=1):
         return function(item)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Have the processes that are started meanwhile ignore what a terminal sends to all at Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """Takes its share of a search; runs one trial after the other until the budget, or the time, is used up."""
 
-import signal
-import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -69,9 +68,8 @@ class Shift:
 
 def work(shift: Shift) -> None:
     """Run trials. A trial that fails is recorded with its reason, and the next one begins."""
-    if threading.current_thread() is threading.main_thread():
-        # Ctrl-C is for who started the workers, and tells them to end
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from optuna.pruners import NopPruner
+
     study = open_study(shift.study, shift.storage)
     objective = Objective(
         shift.ground,
@@ -81,6 +79,9 @@ def work(shift: Shift) -> None:
         stopped=lambda: _is_over(study, shift),
     )
     study.pruner = pruner(shift.ground.tune, steps=objective.steps)
+    if shift.recipe != shift.ground.tune.recipe:
+        # the best few are not compared by what they had on the way
+        study.pruner = NopPruner()
     ticket = _ticket(shift.study)
     while not _is_over(study, shift):
         with ticket:
@@ -99,29 +100,37 @@ def _one_trial(study: "Study", objective: Objective, shift: Shift, ticket: FileL
 
     The ticket is given back when the trial has begun, so that no more are begun than there should be.
     """
+    from optuna.exceptions import UpdateFinishedTrialError
+
     release_the_dead(study, shift.storage)
     counted = distinct(study.get_trials(deepcopy=False))
     taken = sum(trial.state.name != "WAITING" for trial in counted)
     if taken >= shift.trials:
         return False
     study.sampler = sampler(shift.ground.tune, worker=shift.worker, trials=taken)
+    begun: list[int] = []
 
     def run(trial: "Trial") -> float | tuple[float, float]:
         trial.set_user_attr(PROCESS, process_name())
         trial.set_user_attr(NUMBER, trial.number)
         trial.set_user_attr(REASON, "")
-        begun = next(one for one in study.get_trials(deepcopy=False) if one.number == trial.number)
+        begun.append(trial.number)
+        known = next(one for one in study.get_trials(deepcopy=False) if one.number == trial.number)
         ticket.release()
         try:
-            return objective(trial, first_try=first_try(begun))
-        except TrialInterruptedError:
-            trial.set_user_attr(REASON, INTERRUPTED)
-            raise
+            return objective(trial, first_try=first_try(known))
         except Exception as error:
-            trial.set_user_attr(REASON, _in_words(error))
+            why = INTERRUPTED if isinstance(error, TrialInterruptedError) else _in_words(error)
+            with suppress(UpdateFinishedTrialError):
+                trial.set_user_attr(REASON, why)
             raise
 
-    study.optimize(run, n_trials=1, catch=(Exception,), callbacks=[_take_up_again])
+    try:
+        study.optimize(run, n_trials=1, catch=(Exception,), callbacks=[_take_up_again])
+    except (UpdateFinishedTrialError, ValueError):
+        if not any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False) if trial.number in begun):
+            raise
+        # its signs of life came so late that it was taken for dead, and another worker has it by now
     return True
 
 
