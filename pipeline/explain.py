@@ -9,6 +9,7 @@ from speech_emotion import splits
 from speech_emotion.corpora import manifest as manifests
 from speech_emotion.explanation import Case, explain
 from speech_emotion.settings.base import read_section
+from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.explain import ExplainSettings
 from speech_emotion.stage import run_stage
 from speech_emotion.store import FeatureStore
@@ -32,6 +33,7 @@ def main() -> None:
         models=models,
         predictions=predictions,
         settings=read_section("explain", ExplainSettings),
+        workers=read_section("compute", ComputeSettings).workers,
     )
     explain(case, target)
     print(f"explain: {target}")

@@ -42,7 +42,7 @@ def make_case(folder: Path, protocols: tuple[Protocol, ...] = PROTOCOLS) -> Case
         for protocol, found in folds.items()
         if found[0].test
     }
-    return Case(rows, folder / "raw", store, folds, folder / "models", predictions, SETTINGS)
+    return Case(rows, folder / "raw", store, folds, folder / "models", predictions, SETTINGS, workers=1)
 
 
 def make_store(folder: Path, rows: pd.DataFrame) -> FeatureStore:

@@ -69,6 +69,8 @@ class Case:
     predictions : mapping of str to pd.DataFrame
         Each protocol's predictions.csv, of those that have a test part.
     settings : ExplainSettings
+    workers : int or None
+        Processes that read recordings; None: one a core. The result is the same.
     """
 
     manifest: pd.DataFrame
@@ -78,6 +80,7 @@ class Case:
     models: Path
     predictions: Mapping[str, pd.DataFrame]
     settings: ExplainSettings
+    workers: int | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -326,7 +329,7 @@ def labels_in_doubt(case: Case) -> pd.DataFrame:
     The predictions are those of a simple model, cross-validated within each speaker, and those of the network on the
     test parts of protocols whose voices it knows. A voice that it has never heard it mishears too often to be asked.
     """
-    inputs = label_quality.summaries(case.manifest, case.raw, case.store.settings)
+    inputs = label_quality.summaries(case.manifest, case.raw, case.store.settings, workers=case.workers)
     sources = {
         label_quality.CROSS_VALIDATED: label_quality.cross_validated(
             case.manifest, inputs, folds=case.settings.folds, seed=case.settings.seed
