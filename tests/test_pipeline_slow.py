@@ -246,7 +246,7 @@ def stages_run(output: str) -> list[str]:
 
 def stale_stages(workspace: Workspace) -> list[str]:
     """Return the stages whose own code, parameters or inputs are not those of their last run."""
-    output = workspace.run("dvc", "status", "--json")
+    output = workspace.run("dvc", "status", "--json", "dvc.yaml")
     stale: dict[str, object] = json.loads(output[output.index("{") :])
     # publish runs every time, a search when it is asked for
     return [name for name in stale if name != "publish" and not name.startswith("tuning/")]

@@ -233,6 +233,36 @@ def robustness(path: Path, table: pd.DataFrame, *, title: str) -> None:
             axes.set_yticks(places, names)
 
 
+def signals(path: Path, models: pd.DataFrame, correlation: pd.DataFrame, *, title: str) -> None:
+    """Draw what each model does with a left-out speaker by each of the signals that it could be chosen by.
+
+    Parameters
+    ----------
+    path : Path
+        A png file.
+    models : pd.DataFrame
+        UAR, a row a model; the last column is of the left-out speaker, the others are the signals.
+    correlation : pd.DataFrame [columns=(rho, low, high)]
+        By signal.
+    title : str
+    """
+    *names, target = models.columns
+    with drawing(path, width=4.2 * len(names) + 3.4, height=4.8) as figure:
+        figure.suptitle(title)
+        for axes, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
+            axes.plot([0, 1], [0, 1], color="black", ls=":", lw=1.2)
+            for number, (x, y) in enumerate(zip(models[name], models[target], strict=True)):
+                colour = COLOURS[number % len(COLOURS)]
+                label = f"{number + 1}  {models.index[number]}" if name == names[0] else None
+                axes.scatter(x, y, s=150, color=colour, alpha=0.85, label=label, lw=0)
+                axes.text(x, y, str(number + 1), ha="center", va="center", color="white", fontsize=7, weight="bold")
+            found = correlation.loc[name]
+            axes.set_title(f"rank correlation {found['rho']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})")
+            axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel=f"UAR, validation, {name}")
+        figure.axes[0].set_ylabel(f"UAR, {target}")
+        figure.legend(loc="outside right center", fontsize="small")
+
+
 @contextmanager
 def drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     """Give a figure to draw on, then write it, whole or not at all."""
