@@ -22,13 +22,14 @@ BUILD = ("setuptools",)
 def main(*extras: str) -> None:
     """Print the entries."""
     roots = {*prediction(), *SERVER, *BUILD, *(("mlflow",) if "registry" in extras else ())}
-    entries = {name(entry): entry for entry in re.split(r"\n(?=[\w])", (ROOT / "requirements.lock").read_text())}
+    # a package may have several entries, for several versions of Python
+    entries = [entry.rstrip() for entry in re.split(r"\n(?=\w)", (ROOT / "requirements.lock").read_text())]
     needed = {normal(root) for root in roots}
-    if missing := needed - entries.keys():
+    if missing := needed - {name(entry) for entry in entries}:
         sys.exit(f"error: requirements.lock: has no {', '.join(sorted(missing))}. `make lock` writes it anew.")
-    while more := {one for one, entry in entries.items() if one not in needed and parents(entry) & needed}:
+    while more := {name(entry) for entry in entries if parents(entry) & needed} - needed:
         needed |= more
-    print("\n".join(entries[one].rstrip() for one in sorted(needed)))
+    print("\n".join(entry for entry in entries if name(entry) in needed))
 
 
 def prediction() -> tuple[str, ...]:

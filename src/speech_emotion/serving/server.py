@@ -17,7 +17,7 @@ from speech_emotion.serving.app import App
 from speech_emotion.serving.memory import give_back_at_once
 from speech_emotion.serving.metrics import Log, Metrics
 from speech_emotion.serving.pool import Pool
-from speech_emotion.serving.source import Model, may_change, model_of
+from speech_emotion.serving.source import Model, glance, may_change, model_of
 from speech_emotion.settings.serve import ServeSettings
 
 CONNECTIONS: Final = 1000
@@ -101,7 +101,8 @@ class _Server:
             socket = config.bind_socket()
         except SystemExit:
             raise UserError(f"{self._host}:{self._port}: cannot be listened at; --port names another.") from None
-        watching = asyncio.create_task(self._watch()) if may_change(self._source) else None
+        source = self._source
+        watching = asyncio.create_task(self._watch(source)) if source is not None and may_change(source) else None
         address = "{}:{}".format(*socket.getsockname()[:2])
         self._log(
             "ready", url=f"http://{address}", seconds=round(time.perf_counter() - began, 3), **_named(self._pool.model)
@@ -117,21 +118,23 @@ class _Server:
         await self._pool.change(model)
         self._metrics.model(self._pool.model)
 
-    async def _watch(self) -> None:
+    async def _watch(self, source: str) -> None:
         """Look for a new champion, and let it answer as soon as its workers have it loaded."""
-        pause = self._settings.poll_seconds
+        often, seldom = self._settings.poll_seconds, max(self._settings.poll_seconds, _SLOW_LOOK_SECONDS)
+        pause = often
         while True:
             await asyncio.sleep(pause)
-            began = time.perf_counter()
             try:
-                found = await asyncio.to_thread(model_of, self._source)
-                if found != self._pool.model:
-                    await self._change(found)
-                    self._log("the model changed", **_named(found))
+                seen = await asyncio.to_thread(glance, source)
+                pause = seldom if seen is None else often
+                if seen != self._pool.model:
+                    found = await asyncio.to_thread(model_of, source)
+                    if found != self._pool.model:
+                        await self._change(found)
+                        self._log("the model changed", **_named(found))
             except UserError as error:
+                pause = seldom
                 self._log("no look for a new model", level="warning", reason=str(error))
-            slow = time.perf_counter() - began > 1.0
-            pause = max(self._settings.poll_seconds, _SLOW_LOOK_SECONDS) if slow else self._settings.poll_seconds
 
 
 def _named(model: Model) -> dict[str, str]:

@@ -61,16 +61,17 @@ def model_of(source: str | None) -> Model:
     """
     if source is None or not source.startswith("models:"):
         return Model(None if source is None else Path(source))
-    return _cached(source) or _fetched(source)
+    seen = glance(source)
+    return seen if seen is not None and seen.folder is not None and seen.folder.is_dir() else _fetched(source)
 
 
-def may_change(source: str | None) -> bool:
+def may_change(source: str) -> bool:
     """Tell whether what names a model can mean another one tomorrow: an alias can."""
-    return source is not None and source.startswith("models:") and parse(source)["alias"] is not None
+    return source.startswith("models:") and parse(source)["alias"] is not None
 
 
-def _cached(source: str) -> Model | None:
-    """Return a version whose package is in the cache; None: it is not, or a light read cannot tell."""
+def glance(source: str) -> Model | None:
+    """Return which version a URI names now, and where its package would lie in the cache; None: a light read fails."""
     match = parse(source)
     registry = os.environ.get("MLFLOW_REGISTRY_URI") or place().uri
     asked = (match["name"], match["alias"], match["number"])
@@ -83,7 +84,7 @@ def _cached(source: str) -> Model | None:
             return None
     except (OSError, ValueError, LookupError, TypeError, sqlite3.Error):
         return None
-    if found is None or not _DIGEST.fullmatch(found[1]) or not (cache() / found[1]).is_dir():
+    if found is None or not _DIGEST.fullmatch(found[1]):
         return None
     return Model(cache() / found[1], match["name"], *found)
 
