@@ -51,6 +51,18 @@ def test_every_training_gets_a_run_and_the_package_a_version(finished: Path) -> 
     assert expected.items() <= challenger.tags.items()
 
 
+def test_the_version_carries_the_model_card_as_far_as_mlflow_keeps_it(finished: Path) -> None:
+    card = "# Model card\n\n## In short\n* One voice.\n\n## How good it is\n" + "figures " * 1000
+    (finished / "models" / tracked.CORPUS / "package" / "MODEL_CARD.md").write_text(card)
+
+    published()
+
+    said = tracked.client().get_model_version_by_alias(tracked.MODEL, "challenger").description
+    assert said.startswith("Package `")
+    assert "## In short\n* One voice.\n\nThe whole card is `MODEL_CARD.md`" in said
+    assert len(said) <= 5000
+
+
 def test_a_run_made_from_files_has_all_that_they_say(finished: Path) -> None:
     published()
 

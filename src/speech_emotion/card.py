@@ -30,12 +30,12 @@ Evidence = Mapping[str, Mapping[str, Any]]
 """The metrics of each protocol, as metrics.json has them; and, if there is such, what `ROBUSTNESS` names."""
 
 QUESTIONS: Final[Mapping[str, str]] = {
-    "random": "other recordings of the same voices and words",
-    "word": "words that it has not learned from, in voices that it has",
     "speaker": "a voice that it has never heard",
+    "word": "words that it has not learned from, in voices that it has",
+    "random": "other recordings of the same voices and words",
     "full": "recordings kept out of training, of the same voices and words",
 }
-"""What each protocol asks about, in words."""
+"""What each protocol asks about, in words; the one that counts for new people first."""
 
 _OPERATIONS_PER_JOULE: Final = 1e9
 _GRAMS_PER_KWH: Final = 475.0
@@ -306,7 +306,7 @@ def _origin(description: Description) -> str:
 
 def _ordered(evidence: Evidence) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the protocols, the one that counts for new speakers first."""
-    order = ["speaker", "word", "random", "full"]
+    order = list(QUESTIONS)
     protocols = [(name, report) for name, report in evidence.items() if name != ROBUSTNESS]
     return sorted(protocols, key=lambda item: order.index(item[0]) if item[0] in order else len(order))
 

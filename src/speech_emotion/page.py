@@ -135,7 +135,7 @@ def _webp(image: Image.Image, *, lossless: bool) -> bytes:
 def _content(manifest: pd.DataFrame, package: Package, reports: Path, corpus: CorpusSettings) -> dict[str, Any]:
     description = package.description
     evidence = {name: found for name, found in package.evidence().items() if name != card.ROBUSTNESS}
-    order = [name for name in ("speaker", "word", "random", "full") if name in evidence]
+    order = sorted(evidence, key=_place)
     explanation = reports / "explanation"
     return {
         "corpus": corpus.name,
@@ -173,6 +173,11 @@ def _content(manifest: pd.DataFrame, package: Package, reports: Path, corpus: Co
     }
 
 
+def _place(protocol: str) -> int:
+    """Return where a protocol stands on the page: the one that counts for new people first, also on a narrow screen."""
+    return list(card.QUESTIONS).index(protocol)
+
+
 def _figures(labels: Sequence[str], evidence: Mapping[str, Any]) -> list[Figure]:
     """Return the numbers at the top: what it does with a new voice first."""
     found = []
@@ -205,7 +210,7 @@ def _summary(folder: Path) -> dict[str, Any] | None:
         return None
     table = pd.read_csv(path, dtype={"fold": str})
     whole = table[table["fold"].isin(["all", "mean"])]
-    protocols = list(dict.fromkeys(whole["protocol"]))
+    protocols = sorted(dict.fromkeys(whole["protocol"]), key=_place)
     rows = []
     for name, own in whole.groupby("name", sort=False):
         cells = own.set_index("protocol").reindex(protocols).to_dict("records")
@@ -220,7 +225,7 @@ def _rivals(folder: Path) -> list[str]:
         return []
     whole = [row for row in _rows(path) if row["fold"] in {"all", "mean"}]
     lines = []
-    for protocol in dict.fromkeys(row["protocol"] for row in whole):
+    for protocol in sorted({row["protocol"] for row in whole}, key=_place):
         others = [row for row in whole if row["protocol"] == protocol and row["name"] != MODEL]
         if not others:
             continue
