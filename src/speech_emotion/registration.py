@@ -107,7 +107,7 @@ def _evidence(package: Package) -> dict[str, str]:
 
 
 def _describe(package: Package) -> str:
-    """Return the package's name and its model card, as much of that as MLflow keeps; without one, a table of figures."""
+    """Return the package's name and its model card, as far as MLflow keeps it; without one, a table of figures."""
     name = f"Package `{package.digest}`\n\n"
     path = package.folder / card.CARD
     if path.is_file():

@@ -20,8 +20,8 @@ from speech_emotion.settings.robustness import RobustnessSettings
 from speech_emotion.settings.serve import ServeSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import TrainSettings
-from speech_emotion.settings.windows import WindowSettings
 from speech_emotion.settings.tune import TuneSettings
+from speech_emotion.settings.windows import WindowSettings
 
 __all__ = ["Settings", "describe", "read_settings"]
 
