@@ -20,7 +20,7 @@ def main() -> None:
     raw, manifest, target = map(Path, sys.argv[1:])
     settings = read_section("featurize", FeaturizeSettings)
     augment = read_section("augment", AugmentSettings)
-    workers = read_section("compute", ComputeSettings).workers
+    compute = read_section("compute", ComputeSettings)
     rows = manifests.read(manifest)
     with replacing_folder(target) as folder:
         tasks = [
@@ -30,7 +30,8 @@ def main() -> None:
                 list(rows["id"]), list(rows["path"]), raw=raw, folder=folder, settings=settings, rendition=rendition
             )
         ]
-        shards = list(track(parallel_map(write_shard, tasks, workers=workers), len(tasks), "featurize", "shards"))
+        work = parallel_map(write_shard, tasks, workers=compute.workers, cluster=compute.cluster)
+        shards = list(track(work, len(tasks), "featurize", "shards"))
         write_index(folder, settings, shards, augment.model_dump(mode="json"))
     print(
         f"featurize: {len(rows)} utterances, {augment.copies} copies of each, "

@@ -21,7 +21,7 @@ def main() -> None:
     raw, manifest, split_folder, target = map(Path, sys.argv[1:])
     settings = read_section("featurize", FeaturizeSettings)
     pseudo_speakers = read_section("pseudo_speakers", PseudoSpeakersSettings)
-    workers = read_section("compute", ComputeSettings).workers
+    compute = read_section("compute", ComputeSettings)
     held_back = {
         name for split in split_folder.glob("*.csv") for fold in splits.read(split) for name in fold.validation
     }
@@ -40,7 +40,8 @@ def main() -> None:
                 rendition=Impersonated(voice, pseudo_speakers.seed),
             )
         ]
-        shards = list(track(parallel_map(write_shard, tasks, workers=workers), len(tasks), "impersonate", "shards"))
+        work = parallel_map(write_shard, tasks, workers=compute.workers, cluster=compute.cluster)
+        shards = list(track(work, len(tasks), "impersonate", "shards"))
         write_index(folder, settings, shards, pseudo_speakers.model_dump(mode="json"))
     print(f"impersonate: {len(rows)} validation utterances in {len(pseudo_speakers.voices)} voices each")
 

@@ -108,11 +108,7 @@ def _evidence(package: Package) -> dict[str, str]:
 
 
 def _describe(package: Package) -> str:
-<<<<<<< HEAD
     """Return the package's name and its model card, as much of it as MLflow keeps; without one, figures."""
-=======
-    """Return the package's name and its model card, as far as MLflow keeps it; without one, a table of figures."""
->>>>>>> a14707f2732b441c6166c3f6fb702d317fb9653a
     name = f"Package `{package.digest}`\n\n"
     path = package.folder / card.CARD
     if path.is_file():
