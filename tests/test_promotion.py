@@ -174,6 +174,23 @@ def test_the_version_tells_of_its_promotion_in_mlflows_pages(workspace: Path) ->
     assert "| random | 0." in description
 
 
+def test_a_long_model_card_leaves_room_for_the_gates_in_mlflows_pages(workspace: Path) -> None:
+    card = "# What it is\n" + "".join(f"\n\n## Section {number}\n" + "word " * 150 for number in range(12))
+    released.release(workspace, seed=4, skill=0.9, card=card)
+
+    first = ask(4, reason="with a card")
+    assert first.moved, first.lines
+    back(to=1)
+    ask(4, reason="with a card, again")
+
+    description = tracked.client().get_model_version(NAME, "4").description
+    assert len(description) <= 5000
+    assert description.count("## Promotion") == description.count("The whole card is") == 1
+    assert "# What it is" in description
+    assert "with a card, again" in description
+    assert "| random.uar | 0." in description
+
+
 def test_the_registered_model_tells_its_latest_events_in_mlflows_pages(workspace: Path) -> None:
     for version in (1, 2):
         ask(version, mode="off", reason="a|b\nc")

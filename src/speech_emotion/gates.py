@@ -3,20 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from speech_emotion.bootstrap import differences
+from speech_emotion.card import CARD, ROBUSTNESS
 from speech_emotion.evidence import Judged
 from speech_emotion.settings.evaluate import EvaluateSettings
 from speech_emotion.settings.promote import PromoteSettings, ProtocolGates
-
-CARD: Final = "MODEL_CARD.md"
-"""What a package calls its model card."""
-
-ROBUSTNESS: Final = "robustness"
-"""What a package calls its evidence under noise, other rates, codecs: by protocol and condition, `uar` and `drop`."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Final
 
 from speech_emotion import evidence, gates, ledger, registry
+from speech_emotion.card import DESCRIPTION_LIMIT, abridged
 from speech_emotion.errors import UserError
 from speech_emotion.gates import Gate
 from speech_emotion.journal import process_name
@@ -38,7 +39,6 @@ _HEADING: Final = "\n\n## Promotion\n"
 _HISTORY: Final = "\n\n## Champion\n"
 """In the registered model's description, before its latest events."""
 _LATEST: Final = 10
-_LONGEST_DESCRIPTION: Final = 5000
 
 
 @dataclass(frozen=True)
@@ -411,7 +411,9 @@ def _describe_version(client: "MlflowClient", name: str, number: int, promotion:
 
     try:
         before = (client.get_model_version(name, str(number)).description or "").partition(_HEADING)[0]
-        text = (before + _HEADING + promotion)[:_LONGEST_DESCRIPTION]
+        told = (_HEADING + promotion)[:DESCRIPTION_LIMIT]
+        # of the card, what then still has room
+        text = abridged(before, DESCRIPTION_LIMIT - len(told)) + told
         client.update_model_version(name, str(number), description=text)
     except MlflowException as error:
         # it was deleted meanwhile; the history has it all
@@ -432,7 +434,7 @@ def _describe_model(client: "MlflowClient", name: str) -> None:
     head = ["| when | who | what | from | to | why |", "|---|---|---|---|---|---|"]
     note = "`speech-emotion history` shows all, with every gate's figure."
     text = "\n".join([*head, *rows, "", note]) + "\n"
-    client.update_registered_model(name, description=(before + _HISTORY + text)[:_LONGEST_DESCRIPTION])
+    client.update_registered_model(name, description=(before + _HISTORY + text)[:DESCRIPTION_LIMIT])
 
 
 def markdown(event: Event) -> str:
