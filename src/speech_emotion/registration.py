@@ -28,6 +28,7 @@ _PREDICTION: Final = (
     "files.py",
     "inference.py",
     "package.py",
+    "prosody.py",
     "settings",
     "windows.py",
 )
