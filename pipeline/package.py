@@ -19,17 +19,18 @@ from speech_emotion.windows import FILE
 def main() -> None:
     full, protocols, robustness, features, target = map(Path, sys.argv[1:])
     kind = read_section("corpus", CorpusSettings).kind
+    limits = read_section("package", PackageSettings)
     windows = read_section("windows", WindowSettings)
     frames = [one for _, one in FeatureStore(features).utterances()]
     difference = check_agreement(full, frames)
     evidence = read_evidence(protocols, robustness)
-    description = Package.load(full).description
+    description = Package.load(full).description.model_copy(update={"limits": limits})
     card = write(description, evidence, kind=kind, training=as_trained(full, frames=sum(map(len, frames))))
     package = assemble(
         full,
         evidence,
         target,
-        limits=read_section("package", PackageSettings),
+        limits=limits,
         beside={CARD: card, FILE: canonical_json(windows.model_dump(mode="json"))},
     )
     print(f"package: {package.digest[:12]}; ONNX and Keras agree to {difference:.1e} on every utterance")

@@ -214,7 +214,7 @@ def test_every_mistake_is_told_at_once(params: Path) -> None:
 
 def test_a_stage_reads_its_sections_whatever_is_wrong_elsewhere(params: Path) -> None:
     change(params, "epochs: …", "epochs: many")
-    assert read_section("featurize", FeaturizeSettings, params).n_mfcc == 40
+    assert read_section("featurize", FeaturizeSettings, params).n_fft == 512
 
 
 def test_a_section_that_is_missing_or_unknown_is_named(params: Path) -> None:
