@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def tasks(raw: Path, folder: Path) -> list[ShardTask]:
 
 def finish(folder: Path, shards: list[dict[str, int | str]]) -> str:
     write_index(folder, featurize_settings(), shards)
-    assert len(list(FeatureStore(folder))) == SHARD_SIZE * NODE_TASKS
+    assert len(list(FeatureStore(folder).utterances())) == SHARD_SIZE * NODE_TASKS
     return digest_folder(folder)
 
 
@@ -128,7 +129,7 @@ def test_two_nodes_give_the_features_of_this_machine_byte_for_byte_though_one_is
 @pytest.mark.slow
 def test_a_mistake_on_a_node_is_told_as_it_is_here(raw: Path, tmp_path: Path, cluster: Any) -> None:
     work = tasks(raw, tmp_path / "features")
-    missing = ShardTask(work[0].target, tmp_path / "nowhere", work[0].ids, work[0].paths, work[0].settings)
+    missing = replace(work[0], raw=tmp_path / "nowhere")
 
     with pytest.raises(UserError, match=r"nowhere.*0\.wav") as error:
         list(parallel_map(write_shard, [missing], cluster=RaySettings(address=cluster.address)))
