@@ -68,8 +68,8 @@ def test_only_the_backend_ray_has_a_cluster() -> None:
 
 
 def test_a_cluster_that_does_not_answer_says_how_to_start_one() -> None:
-    with pytest.raises(UserError, match=r"no Ray cluster answers at 'auto'.*`ray start --head` starts one"):
-        list(parallel_map(abs, [1, 2], cluster=RaySettings()))
+    with pytest.raises(UserError, match=r"no Ray cluster answers at '127.0.0.1:1'.*`ray start --head` starts one"):
+        list(parallel_map(abs, [1, 2], cluster=RaySettings(address="127.0.0.1:1")))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import platform
 import signal
+import socket
 import sys
 import threading
 import time
@@ -245,13 +246,14 @@ def _session(cluster: "RaySettings") -> Iterator[Any]:
         yield ray
         return
     try:
+        _knock(cluster.address)
         ray.init(
             address=cluster.address,
             runtime_env={"py_modules": [str(Path(__file__).resolve().parent)]},
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"compute.ray.address: no Ray cluster answers at '{cluster.address}' ({str(error).splitlines()[0][:160]}). "
             "`ray start --head` starts one; docs/scaling.md says more."
@@ -260,6 +262,13 @@ def _session(cluster: "RaySettings") -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError where nobody listens at a host and port: Ray itself would go on asking for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def _remote(ray: Any, cluster: "RaySettings") -> Any:
