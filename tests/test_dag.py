@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from speech_emotion import registration
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src"
 PACKAGE = "speech_emotion"
@@ -81,6 +83,15 @@ def test_a_change_of_the_command_line_reruns_no_stage() -> None:
     declared = {dep for definition in DEFINITIONS.values() for dep in definition.get("deps", [])}
 
     assert not [dep for dep in declared if "/cli" in dep or dep in {"src", "src/speech_emotion"}]
+
+
+def test_what_lies_beside_a_registered_model_is_what_its_code_imports() -> None:
+    code = registration._PREDICTION
+    needed = {name.removeprefix(f"{PACKAGE}/") for name in closure(SOURCES / PACKAGE / "serving" / "pyfunc.py")}
+
+    missing = {name for name in needed if name not in code and name.split("/")[0] not in code}
+
+    assert missing <= {"serving/__init__.py", "serving/pyfunc.py"}
 
 
 def closure(script: Path) -> set[str]:
