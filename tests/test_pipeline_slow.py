@@ -89,12 +89,12 @@ def test_a_second_run_from_scratch_makes_the_same_bytes(demo_run: DemoRun, tmp_p
     ("old", "new", "stale"),
     [
         ("  epochs: 3", "  epochs: 4", {"train"}),
-        ("  n_mfcc: 40", "  n_mfcc: 20", {"featurize"}),
-        ("  calibration_bins: 15", "  calibration_bins: 10", {"evaluate", "compare"}),
+        ("  n_mels: 64", "  n_mels: 48", {"featurize", "impersonate"}),
+        ("  calibration_bins: 15", "  calibration_bins: 10", {"evaluate", "compare", "robustness"}),
         ("workers: null", "workers: 1", set()),
         ("# Every setting", "# Each setting", set()),
     ],
-    ids=["epochs", "coefficients", "calibration", "workers", "a comment"],
+    ids=["epochs", "filters", "calibration", "workers", "a comment"],
 )
 def test_a_changed_parameter_makes_stale_only_the_stages_that_read_it(
     demo_run: DemoRun, copied: Workspace, old: str, new: str, stale: set[str]
@@ -138,7 +138,7 @@ def test_the_lock_check_sees_what_changed_since_the_last_run(copied: Workspace) 
     for name in ("src/speech_emotion/splits.py", "reports/demo/protocols/word/metrics.json"):
         (copied.folder / name).write_text((copied.folder / name).read_text() + "\n")
     params = copied.folder / "params.yaml"
-    params.write_text(params.read_text().replace("  n_mfcc: 40", "  n_mfcc: 20"))
+    params.write_text(params.read_text().replace("  n_mels: 64", "  n_mels: 48"))
 
     output = copied.run("python", "scripts/check_lock.py", status=1)
     assert "split: src/speech_emotion/splits.py has changed since" in output
