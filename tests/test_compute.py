@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import soundfile
 
 from examples import featurize_settings
@@ -113,16 +114,18 @@ def test_two_nodes_give_the_features_of_this_machine_byte_for_byte_though_one_is
     here = finish(tmp_path / "here", list(parallel_map(write_shard, tasks(raw, tmp_path / "here"), workers=1)))
     settings = RaySettings(address=cluster.address)
 
-    cluster.add_node(num_cpus=1)
+    nodes = [cluster.add_node(num_cpus=1)]
     both = finish(tmp_path / "both", list(parallel_map(write_shard, tasks(raw, tmp_path / "both"), cluster=settings)))
     assert both == here
 
-    second = cluster.add_node(num_cpus=1)
+    nodes.append(cluster.add_node(num_cpus=1))
     shards = []
     for shard in parallel_map(write_shard, tasks(raw, tmp_path / "killed"), cluster=settings):
         shards.append(shard)
         if len(shards) == 2:
-            cluster.remove_node(second, allow_graceful=False)
+            # not the one that this very process is a client of: all have one address
+            own = ray.get_runtime_context().get_node_id()
+            cluster.remove_node(next(node for node in nodes if node.node_id != own), allow_graceful=False)
     assert finish(tmp_path / "killed", shards) == here
 
 

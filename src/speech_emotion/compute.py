@@ -227,7 +227,9 @@ def _map_on_cluster(
             for one in waiting:
                 yield _result(ray, one)
         finally:
-            for one in waiting:
+            # Ray (2.60) ends this very process where a task is cancelled that is done or being retried
+            unfinished = ray.wait(waiting, num_returns=len(waiting), timeout=0)[1] if waiting else []
+            for one in unfinished:
                 ray.cancel(one)
 
 
