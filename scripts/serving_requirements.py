@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVER = ("prometheus-client", "psutil", "typer", "uvicorn")
+SERVER = ("filelock", "prometheus-client", "psutil", "typer", "uvicorn")
 """What the server imports beside what prediction imports."""
 
 BUILD = ("setuptools",)

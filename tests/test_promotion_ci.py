@@ -48,7 +48,7 @@ def test_a_pull_request_is_asked_and_a_merge_promotes(demo_run: DemoRun, root: P
     assert champion(author) is None
 
     assert job(merged).returncode == 0
-    assert champion(author) == "1"
+    assert champion(author) == 1
     assert f"merged in {git('rev-parse', 'HEAD', at=author.folder).strip()}" in author.run("speech-emotion", "history")
 
 

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -117,7 +117,26 @@ def connect(where: Place) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
+    if where.uri.startswith("sqlite:///") and where.artifacts is not None:
+        _make_database(Path(where.uri.removeprefix("sqlite:///")), where.artifacts)
     return MlflowClient(tracking_uri=where.uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or where.uri)
+
+
+def _make_database(database: Path, artifacts: Path) -> None:
+    """Make MLflow's database aside and put it in place whole: MLflow cannot go on where its making was cut off."""
+    if database.exists() or not database.parent.is_dir():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    aside = database.with_name(f"{database.name}.{os.getpid()}")
+    try:
+        SqlAlchemyStore(f"sqlite:///{aside.as_posix()}", artifacts.as_posix()).engine.dispose()
+        with suppress(FileExistsError):  # another process was faster
+            os.link(aside, database)
+    except Exception:  # MLflow then makes it by itself, or says why it cannot
+        return
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 @contextmanager
