@@ -121,12 +121,12 @@ def test_an_experiment_is_shown_beside_what_it_began_from(copied: Workspace) -> 
     commit(copied.folder)
 
     # as in the README, of a setting that is quickly tried
-    copied.run("dvc", "exp", "run", "-S", "evaluate.calibration_bins=5", "evaluate@speaker")
+    copied.run("dvc", "exp", "run", "-S", "evaluate.calibration_bins=100", "evaluate@speaker")
     table = copied.run("dvc", "exp", "show", "--only-changed", "--csv")
 
     rows = list(csv.DictReader(io.StringIO(table[table.index("Experiment,") :])))
     assert [row["typ"] for row in rows] == ["baseline", "baseline", "branch_base"]
-    assert [row["evaluate.calibration_bins"] for row in rows[1:]] == ["15", "5"]
+    assert [row["evaluate.calibration_bins"] for row in rows[1:]] == ["15", "100"]
     column = next(name for name in rows[0] if name.rpartition(":")[2] == "ece")  # that of the one protocol that changed
     [before, after] = [row[column] for row in rows[1:]]
     assert before != after
