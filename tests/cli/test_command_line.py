@@ -26,6 +26,7 @@ COMMANDS = [
     "history",
     "registry",
     "tune",
+    "serve",
     "preset",
     "version",
 ]
