@@ -27,6 +27,7 @@ def main() -> None:
     }
     rows = manifests.read(manifest)
     rows = rows[rows["id"].isin(held_back)]
+    emotions = dict(zip(rows["id"], rows["emotion"], strict=True))
     with replacing_folder(target) as folder:
         tasks = [
             task
@@ -37,7 +38,7 @@ def main() -> None:
                 raw=raw,
                 folder=folder,
                 settings=settings,
-                rendition=Impersonated(voice, pseudo_speakers.seed),
+                rendition=Impersonated(voice, pseudo_speakers.seed, pseudo_speakers.acting, emotions),
             )
         ]
         work = parallel_map(write_shard, tasks, workers=compute.workers, cluster=compute.cluster)

@@ -9,9 +9,10 @@ import parselmouth
 import pytest
 from pydantic import ValidationError
 
-from speech_emotion.impersonation import impersonate, in_room, with_pink_noise
+from speech_emotion.audio import Sound
+from speech_emotion.impersonation import Impersonated, Manner, impersonate, in_room, manner, tilted, with_pink_noise
 from speech_emotion.settings.base import read_section
-from speech_emotion.settings.pseudo_speakers import PseudoSpeakersSettings, VoiceSettings
+from speech_emotion.settings.pseudo_speakers import ActingSettings, PseudoSpeakersSettings, VoiceSettings
 
 RATE = 16000
 
@@ -27,6 +28,8 @@ SAME: Mapping[str, Any] = {
 }
 
 EVERYTHING = {"formants": 0.8, "pitch": 1.3, "pitch_range": 1.5, "tempo": 0.9, "rt60": 0.3, "snr_db": 20.0}
+
+ACTING = ActingSettings(pitch=0.15, pitch_range=0.35, tempo=0.12, tilt_db=1.5)
 
 
 def voice(**changes: Any) -> VoiceSettings:
@@ -168,7 +171,48 @@ def test_voices_of_params_are_outside_of_what_training_hears() -> None:
         assert abs(np.log(one.pitch / one.tempo)) > 0.1
 
 
+def test_a_voice_acts_each_emotion_in_a_manner_of_its_own_and_always_the_same() -> None:
+    happy = manner(ACTING, "man", "happy", seed=1)
+    assert happy == manner(ACTING, "man", "happy", seed=1)
+    others = {("man", "sad", 1), ("child", "happy", 1), ("man", "happy", 2)}
+    assert all(manner(ACTING, voice, emotion, seed=seed) != happy for voice, emotion, seed in others)
+    drawn = [manner(ACTING, "man", f"{number}", seed=1) for number in range(2000)]
+    assert np.std([np.log(one.pitch) for one in drawn]) == pytest.approx(0.15, rel=0.1)
+    assert np.std([np.log(one.tempo) for one in drawn]) == pytest.approx(0.12, rel=0.1)
+    assert np.std([one.tilt_db for one in drawn]) == pytest.approx(1.5, rel=0.1)
+    still = ActingSettings(pitch=0.0, pitch_range=0.0, tempo=0.0, tilt_db=0.0)
+    assert manner(still, "man", "happy", seed=1) == Manner()
+
+
+def test_an_utterance_is_said_in_the_manner_of_its_emotion() -> None:
+    sound = Sound(vowel()[:, None], RATE)
+    emotions = {"one": "happy", "two": "happy", "three": "sad"}
+    acted = Impersonated(voice(), 1, ActingSettings(pitch=0.3, pitch_range=0.0, tempo=0.3, tilt_db=0.0), emotions)
+    one, two, three = (acted.waveform(sound, name, RATE) for name in emotions)
+    assert np.array_equal(one, two)
+    wanted = manner(acted.acting, "same", "sad", seed=1)
+    assert pitch(three) / pitch(vowel()) == pytest.approx(wanted.pitch, rel=0.04)
+    assert len(three) / len(vowel()) == pytest.approx(1 / wanted.tempo, rel=0.03)
+
+
+def test_a_tilt_is_in_decibels_an_octave_and_keeps_the_level() -> None:
+    noise = np.random.default_rng(1).standard_normal(4 * RATE)
+    changed = tilted(noise, RATE, 3.0)
+    assert (changed**2).mean() == pytest.approx((noise**2).mean())
+    gain = np.abs(np.fft.rfft(changed)) / np.abs(np.fft.rfft(noise))
+    assert 20 * np.log10(gain[4 * 2000] / gain[4 * 1000]) == pytest.approx(3.0, abs=0.01)
+
+
+def test_a_deep_voice_keeps_what_lies_high() -> None:
+    rate = 2 * RATE
+    sound = Sound(np.random.default_rng(1).standard_normal((rate, 1)).astype(np.float32) * 0.1, rate)
+    deep = Impersonated(voice(formants=0.75), 1).waveform(sound, "one", RATE)
+    power = np.abs(np.fft.rfft(deep)) ** 2
+    half = len(power) // 2
+    assert power[int(1.6 * half) : int(1.9 * half)].mean() > 0.3 * power[half // 2 : half].mean()
+
+
 @pytest.mark.parametrize("names", [("a", "a"), ("recorded",)])
 def test_voices_have_names_of_their_own(names: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError, match="name"):
-        PseudoSpeakersSettings(seed=1, voices=tuple(voice(name=name) for name in names))
+        PseudoSpeakersSettings(seed=1, acting=ACTING, voices=tuple(voice(name=name) for name in names))

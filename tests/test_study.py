@@ -15,7 +15,7 @@ from speech_emotion.extraction import shard_tasks, write_index, write_shard
 from speech_emotion.impersonation import Impersonated
 from speech_emotion.reference import Reference
 from speech_emotion.settings.base import read_section
-from speech_emotion.settings.pseudo_speakers import PseudoSpeakersSettings, VoiceSettings
+from speech_emotion.settings.pseudo_speakers import ActingSettings, PseudoSpeakersSettings, VoiceSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.study import StudyModel, StudySettings
 from speech_emotion.store import FeatureStore
@@ -26,6 +26,7 @@ PITCH = {"angry": 280.0, "happy": 190.0, "sad": 120.0}
 VOICE = VoiceSettings(
     name="old man", formants=0.8, pitch=0.9, pitch_range=1.0, tempo=0.9, level_db=-3.0, rt60=None, snr_db=30.0
 )
+ACTING = ActingSettings(pitch=0.0, pitch_range=0.1, tempo=0.1, tilt_db=1.0)
 FEATURES = featurize_settings(c0=False)
 
 
@@ -59,7 +60,7 @@ def folds_and_material(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[s
         strangers=store(folder, strangers, folder / "raw", "strangers", rendition=Impersonated(VOICE, 1)),
         train=json.loads(settings.model_dump_json()),
         reference=Reference(FEATURES, reference),
-        pseudo_speakers=PseudoSpeakersSettings(seed=1, voices=(VOICE,)),
+        pseudo_speakers=PseudoSpeakersSettings(seed=1, acting=ACTING, voices=(VOICE,)),
         held_back=held_back,
         workers=1,
     )

@@ -1,15 +1,17 @@
 """Takes a recording and the settings of a voice; gives the same words in that voice, as pure functions.
 
 A pseudo-speaker is a recorded speaker whose vocal tract, pitch, melody, tempo, level, room and noise are changed, each
-by itself, far enough to be taken for somebody else. What a person does to show an emotion is kept: the words, their
-timing against each other, the shape of the melody, the quality of the voice.
+by itself, far enough to be taken for somebody else. Nor does it act as its source does: for each emotion, pitch, melody,
+tempo and the slope of the spectrum are moved once more, by factors drawn for that voice and emotion. What is kept is the
+words, their timing against each other and the shape of the melody.
 
 Praat's "Change gender" does the voice (Boersma and Weenink; pitch-synchronous overlap-add after Moulines and
 Charpentier, 1990): the resonances are moved by resampling, and pitch and tempo are then set anew.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -22,7 +24,7 @@ from speech_emotion.audio import Sound
 from speech_emotion.features import Extractor
 from speech_emotion.files import canonical_json
 from speech_emotion.settings.featurize import FeaturizeSettings
-from speech_emotion.settings.pseudo_speakers import VoiceSettings
+from speech_emotion.settings.pseudo_speakers import ActingSettings, VoiceSettings
 
 PITCH_FLOOR: Final = 75.0
 """Hz; where Praat looks for the fundamental frequency, of men and women, whispered to shouted."""
@@ -31,6 +33,13 @@ PITCH_CEILING: Final = 600.0
 DIRECT_TO_REVERBERANT_DB: Final = 6.0
 """How much louder the voice itself is than the room's echo of it: a microphone at arm's length."""
 
+WIDEST_RATE: Final = 48_000
+"""Hz; recordings are changed at their own rate up to this. At the features' rate a deep voice would end far below half
+of it: whatever moves down leaves nothing behind above."""
+
+_TILT_PIVOT_HZ: Final = 1000.0
+_TILT_HZ: Final = (100.0, 8000.0)
+"""Where the slope of a spectrum is changed; beyond it the gain stays what it is at the end."""
 _GAP_SECONDS: Final = 0.003
 """Between the voice and the first echo: a wall half a metre away."""
 _FULL_SCALE: Final = 0.999
@@ -41,25 +50,75 @@ _PRAAT_SEED: Final = 7
 
 
 @dataclass(frozen=True)
+class Manner:
+    """What a voice does otherwise than its source to show one emotion; these values change nothing."""
+
+    pitch: float = 1.0
+    pitch_range: float = 1.0
+    tempo: float = 1.0
+    tilt_db: float = 0.0
+
+
+def manner(acting: ActingSettings, voice: str, emotion: str, *, seed: int) -> Manner:
+    """Draw how a voice acts an emotion: a function of the arguments alone."""
+    pitch, pitch_range, tempo, tilt = _generator(seed, voice, emotion, "acting").standard_normal(4)
+    return Manner(
+        pitch=float(np.exp(acting.pitch * pitch)),
+        pitch_range=float(np.exp(acting.pitch_range * pitch_range)),
+        tempo=float(np.exp(acting.tempo * tempo)),
+        tilt_db=float(acting.tilt_db * tilt),
+    )
+
+
+@dataclass(frozen=True)
 class Impersonated:
-    """Every utterance in a pseudo-speaker's voice: a rendition for `extraction`."""
+    """Every utterance in a pseudo-speaker's voice: a rendition for `extraction`.
+
+    Attributes
+    ----------
+    settings : VoiceSettings
+    seed : int
+    acting : ActingSettings or None
+        None: every emotion is acted as it was recorded.
+    emotions : mapping of str to str
+        The emotion of each utterance, by id.
+    """
 
     settings: VoiceSettings
     seed: int
+    acting: ActingSettings | None = None
+    emotions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def voice(self) -> str:
         """Its name in the store."""
         return self.settings.name.replace(" ", "-")
 
+    def waveform(self, sound: Sound, name: str, sample_rate: int) -> np.ndarray:
+        """Return an utterance in this voice, at a sample rate in Hz [shape=(n,)], float32."""
+        wide = max(sample_rate, min(sound.sample_rate, WIDEST_RATE))
+        acted = Manner()
+        if self.acting is not None:
+            acted = manner(self.acting, self.voice, self.emotions[name], seed=self.seed)
+        spoken = impersonate(sound.mono(wide), wide, self.settings, seed=self.seed, name=name, acted=acted)
+        if wide == sample_rate:
+            return spoken
+        return soxr.resample(spoken, wide, sample_rate, quality="HQ").astype(np.float32)
+
     def frames(self, sound: Sound, name: str, settings: FeaturizeSettings) -> np.ndarray:
         """Return the features of the utterance in this voice [shape=(t, coefficients)], float32."""
-        waveform = sound.mono(settings.sample_rate)
-        spoken = impersonate(waveform, settings.sample_rate, self.settings, seed=self.seed, name=name)
-        return Extractor(settings)(spoken)
+        return Extractor(settings)(self.waveform(sound, name, settings.sample_rate))
 
 
-def impersonate(waveform: np.ndarray, sample_rate: int, voice: VoiceSettings, *, seed: int, name: str) -> np.ndarray:
+def impersonate(
+    waveform: np.ndarray,
+    sample_rate: int,
+    voice: VoiceSettings,
+    *,
+    seed: int,
+    name: str,
+    acted: Manner = Manner(),
+) -> np.ndarray:
     """Return an utterance in another voice, in another place.
 
     Parameters
@@ -73,11 +132,13 @@ def impersonate(waveform: np.ndarray, sample_rate: int, voice: VoiceSettings, *,
         With `name` and the voice's name it decides on the room and the noise.
     name : str
         The utterance's id.
+    acted : Manner
+        How the voice shows the utterance's emotion.
 
     Returns
     -------
     np.ndarray [shape=(m,)], float32
-        At the same sample rate, about n / tempo samples, between -1 and 1. Equal arguments give equal bytes, in every
+        At the same sample rate, about n / tempo samples (the voice's, and the manner's), between -1 and 1. Equal arguments give equal bytes, in every
         process.
 
     Notes
@@ -85,7 +146,9 @@ def impersonate(waveform: np.ndarray, sample_rate: int, voice: VoiceSettings, *,
     An utterance in which Praat finds no voice at all, or none that it can change, is resampled by the formants' factor
     instead: its resonances are those of the voice, its tempo is not.
     """
-    changed = revoiced(waveform, sample_rate, voice)
+    changed = revoiced(waveform, sample_rate, voice, acted)
+    if acted.tilt_db:
+        changed = tilted(changed, sample_rate, acted.tilt_db)
     rng = _generator(seed, name, voice.name)
     if voice.rt60 is not None:
         changed = in_room(changed, sample_rate, rt60=voice.rt60, direct_db=DIRECT_TO_REVERBERANT_DB, rng=rng)
@@ -95,7 +158,7 @@ def impersonate(waveform: np.ndarray, sample_rate: int, voice: VoiceSettings, *,
     return (changed * min(1.0, _FULL_SCALE / max(float(np.abs(changed).max()), 1e-9))).astype(np.float32)
 
 
-def revoiced(waveform: np.ndarray, sample_rate: int, voice: VoiceSettings) -> np.ndarray:
+def revoiced(waveform: np.ndarray, sample_rate: int, voice: VoiceSettings, acted: Manner = Manner()) -> np.ndarray:
     """Return the words in the voice alone: formants, pitch and tempo [shape=(m,)], float64."""
     sound = parselmouth.Sound(waveform.astype(np.float64), sampling_frequency=float(sample_rate))
     # Praat lengthens what has no pitch by pieces drawn at random
@@ -106,12 +169,11 @@ def revoiced(waveform: np.ndarray, sample_rate: int, voice: VoiceSettings) -> np
         if not len(voiced):
             return _resampled(waveform, sample_rate, voice.formants)
         median = float(np.median(voiced))
-        spread = _possible_range(voiced / median, voice.pitch_range)
-        target = median * voice.pitch
+        spread = _possible_range(voiced / median, voice.pitch_range * acted.pitch_range)
+        target = median * voice.pitch * acted.pitch
+        longer = 1.0 / (voice.tempo * acted.tempo)
         search = (PITCH_FLOOR, PITCH_CEILING)
-        spoken = praat.call(sound, "Change gender", *search, voice.formants, target, spread, 1.0 / voice.tempo).values[
-            0
-        ]
+        spoken = praat.call(sound, "Change gender", *search, voice.formants, target, spread, longer).values[0]
     except parselmouth.PraatError:  # too short for Praat to find a pitch, or nothing to put together again
         return _resampled(waveform, sample_rate, voice.formants)
     if not len(spoken) or not np.abs(spoken).max() <= _LARGEST_GAIN * np.abs(waveform).max():
@@ -130,6 +192,14 @@ def _possible_range(relative: np.ndarray, wanted: float) -> float:
     down = (1 - 1 / _WIDEST) / max(1 - lowest, 1e-9)
     up = (_WIDEST - 1) / max(highest - 1, 1e-9)
     return max(1.0, min(wanted, down, up))
+
+
+def tilted(waveform: np.ndarray, sample_rate: int, slope_db: float) -> np.ndarray:
+    """Return a sound whose spectrum rises by `slope_db` dB an octave more than before, at the sound's own level."""
+    spectrum = np.fft.rfft(waveform)
+    frequencies = np.clip(np.fft.rfftfreq(len(waveform), 1.0 / sample_rate), *_TILT_HZ)
+    heard = np.fft.irfft(spectrum * 10.0 ** (slope_db * np.log2(frequencies / _TILT_PIVOT_HZ) / 20.0), len(waveform))
+    return heard * (_rms(waveform) / max(_rms(heard), 1e-12))
 
 
 def in_room(

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import soxr
 from scipy.stats import rankdata
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
@@ -33,7 +32,7 @@ from speech_emotion.compute import parallel_map
 from speech_emotion.errors import UserError
 from speech_emotion.features import Extractor
 from speech_emotion.files import digest_file, digest_json, replacing, replacing_folder, write_json, write_text
-from speech_emotion.impersonation import Impersonated, impersonate
+from speech_emotion.impersonation import Impersonated
 from speech_emotion.progress import track
 from speech_emotion.prosody import TRACKS
 from speech_emotion.reference import Reference
@@ -98,8 +97,9 @@ class Material:
     @cached_property
     def voices(self) -> tuple[Impersonated, ...]:
         """The pseudo-speakers."""
-        seed = self.pseudo_speakers.seed
-        return tuple(Impersonated(voice, seed) for voice in self.pseudo_speakers.voices)
+        asked = self.pseudo_speakers
+        emotions = dict(self.emotions.loc[sorted(self.held_back)])
+        return tuple(Impersonated(voice, asked.seed, asked.acting, emotions) for voice in asked.voices)
 
     @cached_property
     def digest(self) -> str:
@@ -397,14 +397,14 @@ def _summary(recording: tuple[str, Path], *, settings: FeaturizeSettings, voice:
     """Return what the simple models see of a recording, in a pseudo-speaker's voice or as it is."""
     name, path = recording
     sound = decode(path)
-    wave = sound.mono(sound.sample_rate)
-    if voice is not None:
-        wave = impersonate(wave, sound.sample_rate, voice.settings, seed=voice.seed, name=name)
-    at_rate = soxr.resample(wave, sound.sample_rate, settings.sample_rate, quality="HQ")
-    frames = Extractor(settings)(at_rate.astype(np.float32)).astype(np.float64)
+    if voice is None:
+        wave = sound.mono(settings.sample_rate)
+    else:
+        wave = voice.waveform(sound, name, settings.sample_rate)
+    frames = Extractor(settings)(wave).astype(np.float64)
     level = 10 * np.log10(max(float(np.mean(np.square(wave, dtype=np.float64))), 1e-12))
     peak = 20 * np.log10(max(float(np.abs(wave).max()), 1e-6))
-    return np.array([*frames.mean(axis=0), *frames.std(axis=0), level, peak, len(wave) / sound.sample_rate])
+    return np.array([*frames.mean(axis=0), *frames.std(axis=0), level, peak, len(wave) / settings.sample_rate])
 
 
 def _rho(first: np.ndarray, second: np.ndarray) -> np.ndarray:

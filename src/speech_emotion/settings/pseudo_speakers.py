@@ -27,11 +27,29 @@ class VoiceSettings(Section):
     """Pink noise, in dB below the voice; null: none."""
 
 
+class ActingSettings(Section):
+    """How far a pseudo-speaker's way to show one emotion lies from the recorded speaker's.
+
+    Standard deviations of what is drawn once for each voice and emotion. Without them a changed voice acts just like
+    the one that it was made from, which no other person does.
+    """
+
+    pitch: Annotated[float, Field(ge=0, le=1)]
+    """Of the factor of the median pitch, as a natural logarithm."""
+    pitch_range: Annotated[float, Field(ge=0, le=1)]
+    """Of the factor of the pitch range, as a natural logarithm."""
+    tempo: Annotated[float, Field(ge=0, le=1)]
+    """Of the factor of the tempo, as a natural logarithm."""
+    tilt_db: Annotated[float, Field(ge=0, le=12)]
+    """Of the slope added to the spectrum, in dB an octave: a pressed voice's is less steep, a breathy one's more."""
+
+
 class PseudoSpeakersSettings(Section):
     """Who says the validation utterances again."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    """Of rooms and noise."""
+    """Of rooms, noise and acting."""
+    acting: ActingSettings
     voices: Annotated[tuple[VoiceSettings, ...], Field(min_length=1, max_length=50)]
 
     @model_validator(mode="after")
