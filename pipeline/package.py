@@ -21,7 +21,8 @@ def main() -> None:
     kind = read_section("corpus", CorpusSettings).kind
     limits = read_section("package", PackageSettings)
     windows = read_section("windows", WindowSettings)
-    frames = [one for _, one in FeatureStore(features).utterances()]
+    heard = FeatureStore(features).narrowed(Package.load(full).description.features)
+    frames = [one for _, one in heard.utterances()]
     difference = check_agreement(full, frames)
     evidence = read_evidence(protocols, robustness)
     description = Package.load(full).description.model_copy(update={"limits": limits})

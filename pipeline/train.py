@@ -22,9 +22,9 @@ def main() -> None:
         protocol=protocol,
         settings=read_section("train", TrainSettings),
         manifest=manifests.read(manifest),
-        store=FeatureStore(features),
+        features=FeatureStore(features),
         split=split,
-        pseudo_speakers=FeatureStore(pseudo_speakers),
+        pseudo_features=FeatureStore(pseudo_speakers),
         calibrate=read_section("calibrate", CalibrateSettings),
     )
     for fold in splits.read(split):

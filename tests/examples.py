@@ -8,7 +8,7 @@ import pandas as pd
 
 from speech_emotion.settings.augment import AugmentSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
-from speech_emotion.settings.train import DropoutSettings, NetworkSettings, OptimizerSettings, TrainSettings
+from speech_emotion.settings.train import DropoutSettings, InputSettings, NetworkSettings, OptimizerSettings, TrainSettings
 
 EMOTIONS = ("angry", "happy", "sad")
 
@@ -69,6 +69,7 @@ def train_settings(*, network: NetworkSettings | None = None, **changes: Any) ->
         "batch_size": 16,
         "normalization": "corpus",
         "label_smoothing": 0.1,
+        "inputs": InputSettings(n_mfcc=None, prosody=True),
         "network": network or network_settings(),
         "optimizer": optimizer,
         "early_stopping": None,

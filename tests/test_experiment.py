@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from speech_emotion.comparison import compare, read_contest, recall_rows, write_
 from speech_emotion.errors import UserError
 from speech_emotion.experiment import Experiment, train_fold
 from speech_emotion.extraction import Recorded, Rendition, shard_tasks, write_index, write_shard
+from speech_emotion.features import spec_digest
 from speech_emotion.files import digest_file, digest_folder
 from speech_emotion.impersonation import Impersonated
 from speech_emotion.inference import Recognizer
@@ -29,6 +31,7 @@ from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.evaluate import BootstrapSettings, EvaluateSettings
 from speech_emotion.settings.pseudo_speakers import VoiceSettings
 from speech_emotion.settings.split import SplitSettings
+from speech_emotion.settings.train import InputSettings
 from speech_emotion.store import FeatureStore
 
 SPLIT = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.2)
@@ -76,15 +79,15 @@ class Corpus:
     def folds(self, protocol: str) -> list[splits.Fold]:
         return splits.read(self.folder / f"{protocol}.csv")
 
-    def train(self, protocol: str, target: Path) -> None:
+    def train(self, protocol: str, target: Path, **changes: Any) -> None:
         experiment = Experiment(
             corpus=CorpusSettings(name="tones", kind="folder", source="nowhere"),
             protocol=protocol,
-            settings=train_settings(epochs=8),
+            settings=train_settings(**{"epochs": 8, **changes}),
             manifest=self.manifest,
-            store=self.store,
+            features=self.store,
             split=self.folder / f"{protocol}.csv",
-            pseudo_speakers=self.pseudo_speakers,
+            pseudo_features=self.pseudo_speakers,
             calibrate=CalibrateSettings(risk=0.1),
         )
         for fold in self.folds(protocol):
@@ -117,6 +120,29 @@ def trained(corpus: Corpus, tmp_path_factory) -> Path:
         for protocol in SPLIT.protocols:
             corpus.train(protocol, workspace / protocol)
     return workspace
+
+
+def test_a_network_that_hears_fewer_cepstra_is_trained_packaged_and_evaluated_with_them(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = InputSettings(n_mfcc=5, prosody=True)
+    corpus.train("speaker", tmp_path / "models", epochs=1, inputs=few)
+
+    description = Package.load(tmp_path / "models/A").description
+    corpus.evaluate("speaker", tmp_path / "models", tmp_path / "report")
+
+    assert description.features.n_mfcc == 5
+    assert description.spec_digest == spec_digest(featurize_settings(c0=False, n_mfcc=5))
+    assert (tmp_path / "report/metrics.json").exists()
+
+
+def test_more_cepstra_than_there_are_cannot_be_heard(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"train\.inputs\.n_mfcc: the network cannot hear 99 of the \d+ cepstra"):
+        corpus.train("full", tmp_path / "models", inputs=InputSettings(n_mfcc=99, prosody=True))
 
 
 def test_a_fold_becomes_a_package_with_its_history(trained: Path) -> None:

@@ -8,7 +8,7 @@ from examples import featurize_settings
 from speech_emotion.compute import parallel_map
 from speech_emotion.errors import UserError
 from speech_emotion.extraction import SHARD_SIZE, shard_tasks, write_index, write_shard
-from speech_emotion.features import Extractor
+from speech_emotion.features import Extractor, names, spec_digest
 from speech_emotion.files import digest_folder
 from speech_emotion.store import FeatureStore
 
@@ -41,6 +41,26 @@ def test_frames_come_back_as_they_were_computed_in_the_order_asked_for(raw: Path
     for number, one in zip([130, 2], frames, strict=True):
         samples = soundfile.read(raw / f"{number}.wav", dtype="float32")[0]
         np.testing.assert_allclose(one, extractor(samples), atol=1e-5)
+
+
+def test_fewer_cepstra_are_served_as_a_new_extraction_would_give_them(raw: Path, tmp_path: Path) -> None:
+    store = build(raw, tmp_path, 1)
+    few = featurize_settings(n_mfcc=4)
+
+    narrow = store.narrowed(few)
+
+    assert narrow.names == names(few)
+    assert narrow.spec_digest == spec_digest(few)
+    [one] = narrow.read(["utterance-2"])
+    samples = soundfile.read(raw / "2.wav", dtype="float32")[0]
+    np.testing.assert_allclose(one, Extractor(few)(samples), atol=1e-4)
+    assert store.read(["utterance-2"])[0].shape[1] == store.coefficients > narrow.coefficients
+
+
+@pytest.mark.parametrize("changes", [{"n_mfcc": 30}, {"hop_length": 100}, {"c0": False}])
+def test_another_specification_is_not_served(raw: Path, tmp_path: Path, changes: dict) -> None:
+    with pytest.raises(UserError, match="cannot serve the specification"):
+        build(raw, tmp_path, 1).narrowed(featurize_settings(**changes))
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(raw: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,11 +38,29 @@ class Experiment:
     protocol: str
     settings: TrainSettings
     manifest: pd.DataFrame
-    store: FeatureStore
+    features: FeatureStore
     split: Path
-    pseudo_speakers: FeatureStore | None
+    pseudo_features: FeatureStore | None
     """Validation utterances in voices that training never hears; None: the corpus goes without."""
     calibrate: CalibrateSettings
+
+    @cached_property
+    def store(self) -> FeatureStore:
+        """The features, as far as the network hears them.
+
+        Raises
+        ------
+        UserError
+            More cepstra are to be heard than there are.
+        """
+        return self.features.narrowed(self.settings.inputs.of(self.features.settings))
+
+    @cached_property
+    def pseudo_speakers(self) -> FeatureStore | None:
+        """The same of the voices that training never hears."""
+        if self.pseudo_features is None:
+            return None
+        return self.pseudo_features.narrowed(self.settings.inputs.of(self.pseudo_features.settings))
 
     @property
     def data_digest(self) -> str:

@@ -91,6 +91,10 @@ class Case:
         """Load a fold's model."""
         return Recognizer.load(self.models / protocol / fold.name)
 
+    def heard(self, recognizer: Recognizer) -> FeatureStore:
+        """Return the features as far as a model hears them."""
+        return self.store.narrowed(recognizer.package.description.features)
+
     @property
     def known_protocol(self) -> str | None:
         """The best of the protocols there are that judge a model on voices that it has learned from."""
@@ -168,14 +172,15 @@ def occlusions(case: Case) -> pd.DataFrame:
     pd.DataFrame [columns=(scope, hidden, piece, emotion, utterances, log_odds, changed)]
         `log_odds` is the mean over the utterances heard so, in nats; `changed` the share of answers that become others.
     """
-    columns = occlusion.groups(case.store.names)
     rows: list[pd.DataFrame] = []
     for scope, protocol in (("known", case.known_protocol), ("new", NEW_VOICE)):
         if protocol is None or protocol not in case.folds:
             continue
         parts = []
         for fold, ids in case.judged(protocol):
-            frames, recognizer = case.store.read(ids), case.recognizer(protocol, fold)
+            recognizer = case.recognizer(protocol, fold)
+            store = case.heard(recognizer)
+            frames, columns = store.read(ids), occlusion.groups(store.names)
             nothing = mean_frame(frames)
             time = occlusion.occlude_time(recognizer, frames, nothing)
             parts.append(_long("time", [str(number + 1) for number in range(occlusion.TENTHS)], time, case.labels))
@@ -199,13 +204,14 @@ def examples(case: Case) -> list["figures.OccludedUtterance"]:
     fold = case.folds[protocol][0]
     rows = case.manifest[case.manifest["id"].isin(set(fold.validation if protocol == "full" else fold.test))]
     recognizer, settings = case.recognizer(protocol, fold), case.store.settings
-    columns = occlusion.groups(case.store.names)
-    nothing = mean_frame(case.store.read(case.sample(list(rows["id"]))))
+    store = case.heard(recognizer)
+    columns = occlusion.groups(store.names)
+    nothing = mean_frame(store.read(case.sample(list(rows["id"]))))
     hop = settings.hop_length / settings.sample_rate
     width, step = (max(1, round(seconds / hop)) for seconds in (_WINDOW_SECONDS, _STEP_SECONDS))
     found = []
     chosen = choose_examples(rows)[["id", "speaker", "emotion", "text"]].astype(str).to_dict("records")
-    for row, frames in zip(chosen, case.store.read([row["id"] for row in chosen]), strict=True):
+    for row, frames in zip(chosen, store.read([row["id"] for row in chosen]), strict=True):
         lost = occlusion.occlusion_map(recognizer, frames, nothing, columns, width=width, step=step)
         [answer] = recognizer.answers(recognizer.predict_frames([frames]))
         wave = _wave(case, row["id"])
@@ -245,9 +251,8 @@ def embeddings(case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     ids = case.sample(_seen_by_none(case))
     rows = case.manifest.set_index("id").loc[ids]
-    frames = case.store.read(ids)
     points, neighbours = [], []
-    for space, values in _spaces(case, frames):
+    for space, values in _spaces(case, ids):
         scaled = StandardScaler().fit_transform(values.astype(np.float64))
         placed = TSNE(
             perplexity=min(30, max(2, (len(ids) - 1) // 3)), init="pca", random_state=case.settings.seed, n_jobs=1
@@ -351,17 +356,19 @@ def _seen_by_none(case: Case) -> list[str]:
     return list(fold.validation if protocol == "full" else fold.test)
 
 
-def _spaces(case: Case, frames: Sequence[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+def _spaces(case: Case, ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the last layer of each network for the same utterances, with a name for it."""
     protocol = case.known_protocol or NEW_VOICE
     with tempfile.TemporaryDirectory() as temporary:
         known = case.recognizer(protocol, case.folds[protocol][0])
         before = untrained(known.package, Path(temporary), seed=case.settings.seed)
+        frames = case.heard(known).read(ids)
         yield "before training", before.embed_frames(frames)
         if case.known_protocol is not None:
             yield "trained on these voices", known.embed_frames(frames)
     for fold in case.folds.get(NEW_VOICE, [])[:_MAPPED_FOLDS]:
-        yield f"trained without {fold.name}", case.recognizer(NEW_VOICE, fold).embed_frames(frames)
+        recognizer = case.recognizer(NEW_VOICE, fold)
+        yield f"trained without {fold.name}", recognizer.embed_frames(case.heard(recognizer).read(ids))
 
 
 def _neighbours(values: np.ndarray, rows: pd.DataFrame) -> dict[str, float]:

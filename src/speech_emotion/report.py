@@ -309,8 +309,9 @@ def _predict(fold: Fold, protocol: str, package: Path, manifest: pd.DataFrame, s
     """Return one row an utterance: what it is, what was heard, and the probability of every label."""
     ids = list(getattr(fold, judged_part(protocol)))
     recognizer = Recognizer.load(package)
-    leaks.check_normalization(recognizer.package, store.read(fold.train))
     description = recognizer.package.description
+    store = store.narrowed(description.features)
+    leaks.check_normalization(recognizer.package, store.read(fold.train))
     probabilities = recognizer.predict_frames(store.read(ids))
     before = uncalibrated(probabilities, description.temperature)
     threshold = description.rejection.threshold if description.rejection else None

@@ -1,16 +1,17 @@
 """Takes the folder that featurize wrote, sharded Parquet; gives the frames of utterances by their ids."""
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from speech_emotion.errors import UserError
-from speech_emotion.features import spec_digest
+from speech_emotion.features import names, spec_digest
 from speech_emotion.files import digest_file
 from speech_emotion.settings.featurize import FeaturizeSettings
 
@@ -63,6 +64,31 @@ class FeatureStore:
             raise UserError(f"{index}: was written by another version of the feature code. Run `dvc repro featurize`.")
         self.voices = tuple(sorted({voice for voice, _ in self._shards}))
         self.digest = digest_file(index)
+        self._stored = len(self.names)
+        self._columns: list[int] | None = None
+
+    def narrowed(self, settings: FeaturizeSettings) -> Self:
+        """Return the same utterances under a specification that asks for fewer numbers a frame.
+
+        Cepstra do not depend on how many of them there are, nor on the prosodic tracks beside them: so fewer of both are
+        served as they lie, without a new extraction. `digest` stays that of the whole store.
+
+        Raises
+        ------
+        UserError
+            The specification differs in more than that.
+        """
+        wanted = names(settings)
+        same = self.settings.model_copy(update={"n_mfcc": settings.n_mfcc, "prosody": settings.prosody})
+        if same != settings or not set(wanted) <= set(self.names):
+            raise UserError(
+                f"the features in {self._shards[0][1].parent if self._shards else 'the store'} cannot serve the "
+                "specification that was asked for. Run `dvc repro`."
+            )
+        narrow = copy.copy(self)
+        narrow.settings, narrow.names, narrow.spec_digest = settings, wanted, spec_digest(settings)
+        narrow._columns = None if wanted == self.names else [self.names.index(name) for name in wanted]
+        return narrow
 
     @property
     def coefficients(self) -> int:
@@ -96,4 +122,5 @@ class FeatureStore:
             flat = values.values.to_numpy(zero_copy_only=False)
             ends = values.offsets.to_numpy()
             for name, start, end in zip(table["id"].to_pylist(), ends[:-1], ends[1:], strict=True):
-                yield name, flat[start:end].reshape(-1, self.coefficients)
+                frames = flat[start:end].reshape(-1, self._stored)
+                yield name, frames if self._columns is None else np.ascontiguousarray(frames[:, self._columns])

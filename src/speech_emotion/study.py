@@ -30,7 +30,7 @@ from speech_emotion import figures
 from speech_emotion.audio import decode
 from speech_emotion.compute import parallel_map
 from speech_emotion.errors import UserError
-from speech_emotion.features import Extractor
+from speech_emotion.features import Extractor, names
 from speech_emotion.files import digest_file, digest_json, replacing, replacing_folder, write_json, write_text
 from speech_emotion.impersonation import Impersonated
 from speech_emotion.progress import track
@@ -287,11 +287,11 @@ def _inputs(
             return [row[None, :] for row in rows]
 
         return means, ()
-    names = material.store.names
+    heard = names(changed(material.train, model).inputs.of(material.store.settings))
     chosen = [
         number
-        for number, name in enumerate(names)
-        if model.inputs == "frames" or (name in TRACKS) == (model.inputs == "prosody")
+        for number, name in enumerate(material.store.names)
+        if name in heard and (model.inputs == "frames" or (name in TRACKS) == (model.inputs == "prosody"))
     ]
     if not chosen:
         raise UserError(f"study: '{model.name}' is to hear prosody, and featurize.prosody in params.yaml is off.")

@@ -4,10 +4,37 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from speech_emotion.settings.base import Section
+from speech_emotion.errors import UserError
+from speech_emotion.settings.base import PARAMS, Section
+from speech_emotion.settings.featurize import FeaturizeSettings
 
 Units = Annotated[int, Field(ge=1, le=2048)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class InputSettings(Section):
+    """What the network hears of the features that `featurize` makes; more than there is cannot be asked for."""
+
+    n_mfcc: Annotated[int, Field(ge=2, le=256)] | None
+    """The first so many cepstral coefficients; null: all."""
+    prosody: bool
+    """Whether the prosodic tracks are heard, where there are any."""
+
+    def of(self, made: FeaturizeSettings) -> FeaturizeSettings:
+        """Return the specification of what is heard of the features that were made.
+
+        Raises
+        ------
+        UserError
+            More cepstra are to be heard than were made.
+        """
+        if self.n_mfcc is not None and self.n_mfcc > made.n_mfcc:
+            raise UserError(
+                f"{PARAMS}: train.inputs.n_mfcc: the network cannot hear {self.n_mfcc} of the {made.n_mfcc} cepstra that "
+                "featurize.n_mfcc makes. Lower the one, or raise the other."
+            )
+        count = made.n_mfcc if self.n_mfcc is None else self.n_mfcc
+        return made.model_copy(update={"n_mfcc": count, "prosody": made.prosody and self.prosody})
 
 
 class DropoutSettings(Section):
@@ -61,6 +88,7 @@ class TrainSettings(Section):
     normalization: Literal["none", "corpus"]
     """`corpus`: each coefficient by its mean and deviation over the frames of the training part."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    inputs: InputSettings
     network: NetworkSettings
     optimizer: OptimizerSettings
     early_stopping: EarlyStoppingSettings | None

@@ -105,9 +105,9 @@ class Ground:
             protocol=self.tune.protocol,
             settings=settings,
             manifest=manifests.read(self.manifest),
-            store=FeatureStore(self.features),
+            features=FeatureStore(self.features),
             split=self.split,
-            pseudo_speakers=FeatureStore(self.pseudo_speakers),
+            pseudo_features=FeatureStore(self.pseudo_speakers),
             calibrate=self.calibrate,
         )
 
