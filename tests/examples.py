@@ -70,6 +70,7 @@ def train_settings(*, network: NetworkSettings | None = None, **changes: Any) ->
         "normalization": "corpus",
         "label_smoothing": 0.1,
         "inputs": InputSettings(n_mfcc=None, prosody=True),
+        "members": 1,
         "network": network or network_settings(),
         "optimizer": optimizer,
         "early_stopping": None,

@@ -39,10 +39,10 @@ def sounds() -> tuple[np.ndarray, np.ndarray]:
     return frames, lengths
 
 
-def network(settings: NetworkSettings, *, statistics=STATISTICS):
+def network(settings: NetworkSettings, *, statistics=STATISTICS, seed=1):
     """Return a network whose every weight, those of the batch norms too, is other than at the start."""
-    built = model.build(settings, coefficients=COEFFICIENTS, labels=LABELS, statistics=statistics, seed=1)
-    rng = np.random.default_rng(1)
+    built = model.build(settings, coefficients=COEFFICIENTS, labels=LABELS, statistics=statistics, seed=seed)
+    rng = np.random.default_rng(seed)
     for layer in built.layers:
         if layer.weights and "dropout" not in layer.name:
             layer.set_weights([weight + rng.uniform(0, 0.3, weight.shape) for weight in layer.get_weights()])
@@ -86,6 +86,35 @@ def test_saved_network_is_the_same_network_and_equal_weights_have_equal_bytes(tm
     np.testing.assert_array_equal(again([frames, lengths]), network(NETWORKS[0])([frames, lengths]))
     for name in ("architecture.json", "model.weights.h5"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_model_of_several_networks_is_their_mean_in_keras_in_onnx_and_on_disk(tmp_path: Path) -> None:
+    frames, lengths = sounds()
+    members = [network(NETWORKS[0], seed=seed) for seed in (1, 2, 3)]
+    expected = np.mean([np.asarray(one([frames, lengths])) for one in members], axis=0)
+
+    combined = model.combine(members)
+
+    np.testing.assert_allclose(combined([frames, lengths]), expected, atol=1e-5)
+    weights = graph.layer_weights(combined)
+    assert len(weights) == 3
+    graph.write_graph(tmp_path / "g.onnx", NETWORKS[0], weights, coefficients=COEFFICIENTS)
+    session = onnxruntime.InferenceSession(tmp_path / "g.onnx")
+    logits, embedding = session.run(["logits", "embedding"], {"frames": frames, "lengths": lengths})
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert embedding.shape == (4, 3 * NETWORKS[0].dense[-1])
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        model.save(model.combine([network(NETWORKS[0], seed=seed) for seed in (1, 2, 3)]), folder)
+    np.testing.assert_allclose(model.load(tmp_path / "a")([frames, lengths]), expected, atol=1e-5)
+    for name in ("architecture.json", "model.weights.h5"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_model_of_one_network_is_that_network() -> None:
+    alone = network(NETWORKS[0])
+    assert model.combine([alone]) is alone
+    assert model.members(alone) == [alone]
 
 
 def test_equal_networks_have_equal_graphs(tmp_path: Path) -> None:

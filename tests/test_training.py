@@ -49,9 +49,22 @@ def test_the_same_seed_gives_the_same_bits_and_another_gives_others(tmp_path: Pa
     assert prints[0] == prints[1] != prints[2]
 
 
+def test_the_members_of_a_model_are_what_each_seed_alone_gives(tmp_path: Path) -> None:
+    several = fit(train_settings(epochs=2, seed=5, members=2), tmp_path / "several")
+
+    alone = [fit(train_settings(epochs=2, seed=seed), tmp_path / str(seed)) for seed in (5, 6)]
+
+    frames, _ = clusters(15, seed=1)
+    expected = np.mean([predict_logits(one.network, frames) for one in alone], axis=0)
+    np.testing.assert_allclose(predict_logits(several.network, frames), expected, atol=1e-5)
+    losses = [[row.loss for row in one.history] for one in alone]
+    assert [row.loss for row in several.history] == pytest.approx(np.mean(losses, axis=0))
+
+
+@pytest.mark.parametrize("members", [1, 2])
 @pytest.mark.parametrize("stopping", [None, EarlyStoppingSettings(monitor="val_loss", patience=5)])
-def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stopping) -> None:
-    settings = train_settings(epochs=4, early_stopping=stopping)
+def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stopping, members: int) -> None:
+    settings = train_settings(epochs=4, early_stopping=stopping, members=members)
     whole = fit(settings, tmp_path / "whole")
 
     class CutError(Exception):

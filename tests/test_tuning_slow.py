@@ -191,7 +191,7 @@ def check_mlflow(trials: list[optuna.trial.FrozenTrial]) -> None:
 
 
 def test_ctrl_c_ends_with_what_was_found_and_the_next_call_goes_on(workspace: Path) -> None:
-    searching = Searching(workspace, {"trials": 5, "recipe": {"share": 1.0, "epochs": 6}}, {"workers": 1})
+    searching = Searching(workspace, {"trials": 5, "recipe": {"share": 1.0, "epochs": 6, "members": 1}}, {"workers": 1})
     with searching.started() as process:
         wait_until(lambda: len(finished(searching.trials())) >= 1 and running(searching.trials()) > 0)
         process.send_signal(signal.SIGINT)

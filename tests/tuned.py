@@ -35,7 +35,7 @@ TUNE: dict[str, Any] = {
     "seed": 7,
     "sampler": "random",
     "pruner": {"kind": "none", "startup_trials": 1, "warmup_epochs": 1},
-    "recipe": {"share": 0.5, "epochs": 2},
+    "recipe": {"share": 0.5, "epochs": 2, "members": 1},
     "promotion": {"trials": 0, "share": 0.3},
     "storage": None,
     "heartbeat_seconds": 5,

@@ -4,7 +4,7 @@ The graph is written with ONNX's own LSTM operator. A general converter turns a 
 operators, and names its dimensions anew at each run, so that equal models had unequal bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,17 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from speech_emotion.files import replacing
-from speech_emotion.model import VARIANCE_FLOOR
+from speech_emotion.model import VARIANCE_FLOOR, members
 from speech_emotion.settings.train import NetworkSettings
+
+LayerWeights = Mapping[str, list[np.ndarray]]
 
 OPSET = 17
 IR_VERSION = 8
 
 
 def write_graph(
-    path: Path, settings: NetworkSettings, weights: Mapping[str, list[np.ndarray]], *, coefficients: int
+    path: Path, settings: NetworkSettings, weights: Sequence[LayerWeights], *, coefficients: int
 ) -> None:
     """Write the network as an ONNX graph.
 
@@ -31,15 +33,16 @@ def write_graph(
     path : Path
     settings : NetworkSettings
         What the network was built from.
-    weights : mapping of str to list of np.ndarray
-        By layer name, as `layer_weights` gives them.
+    weights : sequence of mapping of str to list of np.ndarray
+        Of each member of the model, by layer name, as `layer_weights` gives them.
     coefficients : int
         Numbers a frame.
 
     Notes
     -----
     Inputs are `frames` (batch, time, coefficients) float32, zero padded, and `lengths` (batch,) int32; outputs are
-    `logits` (batch, labels) and `embedding` (batch, units), what the last layer sees. Equal networks give equal bytes.
+    `logits` (batch, labels), the mean of the members', and `embedding` (batch, units), what their last layers see, side
+    by side. Equal networks give equal bytes.
     """
     model = _Builder(settings, weights, coefficients).model()
     onnx.checker.check_model(model, full_check=True)
@@ -47,13 +50,16 @@ def write_graph(
         aside.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def layer_weights(model: Any) -> dict[str, list[np.ndarray]]:
-    """Return a Keras model's weights by layer name, without the states of its random generators."""
-    return {
-        layer.name: [np.asarray(weight) for weight in layer.get_weights()]
-        for layer in model.layers
-        if layer.weights and "dropout" not in layer.name
-    }
+def layer_weights(model: Any) -> list[LayerWeights]:
+    """Return the weights of each member of a Keras model by layer name, without the states of its random generators."""
+    return [
+        {
+            layer.name: [np.asarray(weight) for weight in layer.get_weights()]
+            for layer in member.layers
+            if layer.weights and "dropout" not in layer.name
+        }
+        for member in members(model)
+    ]
 
 
 @dataclass(frozen=True)
@@ -68,17 +74,27 @@ class _Steps:
 class _Builder:
     """Writes one graph, from its inputs on."""
 
-    def __init__(self, settings: NetworkSettings, weights: Mapping[str, list[np.ndarray]], coefficients: int) -> None:
+    def __init__(self, settings: NetworkSettings, members: Sequence[LayerWeights], coefficients: int) -> None:
         self.settings = settings
-        self.weights = weights
+        self.members = members
         self.coefficients = coefficients
+        self.weights = members[0]
+        self.prefix = ""
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def model(self) -> onnx.ModelProto:
-        embedding, logits = self._network()
-        self.node("Identity", [embedding], "embedding")
-        self.node("Identity", [logits], "logits")
+        found = []
+        for number, self.weights in enumerate(self.members, start=1):
+            self.prefix = f"member_{number}_" if len(self.members) > 1 else ""
+            found.append(self._network())
+        self.prefix = ""
+        embeddings, logits = ([one[place] for one in found] for place in (0, 1))
+        if len(found) > 1:
+            embeddings = [self.node("Concat", embeddings, "embeddings", axis=1)]
+            logits = [self.node("Mean", logits, "mean_logits")]
+        self.node("Identity", embeddings, "embedding")
+        self.node("Identity", logits, "logits")
         labels = self.weights["logits"][0].shape[1]
         graph = helper.make_graph(
             self.nodes,
@@ -101,10 +117,12 @@ class _Builder:
         )
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        output = self.prefix + output
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
     def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
+        name = self.prefix + name
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=dtype), name))
         return name
 
@@ -133,8 +151,8 @@ class _Builder:
 
     def _real_frames(self, sequence: str) -> _Steps:
         """Tell frames from padding, by `lengths`."""
-        self.node("Shape", [sequence], "shape")
-        steps = self.node("Gather", ["shape", self.constant("first", 0, np.int64)], "steps")
+        shape = self.node("Shape", [sequence], "shape")
+        steps = self.node("Gather", [shape, self.constant("first", 0, np.int64)], "steps")
         steps = self.node("Cast", [steps], "steps_32", to=TensorProto.INT32)
         start, step = self.constant("start", 0, np.int32), self.constant("step", 1, np.int32)
         numbers = self.node("Range", [start, steps, step], "numbers")
@@ -148,6 +166,7 @@ class _Builder:
 
     def _lstm(self, sequence: str, steps: _Steps, number: int, units: int) -> tuple[str, str]:
         name = f"lstm_{number}"
+        own = self.prefix + name
         stored = self.weights[name]
         directions = [stored[start : start + 3] for start in range(0, len(stored), 3)]
         inputs = [
@@ -160,9 +179,9 @@ class _Builder:
             ),
             steps.lengths,
         ]
-        outputs = [f"{name}_sequence", f"{name}_last"]
+        outputs = [f"{own}_sequence", f"{own}_last"]
         direction = "bidirectional" if len(directions) == 2 else "forward"
-        self.nodes.append(helper.make_node("LSTM", inputs, outputs, name=name, hidden_size=units, direction=direction))
+        self.nodes.append(helper.make_node("LSTM", inputs, outputs, name=own, hidden_size=units, direction=direction))
         width = units * len(directions)
         # (time, directions, batch, units) and (directions, batch, units): the directions side by side
         rows = self.node("Transpose", [outputs[0]], f"{name}_by_batch", perm=[0, 2, 1, 3])

@@ -1,6 +1,7 @@
 """Takes the settings of a network; gives the Keras model: frames and their number in, one logit a label out."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,33 @@ def build(
     glorot = keras.initializers.GlorotUniform(seed=next(seeds))
     logits = keras.layers.Dense(labels, kernel_initializer=glorot, name="logits")(hidden)
     return keras.Model([frames, lengths], logits, name="speech_emotion")
+
+
+def combine(members: Sequence[keras.Model]) -> keras.Model:
+    """Return one network whose logits are the mean of its members'; of one, itself.
+
+    Parameters
+    ----------
+    members : sequence of keras.Model
+        As `build` gives them, of the same settings.
+
+    Notes
+    -----
+    Networks that began elsewhere are wrong elsewhere: their mean is more often right, and less sure where it is wrong
+    (Lakshminarayanan et al., 2017, arXiv:1612.01474, who take the mean of probabilities).
+    """
+    if len(members) == 1:
+        return members[0]
+    frames = keras.Input(members[0].inputs[0].shape[1:], name="frames")
+    lengths = keras.Input((), dtype="int32", name="lengths")
+    inside = [keras.Model(one.inputs, one.outputs[0], name=f"member_{n}") for n, one in enumerate(members, start=1)]
+    logits = keras.layers.Average(name="mean_logits")([one([frames, lengths]) for one in inside])
+    return keras.Model([frames, lengths], logits, name="speech_emotion")
+
+
+def members(model: keras.Model) -> list[keras.Model]:
+    """Return the networks that a model is the mean of; of one that is none, itself."""
+    return [layer for layer in model.layers if isinstance(layer, keras.Model)] or [model]
 
 
 def save(model: keras.Model, folder: Path) -> None:

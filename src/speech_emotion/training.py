@@ -12,7 +12,7 @@ from speech_emotion import model as networks
 from speech_emotion.backend import keras
 from speech_emotion.errors import UserError
 from speech_emotion.files import digest_file, digest_json, replacing
-from speech_emotion.settings.train import NetworkSettings, OptimizerSettings, TrainSettings
+from speech_emotion.settings.train import OptimizerSettings, TrainSettings
 
 BUCKET_BATCHES = 8
 """Batches that are sorted by length together, so that clips of like length share one and little is padded."""
@@ -50,6 +50,8 @@ class Part:
 class Epoch:
     """One row of history.csv. Losses are cross-entropies in nats; `val_loss` is without label smoothing.
 
+    `loss` and `accuracy` are the mean over the members, each in training; all else is of the model that they are together.
+
     What begins with `val` is of the validation utterances in the voices of pseudo-speakers, where there are any, and
     `same_voice_uar` of the same utterances as recorded.
     """
@@ -71,7 +73,8 @@ class Trained:
     Attributes
     ----------
     network : keras.Model
-        With the weights that are kept: the best epoch's where early stopping is on, else the last's.
+        The model, all its members in one, with the weights that are kept: the best epoch's where early stopping is on,
+        else the last's.
     statistics : tuple of np.ndarray [shape=(coefficients,)] or None
         Mean and deviation of each coefficient over the frames of the training part.
     history : tuple of Epoch
@@ -137,7 +140,7 @@ def train(
     scratch: Path,
     on_epoch: Callable[[Epoch], None],
 ) -> Trained:
-    """Fit the network; go on from the last epoch where `scratch` holds one of the same training.
+    """Fit the model's networks; go on from the last epoch where `scratch` holds one of the same training.
 
     Parameters
     ----------
@@ -166,9 +169,38 @@ def train(
     keras.utils.set_random_seed(settings.seed)
     statistics = _statistics(training.frames) if settings.normalization == "corpus" else None
     coefficients = training.frames[0].shape[1]
-    network = networks.build(
-        settings.network, coefficients=coefficients, labels=labels, statistics=statistics, seed=settings.seed
-    )
+    members = [
+        _compiled(
+            networks.build(
+                settings.network, coefficients=coefficients, labels=labels, statistics=statistics, seed=seed
+            ),
+            settings,
+        )
+        for seed in _seeds(settings)
+    ]
+    network = networks.combine(members)
+    network.jit_compile = False
+    checkpoint = scratch / "checkpoint.npz"
+    progress = _restore(checkpoint, members)
+    if progress.history:
+        print(f"goes on after epoch {len(progress.history)}", flush=True)
+    for row in progress.history:
+        on_epoch(row)
+    while not _finished(progress, settings):
+        _one_epoch(network, members, settings, training, (validation, strangers), labels, progress)
+        _save_checkpoint(checkpoint, members, progress)
+        on_epoch(progress.history[-1])
+    if progress.best is not None:
+        network.set_weights(progress.best)
+    return Trained(network, statistics, tuple(progress.history), progress.best_epoch or len(progress.history))
+
+
+def _seeds(settings: TrainSettings) -> range:
+    """Return the seed of each member: of its first weights, its dropout, its order and its voices."""
+    return range(settings.seed, settings.seed + settings.members)
+
+
+def _compiled(network: keras.Model, settings: TrainSettings) -> keras.Model:
     network.compile(
         optimizer=_sgd(settings.optimizer),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing),
@@ -176,19 +208,7 @@ def train(
         jit_compile=False,  # XLA trains an LSTM several times slower on CPU
     )
     network.optimizer.build(network.trainable_variables)
-    checkpoint = scratch / "checkpoint.npz"
-    progress = _restore(checkpoint, network)
-    if progress.history:
-        print(f"goes on after epoch {len(progress.history)}", flush=True)
-    for row in progress.history:
-        on_epoch(row)
-    while not _finished(progress, settings):
-        _one_epoch(network, settings, training, (validation, strangers), labels, progress)
-        _save_checkpoint(checkpoint, network, progress)
-        on_epoch(progress.history[-1])
-    if progress.best is not None:
-        network.set_weights(progress.best)
-    return Trained(network, statistics, tuple(progress.history), progress.best_epoch or len(progress.history))
+    return network
 
 
 def predict_logits(network: keras.Model, frames: Sequence[np.ndarray], batch_size: int = 256) -> np.ndarray:
@@ -250,12 +270,6 @@ def learning_rate(settings: OptimizerSettings, *, step: int, steps: int) -> floa
     return highest * 0.5 * (1 + float(np.cos(np.pi * (done - climb) / (1 - climb))))
 
 
-def network_parameters(settings: NetworkSettings, *, coefficients: int, labels: int) -> int:
-    """Return how many numbers the network learns."""
-    network = networks.build(settings, coefficients=coefficients, labels=labels, statistics=None)
-    return int(sum(np.prod(weight.shape) for weight in network.trainable_weights))
-
-
 def _sgd(settings: OptimizerSettings) -> keras.optimizers.SGD:
     return keras.optimizers.SGD(
         settings.learning_rate,
@@ -275,34 +289,58 @@ def _statistics(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def _one_epoch(
     network: keras.Model,
+    members: Sequence[keras.Model],
     settings: TrainSettings,
     training: Part,
     heard: tuple[Part, Part | None],
     labels: int,
     progress: _Progress,
 ) -> None:
+    """Train each member for an epoch and write down how the model that they are together stands."""
     epoch = len(progress.history)
-    frames = training.drawn(settings.seed, epoch)
+    losses, accuracies = [], []
+    rate = 0.0
+    for member, seed in zip(members, _seeds(settings), strict=True):
+        loss, accuracy, rate = _fit(member, settings, training, labels, seed=seed, epoch=epoch)
+        losses.append(loss)
+        accuracies.append(accuracy)
+    validation, strangers = heard
+    plain = _validate(network, validation, labels)
+    loss, accuracy, uar = plain if strangers is None else _validate(network, strangers, labels)
+    progress.history.append(
+        Epoch(
+            epoch + 1,
+            float(np.mean(losses)),
+            float(np.mean(accuracies)),
+            loss,
+            accuracy,
+            uar,
+            plain[2],
+            round(rate, 10),
+        )
+    )
+    _keep_best(network, settings, progress)
+
+
+def _fit(
+    network: keras.Model, settings: TrainSettings, training: Part, labels: int, *, seed: int, epoch: int
+) -> tuple[float, float, float]:
+    """Train one network for an epoch; return its mean loss, its accuracy, and the last learning rate."""
+    frames = training.drawn(seed, epoch)
     lengths = np.array([len(one) for one in frames])
     steps = -(-len(training) // settings.batch_size)
     targets = np.eye(labels, dtype=np.float32)[training.labels]
     sums = np.zeros(2)
     rate = 0.0
-    for number, chosen in enumerate(batches(lengths, settings.batch_size, seed=settings.seed, epoch=epoch)):
+    for number, chosen in enumerate(batches(lengths, settings.batch_size, seed=seed, epoch=epoch)):
         rate = learning_rate(settings.optimizer, step=epoch * steps + number, steps=settings.epochs * steps)
         network.optimizer.learning_rate.assign(rate)
         padded, real = pad([frames[index] for index in chosen])
         logs = network.train_on_batch([padded, real], targets[chosen], return_dict=True)
         sums += len(chosen) * np.array([logs["loss"], logs["accuracy"]])
-    train_loss, train_accuracy = map(float, sums / len(training))
-    _refuse_nan(train_loss, epoch + 1, settings)
-    validation, strangers = heard
-    plain = _validate(network, validation, labels)
-    loss, accuracy, uar = plain if strangers is None else _validate(network, strangers, labels)
-    progress.history.append(
-        Epoch(epoch + 1, train_loss, train_accuracy, loss, accuracy, uar, plain[2], round(rate, 10))
-    )
-    _keep_best(network, settings, progress)
+    loss, accuracy = map(float, sums / len(training))
+    _refuse_nan(loss, epoch + 1, settings)
+    return loss, accuracy, rate
 
 
 def _validate(network: keras.Model, part: Part, labels: int) -> tuple[float, float, float]:
@@ -341,13 +379,13 @@ def _refuse_nan(loss: float, epoch: int, settings: TrainSettings) -> None:
         )
 
 
-def _variables(network: keras.Model) -> list[Any]:
-    return [*network.variables, *network.optimizer.variables]
+def _variables(members: Sequence[keras.Model]) -> list[Any]:
+    return [variable for one in members for variable in (*one.variables, *one.optimizer.variables)]
 
 
-def _save_checkpoint(path: Path, network: keras.Model, progress: _Progress) -> None:
+def _save_checkpoint(path: Path, members: Sequence[keras.Model], progress: _Progress) -> None:
     arrays: dict[str, Any] = {
-        f"variable_{index}": np.asarray(variable) for index, variable in enumerate(_variables(network))
+        f"variable_{index}": np.asarray(variable) for index, variable in enumerate(_variables(members))
     }
     arrays |= {f"best_{index}": weight for index, weight in enumerate(progress.best or [])}
     rows = np.array([tuple(asdict(row).values()) for row in progress.history], dtype=np.float64)
@@ -358,13 +396,13 @@ def _save_checkpoint(path: Path, network: keras.Model, progress: _Progress) -> N
         aside.write_bytes(buffer.getvalue())
 
 
-def _restore(path: Path, network: keras.Model) -> _Progress:
+def _restore(path: Path, members: Sequence[keras.Model]) -> _Progress:
     if not path.exists():
         return _Progress()
     with np.load(path, allow_pickle=False) as saved:
-        for index, variable in enumerate(_variables(network)):
+        for index, variable in enumerate(_variables(members)):
             variable.assign(saved[f"variable_{index}"])
-        count = len(network.get_weights())
+        count = sum(len(one.get_weights()) for one in members)
         return _Progress(
             history=[Epoch(int(row[0]), *map(float, row[1:])) for row in saved["history"]],
             best=[saved[f"best_{index}"] for index in range(count)] if "best_0" in saved else None,

@@ -89,6 +89,8 @@ class TrainSettings(Section):
     """`corpus`: each coefficient by its mean and deviation over the frames of the training part."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     inputs: InputSettings
+    members: Annotated[int, Field(ge=1, le=32)]
+    """Networks of these settings, each from a seed of its own; the model's logits are the mean of theirs."""
     network: NetworkSettings
     optimizer: OptimizerSettings
     early_stopping: EarlyStoppingSettings | None

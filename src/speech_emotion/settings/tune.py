@@ -52,6 +52,8 @@ class RecipeSettings(Section):
     share: Annotated[float, Field(gt=0, le=1)]
     """Of the training utterances, of each speaker and emotion; validation is whole."""
     epochs: Annotated[int, Field(ge=1, le=10000)]
+    members: Annotated[int, Field(ge=1, le=32)]
+    """Networks whose mean the model is."""
 
 
 class PrunerSettings(Section):

@@ -119,7 +119,7 @@ class Ground:
     @property
     def full(self) -> RecipeSettings:
         """The recipe of the training itself."""
-        return RecipeSettings(share=1.0, epochs=self.train.epochs)
+        return RecipeSettings(share=1.0, epochs=self.train.epochs, members=self.train.members)
 
     def study_name(self) -> str:
         """Return the name of the study of this very search: another space, recipe or corpus has another."""
@@ -177,7 +177,7 @@ class Objective:
         from speech_emotion.backend import keras
 
         settings = self._space.settings(self._space.suggest(trial))
-        settings = settings.model_copy(update={"epochs": self.recipe.epochs})
+        settings = settings.model_copy(update={"epochs": self.recipe.epochs, "members": self.recipe.members})
         experiment = self.ground.experiment(settings)
         scratch = SCRATCH / "tune" / self.study / f"{first_try}-{digest_json(settings.model_dump(mode='json'))[:12]}"
         keep = False

@@ -289,7 +289,8 @@ def _outcome(trial: "FrozenTrial") -> str:
 
 def _words(recipe: RecipeSettings) -> str:
     share = "all training utterances" if recipe.share == 1 else f"{recipe.share:.0%} of the training utterances"
-    return f"trained {recipe.epochs} epochs on {share}"
+    networks = "" if recipe.members == 1 else f", {recipe.members} networks"
+    return f"trained {recipe.epochs} epochs on {share}{networks}"
 
 
 def _folder(study: str) -> Path:
