@@ -8,7 +8,13 @@ import pandas as pd
 
 from speech_emotion.settings.augment import AugmentSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
-from speech_emotion.settings.train import DropoutSettings, InputSettings, NetworkSettings, OptimizerSettings, TrainSettings
+from speech_emotion.settings.train import (
+    DropoutSettings,
+    InputSettings,
+    NetworkSettings,
+    OptimizerSettings,
+    TrainSettings,
+)
 
 EMOTIONS = ("angry", "happy", "sad")
 
@@ -38,6 +44,7 @@ def augment_settings(**changes: Any) -> AugmentSettings:
         "seed": 1,
         "speed": (0.8, 1.25),
         "warp": (0.85, 1.16),
+        "tilt_db": (0.0, 0.0),
         "noisy": 0.0,
         "snr_db": (15.0, 40.0),
         "narrow": 0.0,

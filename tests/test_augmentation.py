@@ -19,11 +19,11 @@ def tone(f0: float = 200.0, seconds: float = 1.0) -> Sound:
     return Sound(buzz.astype(np.float32)[:, None], RATE)
 
 
-PLAIN = Recipe(speed=1.0, warp=1.0, snr_db=None, pink=False, narrow=False)
+PLAIN = Recipe(speed=1.0, warp=1.0, tilt_db=0.0, snr_db=None, pink=False, narrow=False)
 
 
 def test_a_faster_copy_is_shorter_and_higher_by_the_same_factor() -> None:
-    fast = render(tone(), RATE, Recipe(1.25, 1.0, None, False, False), seed=1, name="x")
+    fast = render(tone(), RATE, Recipe(1.25, 1.0, 0.0, None, False, False), seed=1, name="x")
 
     assert len(fast) == pytest.approx(RATE / 1.25, rel=0.01)
     found, _ = yin(fast, frames=len(fast) // 320, sample_rate=RATE, hop_length=320)
@@ -50,7 +50,7 @@ def test_noise_is_as_loud_as_it_was_asked_for() -> None:
 
 def test_a_narrow_copy_has_nothing_above_the_telephones_band() -> None:
     noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)[:, None]
-    narrow = render(Sound(0.1 * noise, RATE), RATE, Recipe(1.0, 1.0, None, False, True), seed=1, name="x")
+    narrow = render(Sound(0.1 * noise, RATE), RATE, Recipe(1.0, 1.0, 0.0, None, False, True), seed=1, name="x")
     power = np.abs(np.fft.rfft(narrow)) ** 2
 
     assert power[5000:].mean() < 1e-2 * power[1000:3000].mean()

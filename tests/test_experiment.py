@@ -38,7 +38,15 @@ SPLIT = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, val
 EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=1))
 VOICES = tuple(
     VoiceSettings(
-        name=name, formants=formants, pitch=1.0, pitch_range=1.0, tempo=1.0, level_db=0.0, rt60=None, snr_db=None
+        name=name,
+        formants=formants,
+        pitch=1.0,
+        pitch_range=1.0,
+        tempo=1.0,
+        level_db=0.0,
+        tilt_db=0.0,
+        rt60=None,
+        snr_db=None,
     )
     for name, formants in (("low voice", 0.8), ("high voice", 1.25))
 )

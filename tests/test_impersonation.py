@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from speech_emotion.audio import Sound
-from speech_emotion.impersonation import Impersonated, Manner, impersonate, in_room, manner, tilted, with_pink_noise
+from speech_emotion.filters import tilted
+from speech_emotion.impersonation import Impersonated, Manner, impersonate, in_room, manner, with_pink_noise
 from speech_emotion.settings.base import read_section
 from speech_emotion.settings.pseudo_speakers import ActingSettings, PseudoSpeakersSettings, VoiceSettings
 
@@ -23,6 +24,7 @@ SAME: Mapping[str, Any] = {
     "pitch_range": 1.0,
     "tempo": 1.0,
     "level_db": 0.0,
+    "tilt_db": 0.0,
     "rt60": None,
     "snr_db": None,
 }
@@ -167,6 +169,7 @@ def test_voices_of_params_are_outside_of_what_training_hears() -> None:
     assert len(voices) == 6
     for one in voices:
         assert not 0.82 < one.formants < 1.2
+        assert abs(one.tilt_db) > 3
         # a change of speed, which is what training has, moves pitch and tempo by one factor
         assert abs(np.log(one.pitch / one.tempo)) > 0.1
 

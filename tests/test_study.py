@@ -24,7 +24,15 @@ from speech_emotion.study import LEFT_OUT, PSEUDO_SPEAKERS, SAME_VOICES, Materia
 SPLIT = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.4)
 PITCH = {"angry": 280.0, "happy": 190.0, "sad": 120.0}
 VOICE = VoiceSettings(
-    name="old man", formants=0.8, pitch=0.9, pitch_range=1.0, tempo=0.9, level_db=-3.0, rt60=None, snr_db=30.0
+    name="old man",
+    formants=0.8,
+    pitch=0.9,
+    pitch_range=1.0,
+    tempo=0.9,
+    level_db=-3.0,
+    tilt_db=0.0,
+    rt60=None,
+    snr_db=30.0,
 )
 ACTING = ActingSettings(pitch=0.0, pitch_range=0.1, tempo=0.1, tilt_db=1.0)
 FEATURES = featurize_settings(c0=False)

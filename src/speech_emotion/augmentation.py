@@ -9,6 +9,7 @@ from scipy.signal import butter, sosfilt
 from speech_emotion.audio import Sound
 from speech_emotion.features import Extractor
 from speech_emotion.files import digest_json
+from speech_emotion.filters import tilted
 from speech_emotion.settings.augment import AugmentSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
 
@@ -25,6 +26,8 @@ class Recipe:
         Pitch, formants and tempo, all raised by this factor.
     warp : float
         Formants moved by this factor on top; for `features.Extractor`.
+    tilt_db : float
+        Slope added to the spectrum, in dB an octave.
     snr_db : float or None
         Level of the voice over that of added noise; None: no noise.
     pink : bool
@@ -35,6 +38,7 @@ class Recipe:
 
     speed: float
     warp: float
+    tilt_db: float
     snr_db: float | None
     pink: bool
     narrow: bool
@@ -64,8 +68,10 @@ def recipe(settings: AugmentSettings, name: str, number: int) -> Recipe:
     rng = _generator(settings, name, number)
     speed, warp = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (settings.speed, settings.warp))
     noisy, pink, narrow, share = rng.random(4)
+    tilt_db = float(rng.uniform(*settings.tilt_db))
     snr_db = settings.snr_db[0] + share * (settings.snr_db[1] - settings.snr_db[0])
-    return Recipe(speed, warp, float(snr_db) if noisy < settings.noisy else None, pink < 0.5, narrow < settings.narrow)
+    noise = float(snr_db) if noisy < settings.noisy else None
+    return Recipe(speed, warp, tilt_db, noise, pink < 0.5, narrow < settings.narrow)
 
 
 def render(sound: Sound, sample_rate: int, recipe: Recipe, *, seed: int, name: str) -> np.ndarray:
@@ -86,7 +92,7 @@ def render(sound: Sound, sample_rate: int, recipe: Recipe, *, seed: int, name: s
     np.ndarray [shape=(n,)], float32
     """
     # what is resampled to a lower rate and then heard at the full one is heard faster
-    waveform = sound.mono(round(sample_rate / recipe.speed))
+    waveform = tilted(sound.mono(round(sample_rate / recipe.speed)), sample_rate, recipe.tilt_db)
     if recipe.snr_db is not None:
         waveform = with_noise(waveform, recipe.snr_db, pink=recipe.pink, rng=_seeded(f"{seed} {name}"))
     if recipe.narrow:

@@ -23,9 +23,7 @@ OPSET = 17
 IR_VERSION = 8
 
 
-def write_graph(
-    path: Path, settings: NetworkSettings, weights: Sequence[LayerWeights], *, coefficients: int
-) -> None:
+def write_graph(path: Path, settings: NetworkSettings, weights: Sequence[LayerWeights], *, coefficients: int) -> None:
     """Write the network as an ONNX graph.
 
     Parameters

@@ -1,7 +1,7 @@
 """Takes a recording and the settings of a voice; gives the same words in that voice, as pure functions.
 
-A pseudo-speaker is a recorded speaker whose vocal tract, pitch, melody, tempo, level, room and noise are changed, each
-by itself, far enough to be taken for somebody else. Nor does it act as its source does: for each emotion, pitch, melody,
+A pseudo-speaker is a recorded speaker whose vocal tract, pitch, melody, tempo, level, microphone, room and noise are
+changed, each by itself, far enough to be taken for somebody else. Nor does it act as its source does: for each emotion, pitch, melody,
 tempo and the slope of the spectrum are moved once more, by factors drawn for that voice and emotion. What is kept is the
 words, their timing against each other and the shape of the melody.
 
@@ -23,6 +23,7 @@ from scipy.signal import fftconvolve
 from speech_emotion.audio import Sound
 from speech_emotion.features import Extractor
 from speech_emotion.files import canonical_json
+from speech_emotion.filters import tilted
 from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.pseudo_speakers import ActingSettings, VoiceSettings
 
@@ -37,9 +38,6 @@ WIDEST_RATE: Final = 48_000
 """Hz; recordings are changed at their own rate up to this. At the features' rate a deep voice would end far below half
 of it: whatever moves down leaves nothing behind above."""
 
-_TILT_PIVOT_HZ: Final = 1000.0
-_TILT_HZ: Final = (100.0, 8000.0)
-"""Where the slope of a spectrum is changed; beyond it the gain stays what it is at the end."""
 _GAP_SECONDS: Final = 0.003
 """Between the voice and the first echo: a wall half a metre away."""
 _FULL_SCALE: Final = 0.999
@@ -147,8 +145,7 @@ def impersonate(
     instead: its resonances are those of the voice, its tempo is not.
     """
     changed = revoiced(waveform, sample_rate, voice, acted)
-    if acted.tilt_db:
-        changed = tilted(changed, sample_rate, acted.tilt_db)
+    changed = tilted(changed, sample_rate, voice.tilt_db + acted.tilt_db)
     rng = _generator(seed, name, voice.name)
     if voice.rt60 is not None:
         changed = in_room(changed, sample_rate, rt60=voice.rt60, direct_db=DIRECT_TO_REVERBERANT_DB, rng=rng)
@@ -192,14 +189,6 @@ def _possible_range(relative: np.ndarray, wanted: float) -> float:
     down = (1 - 1 / _WIDEST) / max(1 - lowest, 1e-9)
     up = (_WIDEST - 1) / max(highest - 1, 1e-9)
     return max(1.0, min(wanted, down, up))
-
-
-def tilted(waveform: np.ndarray, sample_rate: int, slope_db: float) -> np.ndarray:
-    """Return a sound whose spectrum rises by `slope_db` dB an octave more than before, at the sound's own level."""
-    spectrum = np.fft.rfft(waveform)
-    frequencies = np.clip(np.fft.rfftfreq(len(waveform), 1.0 / sample_rate), *_TILT_HZ)
-    heard = np.fft.irfft(spectrum * 10.0 ** (slope_db * np.log2(frequencies / _TILT_PIVOT_HZ) / 20.0), len(waveform))
-    return heard * (_rms(waveform) / max(_rms(heard), 1e-12))
 
 
 def in_room(

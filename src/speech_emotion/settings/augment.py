@@ -13,6 +13,7 @@ def _upward(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+Tilt = Annotated[float, Field(ge=-12, le=12)]
 Range = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_upward)]
 
 
@@ -28,6 +29,8 @@ class AugmentSettings(Section):
     """Played faster by this factor: pitch, formants and tempo rise together (Ko, 2015)."""
     warp: Range
     """Formants moved by this factor on the mel axis: a shorter vocal tract (Jaitly and Hinton, 2013)."""
+    tilt_db: Annotated[tuple[Tilt, Tilt], AfterValidator(_upward)]
+    """Slope added to the spectrum, in dB an octave, drawn evenly: another microphone, a darker or a brighter voice."""
     noisy: Annotated[float, Field(ge=0, le=1)]
     """Share of copies with white or pink noise."""
     snr_db: Range

@@ -21,6 +21,8 @@ class VoiceSettings(Section):
     """Factor of the speed of speaking; it moves neither pitch nor formants."""
     level_db: Annotated[float, Field(ge=-40, le=20)]
     """Gain; one that would go beyond full scale stops there."""
+    tilt_db: Annotated[float, Field(ge=-12, le=12)]
+    """Slope added to the spectrum, in dB an octave: another microphone, a darker or a brighter voice."""
     rt60: Annotated[float, Field(ge=0.05, le=3)] | None
     """Seconds in which the room's echo falls by 60 dB; null: no room."""
     snr_db: Annotated[float, Field(ge=-5, le=80)] | None
