@@ -1,8 +1,7 @@
 """Takes a trained network and its settings; gives the same function as an ONNX graph.
 
 The graph is written with ONNX's own LSTM operator. A general converter turns a masked Keras LSTM into loops of small
-operators, which ONNX Runtime answers some fifteen times slower, and names its dimensions anew at each run, so that
-equal models had unequal bytes.
+operators, and names its dimensions anew at each run, so that equal models had unequal bytes.
 """
 
 from collections.abc import Mapping
