@@ -176,7 +176,7 @@ def _column(panels: np.ndarray, values: Sequence[np.ndarray], colours: str, rows
     image = None
     step = _HOP / SAMPLE_RATE
     for axes, one in zip(panels, values, strict=True):
-        # an image, for its cells are equal: as a mesh of polygons it takes twenty times as long
+        # an image, for its cells are equal: as meshes of polygons the whole picture takes five times as long
         image = axes.imshow(
             one,
             origin="lower",
