@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -33,9 +34,8 @@ def main() -> None:
         for split in sorted(split_folder.glob("*.csv"), key=lambda split: PROTOCOLS.index(split.stem))
         if split.stem != "speaker"
     ]
-    tables = []
-    for split in found:
-        asked = questions(
+    asked = {
+        split.stem: questions(
             splits.read(split),
             protocol=split.stem,
             models=models / split.stem,
@@ -43,9 +43,13 @@ def main() -> None:
             raw=raw,
             settings=settings,
         )
-        work = parallel_map(partial(ask, seed=settings.seed), asked, workers=workers)
-        answers = list(track(work, len(asked), f"robustness: {split.stem}", "recordings"))
-        tables.append(score(split.stem, asked, answers, rows, evaluate))
+        for split in found
+    }
+    # all protocols at once: workers take seconds to start
+    together = [one for protocol in asked.values() for one in protocol]
+    work = parallel_map(partial(ask, seed=settings.seed), together, workers=workers)
+    answers = track(work, len(together), "robustness", "recordings")
+    tables = [score(protocol, own, list(islice(answers, len(own))), rows, evaluate) for protocol, own in asked.items()]
     table = pd.concat(tables, ignore_index=True)
     write(table, target, corpus=corpus.name)
     worst = table.loc[table["drop"].idxmax()]

@@ -1,7 +1,9 @@
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -484,6 +486,36 @@ def test_versions_whose_files_are_gone_are_not_moved_to(three: Path, workspace: 
     assert "the files of version 3, 2, 1 are gone" in glance(tracked.CORPUS).lines[0]
 
 
+def test_files_that_nobody_answers_for_are_not_called_gone(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    client = tracked.client()
+    digest = {registry.PACKAGE_DIGEST: "d" * 64}
+    client.create_model_version(NAME, source="http://127.0.0.1:9/api/2.0/mlflow-artifacts/artifacts/a", tags=digest)
+
+    for act in (lambda: ask(4), lambda: ask(4, mode="off"), lambda: back(to=4), lambda: glance(tracked.CORPUS)):
+        with pytest.raises(UserError, match="does not do it"):
+            act()
+    assert (champion(), read().events) == (None, ())
+
+
+def test_an_alias_that_mlflow_refuses_to_move_is_told_and_moved_by_the_next_command(workspace: Path) -> None:
+    ask(1, mode="off")
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute(
+            "CREATE TRIGGER no BEFORE UPDATE ON registered_model_aliases BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+
+    with pytest.raises(UserError, match="the move to version 2 is written down, and MLflow at"):
+        ask(2, mode="off")
+    left = read()
+    assert (left.champion, [event.state for event in left.events]) == (1, ["done", "begun"])
+
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("DROP TRIGGER no")
+    assert "cut off before the alias moved: finished" in history(tracked.CORPUS).lines[0]
+    assert (champion(), moves()) == (2, [("promoted", None, 1), ("promoted", 1, 2)])
+
+
 def test_nothing_registered_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params.yaml").touch()
     monkeypatch.chdir(tmp_path)
@@ -520,3 +552,13 @@ def test_the_commands_print_tables_and_end_with_a_status(workspace: Path) -> Non
     told = json.loads(run("history", "--format", "json")[1])
     assert (told[1]["reason"], told[1]["gates"][0]["name"]) == ("because", "package")
     assert "1\tchampion\t" in run("registry")[1]
+
+
+def test_a_history_without_events_says_so_and_an_event_is_one_line(workspace: Path) -> None:
+    released.write_params(workspace, gates())
+    assert CliRunner().invoke(app, ["history"]).stderr == "no version was ever champion\n"
+
+    ask(1, mode="off", reason="two\nlines and a\ttab")
+
+    [line] = CliRunner().invoke(app, ["history"]).stdout.splitlines()
+    assert line.split("\t")[-1] == "two lines and a tab"

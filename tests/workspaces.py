@@ -28,20 +28,6 @@ MATRIX = {name for name, stage in STAGES.items() if "matrix" in stage}
 """Stages with an instance a protocol."""
 
 
-def ends() -> list[str]:
-    """Return the stages whose outputs no other stage reads."""
-    outs = {
-        name: [str(next(iter(out), out)) if isinstance(out, dict) else out for out in stage.get("outs", [])]
-        for name, stage in STAGES.items()
-    }
-    read = [f"{dep}/" for stage in STAGES.values() if not stage.get("always_changed") for dep in stage.get("deps", [])]
-
-    def is_read(out: str) -> bool:
-        return any(dep.startswith(f"{out}/") or f"{out}/".startswith(dep) for dep in read)
-
-    return [name for name, written in outs.items() if written and not any(map(is_read, written))]
-
-
 @dataclass(frozen=True)
 class Workspace:
     """A clone, and the environment that commands in it are run with."""

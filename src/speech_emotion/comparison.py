@@ -34,6 +34,8 @@ class Row:
         A fold's name, or "mean" over the folds of a protocol that has several.
     name : str
         A baseline, or `MODEL`.
+    repeats : int
+        How often it was made.
     metrics : mapping of str to float
         The headline metrics.
     interval : mapping of str to (float, float)
@@ -48,6 +50,7 @@ class Row:
     protocol: str
     fold: str
     name: str
+    repeats: int
     metrics: Mapping[str, float]
     interval: Mapping[str, tuple[float, float]]
     behind: Difference | None
@@ -170,6 +173,7 @@ def _rows(contest: Contest, name: str, settings: EvaluateSettings) -> list[Row]:
                 contest.protocol,
                 scope,
                 name,
+                len(repeats),
                 {metric: rounded(scores[metric]) for metric in HEADLINES},
                 {metric: (rounded(interval[metric].low), rounded(interval[metric].high)) for metric in HEADLINES},
                 behind,
@@ -195,7 +199,7 @@ def markdown(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
             ahead = f"{row.behind.value:+.3f} ({row.behind.interval.low:+.3f} to {row.behind.interval.high:+.3f})"
         before = "" if row.uncalibrated is None else f" ({row.uncalibrated[0]:.3f})"
         others = " | ".join(f"{row.metrics[metric]:.3f}" for metric in HEADLINES if metric != "uar")
-        name = "**this model**" if row.name == MODEL else descriptions[row.name]
+        name = _title(row, descriptions)
         lines.append(
             f"| {row.protocol} | {left_out} | {name} | {row.metrics['uar']:.3f} ({low:.3f} to {high:.3f}) "
             f"| {others}{before} | {ahead} |"
@@ -214,9 +218,16 @@ def summary(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
         values = [
             f"{row.metrics['uar']:.3f} ({row.interval['uar'][0]:.3f} to {row.interval['uar'][1]:.3f})" for row in shown
         ]
-        title = "**this model**" if name == MODEL else descriptions[name]
-        lines.append(f"| {title} | {' | '.join(values)} |")
+        lines.append(f"| {_title(shown[0], descriptions)} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
+
+
+def _title(row: Row, descriptions: Mapping[str, str]) -> str:
+    """Return what a row is of, in words."""
+    if row.name == MODEL:
+        return "**this model**"
+    repeated = f": mean and range of {row.repeats} shuffles" if row.repeats > 1 else ""
+    return descriptions[row.name] + repeated
 
 
 def recall_markdown(recall: pd.DataFrame) -> str:

@@ -34,6 +34,10 @@ FOREIGN_SECONDS: Final = 120
 """After which an event that another host began counts as cut off; of this host's it is known at once."""
 
 _TRIES: Final = 20
+_REFUSALS: Final = 2
+"""Of MLflow's, to move the alias, that may come from another who moves it at the same moment."""
+_MAYBE_ANOTHER: Final = frozenset({"INTERNAL_ERROR", "BAD_REQUEST", "TEMPORARILY_UNAVAILABLE"})
+"""What MLflow calls such a refusal."""
 
 
 @dataclass(frozen=True)
@@ -232,15 +236,30 @@ def settle(client: "MlflowClient", name: str) -> tuple[Ledger, list[Event]]:
     ------
     UserError
         Others move the champion faster than it can be looked at.
+    mlflow.exceptions.MlflowException
+        MLflow does not answer, or refuses again and again to move the alias.
     """
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
     finished: dict[str, Event] = {}
-    moved = False
+    moved, refused = False, 0
     for _ in range(_TRIES):
         ledger = read(client, name)
         last = ledger.last
         if last is not None and ledger.champion != last.target and (ledger.begun or moved):
             moved = True
-            if not _move(client, name, last.target):
+            try:
+                exists = _move(client, name, last.target)
+            except MlflowException as error:
+                # two who set an alias for the first time make the same row, and a database lets one of them; MLflow's
+                # client has waited long enough for a server that does not answer
+                unanswered = isinstance(error.__context__, RequestException)
+                if unanswered or error.error_code not in _MAYBE_ANOTHER or refused == _REFUSALS:
+                    raise
+                refused += 1
+                continue
+            if not exists:
                 append(client, name, replace(last, state="void"))
             continue
         ended = [event for event in ledger.begun if _is_over(event)]
@@ -265,10 +284,7 @@ def _move(client: "MlflowClient", name: str, target: int | None) -> bool:
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return False
-        # two who set an alias for the first time make the same row, and a database lets one of them; what is wrong
-        # otherwise, the next question will say
-        if error.error_code not in {"INTERNAL_ERROR", "BAD_REQUEST", "TEMPORARILY_UNAVAILABLE"}:
-            raise
+        raise
     return True
 
 

@@ -194,10 +194,6 @@ def glance(corpus: str) -> Glance:
 @contextmanager
 def asking(corpus: str) -> Iterator[tuple["MlflowClient", str]]:
     """Give MLflow's client and the registered model's name; turn what goes wrong into one line."""
-    import requests
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     where, name = place(), model_name(corpus)
     nothing = UserError(f"{name}: nothing is registered at {where.uri} yet. `dvc repro` does it, or `publish`.")
     # MLflow would make the database that it is asked about
@@ -209,13 +205,22 @@ def asking(corpus: str) -> Iterator[tuple["MlflowClient", str]]:
             known = client.search_registered_models(f"name = '{name}'")
         if not known:
             raise nothing
-        with patience(30, retries=2), fluent(where):
+        with patience(20, retries=1), fluent(where):
             yield client, name
-    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
+    except _troubles() as error:
         raise UserError(
             f"MLflow at {where.uri} does not do it ({first_line(error)}). What was not written down has changed "
             "nothing; what was, the next `speech-emotion history` finishes."
         ) from error
+
+
+def _troubles() -> tuple[type[Exception], ...]:
+    """Return what is raised where MLflow, or what it keeps its data in, does not answer or refuses."""
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, requests.RequestException, SQLAlchemyError, OSError
 
 
 def _bring_up_to_date(client: "MlflowClient", name: str) -> list[str]:
@@ -254,8 +259,14 @@ def _carry_out(client: "MlflowClient", name: str, event: Event, notes: Sequence[
     """Write the event, move the alias, and tell what the champion is in the end."""
     assert event.target is not None
     ledger.append(client, name, event)
-    after, finished = ledger.settle(client, name)
-    _describe(client, name, finished)
+    try:
+        after, finished = ledger.settle(client, name)
+        _describe(client, name, finished)
+    except _troubles() as error:
+        raise UserError(
+            f"{name}: the move to version {event.target} is written down, and MLflow at {place().uri} did not let it "
+            f"be finished ({first_line(error)}). When it answers again, the next `speech-emotion history` finishes it."
+        ) from error
     moved = after.champion == event.target
     line = f"{name}: the champion is version {event.target} now; before, it was {_of(event.source)}"
     if not moved:

@@ -29,12 +29,13 @@ class Reference:
     train: TrainSettings
 
 
-def read_reference(preset: Path, *, seed: int) -> Reference:
-    """Read the preset that rebuilds the reference model."""
+def read_reference(preset: Path, *, seed: int, epochs: int | None = None) -> Reference:
+    """Read the preset that rebuilds the reference model; with `epochs`, one that is trained for so many."""
     values = read_params(preset)
+    own = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
     return Reference(
         parse_section("featurize", FeaturizeSettings, values["featurize"], preset),
-        parse_section("train", TrainSettings, {**values["train"], "seed": seed}, preset),
+        parse_section("train", TrainSettings, {**values["train"], **own}, preset),
     )
 
 

@@ -28,6 +28,9 @@ PACKAGE_DIGEST: Final = "package_digest"
 PACKAGE_ARTIFACT: Final = "package"
 """What the registered model calls the package among its artifacts."""
 
+_UNKNOWN: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+"""What MLflow says of what it has not; INVALID_PARAMETER_VALUE of an alias, or of an address that is none."""
+
 _URI: Final = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<number>\d+))")
 
 
@@ -82,8 +85,7 @@ def with_alias(client: "MlflowClient", name: str, alias: str = CHALLENGER) -> Ve
         found = client.get_model_version_by_alias(name, alias)
         return _version(found, dict.fromkeys(found.aliases, found.version))
     except MlflowException as error:
-        # MLflow says INVALID_PARAMETER_VALUE for an alias that it has not
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+        if error.error_code in _UNKNOWN:
             return None
         raise
 
@@ -152,13 +154,28 @@ def package_uri(client: "MlflowClient", version: Version) -> str:
 
 
 def is_there(client: "MlflowClient", version: Version) -> bool:
-    """Tell whether a version's files are still where they were put: a folder of runs may have been moved or deleted."""
+    """Tell whether a version's files are still where they were put: a folder of runs may have been moved or deleted.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        Whoever keeps them does not answer, which says nothing of them.
+    """
+    import requests
     from mlflow.artifacts import list_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
         return bool(list_artifacts(artifact_uri=package_uri(client, version)))
-    except (MlflowException, OSError):
+    except MlflowException as error:
+        if error.error_code in _UNKNOWN:
+            return False
+        raise
+    except requests.HTTPError as error:
+        if error.response is not None and error.response.status_code == requests.codes.not_found:
+            return False
+        raise
+    except OSError:
         return False
 
 

@@ -117,7 +117,7 @@ def history(format: FormatOption = Format.table) -> None:
     from speech_emotion.promotion import history as read
 
     found = read(_corpus())
-    for line in found.lines:
+    for line in found.lines or (() if found.events else ("no version was ever champion",)):
         typer.echo(line, err=True)
     if format is Format.json:
         typer.echo(json.dumps([_as_json(event) for event in found.events], indent=2, ensure_ascii=False))

@@ -10,7 +10,8 @@ def write(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
     """Print rows: on a terminal as a table with named columns, else one line a row, tabs between its cells."""
     if not sys.stdout.isatty():
         for row in rows:
-            typer.echo("\t".join(row))
+            # a reason may have lines and tabs of its own
+            typer.echo("\t".join(" ".join(cell.split()) for cell in row))
         return
     from rich.console import Console
     from rich.markup import escape
