@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
@@ -17,7 +20,10 @@ from speech_emotion import bulk
 from speech_emotion.bulk import CHUNK, FEW, Form, Row, Watch, predict_into
 from speech_emotion.errors import UserError
 from speech_emotion.inference import Recognizer
+from speech_emotion.settings.compute import RaySettings
 from tiny_package import LABELS, make_package
+
+pytest_plugins = ("cluster_fixtures",)
 
 
 class KilledError(BaseException):
@@ -181,6 +187,81 @@ def test_many_recordings_are_answered_alike_by_several_processes(recognizer: Rec
     together = list(bulk.rows(recognizer, many, workers=2))
 
     assert together == 3 * list(bulk.rows(recognizer, clips))
+
+
+def test_a_recording_that_ends_every_process_that_reads_it_costs_no_other(
+    tmp_path: Path, recognizer: Recognizer, clips: list[Path]
+) -> None:
+    deadly = tmp_path / "deadly.wav"
+    os.mkfifo(deadly)
+    many = [*clips, *clips, *clips]
+    many.insert(150, deadly)
+
+    with killing_who_reads(deadly):
+        answered = list(bulk.rows(recognizer, many, workers=2))
+
+    assert answered.pop(150) == Row(str(deadly), "ended the process that decoded it")
+    expected = 3 * list(bulk.rows(recognizer, clips))
+    assert [(row.path, row.reason, row.label) for row in answered] == [
+        (row.path, row.reason, row.label) for row in expected
+    ]
+    # a batch of one differs in the last bits
+    assert [row.confidence for row in answered] == pytest.approx([row.confidence for row in expected], abs=1e-6)
+
+
+@contextmanager
+def killing_who_reads(fifo: Path) -> Iterator[None]:
+    """Kill -9 every child of this process that opens a FIFO, which makes it wait there."""
+    over = threading.Event()
+
+    def kill_readers() -> None:
+        while not over.wait(0.02):
+            try:
+                held = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:  # nobody reads it
+                continue
+            for child in psutil.Process().children():
+                with suppress(psutil.Error, OSError):
+                    if any(os.readlink(one) == str(fifo) for one in Path(f"/proc/{child.pid}/fd").iterdir()):
+                        child.kill()
+            os.close(held)
+
+    thread = threading.Thread(target=kill_readers)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_cluster_answers_as_this_machine_does_though_a_node_is_killed(
+    tmp_path: Path, recognizer: Recognizer, clips: list[Path], cluster: Any, kill_another: Callable[[list[Any]], None]
+) -> None:
+    many = [tmp_path / "many" / f"{number:04}.wav" for number in range(40 * len(clips))]
+    many[0].parent.mkdir()
+    for number, path in enumerate(many):
+        path.symlink_to(clips[number % len(clips)])
+    nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
+    seen = 0
+
+    def watch(found: Iterable[Row], _: int) -> Iterator[Row]:
+        nonlocal seen
+        for seen, row in enumerate(found, start=1):
+            if seen == 4 * CHUNK:
+                kill_another(nodes)
+            yield row
+
+    bad = predict_into(
+        tmp_path / "out.csv", Form.csv, recognizer, many, cluster=RaySettings(address=cluster.address), watch=watch
+    )
+
+    predict_into(tmp_path / "here.csv", Form.csv, recognizer, many, workers=1)
+    assert seen == len(many)
+    assert len(bad) == len(many) // 10
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
 
 
 @pytest.mark.slow

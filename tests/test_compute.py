@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import soundfile
 
 from examples import featurize_settings
@@ -21,6 +20,8 @@ from speech_emotion.extraction import SHARD_SIZE, ShardTask, shard_tasks, write_
 from speech_emotion.files import digest_folder
 from speech_emotion.settings.compute import ComputeSettings, RaySettings
 from speech_emotion.store import FeatureStore
+
+pytest_plugins = ("cluster_fixtures",)
 
 NODE_TASKS = 12
 
@@ -73,17 +74,6 @@ def test_a_cluster_that_does_not_answer_says_how_to_start_one() -> None:
         list(parallel_map(abs, [1, 2], cluster=RaySettings(address="127.0.0.1:1")))
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """Two nodes of one core each, on this machine."""
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    yield nodes
-    nodes.shutdown()
-
-
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw")
@@ -109,7 +99,7 @@ def finish(folder: Path, shards: list[dict[str, int | str]]) -> str:
 
 @pytest.mark.slow
 def test_two_nodes_give_the_features_of_this_machine_byte_for_byte_though_one_is_killed(
-    raw: Path, tmp_path: Path, cluster: Any
+    raw: Path, tmp_path: Path, cluster: Any, kill_another: Callable[[list[Any]], None]
 ) -> None:
     here = finish(tmp_path / "here", list(parallel_map(write_shard, tasks(raw, tmp_path / "here"), workers=1)))
     settings = RaySettings(address=cluster.address)
@@ -123,9 +113,7 @@ def test_two_nodes_give_the_features_of_this_machine_byte_for_byte_though_one_is
     for shard in parallel_map(write_shard, tasks(raw, tmp_path / "killed"), cluster=settings):
         shards.append(shard)
         if len(shards) == 2:
-            # not the one that this very process is a client of: all have one address
-            own = ray.get_runtime_context().get_node_id()
-            cluster.remove_node(next(node for node in nodes if node.node_id != own), allow_graceful=False)
+            kill_another(nodes)
     assert finish(tmp_path / "killed", shards) == here
 
 

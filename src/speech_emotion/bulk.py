@@ -10,8 +10,11 @@ import fcntl
 import glob
 import hashlib
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,6 +27,7 @@ from speech_emotion.compute import parallel_map
 from speech_emotion.errors import UserError
 from speech_emotion.files import replacing
 from speech_emotion.inference import Prediction, Recognizer
+from speech_emotion.stage import die_with_parent
 
 if TYPE_CHECKING:
     from speech_emotion.settings.compute import RaySettings
@@ -92,7 +96,10 @@ def rows(
         answered: Iterable[list[Row]] = (_answer(recognizer, chunk) for chunk in chunks)
     else:
         answer = partial(_answer_by_folder, str(recognizer.package.folder.absolute()))
-        answered = parallel_map(answer, chunks, workers=workers, cluster=cluster)
+        if cluster is None:
+            answered = _by_processes(answer, chunks, workers)
+        else:
+            answered = parallel_map(answer, chunks, cluster=cluster)
     for some in answered:
         yield from some
 
@@ -204,6 +211,42 @@ def _write_parquet(answered: Iterable[Row], labels: Sequence[str], target: Path)
                 *([row.probabilities[number] for row in some] for number in range(len(labels))),
             ]
             writer.write_table(pa.table(values, schema=schema))
+
+
+_Answer = Callable[[list[str]], list[Row]]
+
+
+def _by_processes(answer: _Answer, chunks: Sequence[list[str]], workers: int | None) -> Iterator[list[Row]]:
+    """Yield the rows of each chunk, computed by processes; one that dies costs a recording at most."""
+    done = 0
+    while done < len(chunks):
+        try:
+            for some in parallel_map(answer, chunks[done:], workers=workers):
+                done += 1
+                yield some
+        except BrokenProcessPool:
+            # which recording it was, nobody says: the next ones are answered one at a time
+            yield _one_by_one(answer, chunks[done])
+            done += 1
+
+
+def _one_by_one(answer: _Answer, paths: list[str]) -> list[Row]:
+    """Answer recordings of which one may end the process that decodes it, or make the system end it."""
+    found: list[Row] = []
+    context = multiprocessing.get_context("spawn")
+    while len(found) < len(paths):
+        with ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent) as alone:
+            try:
+                for path in paths[len(found) :]:
+                    found += alone.submit(_with_one_thread, answer, [path]).result()
+            except BrokenProcessPool:
+                found.append(Row(paths[len(found)], "ended the process that decoded it"))
+    return found
+
+
+def _with_one_thread(answer: _Answer, paths: list[str]) -> list[Row]:
+    [found] = parallel_map(answer, [paths], workers=1)
+    return found
 
 
 @cache

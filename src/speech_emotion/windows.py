@@ -21,6 +21,10 @@ DEFAULT: Final = WindowSettings(seconds=3.0, hop_seconds=1.5)
 """A window holds the longest utterance of TESS, which is what the model has learned to hear at once."""
 
 
+_TOGETHER: Final = 8
+"""Windows that are answered at once. ONNX Runtime keeps the memory of the largest batch that it has ever seen."""
+
+
 @dataclass(frozen=True)
 class Window:
     """What is heard in a part of a recording.
@@ -102,7 +106,11 @@ class Listener:
         )
 
     def _predict(self, frames: list) -> list[Prediction]:
-        return self.recognizer.answers(self.recognizer.predict_frames(frames))
+        return [
+            one
+            for start in range(0, len(frames), _TOGETHER)
+            for one in self.recognizer.answers(self.recognizer.predict_frames(frames[start : start + _TOGETHER]))
+        ]
 
 
 def spans(seconds: float, settings: WindowSettings) -> list[tuple[float, float]]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,21 @@ def test_a_long_recording_is_answered_window_by_window(server: EmotionServer) ->
     ]
 
 
+def test_the_documented_line_of_curl_works(server: EmotionServer, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.wav").write_bytes(WAV)
+    for page in ("README.md", "docs/serving.md"):
+        [line] = re.findall(r"^    (curl .*?^)    (END)$", (root / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+        script = "".join(line).replace("\n    ", "\n").replace("localhost:5001", server.uri)
+
+        done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+        assert json.loads(done.stdout)["predictions"] == server.predict(WAV)
+
+
 def test_the_documented_client_works(server: EmotionServer, root: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.wav").write_bytes(WAV)
-    [program] = re.findall(r"```python\n(.*?)```", (root / "docs" / "serving.md").read_text(), flags=re.DOTALL)
+    programs = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
+    [program] = [one for one in programs if "/invocations" in one]
     here = program.replace("http://localhost:5001", server.uri)
 
     done = subprocess.run([sys.executable, "-c", here, "clip.wav"], cwd=tmp_path, capture_output=True, text=True)
@@ -159,12 +172,34 @@ REQUESTS: dict[str, tuple[Any, dict[str, str], int, str]] = {
     "CSV": (b"audio\nabc\n", {"Content-Type": "text/csv"}, 415, "expected application/json"),
     "another charset": (b"{}", {"Content-Type": "application/json; charset=latin-1"}, 415, "only charset=utf-8"),
     "compressed": (b"{}", {**JSON, "Content-Encoding": "gzip"}, 415, "is compressed"),
+    "two Content-Types": (b"{}", {"content-type": "text/plain", **JSON}, 415, "expected application/json"),
+    "UTF-16": (json.dumps(records(WAV)).encode("utf-16"), JSON, 400, "not valid JSON in UTF-8"),
+    "NaN for a recording": (b'{"instances": [{"audio": NaN}]}', JSON, 400, "not valid JSON"),
+    "infinity in params": (
+        b'{"instances": [{"audio": "QUJD"}], "params": {"a": -Infinity}}',
+        JSON,
+        400,
+        "not valid JSON",
+    ),
+    "base64 of base64": (
+        {"instances": [{"audio": base64.b64encode(TEXT.encode()).decode()}]},
+        JSON,
+        400,
+        "row 0: is not audio",
+    ),
+    "split in another orient": ({"dataframe_split": [{"audio": TEXT}]}, JSON, 400, "dataframe_split: expected"),
     "no body": (b"", JSON, 400, "not valid JSON"),
     "not JSON": (b"audio=abc", JSON, 400, "not valid JSON"),
     "half JSON": (b'{"instances": [', JSON, 400, "not valid JSON"),
     "not UTF-8": (b'{"instances": "\xff\xfe"}', JSON, 400, "not valid JSON"),
     "a number too long": (b"1" * 5000, JSON, 400, "not valid JSON"),
-    "nested deeply": (b"[" * 100_000, JSON, 400, "nested too deeply"),
+    "nested deeply": (b"[" * 100_000, JSON, 400, "100000 commas and brackets"),
+    "a million empty lists": (
+        b'{"instances": [' + b"[]," * 1_000_000 + b"[]]}",
+        JSON,
+        400,
+        "2000003 commas and brackets",
+    ),
     "a list": ([], JSON, 400, "the body is a list"),
     "null": (b"null", JSON, 400, "the body is null"),
     "an empty object": ({}, JSON, 400, "exactly one of the keys"),
@@ -198,7 +233,8 @@ REQUESTS: dict[str, tuple[Any, dict[str, str], int, str]] = {
     "empty text": ({"instances": [{"audio": ""}]}, JSON, 400, "row 0: is empty"),
     "an empty data URL": ({"instances": [{"audio": "data:audio/wav;base64,"}]}, JSON, 400, "row 0: is empty"),
     "the second of two": ({"instances": [{"audio": TEXT}, {"audio": "QUJD"}]}, JSON, 400, "row 1: is not audio"),
-    "thousands": ({"instances": [{"audio": "QUJD"}] * 5000}, JSON, 400, "5000 recordings in the request; at most 16"),
+    "too many": ({"instances": [{"audio": "QUJD"}] * 300}, JSON, 400, "300 recordings in the request; at most 16"),
+    "thousands": ({"instances": [{"audio": "QUJD"}] * 5000}, JSON, 400, "at most 16 recordings are taken at once"),
     "too large": (bytes(BODY_MB * 2**20 + 1), JSON, 413, "larger than 4 MiB"),
 }
 
@@ -339,6 +375,35 @@ def test_a_head_without_end_is_not_kept(server: EmotionServer) -> None:
     assert server.predict(WAV)
 
 
+def test_who_closes_its_own_side_alone_still_gets_the_answer(server: EmotionServer) -> None:
+    body = json.dumps(records(WAV)).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.makefile("rb").read()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b'"predictions"' in answer
+
+
+def test_who_asks_and_never_reads_is_let_go(server: EmotionServer) -> None:
+    own = psutil.Process(server.process.pid)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.settimeout(1)
+        with suppress(OSError):
+            while True:  # until all buffers between the two are full
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        end = time.monotonic() + 30
+        while any(one.raddr for one in own.net_connections()):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+    assert server.events("an answer was not taken")
+    assert server.predict(WAV)
+
+
 def test_who_leaves_in_the_middle_does_no_harm(server: EmotionServer) -> None:
     for sent in (HEAD, HEAD + b"Content-Length: 1000\r\n\r\n{", HEAD + b"Content-Length: 2\r\n\r\n{}"):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -389,6 +454,35 @@ def test_a_worker_that_is_killed_loses_no_request(tmp_path: Path, package: Path)
         assert server.predict(WAV)
 
         assert [line["level"] for line in server.events("a worker ended")] == ["warning"]
+
+
+def test_a_worker_that_hangs_is_ended_with_its_request(tmp_path: Path, package: Path) -> None:
+    # more than a pipe holds: not even taken in
+    large = records(recordings.encoded(recordings.tone(9.5, rate=44_100), rate=44_100))
+    with emotion_server(tmp_path, "--model", package, answer_seconds=2.0) as server:
+        [worker] = psutil.Process(server.process.pid).children()
+        worker.suspend()
+
+        assert server.ask(large)[0] == 504
+
+        while server.ask(records(WAV))[0] != 200:  # until another has started
+            time.sleep(0.1)
+        assert not worker.is_running()
+
+
+def test_a_log_that_nobody_reads_stops_no_answer(tmp_path: Path, package: Path) -> None:
+    command = [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", "--model", package]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        process.stdout.close()
+        server = EmotionServer(url, process, tmp_path / "none")
+
+        for _ in range(3):
+            assert server.predict(WAV)
+
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def test_work_that_takes_too_long_is_ended(tmp_path: Path, package: Path) -> None:

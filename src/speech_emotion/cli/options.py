@@ -17,3 +17,10 @@ class Format(StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="table is for reading, the others for programs.")]
+
+
+class ComputeOption(StrEnum):
+    """Where parallel work runs."""
+
+    local = "local"
+    ray = "ray"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import MODEL_HELP
+from speech_emotion.cli.options import MODEL_HELP, ComputeOption
 from speech_emotion.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,9 +67,10 @@ def predict(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Processes, for many recordings. Without it, one a core.")
     ] = None,
-    cluster: Annotated[
-        bool, typer.Option("--cluster", help="Share the work with the cluster that params.yaml names under `compute`.")
-    ] = False,
+    compute: Annotated[
+        ComputeOption | None,
+        typer.Option(help="ray: the cluster of params.yaml. Without it: compute.backend there, for many recordings."),
+    ] = None,
 ) -> None:
     """Say which emotion is heard in recordings.
 
@@ -91,7 +92,7 @@ def predict(
     def watch(items: Iterable[Row], total: int) -> Iterable[Row]:
         return track(items, total, "predict", "recordings") if total > 1 else items
 
-    nodes = _cluster() if cluster else None
+    nodes = _cluster(compute, asked=len(found), workers=workers)
     if nodes is not None:  # a node has another working folder
         found = [path.absolute() for path in found]
     if output is not None:
@@ -125,10 +126,19 @@ def _chosen(format: Answers | None, output: Path | None) -> Answers:
     return chosen
 
 
-def _cluster() -> "RaySettings | None":
-    from speech_emotion.settings.base import read_section
+def _cluster(compute: ComputeOption | None, *, asked: int, workers: int | None) -> "RaySettings | None":
+    """Return the cluster that answers; None: this machine does."""
+    from speech_emotion.bulk import FEW
+    from speech_emotion.settings.base import PARAMS, read_params, read_section
     from speech_emotion.settings.compute import ComputeSettings
 
+    if compute is ComputeOption.ray:
+        return read_section("compute", ComputeSettings).ray
+    # who says how many processes means those of this machine; few recordings are answered before a cluster is reached
+    here = compute is ComputeOption.local or workers is not None or asked <= FEW
+    # this command works outside of a repository too, where another program's params.yaml may lie
+    if here or not PARAMS.exists() or "compute" not in read_params(PARAMS):
+        return None
     return read_section("compute", ComputeSettings).cluster
 
 

@@ -1,9 +1,10 @@
 """Takes the search space of params.yaml; searches, goes on with a search, or puts its winner into params.yaml."""
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from speech_emotion.cli.options import ComputeOption
 
 if TYPE_CHECKING:
     from speech_emotion.tuning.objective import Ground
@@ -19,13 +20,6 @@ speech-emotion tune --compute ray
 
 speech-emotion tune --apply && dvc repro
 """
-
-
-class ComputeOption(StrEnum):
-    """Where trials run."""
-
-    local = "local"
-    ray = "ray"
 
 
 def tune(

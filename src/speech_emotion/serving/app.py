@@ -23,9 +23,6 @@ from speech_emotion.settings.serve import ServeSettings
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-RETRY_SECONDS: Final = 1
-"""What Retry-After asks of a client that comes at a bad moment."""
-
 LINGER_SECONDS: Final = 2.0
 """That a refused body is taken in and dropped: who closes at once has the answer lost with the connection."""
 
@@ -72,10 +69,14 @@ class App:
     settings : ServeSettings
     metrics : Metrics
     log : Log
+    crowded : callable
+        Tells whether there are more connections than recordings are taken from.
     """
 
-    def __init__(self, pool: Pool, settings: ServeSettings, metrics: Metrics, log: Log) -> None:
-        self._pool, self._settings, self._metrics, self._log = pool, settings, metrics, log
+    def __init__(
+        self, pool: Pool, settings: ServeSettings, metrics: Metrics, log: Log, *, crowded: Callable[[], bool]
+    ) -> None:
+        self._pool, self._settings, self._metrics, self._log, self._crowded = pool, settings, metrics, log, crowded
         self._largest = int(settings.body_mb * 2**20)
         self._held = 0
         self._version = metadata.version("speech-emotion")
@@ -130,8 +131,8 @@ class App:
         _check_type(request)
         if (request.length or 0) > self._largest:
             raise self._too_large()
-        if self._pool.full:
-            raise _busy()
+        if self._pool.full or self._crowded():
+            raise self._busy()
         try:
             body = await self._read(request)
             try:
@@ -139,7 +140,7 @@ class App:
             finally:
                 self._held -= len(body)
         except BusyError:
-            raise _busy() from None
+            raise self._busy() from None
         except SlowError:
             limit = self._settings.answer_seconds
             raise _RefusedError(
@@ -159,7 +160,7 @@ class App:
                     if len(body) + len(part) > self._largest:
                         raise self._too_large()
                     if self._held + len(part) > _BODIES * self._largest:
-                        raise _busy()
+                        raise self._busy()
                     body += part
                     self._held += len(part)
         except BaseException as error:
@@ -173,7 +174,13 @@ class App:
     def _too_large(self) -> "_RefusedError":
         return _RefusedError(413, f"the request is larger than {self._settings.body_mb:g} MiB")
 
+    def _busy(self) -> "_RefusedError":
+        message = "as much is being answered as this server takes at once; try again"
+        return _RefusedError(503, message, Retry_After=str(self._pool.patience))
+
     async def _ping(self, request: "_Request") -> Response:
+        if not self._pool.able:
+            raise _RefusedError(503, "the model cannot be loaded any more; the log says why", Retry_After="10")
         return Response(200, b"\n")
 
     async def _tell_version(self, request: "_Request") -> Response:
@@ -217,7 +224,12 @@ class _Request:
     def __init__(self, scope: Any, receive: Receive) -> None:
         self._receive = receive
         self.method, self.path = str(scope["method"]), str(scope["path"])
-        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            # given twice, it has both values, as HTTP has it
+            before = self.headers.get(name.decode("latin-1"))
+            after = value.decode("latin-1")
+            self.headers[name.decode("latin-1")] = after if before is None else f"{before}, {after}"
         length = self.headers.get("content-length", "")
         self.length = int(length) if length.isdecimal() else None
         self.received = 0
@@ -248,11 +260,6 @@ def _check_type(request: _Request) -> None:
         raise _RefusedError(415, f"the Content-Type {'is missing' if not media else 'is another'}; expected {_JSON}")
     if any(option not in {"", "charset=utf-8", 'charset="utf-8"'} for option in options):
         raise _RefusedError(415, "the Content-Type has parameters; only charset=utf-8 is taken")
-
-
-def _busy() -> _RefusedError:
-    message = "as much is being answered as this server takes at once; try again"
-    return _RefusedError(503, message, Retry_After=str(RETRY_SECONDS))
 
 
 async def _deliver(response: Response, request: _Request, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -69,7 +70,12 @@ class Log:
 
     def line(self, event: str, *, level: str = "info", **details: Any) -> None:
         """Write a line."""
-        print(_line(level, event, details), flush=True)
+        try:
+            print(_line(level, event, details), flush=True)
+        except BrokenPipeError:  # nobody reads it any more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError:  # a full disk must not stop the answers
+            pass
 
 
 class _Json(logging.Formatter):

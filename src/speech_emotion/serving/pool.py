@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ START_SECONDS: Final = 120.0
 
 _TRIES: Final = 2
 _PAUSE_SECONDS: Final = 1.0
+_NEWEST: Final = 0.1
+"""Share of the newest request in the mean of how long one takes."""
 
 
 class BusyError(Exception):
@@ -92,17 +95,19 @@ class Worker:
             raise UserError(told["error"])
         return told
 
-    def ask(self, body: bytes | bytearray, seconds: float) -> Reply:
-        """Answer a request; TimeoutError: not within `seconds`; EOFError or OSError: the process has ended."""
+    def ask(self, body: bytes | bytearray) -> Reply:
+        """Answer a request, however long it takes; EOFError or OSError: the process has ended, or was stopped."""
         self._pipe.send_bytes(body)
-        if not self._pipe.poll(seconds):
-            raise TimeoutError
         answer = self._pipe.recv_bytes()
         status, recordings = HEADER.unpack_from(answer)
         return Reply(status, recordings, answer[HEADER.size :], self.model)
 
+    def stop(self) -> None:
+        """End it now, whatever it does: who waits in `ask` is told."""
+        self._process.kill()
+
     def kill(self) -> None:
-        """End it now, whatever it does."""
+        """End it now, and wait until it is gone."""
         self._process.kill()
         self._process.wait()
         self._pipe.close()
@@ -116,6 +121,7 @@ class _Crew:
     told: dict[str, Any]
     idle: asyncio.Queue[Worker] = field(default_factory=asyncio.Queue)
     requests: int = 0
+    missing: int = 0
     retired: bool = False
     closed: bool = False
 
@@ -140,6 +146,7 @@ class Pool:
     def __init__(self, *, size: int, waiting: int, seconds: float, recordings: int, note: Callable[..., None]) -> None:
         self.size, self.waiting, self.seconds, self.recordings = size, waiting, seconds, recordings
         self.requests = 0
+        self._work_seconds = 0.0
         self._note = note
         # a thread a worker, in two crews while a model changes, and one for what is mended
         self._threads = ThreadPoolExecutor(2 * size + 2, thread_name_prefix="worker")
@@ -164,6 +171,16 @@ class Pool:
         """Whether no further request is taken."""
         return self.requests >= self.size + self.waiting
 
+    @property
+    def able(self) -> bool:
+        """Whether there is a worker, or one is on its way; false where none starts any more."""
+        return self._crew is not None and self._crew.missing < self.size
+
+    @property
+    def patience(self) -> int:
+        """Seconds after which what is in work now should be done, judged by the last requests; 1 at least."""
+        return math.ceil(min(self.seconds, max(1.0, self._work_seconds * self.requests / self.size)))
+
     async def change(self, model: Model) -> None:
         """Have a model answer from now on; what was begun with another is finished with it.
 
@@ -172,8 +189,9 @@ class Pool:
         UserError
             It cannot be loaded; then nothing has changed.
         """
-        workers = [self._start(model) for _ in range(self.size)]
+        workers: list[Worker] = []
         try:
+            workers.extend(self._start(model) for _ in range(self.size))
             told = await asyncio.gather(*(self._threaded(worker.ready) for worker in workers))
         except BaseException:
             for worker in workers:
@@ -239,17 +257,30 @@ class Pool:
         self._task(self._threaded(worker.kill))
 
     async def _ask(self, crew: _Crew, worker: Worker, body: bytes | bytearray, end: float) -> Reply:
+        late, began = False, time.monotonic()
+
+        def stop() -> None:
+            nonlocal late
+            late = True
+            worker.stop()
+
+        # one that hangs may not even take the request in: only its end is sure to free the thread that talks to it
+        timer = asyncio.get_running_loop().call_later(max(0.0, end - began), stop)
         try:
-            reply: Reply = await self._threaded(worker.ask, body, max(0.0, end - time.monotonic()))
-        except TimeoutError:  # an OSError too
-            self._note("a worker took too long", level="warning")
-            self._task(self._replace(crew, worker))
-            raise SlowError from None
+            reply: Reply = await self._threaded(worker.ask, body)
         except (EOFError, OSError):
-            self._note("a worker ended", level="warning")
+            self._note("a worker took too long" if late else "a worker ended", level="warning")
             self._task(self._replace(crew, worker))
+            if late:
+                raise SlowError from None
             raise
-        self._give(crew, worker)
+        finally:
+            timer.cancel()
+            self._work_seconds += _NEWEST * (time.monotonic() - began - self._work_seconds)
+        if late:  # it was ended just as it had answered
+            self._task(self._replace(crew, worker))
+        else:
+            self._give(crew, worker)
         return reply
 
     def _give(self, crew: _Crew, worker: Worker) -> None:
@@ -260,15 +291,21 @@ class Pool:
 
     async def _replace(self, crew: _Crew, worker: Worker) -> None:
         self._end(worker)
+        failed = False
         while not crew.closed:
-            fresh = self._start(crew.model)
+            fresh = None
             try:
+                fresh = self._start(crew.model)
                 await self._threaded(fresh.ready)
-            except UserError as error:
+            except (UserError, OSError) as error:
                 self._note("a worker does not start", level="error", reason=str(error))
-                self._end(fresh)
+                if fresh is not None:
+                    self._end(fresh)
+                crew.missing += not failed
+                failed = True
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
+                crew.missing -= failed
                 self._give(crew, fresh)
                 return
 

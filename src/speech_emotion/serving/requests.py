@@ -9,6 +9,12 @@ from speech_emotion.errors import UserError
 FORMS: Final = ("dataframe_records", "dataframe_split", "inputs", "instances")
 """The keys of which a request has one."""
 
+_PARTS: Final = (4, 1000)
+"""Commas and brackets of a request: of each recording, in any form, and beside them.
+
+A body of nothing but empty lists would take thirty times its size as Python's objects.
+"""
+
 _EXAMPLE: Final = f'{{"dataframe_records": [{{"{COLUMN}": "<base64 of a file>"}}]}}'
 
 
@@ -27,12 +33,16 @@ def recordings(body: bytes | bytearray, *, most: int) -> list[str]:
     UserError
         It is no JSON, has another form, holds no recording or too many; the message repeats nothing of the body.
     """
+    each, beside = _PARTS
+    if (parts := sum(map(body.count, (b",", b"[", b"{")))) > each * most + beside:
+        raise UserError(f"the request has {parts} commas and brackets; at most {most} recordings are taken at once")
     try:
-        content = json.loads(body)
+        # json by itself would read UTF-16 and NaN, which no other program takes for JSON
+        content = json.loads(body.decode("utf-8-sig"), parse_constant=_no_number)
     except RecursionError:
         raise UserError("the body is JSON that is nested too deeply") from None
     except ValueError:  # of UTF-8 as well
-        raise UserError("the body is not valid JSON") from None
+        raise UserError("the body is not valid JSON in UTF-8") from None
     if not isinstance(content, dict):
         raise UserError(f"the body is {_kind(content)}; expected an object such as {_EXAMPLE}")
     forms = [name for name in FORMS if name in content]
@@ -51,6 +61,10 @@ def recordings(body: bytes | bytearray, *, most: int) -> list[str]:
         if not isinstance(one, str):
             raise UserError(f"row {number}: expected a base64 string, found {_kind(one)}")
     return found
+
+
+def _no_number(token: str) -> None:
+    raise ValueError(token)
 
 
 def _records(rows: Any) -> list[Any]:

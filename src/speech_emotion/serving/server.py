@@ -5,28 +5,30 @@ It loads no model itself, and imports neither MLflow nor ONNX Runtime: workers d
 
 import asyncio
 import signal
+import socket
 import time
-from typing import Any, Final
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from speech_emotion.errors import UserError
 from speech_emotion.serving.app import App
 from speech_emotion.serving.memory import give_back_at_once
 from speech_emotion.serving.metrics import Log, Metrics
 from speech_emotion.serving.pool import Pool
+from speech_emotion.serving.protocol import CONNECTIONS, protocol
 from speech_emotion.serving.source import Model, glance, may_change, model_of
 from speech_emotion.settings.serve import ServeSettings
-
-CONNECTIONS: Final = 1000
-"""Open at once; one more is told 503 by uvicorn."""
 
 KEEP_SECONDS: Final = 15
 """That a connection may be idle between two requests."""
 
 _HEADER_BYTES: Final = 16 * 2**10
+_FILES: Final = 4096
+"""That may be open, connections among them; many systems begin with 1024."""
+
 _SLOW_LOOK_SECONDS: Final = 60.0
 """Between two looks for which MLflow itself had to be started."""
 
@@ -52,6 +54,7 @@ def serve(source: str | None, settings: ServeSettings, *, host: str, port: int, 
         There is no such model, or the port is taken.
     """
     give_back_at_once()
+    _allow_files()
     asyncio.run(_Server(source, settings, host, port, settings.processes or cores).run())
 
 
@@ -70,19 +73,30 @@ class _Server:
 
     async def run(self) -> None:
         began = time.perf_counter()
+        starting = asyncio.ensure_future(self._start())
+        _on_stop(starting.cancel)
         try:
-            model = await asyncio.to_thread(model_of, self._source)
-            await self._change(model)
+            await starting
             await self._serve(began)
+        except asyncio.CancelledError:
+            if not starting.cancelled():
+                raise
+            self._log("stopped")
         finally:
             await self._pool.close()
 
+    async def _start(self) -> None:
+        await self._change(await model_of(self._source))
+
     async def _serve(self, began: float) -> None:
+        def crowded() -> bool:
+            return len(server.server_state.connections) > CONNECTIONS
+
         config = uvicorn.Config(
-            App(self._pool, self._settings, self._metrics, self._log),
+            App(self._pool, self._settings, self._metrics, self._log, crowded=crowded),
             host=self._host,
             port=self._port,
-            http=_protocol(self._settings.receive_seconds),
+            http=protocol(self._settings.receive_seconds, self._log),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -90,25 +104,23 @@ class _Server:
             server_header=False,
             timeout_keep_alive=KEEP_SECONDS,
             timeout_graceful_shutdown=max(1, round(self._settings.stop_seconds)),
-            limit_concurrency=CONNECTIONS,
             h11_max_incomplete_event_size=_HEADER_BYTES,
         )
         server = uvicorn.Server(config)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # uvicorn sends itself, at its end, the signals that it has heard; by default they would kill
-            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        _on_stop(lambda: setattr(server, "should_exit", True))
         try:
-            socket = config.bind_socket()
-        except SystemExit:
+            listener = config.bind_socket()
+            # whoever reads that it is ready may come at once
+            listener.listen(config.backlog)
+        except (SystemExit, OSError):
             raise UserError(f"{self._host}:{self._port}: cannot be listened at; --port names another.") from None
         source = self._source
         watching = asyncio.create_task(self._watch(source)) if source is not None and may_change(source) else None
-        address = "{}:{}".format(*socket.getsockname()[:2])
-        self._log(
-            "ready", url=f"http://{address}", seconds=round(time.perf_counter() - began, 3), **_named(self._pool.model)
-        )
+        host, port = listener.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+        self._log("ready", url=url, seconds=round(time.perf_counter() - began, 3), **_named(self._pool.model))
         try:
-            await server.serve(sockets=[socket])
+            await server.serve(sockets=[listener])
         finally:
             if watching is not None:
                 watching.cancel()
@@ -128,55 +140,36 @@ class _Server:
                 seen = await asyncio.to_thread(glance, source)
                 pause = seldom if seen is None else often
                 if seen != self._pool.model:
-                    found = await asyncio.to_thread(model_of, source)
+                    found = await model_of(source)
                     if found != self._pool.model:
                         await self._change(found)
                         self._log("the model changed", **_named(found))
             except UserError as error:
                 pause = seldom
                 self._log("no look for a new model", level="warning", reason=str(error))
+            except Exception as error:  # a mistake of ours, or of the system: the next look may do better
+                pause = seldom
+                self._log("error", level="error", reason=f"{type(error).__name__}: {error}")
 
 
 def _named(model: Model) -> dict[str, str]:
     return {"model": model.name, "model_version": model.version, "package_digest": model.digest}
 
 
-def _protocol(seconds: float) -> Any:
-    """Return uvicorn's protocol with a limit on how long the head of a request may take to arrive."""
-
-    class Protocol(H11Protocol):
-        _late: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._expect()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._forget()
-            elif self._late is None and self.conn.trailing_data[0]:
-                self._expect()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._forget()
-            super().connection_lost(exc)
-
-        def _expect(self) -> None:
-            self._late = self.loop.call_later(seconds, self._close)
-
-        def _forget(self) -> None:
-            if self._late is not None:
-                self._late.cancel()
-                self._late = None
-
-        def _close(self) -> None:
-            self._late = None
-            if not self.transport.is_closing():
-                self.transport.write(_LATE)
-                self.transport.close()
-
-    return Protocol
+def _on_stop(stop: Callable[[], object]) -> None:
+    """Have SIGTERM and SIGINT call what stops; process 1 of a container would not hear them otherwise."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn sends itself, at its end, the signals that it has heard; by default they would kill
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
 
 
-_LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+def _allow_files() -> None:
+    """Allow this process the files that all connections need, as far as the system lets it."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -4,12 +4,12 @@ MLflow takes seconds to import and memory for good. Which version an alias is on
 REST interface at once; only a package that is not in the cache yet is fetched by MLflow, in a process that then ends.
 """
 
+import asyncio
 import base64
 import json
 import os
 import re
 import sqlite3
-import subprocess
 import sys
 import urllib.parse
 import urllib.request
@@ -51,8 +51,10 @@ class Model:
     digest: str = ""
 
 
-def model_of(source: str | None) -> Model:
+async def model_of(source: str | None) -> Model:
     """Return the model that a folder, a URI of the registry, or None (the one that comes with the software) names.
+
+    Whoever cancels this ends MLflow with it, if MLflow had to be asked.
 
     Raises
     ------
@@ -61,8 +63,8 @@ def model_of(source: str | None) -> Model:
     """
     if source is None or not source.startswith("models:"):
         return Model(None if source is None else Path(source))
-    seen = glance(source)
-    return seen if seen is not None and seen.folder is not None and seen.folder.is_dir() else _fetched(source)
+    seen = await asyncio.to_thread(glance, source)
+    return seen if seen is not None and seen.folder is not None and seen.folder.is_dir() else await _fetched(source)
 
 
 def may_change(source: str) -> bool:
@@ -128,20 +130,24 @@ def _credentials() -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _fetched(source: str) -> Model:
+async def _fetched(source: str) -> Model:
     """Have MLflow fetch a version, in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "speech_emotion.serving.fetch", source),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "speech_emotion.serving.fetch", source],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=FETCH_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
+        output, errors = await asyncio.wait_for(process.communicate(), FETCH_SECONDS)
+    except TimeoutError:
         raise UserError(f"{source}: MLflow did not give it within {FETCH_SECONDS:g} s.") from None
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        lines = errors.decode(errors="replace").strip().splitlines()
         raise UserError(lines[-1].removeprefix("error: ") if lines else f"{source}: cannot be fetched.")
-    told = json.loads(done.stdout.splitlines()[-1])
+    told = json.loads(output.splitlines()[-1])
     return Model(Path(told["folder"]), told["name"], told["version"], told["digest"])

@@ -35,7 +35,10 @@ def main() -> None:
             return
         digest = recognizer.package.digest
         versions = {"model": order["model"], "model_version": order["version"], "package_digest": digest}
-        pipe.send_bytes(json.dumps({"labels": recognizer.labels, "digest": digest}).encode())
+        try:
+            pipe.send_bytes(json.dumps({"labels": recognizer.labels, "digest": digest}).encode())
+        except OSError:  # the server is gone
+            return
         _serve(pipe, listener, versions, order["recordings"])
 
 
