@@ -6,6 +6,7 @@ It loads no model itself, and imports neither MLflow nor ONNX Runtime: workers d
 import asyncio
 import signal
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import h11
@@ -17,7 +18,9 @@ from speech_emotion.serving.app import App
 from speech_emotion.serving.memory import give_back_at_once
 from speech_emotion.serving.metrics import Log, Metrics
 from speech_emotion.serving.pool import Pool
+from speech_emotion.serving.scribe import Scribe
 from speech_emotion.serving.source import Model, glance, may_change, model_of
+from speech_emotion.settings.monitor import LogSettings
 from speech_emotion.settings.serve import ServeSettings
 
 CONNECTIONS: Final = 1000
@@ -31,7 +34,15 @@ _SLOW_LOOK_SECONDS: Final = 60.0
 """Between two looks for which MLflow itself had to be started."""
 
 
-def serve(source: str | None, settings: ServeSettings, *, host: str, port: int, cores: int) -> None:
+def serve(
+    source: str | None,
+    settings: ServeSettings,
+    *,
+    host: str,
+    port: int,
+    cores: int,
+    log: tuple[Path, LogSettings] | None = None,
+) -> None:
     """Serve a model until SIGTERM or SIGINT; what was begun then is finished.
 
     Parameters
@@ -45,18 +56,28 @@ def serve(source: str | None, settings: ServeSettings, *, host: str, port: int, 
         0: any that is free; the log says which.
     cores : int
         Workers, where the settings leave it open.
+    log : tuple of Path and LogSettings, optional
+        The folder in which a log of predictions is kept, and how its files are cut; None: there is none.
 
     Raises
     ------
     UserError
-        There is no such model, or the port is taken.
+        There is no such model, the port is taken, or the log cannot be written.
     """
     give_back_at_once()
-    asyncio.run(_Server(source, settings, host, port, settings.processes or cores).run())
+    asyncio.run(_Server(source, settings, host, port, settings.processes or cores, log).run())
 
 
 class _Server:
-    def __init__(self, source: str | None, settings: ServeSettings, host: str, port: int, workers: int) -> None:
+    def __init__(
+        self,
+        source: str | None,
+        settings: ServeSettings,
+        host: str,
+        port: int,
+        workers: int,
+        log: tuple[Path, LogSettings] | None,
+    ) -> None:
         self._source, self._settings, self._host, self._port = source, settings, host, port
         self._metrics = Metrics(lambda: self._pool.requests)
         self._log = Log(lambda event: self._metrics.events.labels(event).inc())
@@ -66,20 +87,26 @@ class _Server:
             seconds=settings.answer_seconds,
             recordings=settings.recordings,
             note=self._log,
+            logged=log is not None,
         )
+        self._scribe = None if log is None else Scribe(*log, note=self._log)
 
     async def run(self) -> None:
         began = time.perf_counter()
         try:
+            if self._scribe is not None:
+                await self._scribe.start()
             model = await asyncio.to_thread(model_of, self._source)
             await self._change(model)
             await self._serve(began)
         finally:
             await self._pool.close()
+            if self._scribe is not None:
+                await self._scribe.close()
 
     async def _serve(self, began: float) -> None:
         config = uvicorn.Config(
-            App(self._pool, self._settings, self._metrics, self._log),
+            App(self._pool, self._settings, self._metrics, self._log, self._scribe),
             host=self._host,
             port=self._port,
             http=_protocol(self._settings.receive_seconds),
