@@ -1,4 +1,4 @@
-"""the full model + every protocol's metrics + its reference → the one folder that leaves the pipeline, with its card."""
+"""the full model + every protocol's metrics + its reference → the one folder that leaves the pipeline, with a card."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Takes a log of predictions and a model; gives what has moved since the training data, and a status for a scheduler."""
+"""Takes a log of predictions and a model; gives what has moved since training, and a status for a scheduler."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -42,7 +42,9 @@ def monitor(
     log: Annotated[
         Path,
         typer.Argument(
-            metavar="LOG", help="The folder that `serve --log-predictions` or `predict --log` filled.", show_default=False
+            metavar="LOG",
+            help="The folder that `serve --log-predictions` or `predict --log` filled.",
+            show_default=False,
         ),
     ],
     model: Annotated[
@@ -112,6 +114,7 @@ def _time(option: str, text: str | None, now: datetime) -> datetime | None:
         try:
             found = datetime.fromisoformat(text)
         except ValueError:
-            raise UserError(f"{option} {text}: is no time; expected such as 2026-03-01, 2026-03-01T18, 12h or 7d.") from None
+            known = "2026-03-01, 2026-03-01T18, 12h or 7d"
+            raise UserError(f"{option} {text}: is no time; expected such as {known}.") from None
         found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     return found.replace(minute=0, second=0, microsecond=0)

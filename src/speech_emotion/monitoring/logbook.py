@@ -1,7 +1,7 @@
 """Takes answers with their recordings' traits; gives whole Parquet files in a folder, and reads a period of them again.
 
-A row holds no audio, no path, no text and no address, and its time is the hour. A file appears when it is whole: whoever
-reads meanwhile, or after a kill, finds complete files alone.
+A row holds no audio, no path, no text and no address, and its time is the hour. A file appears when it is whole:
+whoever reads meanwhile, or after a kill, finds complete files alone.
 """
 
 import os
@@ -175,11 +175,10 @@ def write_file(path: Path, rows: Sequence[Entry]) -> None:
 
     pairs = [{**row, "probabilities": list(row["probabilities"].items())} for row in rows]
     table = pa.Table.from_pylist(pairs, schema=schema())
-    with replacing(path) as aside:
-        with open(aside, "wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(path) as aside, open(aside, "wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @dataclass(frozen=True)

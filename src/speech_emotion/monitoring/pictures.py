@@ -53,8 +53,10 @@ def _histograms(axes: Axes, values: np.ndarray, known: np.ndarray) -> None:
 
 
 def _bars(axes: Axes, counts: Mapping[str, int], known: Mapping[str, int]) -> None:
-    totals = {name: counts.get(name, 0) / sum(counts.values()) + known.get(name, 0) / sum(known.values())
-              for name in counts.keys() | known.keys()}
+    totals = {
+        name: counts.get(name, 0) / sum(counts.values()) + known.get(name, 0) / sum(known.values())
+        for name in counts.keys() | known.keys()
+    }
     names = sorted(sorted(totals), key=lambda name: -totals[name])[:_MOST_CLASSES]
     places = np.arange(len(names))
     for shown, colour, label, shift in ((known, _TRAINING, "training", -0.2), (counts, COLOURS[1], "period", 0.2)):

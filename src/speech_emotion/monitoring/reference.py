@@ -135,7 +135,9 @@ def read(package: Path) -> Reference:
 
 def _numbers(values: np.ndarray, settings: SurveySettings, place: int) -> NumberReference:
     quantiles = np.quantile(values, np.linspace(0, 1, _QUANTILES))
-    differences = [number_distance(values[one], values[other]) for one, other in _halvings(len(values), settings, place)]
+    differences = [
+        number_distance(values[one], values[other]) for one, other in _halvings(len(values), settings, place)
+    ]
     return NumberReference(
         rows=len(values), quantiles=tuple(map(_short, quantiles)), halves=_short(np.quantile(differences, _MOSTLY))
     )

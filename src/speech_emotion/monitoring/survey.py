@@ -56,7 +56,8 @@ def survey(
         A recording cannot be used; names it.
     """
     paths = manifest.set_index("id")["path"]
-    asked = [(raw / paths[name], False) for name in fold.train] + [(raw / paths[name], True) for name in fold.validation]
+    parts = {False: fold.train, True: fold.validation}
+    asked = [(raw / paths[name], answered) for answered, part in parts.items() for name in part]
     work = parallel_map(partial(hear, package), asked, workers=workers)
     heard = list(track(work, len(asked), "survey", "recordings"))
     return make([one.recording for one in heard], [one.answer for one in heard if one.answer is not None], settings)
