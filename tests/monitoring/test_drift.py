@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from robustness_conditions import telephone
 from speech_emotion.inference import Recognizer
 from speech_emotion.monitoring.drift import Drift, Verdict, compare, samples
-from speech_emotion.monitoring.logbook import Entry, schema
+from speech_emotion.monitoring.logbook import Entry, table
 from speech_emotion.monitoring.reference import Reference, make
 from speech_emotion.settings.monitor import DEFAULT
 from speech_emotion.settings.survey import SurveySettings
@@ -34,11 +33,6 @@ def reference(recognizer: Recognizer) -> Reference:
 def same(recognizer: Recognizer) -> list[Entry]:
     """Other recordings of the same distribution."""
     return logged(recognizer, sounds(voices(400, seed=2)))
-
-
-def table(entries: Sequence[Entry]) -> pa.Table:
-    pairs = [{**row, "probabilities": list(row["probabilities"].items())} for row in entries]
-    return pa.Table.from_pylist(pairs, schema=schema())
 
 
 def held(entries: Sequence[Entry], reference: Reference, recognizer: Recognizer) -> Drift:

@@ -1,10 +1,9 @@
 """The monitor on TESS: the training distribution raises nothing, and what the world does to it is named."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from robustness_conditions import telephone
@@ -13,7 +12,7 @@ from speech_emotion.impersonation import impersonate
 from speech_emotion.inference import Recognizer
 from speech_emotion.loading import PRETRAINED
 from speech_emotion.monitoring.drift import Drift, compare, samples
-from speech_emotion.monitoring.logbook import Entry, schema
+from speech_emotion.monitoring.logbook import Entry, table
 from speech_emotion.monitoring.reference import Reference, make
 from speech_emotion.settings.base import read_section
 from speech_emotion.settings.monitor import MonitorSettings
@@ -57,9 +56,8 @@ def reference(entries: Sequence[Entry]) -> Reference:
     return make(entries[:KNOWN], entries[:KNOWN], SURVEY)
 
 
-def held(entries: Iterable[Entry], reference: Reference, recognizer: Recognizer) -> Drift:
-    pairs = [{**row, "probabilities": list(row["probabilities"].items())} for row in entries]
-    return compare(samples(pa.Table.from_pylist(pairs, schema=schema()), recognizer.package.digest), reference, MONITOR)
+def held(entries: Sequence[Entry], reference: Reference, recognizer: Recognizer) -> Drift:
+    return compare(samples(table(entries), recognizer.package.digest), reference, MONITOR)
 
 
 def moved(drift: Drift) -> set[str]:

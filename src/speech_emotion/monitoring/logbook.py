@@ -68,7 +68,7 @@ def schema() -> "pa.Schema":
     number, text = pa.float32(), pa.string()
     return pa.schema(
         {
-            "hour": pa.timestamp("s", tz="UTC"),
+            "hour": pa.timestamp("ms", tz="UTC"),
             "model": text,
             "model_version": text,
             "package_digest": text,
@@ -170,15 +170,20 @@ def open_folder(folder: Path) -> None:
 
 def write_file(path: Path, rows: Sequence[Entry]) -> None:
     """Write a file of the log, whole or not at all, also where the machine stops."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pairs = [{**row, "probabilities": list(row["probabilities"].items())} for row in rows]
-    table = pa.Table.from_pylist(pairs, schema=schema())
     with replacing(path) as aside, open(aside, "wb") as file:
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table(rows), file, compression="zstd")
         file.flush()
         os.fsync(file.fileno())
+
+
+def table(rows: Sequence[Entry]) -> "pa.Table":
+    """Return rows as a table with the columns of `schema`."""
+    import pyarrow as pa
+
+    pairs = [{**row, "hour": 1000 * row["hour"], "probabilities": list(row["probabilities"].items())} for row in rows]
+    return pa.Table.from_pylist(pairs, schema=schema())
 
 
 @dataclass(frozen=True)
