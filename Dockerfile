@@ -3,6 +3,7 @@
 #   docker run -p 8080:8080 speech-emotion
 #   docker run -p 8080:8080 -v ./models/tess/package:/model:ro speech-emotion --model /model
 #   docker build -t speech-emotion --build-arg EXTRAS=registry .    # with MLflow, which fetches models:/…
+#   docker build -t speech-emotion --build-arg EXTRAS=log .         # with pyarrow, which writes --log-predictions
 
 FROM python:3.13-slim AS build
 WORKDIR /build

@@ -1,4 +1,4 @@
-"""the full model + every protocol's metrics → the one folder that leaves the pipeline, with its model card."""
+"""the full model + every protocol's metrics + its reference → the one folder that leaves the pipeline, with a card."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ from speech_emotion.windows import FILE
 
 
 def main() -> None:
-    full, protocols, robustness, features, target = map(Path, sys.argv[1:])
+    full, protocols, robustness, features, reference, target = map(Path, sys.argv[1:])
     kind = read_section("corpus", CorpusSettings).kind
     limits = read_section("package", PackageSettings)
     windows = read_section("windows", WindowSettings)
@@ -32,7 +32,11 @@ def main() -> None:
         evidence,
         target,
         limits=limits,
-        beside={CARD: card, FILE: canonical_json(windows.model_dump(mode="json"))},
+        beside={
+            CARD: card,
+            FILE: canonical_json(windows.model_dump(mode="json")),
+            reference.name: reference.read_text(encoding="utf-8"),
+        },
     )
     print(f"package: {package.digest[:12]}; ONNX and Keras agree to {difference:.1e} on every utterance")
 

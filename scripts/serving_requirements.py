@@ -2,6 +2,7 @@
 
     python scripts/serving_requirements.py > requirements.txt
     python scripts/serving_requirements.py registry > requirements.txt    # models:/… as well, which MLflow fetches
+    python scripts/serving_requirements.py log > requirements.txt         # --log-predictions as well
 
 The lock says of each package who needs it; so what is needed by what is needed is known without asking an index.
 """
@@ -15,13 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVER = ("filelock", "prometheus-client", "psutil", "typer", "uvicorn")
 """What the server imports beside what prediction imports."""
 
+EXTRAS = {"registry": ("mlflow",), "log": ("pyarrow",)}
+"""What can be asked for beside."""
+
 BUILD = ("setuptools",)
 """What builds this library's own wheel."""
 
 
 def main(*extras: str) -> None:
     """Print the entries."""
-    roots = {*prediction(), *SERVER, *BUILD, *(("mlflow",) if "registry" in extras else ())}
+    roots = {*prediction(), *SERVER, *BUILD, *(root for extra in extras for root in EXTRAS[extra])}
     # a package may have several entries, for several versions of Python
     entries = [entry.rstrip() for entry in re.split(r"\n(?=\w)", (ROOT / "requirements.lock").read_text())]
     needed = {normal(root) for root in roots}

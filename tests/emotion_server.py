@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import psutil
 from ruamel.yaml import YAML
 
+from speech_emotion.settings.monitor import DEFAULT
+
 JSON = {"Content-Type": "application/json"}
 
 
@@ -82,9 +84,13 @@ def records(*recordings: bytes) -> dict[str, Any]:
 
 @contextmanager
 def emotion_server(
-    folder: Path, *arguments: object, environment: Mapping[str, str] | None = None, **settings: object
+    folder: Path,
+    *arguments: object,
+    environment: Mapping[str, str] | None = None,
+    log: Mapping[str, object] | None = None,
+    **settings: object,
 ) -> Iterator[EmotionServer]:
-    """Start the server in a folder; `settings` are those of the section `serve` that differ."""
+    """Start the server in a folder; `settings` are those of the section `serve` that differ, `log` those of the log."""
     folder.mkdir(parents=True, exist_ok=True)
     limits = {
         "body_mb": 4.0,
@@ -97,7 +103,8 @@ def emotion_server(
         "poll_seconds": 0.5,
     }
     with open(folder / "params.yaml", "w") as file:
-        YAML().dump({"serve": limits | settings}, file)
+        monitor = DEFAULT.model_dump(mode="json")
+        YAML().dump({"serve": limits | settings, "monitor": monitor | {"log": monitor["log"] | dict(log or {})}}, file)
     log = folder / "server.log"
     command = [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", *map(str, arguments)]
     with open(log, "wb") as output, open(folder / "server.err", "wb") as errors:

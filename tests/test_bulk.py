@@ -20,6 +20,7 @@ from speech_emotion import bulk
 from speech_emotion.bulk import CHUNK, FEW, Form, Row, Watch, predict_into
 from speech_emotion.errors import UserError
 from speech_emotion.inference import Recognizer
+from speech_emotion.monitoring.logbook import read
 from speech_emotion.settings.compute import RaySettings
 from tiny_package import LABELS, make_package
 
@@ -318,3 +319,19 @@ def wait_for(count: int, output: Path) -> None:
 
 def lines(output: Path) -> int:
     return sum(journal.read_bytes().count(b"\n") for journal in output.parent.glob(f".{output.name}.*.journal"))
+
+
+def test_a_run_that_was_cut_off_logs_every_recording_once(
+    tmp_path: Path, recognizer: Recognizer, clips: list[Path]
+) -> None:
+    output, log = tmp_path / "out.csv", tmp_path / "log"
+    log.mkdir()
+    predict_into(tmp_path / "plain.csv", Form.csv, recognizer, clips)
+
+    with pytest.raises(KilledError):
+        predict_into(output, Form.csv, recognizer, clips, watch=cut_off(70), log=log)
+    assert list(log.iterdir()) == []
+    predict_into(output, Form.csv, recognizer, clips, log=log)
+
+    assert output.read_bytes() == (tmp_path / "plain.csv").read_bytes()
+    assert len(read(log)) == 90

@@ -34,13 +34,14 @@ def stages(root: Path) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
 def test_what_is_installed_is_what_serving_needs(root: Path) -> None:
     command = [sys.executable, str(root / "scripts" / "serving_requirements.py")]
 
-    plain, registry = (
+    plain, registry, log = (
         set(re.findall(r"^([\w.-]+)==", subprocess.check_output([*command, *extras], text=True), flags=re.MULTILINE))
-        for extras in ((), ("registry",))
+        for extras in ((), ("registry",), ("log",))
     )
 
     assert {"numpy", "onnxruntime", "uvicorn", "h11", "prometheus-client", "pydantic-core"} <= plain
     assert not plain & {"mlflow", "tensorflow", "keras", "librosa", "pandas", "scipy", "dvc", "optuna", "fastapi"}
+    assert log == plain | {"pyarrow"}
     assert {"mlflow", "pandas"} <= registry
     assert not registry & {"tensorflow", "keras", "librosa", "dvc", "optuna"}
 

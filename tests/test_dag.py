@@ -34,6 +34,7 @@ ORDER = [
     "baselines",
     "compare",
     "explain",
+    "survey",
     "package",
     "report",
     "publish",

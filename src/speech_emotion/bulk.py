@@ -22,11 +22,15 @@ from functools import cache, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from speech_emotion.audio import AudioError
+import numpy as np
+
+from speech_emotion.audio import AudioError, decode
 from speech_emotion.compute import parallel_map
 from speech_emotion.errors import UserError
 from speech_emotion.files import replacing
 from speech_emotion.inference import Prediction, Recognizer
+from speech_emotion.monitoring.logbook import Entry, entry, write_file
+from speech_emotion.monitoring.traits import Traits, traits
 from speech_emotion.stage import die_with_parent
 
 if TYPE_CHECKING:
@@ -63,6 +67,8 @@ class Row:
     sure : bool
     probabilities : tuple of float
         In the order of the package's labels.
+    entry : mapping or None
+        What a log of predictions is to hold of it; None: none is kept, or it was not answered.
     """
 
     path: str
@@ -71,6 +77,7 @@ class Row:
     confidence: float = 0.0
     sure: bool = False
     probabilities: tuple[float, ...] = ()
+    entry: Entry | None = None
 
 
 Watch = Callable[[Iterable[Row], int], Iterable[Row]]
@@ -78,7 +85,12 @@ Watch = Callable[[Iterable[Row], int], Iterable[Row]]
 
 
 def rows(
-    recognizer: Recognizer, paths: Sequence[Path], *, workers: int | None = None, cluster: "RaySettings | None" = None
+    recognizer: Recognizer,
+    paths: Sequence[Path],
+    *,
+    workers: int | None = None,
+    cluster: "RaySettings | None" = None,
+    logged: bool = False,
 ) -> Generator[Row, None, None]:
     """Yield what becomes of each recording, in their order.
 
@@ -90,12 +102,14 @@ def rows(
         Processes, for more than `FEW` recordings; None: one a core.
     cluster : RaySettings or None
         A cluster that does it instead; each of its nodes must find recordings and package under the same paths.
+    logged : bool
+        Whether each row is to bring its entry of a log of predictions.
     """
     chunks = [list(map(str, paths[start : start + CHUNK])) for start in range(0, len(paths), CHUNK)]
     if len(paths) <= FEW and cluster is None:
-        answered: Iterable[list[Row]] = (_answer(recognizer, chunk) for chunk in chunks)
+        answered: Iterable[list[Row]] = (_answer(recognizer, chunk, logged) for chunk in chunks)
     else:
-        answer = partial(_answer_by_folder, str(recognizer.package.folder.absolute()))
+        answer = partial(_answer_by_folder, str(recognizer.package.folder.absolute()), logged)
         if cluster is None:
             answered = _by_processes(answer, chunks, workers)
         else:
@@ -114,6 +128,7 @@ def predict_into(
     cluster: "RaySettings | None" = None,
     watch: Watch = lambda found, _: found,
     resumed: Callable[[int], None] = lambda _: None,
+    log: Path | None = None,
 ) -> list[Row]:
     """Write what is heard in recordings to a file, whole or not at all.
 
@@ -131,6 +146,9 @@ def predict_into(
         Sees the rows as they come.
     resumed : callable
         Is told how many recordings an earlier run had answered, if there was one.
+    log : Path or None
+        The folder of a log of predictions, which is added to at the end, from the journal: whatever was killed on the
+        way, a recording is in it once.
 
     Returns
     -------
@@ -142,17 +160,20 @@ def predict_into(
     UserError
         The folder cannot be written to, or another process writes the same output of the same recordings.
     """
-    with _journal(output, _key(recognizer, paths)) as journal:
+    key = _key(recognizer, paths, logged=log is not None)
+    with _journal(output, key) as journal:
         done = _whole_lines(journal, paths)
         if done:
             resumed(done)
         left = paths[done:]
-        with closing(rows(recognizer, left, workers=workers, cluster=cluster)) as found:
+        with closing(rows(recognizer, left, workers=workers, cluster=cluster, logged=log is not None)) as found:
             watched = iter(watch(found, len(left)))
             while some := [row for _, row in zip(range(CHUNK), watched, strict=False)]:
                 journal.write(b"".join(map(_line, some)))
                 journal.flush()
                 os.fsync(journal.fileno())
+        if log is not None:
+            _write_log(log, key, _answered(journal))
         with replacing(output) as aside:
             write(form, _answered(journal), recognizer.labels, aside)
         return [row for row in _read(journal) if row.reason]
@@ -254,33 +275,64 @@ def _recognizer(folder: str) -> Recognizer:
     return Recognizer.load(folder)
 
 
-def _answer_by_folder(folder: str, paths: list[str]) -> list[Row]:
+def _answer_by_folder(folder: str, logged: bool, paths: list[str]) -> list[Row]:
     """Answer a chunk in a process that may not have the model yet."""
-    return _answer(_recognizer(folder), paths)
+    return _answer(_recognizer(folder), paths, logged)
 
 
-def _answer(recognizer: Recognizer, paths: list[str]) -> list[Row]:
+def _answer(recognizer: Recognizer, paths: list[str], logged: bool) -> list[Row]:
     found: list[Row] = []
-    frames = []
+    frames, kinds = [], []
+    hear = _frames_and_traits if logged else _frames
     for path in paths:
         try:
-            frames.append(recognizer.frames(path))
-            found.append(Row(path))
+            heard, kind = hear(recognizer, path)
         except AudioError as error:
             found.append(Row(path, str(error)))
-    answers = iter(recognizer.answers(recognizer.predict_frames(frames)))
-    return [row if row.reason else _row(row.path, next(answers)) for row in found]
+        else:
+            frames.append(heard)
+            kinds.append(kind)
+            found.append(Row(path))
+    answers = zip(recognizer.answers(recognizer.predict_frames(frames)), kinds, strict=True)
+    return [row if row.reason else _row(recognizer, row.path, *next(answers)) for row in found]
 
 
-def _row(path: str, prediction: Prediction) -> Row:
+def _frames(recognizer: Recognizer, path: str) -> tuple[np.ndarray, None]:
+    return recognizer.frames(path), None
+
+
+def _frames_and_traits(recognizer: Recognizer, path: str) -> tuple[np.ndarray, Traits]:
+    sound = decode(path, max_seconds=recognizer.package.description.limits.max_seconds)
+    return recognizer.frames(sound.samples, sound.sample_rate), traits(sound)
+
+
+def _row(recognizer: Recognizer, path: str, prediction: Prediction, kind: Traits | None) -> Row:
+    versions = {"model": "", "model_version": "", "package_digest": recognizer.package.digest}
     return Row(
-        path, "", prediction.label, prediction.confidence, prediction.sure, tuple(prediction.probabilities.values())
+        path,
+        "",
+        prediction.label,
+        prediction.confidence,
+        prediction.sure,
+        tuple(prediction.probabilities.values()),
+        None if kind is None else entry(kind, prediction, versions),
     )
 
 
-def _key(recognizer: Recognizer, paths: Sequence[Path]) -> str:
-    """Return what names the work: the package, and the name, size and time of every recording."""
+def _write_log(folder: Path, key: str, answered: Iterator[Row]) -> None:
+    """Add rows to a log, in files that are named by the work: done twice, they are there once."""
+    entries = (row.entry for row in answered if row.entry is not None)
+    number = 0
+    while some := [one for _, one in zip(range(_ROWS_A_GROUP), entries, strict=False)]:
+        write_file(folder / f"predict-{key}-{number:05d}.parquet", some)
+        number += 1
+
+
+def _key(recognizer: Recognizer, paths: Sequence[Path], *, logged: bool) -> str:
+    """Return what names the work: the package, the name, size and time of every recording, and what is kept of it."""
     digest = hashlib.sha256(recognizer.package.digest.encode())
+    if logged:
+        digest.update(b"logged")
     for path in paths:
         try:
             state = path.stat()
@@ -327,15 +379,15 @@ def _remove_if_left(path: Path) -> None:
 
 def _line(row: Row) -> bytes:
     # escaped to ASCII, a name that is no text comes back as it was
-    values = [row.path, row.reason, row.label, row.confidence, row.sure, row.probabilities]
+    values = [row.path, row.reason, row.label, row.confidence, row.sure, row.probabilities, row.entry]
     return json.dumps(values).encode() + b"\n"
 
 
 def _read(journal: IO[bytes]) -> Iterator[Row]:
     journal.seek(0)
     for line in journal:
-        path, reason, label, confidence, sure, probabilities = json.loads(line)
-        yield Row(path, reason, label, confidence, sure, tuple(probabilities))
+        path, reason, label, confidence, sure, probabilities, written = json.loads(line)
+        yield Row(path, reason, label, confidence, sure, tuple(probabilities), written)
 
 
 def _answered(journal: IO[bytes]) -> Iterator[Row]:

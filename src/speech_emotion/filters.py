@@ -1,4 +1,4 @@
-"""Takes a waveform; gives it with another slope of its spectrum, as another microphone or another voice would have it."""
+"""Takes a waveform; gives it with another slope of its spectrum, as another microphone or voice would have it."""
 
 from typing import Final
 

@@ -83,7 +83,8 @@ class _Builder:
 
     def model(self) -> onnx.ModelProto:
         found = []
-        for number, self.weights in enumerate(self.members, start=1):
+        for number, weights in enumerate(self.members, start=1):
+            self.weights = weights
             self.prefix = f"member_{number}_" if len(self.members) > 1 else ""
             found.append(self._network())
         self.prefix = ""

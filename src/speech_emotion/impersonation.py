@@ -1,9 +1,9 @@
 """Takes a recording and the settings of a voice; gives the same words in that voice, as pure functions.
 
 A pseudo-speaker is a recorded speaker whose vocal tract, pitch, melody, tempo, level, microphone, room and noise are
-changed, each by itself, far enough to be taken for somebody else. Nor does it act as its source does: for each emotion, pitch, melody,
-tempo and the slope of the spectrum are moved once more, by factors drawn for that voice and emotion. What is kept is the
-words, their timing against each other and the shape of the melody.
+changed, each by itself, far enough to be taken for somebody else. Nor does it act as its source does: for each emotion,
+pitch, melody, tempo and the slope of the spectrum are moved once more, by factors drawn for that voice and emotion.
+What is kept is the words, their timing against each other and the shape of the melody.
 
 Praat's "Change gender" does the voice (Boersma and Weenink; pitch-synchronous overlap-add after Moulines and
 Charpentier, 1990): the resonances are moved by resampling, and pitch and tempo are then set anew.
@@ -136,8 +136,8 @@ def impersonate(
     Returns
     -------
     np.ndarray [shape=(m,)], float32
-        At the same sample rate, about n / tempo samples (the voice's, and the manner's), between -1 and 1. Equal arguments give equal bytes, in every
-        process.
+        At the same sample rate, about n samples divided by the tempo of voice and manner, between -1 and 1. Equal
+        arguments give equal bytes, in every process.
 
     Notes
     -----

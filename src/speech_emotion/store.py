@@ -70,8 +70,8 @@ class FeatureStore:
     def narrowed(self, settings: FeaturizeSettings) -> Self:
         """Return the same utterances under a specification that asks for fewer numbers a frame.
 
-        Cepstra do not depend on how many of them there are, nor on the prosodic tracks beside them: so fewer of both are
-        served as they lie, without a new extraction. `digest` stays that of the whole store.
+        Cepstra do not depend on how many of them there are, nor on the prosodic tracks beside them: so fewer of both
+        are served as they lie, without a new extraction. `digest` stays that of the whole store.
 
         Raises
         ------

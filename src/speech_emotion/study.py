@@ -397,10 +397,7 @@ def _summary(recording: tuple[str, Path], *, settings: FeaturizeSettings, voice:
     """Return what the simple models see of a recording, in a pseudo-speaker's voice or as it is."""
     name, path = recording
     sound = decode(path)
-    if voice is None:
-        wave = sound.mono(settings.sample_rate)
-    else:
-        wave = voice.waveform(sound, name, settings.sample_rate)
+    wave = sound.mono(settings.sample_rate) if voice is None else voice.waveform(sound, name, settings.sample_rate)
     frames = Extractor(settings)(wave).astype(np.float64)
     level = 10 * np.log10(max(float(np.mean(np.square(wave, dtype=np.float64))), 1e-12))
     peak = 20 * np.log10(max(float(np.abs(wave).max()), 1e-6))

@@ -50,7 +50,7 @@ class Part:
 class Epoch:
     """One row of history.csv. Losses are cross-entropies in nats; `val_loss` is without label smoothing.
 
-    `loss` and `accuracy` are the mean over the members, each in training; all else is of the model that they are together.
+    `loss` and `accuracy` are the mean over the members, each in training; all else is of what they are together.
 
     What begins with `val` is of the validation utterances in the voices of pseudo-speakers, where there are any, and
     `same_voice_uar` of the same utterances as recorded.

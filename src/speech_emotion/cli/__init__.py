@@ -10,7 +10,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from speech_emotion.cli import compare, data, evaluate, predict, preset, promote, publish, registry, runs, serve, tune
+from speech_emotion.cli import (
+    compare,
+    data,
+    evaluate,
+    monitor,
+    predict,
+    preset,
+    promote,
+    publish,
+    registry,
+    runs,
+    serve,
+    tune,
+)
 from speech_emotion.errors import UserError
 
 
@@ -48,7 +61,8 @@ app = typer.Typer(
     name="speech-emotion",
     cls=_Commands,
     help="Recognise emotions in speech, and follow the models that do.",
-    epilog="`predict` and `serve` work anywhere; the others, but for `version`, belong to a clone of the repository.",
+    epilog="`predict`, `serve` and `monitor` work anywhere; the others, but for `version`, belong to a clone of the "
+    "repository.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -58,6 +72,7 @@ app = typer.Typer(
 
 app.command(epilog=predict.EXAMPLES)(predict.predict)
 app.command(epilog=serve.EXAMPLES)(serve.serve)
+app.command(epilog=monitor.EXAMPLES)(monitor.monitor)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command(epilog=runs.EXAMPLES)(runs.runs)
 app.command(epilog=compare.EXAMPLES)(compare.compare)

@@ -1,9 +1,12 @@
 """Takes nothing; gives what several commands' options share, each written once."""
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+
+if TYPE_CHECKING:
+    from speech_emotion.settings.monitor import MonitorSettings
 
 MODEL_HELP: Final = "A package's folder, or models:/NAME@challenger or models:/NAME/3 in the registry."
 
@@ -24,3 +27,11 @@ class ComputeOption(StrEnum):
 
     local = "local"
     ray = "ray"
+
+
+def monitor_settings() -> "MonitorSettings":
+    """Return the section `monitor` of params.yaml, where there is such a file, else what is built in."""
+    from speech_emotion.settings.base import PARAMS, read_section
+    from speech_emotion.settings.monitor import DEFAULT, MonitorSettings
+
+    return read_section("monitor", MonitorSettings) if PARAMS.exists() else DEFAULT

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import MODEL_HELP, ComputeOption
+from speech_emotion.cli.options import MODEL_HELP, ComputeOption, monitor_settings
 from speech_emotion.errors import UserError
 
 if TYPE_CHECKING:
     from speech_emotion.bulk import Row
     from speech_emotion.inference import Recognizer
+    from speech_emotion.monitoring.logbook import Logbook
     from speech_emotion.settings.compute import RaySettings
 
 EXAMPLES = """
@@ -24,6 +25,8 @@ speech-emotion predict clip.wav
 speech-emotion predict recordings/ --output emotions.parquet
 
 speech-emotion predict *.m4a --model models:/speech-emotion-tess@challenger
+
+speech-emotion predict recordings/ --output emotions.csv --log predictions/
 """
 
 
@@ -71,6 +74,14 @@ def predict(
         ComputeOption | None,
         typer.Option(help="ray: the cluster of params.yaml. Without it: compute.backend there, for many recordings."),
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log",
+            metavar="FOLDER",
+            help="Add to a log of answers for `speech-emotion monitor`: no audio, no names, times to the hour.",
+        ),
+    ] = None,
 ) -> None:
     """Say which emotion is heard in recordings.
 
@@ -83,9 +94,11 @@ def predict(
     from speech_emotion.bulk import Form, Row, predict_into, rows
     from speech_emotion.cli.recordings import Bad, report, search
     from speech_emotion.loading import load
+    from speech_emotion.monitoring.logbook import Logbook
     from speech_emotion.progress import track
 
     chosen = _chosen(format, output)
+    book = None if log is None else Logbook(log, monitor_settings().log)
     recognizer = load(model)
     found, bad = search(recordings)
 
@@ -105,11 +118,14 @@ def predict(
             cluster=nodes,
             watch=watch,
             resumed=_say_resumed(len(found)),
+            log=log,
         )
     else:
         unreadable = []
-        answered = _good(watch(rows(recognizer, found, workers=workers, cluster=nodes), len(found)), unreadable)
-        _print(chosen, answered, recognizer)
+        heard = rows(recognizer, found, workers=workers, cluster=nodes, logged=log is not None)
+        _print(chosen, _good(_kept(watch(heard, len(found)), book), unreadable), recognizer)
+        if book is not None:
+            book.write()
     report(bad + [Bad(Path(row.path), row.reason) for row in unreadable], len(found) + len(bad))
 
 
@@ -144,6 +160,13 @@ def _cluster(compute: ComputeOption | None, *, asked: int, workers: int | None) 
 
 def _say_resumed(total: int) -> Callable[[int], None]:
     return lambda done: typer.echo(f"{done} of {total} recordings were answered before; going on after them", err=True)
+
+
+def _kept(found: "Iterable[Row]", book: "Logbook | None") -> "Iterator[Row]":
+    for row in found:
+        if book is not None and row.entry is not None:
+            book.add([row.entry])
+        yield row
 
 
 def _good(found: "Iterable[Row]", bad: "list[Row]") -> "Iterator[Row]":

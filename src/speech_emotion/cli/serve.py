@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from speech_emotion.cli.options import MODEL_HELP
+from speech_emotion.cli.options import MODEL_HELP, monitor_settings
 
 EXAMPLES = """
 Examples:
@@ -13,6 +13,8 @@ Examples:
 speech-emotion serve
 
 speech-emotion serve --model models:/speech-emotion-tess@champion --host 0.0.0.0 --port 8080
+
+speech-emotion serve --log-predictions predictions/
 """
 
 
@@ -23,6 +25,14 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 5001,
+    log_predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-predictions",
+            metavar="FOLDER",
+            help="Keep a log of answers for `speech-emotion monitor`: no audio, no addresses, times to the hour.",
+        ),
+    ] = None,
 ) -> None:
     """Answer recordings over HTTP: MLflow's scoring contract, with limits, metrics and a graceful stop.
 
@@ -35,4 +45,5 @@ def serve(
     from speech_emotion.settings.serve import DEFAULT, ServeSettings
 
     settings = read_section("serve", ServeSettings) if Path(PARAMS).exists() else DEFAULT
-    run(model, settings, host=host, port=port, cores=core_count())
+    log = None if log_predictions is None else (log_predictions, monitor_settings().log)
+    run(model, settings, host=host, port=port, cores=core_count(), log=log)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from speech_emotion.serving import page
 from speech_emotion.serving.metrics import CONTENT_TYPE, Log, Metrics
 from speech_emotion.serving.pool import BusyError, CrashError, Pool, SlowError
+from speech_emotion.serving.scribe import Scribe
 from speech_emotion.serving.wire import refusal
 from speech_emotion.settings.serve import ServeSettings
 
@@ -71,12 +72,22 @@ class App:
     log : Log
     crowded : callable
         Tells whether there are more connections than recordings are taken from.
+    scribe : Scribe or None
+        Writes the log of predictions, where one is kept.
     """
 
     def __init__(
-        self, pool: Pool, settings: ServeSettings, metrics: Metrics, log: Log, *, crowded: Callable[[], bool]
+        self,
+        pool: Pool,
+        settings: ServeSettings,
+        metrics: Metrics,
+        log: Log,
+        *,
+        crowded: Callable[[], bool],
+        scribe: Scribe | None = None,
     ) -> None:
-        self._pool, self._settings, self._metrics, self._log, self._crowded = pool, settings, metrics, log, crowded
+        self._pool, self._settings, self._metrics, self._log = pool, settings, metrics, log
+        self._crowded, self._scribe = crowded, scribe
         self._largest = int(settings.body_mb * 2**20)
         self._held = 0
         self._version = metadata.version("speech-emotion")
@@ -149,6 +160,8 @@ class App:
         except CrashError:
             raise _RefusedError(400, "the recordings cannot be decoded: they are damaged") from None
         self._metrics.recordings.inc(reply.recordings)
+        if self._scribe is not None and reply.entries:
+            self._scribe.write(reply.entries)
         return Response(reply.status, reply.body, recordings=reply.recordings)
 
     async def _read(self, request: "_Request") -> bytearray:

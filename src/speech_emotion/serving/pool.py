@@ -52,18 +52,21 @@ class Reply:
         JSON.
     model : Model
         Which answered.
+    entries : bytes
+        Rows of the log of predictions, a JSON list on one line; empty where none is kept.
     """
 
     status: int
     recordings: int
     body: bytes
     model: Model
+    entries: bytes = b""
 
 
 class Worker:
     """A process that has a model loaded; started at once, and ready when `ready` returns."""
 
-    def __init__(self, model: Model, recordings: int) -> None:
+    def __init__(self, model: Model, recordings: int, *, logged: bool = False) -> None:
         self.model = model
         self._pipe, theirs = Pipe()
         order = {
@@ -71,6 +74,7 @@ class Worker:
             "model": model.name,
             "version": model.version,
             "recordings": recordings,
+            "logged": logged,
         }
         # -P: a module in the working folder must not take another's place
         command = [sys.executable, "-P", "-m", "speech_emotion.serving.worker", str(theirs.fileno()), json.dumps(order)]
@@ -99,8 +103,9 @@ class Worker:
         """Answer a request, however long it takes; EOFError or OSError: the process has ended, or was stopped."""
         self._pipe.send_bytes(body)
         answer = self._pipe.recv_bytes()
-        status, recordings = HEADER.unpack_from(answer)
-        return Reply(status, recordings, answer[HEADER.size :], self.model)
+        status, recordings, length = HEADER.unpack_from(answer)
+        end = HEADER.size + length
+        return Reply(status, recordings, answer[end:], self.model, answer[HEADER.size : end])
 
     def stop(self) -> None:
         """End it now, whatever it does: who waits in `ask` is told."""
@@ -141,10 +146,22 @@ class Pool:
         That a request may hold.
     note : callable
         Is told what happens (`note(event, **details)`).
+    logged : bool
+        Whether replies bring rows of a log of predictions.
     """
 
-    def __init__(self, *, size: int, waiting: int, seconds: float, recordings: int, note: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        waiting: int,
+        seconds: float,
+        recordings: int,
+        note: Callable[..., None],
+        logged: bool = False,
+    ) -> None:
         self.size, self.waiting, self.seconds, self.recordings = size, waiting, seconds, recordings
+        self._logged = logged
         self.requests = 0
         self._work_seconds = 0.0
         self._note = note
@@ -248,7 +265,7 @@ class Pool:
         self._threads.shutdown()
 
     def _start(self, model: Model) -> Worker:
-        worker = Worker(model, self.recordings)
+        worker = Worker(model, self.recordings, logged=self._logged)
         self._workers.add(worker)
         return worker
 

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -19,7 +20,9 @@ from speech_emotion.serving.memory import give_back_at_once
 from speech_emotion.serving.metrics import Log, Metrics
 from speech_emotion.serving.pool import Pool
 from speech_emotion.serving.protocol import CONNECTIONS, protocol
+from speech_emotion.serving.scribe import Scribe
 from speech_emotion.serving.source import Model, glance, may_change, model_of
+from speech_emotion.settings.monitor import LogSettings
 from speech_emotion.settings.serve import ServeSettings
 
 KEEP_SECONDS: Final = 15
@@ -33,7 +36,15 @@ _SLOW_LOOK_SECONDS: Final = 60.0
 """Between two looks for which MLflow itself had to be started."""
 
 
-def serve(source: str | None, settings: ServeSettings, *, host: str, port: int, cores: int) -> None:
+def serve(
+    source: str | None,
+    settings: ServeSettings,
+    *,
+    host: str,
+    port: int,
+    cores: int,
+    log: tuple[Path, LogSettings] | None = None,
+) -> None:
     """Serve a model until SIGTERM or SIGINT; what was begun then is finished.
 
     Parameters
@@ -47,19 +58,29 @@ def serve(source: str | None, settings: ServeSettings, *, host: str, port: int, 
         0: any that is free; the log says which.
     cores : int
         Workers, where the settings leave it open.
+    log : tuple of Path and LogSettings, optional
+        The folder in which a log of predictions is kept, and how its files are cut; None: there is none.
 
     Raises
     ------
     UserError
-        There is no such model, or the port is taken.
+        There is no such model, the port is taken, or the log cannot be written.
     """
     give_back_at_once()
     _allow_files()
-    asyncio.run(_Server(source, settings, host, port, settings.processes or cores).run())
+    asyncio.run(_Server(source, settings, host, port, settings.processes or cores, log).run())
 
 
 class _Server:
-    def __init__(self, source: str | None, settings: ServeSettings, host: str, port: int, workers: int) -> None:
+    def __init__(
+        self,
+        source: str | None,
+        settings: ServeSettings,
+        host: str,
+        port: int,
+        workers: int,
+        log: tuple[Path, LogSettings] | None,
+    ) -> None:
         self._source, self._settings, self._host, self._port = source, settings, host, port
         self._metrics = Metrics(lambda: self._pool.requests)
         self._log = Log(lambda event: self._metrics.events.labels(event).inc())
@@ -69,7 +90,9 @@ class _Server:
             seconds=settings.answer_seconds,
             recordings=settings.recordings,
             note=self._log,
+            logged=log is not None,
         )
+        self._scribe = None if log is None else Scribe(*log, note=self._log)
 
     async def run(self) -> None:
         began = time.perf_counter()
@@ -84,8 +107,12 @@ class _Server:
             self._log("stopped")
         finally:
             await self._pool.close()
+            if self._scribe is not None:
+                await self._scribe.close()
 
     async def _start(self) -> None:
+        if self._scribe is not None:
+            await self._scribe.start()
         await self._change(await model_of(self._source))
 
     async def _serve(self, began: float) -> None:
@@ -93,7 +120,7 @@ class _Server:
             return len(server.server_state.connections) > CONNECTIONS
 
         config = uvicorn.Config(
-            App(self._pool, self._settings, self._metrics, self._log, crowded=crowded),
+            App(self._pool, self._settings, self._metrics, self._log, crowded=crowded, scribe=self._scribe),
             host=self._host,
             port=self._port,
             http=protocol(self._settings.receive_seconds, self._log),

@@ -4,8 +4,9 @@ import json
 import struct
 from typing import Final
 
-HEADER: Final = struct.Struct(">HI")
-"""In front of a worker's answer: the HTTP status, and how many recordings were answered."""
+HEADER: Final = struct.Struct(">HII")
+"""In front of a worker's answer: the HTTP status, how many recordings were answered, and how many of the bytes that
+follow are rows of the log of predictions; the rest is the answer."""
 
 
 def refusal(message: str, code: str = "INVALID_PARAMETER_VALUE") -> bytes:

@@ -6,17 +6,23 @@ A decoder that crashes, hangs or takes memory does it here, where it can be ende
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 
 from speech_emotion.answering import decode_base64, row
+from speech_emotion.audio import decode
 from speech_emotion.errors import UserError
 from speech_emotion.inference import Recognizer
 from speech_emotion.loading import folder_of
+from speech_emotion.monitoring.logbook import Entry, entry
+from speech_emotion.monitoring.traits import traits
 from speech_emotion.serving.memory import give_back_at_once
 from speech_emotion.serving.requests import recordings
 from speech_emotion.serving.wire import HEADER, refusal
-from speech_emotion.windows import Listener
+from speech_emotion.windows import Answer, Listener
+
+Listen = Callable[[bytes], tuple[Answer, Entry | None]]
+"""Answers a recording, and says what is to be written down of it, if anything is."""
 
 
 def main() -> None:
@@ -39,38 +45,62 @@ def main() -> None:
             pipe.send_bytes(json.dumps({"labels": recognizer.labels, "digest": digest}).encode())
         except OSError:  # the server is gone
             return
-        _serve(pipe, listener, versions, order["recordings"])
+        listen = logged(listener, versions) if order["logged"] else unlogged(listener)
+        _serve(pipe, listen, versions, order["recordings"])
 
 
-def _serve(pipe: Connection, listener: Listener, versions: Mapping[str, str], most: int) -> None:
+def unlogged(listener: Listener) -> Listen:
+    """Return what answers recordings, and keeps nothing."""
+    return lambda recording: (listener(recording), None)
+
+
+def logged(listener: Listener, versions: Mapping[str, str]) -> Listen:
+    """Return what answers recordings, and tells what kind of recording each was."""
+    longest = listener.recognizer.package.description.limits.max_seconds
+
+    def listen(recording: bytes) -> tuple[Answer, Entry]:
+        # decoded here, so that it is decoded once; the samples are answered as the file would be
+        sound = decode(recording, max_seconds=longest)
+        answer = listener(sound.samples, sound.sample_rate)
+        return answer, entry(traits(sound), answer.whole, versions)
+
+    return listen
+
+
+def _serve(pipe: Connection, listen: Listen, versions: Mapping[str, str], most: int) -> None:
     while True:
         try:
             body = pipe.recv_bytes()
         except EOFError:
             return
-        status, count, answer = reply(listener, versions, body, most=most)
+        status, count, answer, entries = reply(listen, versions, body, most=most)
         del body
         try:
-            pipe.send_bytes(HEADER.pack(status, count) + answer)
+            pipe.send_bytes(HEADER.pack(status, count, len(entries)) + entries + answer)
         except OSError:  # the server is gone
             return
 
 
-def reply(listener: Listener, versions: Mapping[str, str], body: bytes, *, most: int) -> tuple[int, int, bytes]:
-    """Return the status of a request, how many recordings were answered, and the JSON of its answer.
+def reply(listen: Listen, versions: Mapping[str, str], body: bytes, *, most: int) -> tuple[int, int, bytes, bytes]:
+    """Return the status of a request, how many recordings were answered, the JSON of its answer, and rows of the log.
 
     One recording that cannot be used refuses the request, as with MLflow's server: nobody has to look for the rows that
     are missing.
     """
     where = ""
+    entries = []
     try:
         rows = []
         for number, text in enumerate(recordings(body, most=most)):
             where = f"row {number}: "
-            rows.append(row(listener(decode_base64(text)), versions))
+            answer, written = listen(decode_base64(text))
+            rows.append(row(answer, versions))
+            if written is not None:
+                entries.append(written)
     except UserError as error:
-        return 400, 0, refusal(f"{where}{error}")
-    return 200, len(rows), json.dumps({"predictions": rows}).encode()
+        return 400, 0, refusal(f"{where}{error}"), b""
+    lines = json.dumps(entries).encode() if entries else b""
+    return 200, len(rows), json.dumps({"predictions": rows}).encode(), lines
 
 
 if __name__ == "__main__":

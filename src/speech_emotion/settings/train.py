@@ -30,8 +30,8 @@ class InputSettings(Section):
         """
         if self.n_mfcc is not None and self.n_mfcc > made.n_mfcc:
             raise UserError(
-                f"{PARAMS}: train.inputs.n_mfcc: the network cannot hear {self.n_mfcc} of the {made.n_mfcc} cepstra that "
-                "featurize.n_mfcc makes. Lower the one, or raise the other."
+                f"{PARAMS}: train.inputs.n_mfcc: the network cannot hear {self.n_mfcc} of the {made.n_mfcc} cepstra "
+                "that featurize.n_mfcc makes. Lower the one, or raise the other."
             )
         count = made.n_mfcc if self.n_mfcc is None else self.n_mfcc
         return made.model_copy(update={"n_mfcc": count, "prosody": made.prosody and self.prosody})

@@ -13,12 +13,14 @@ from speech_emotion.settings.corpus import CorpusSettings, DownloadSettings, Pre
 from speech_emotion.settings.evaluate import EvaluateSettings
 from speech_emotion.settings.explain import ExplainSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
+from speech_emotion.settings.monitor import MonitorSettings
 from speech_emotion.settings.package import PackageSettings
 from speech_emotion.settings.promote import PromoteSettings
 from speech_emotion.settings.pseudo_speakers import PseudoSpeakersSettings
 from speech_emotion.settings.robustness import RobustnessSettings
 from speech_emotion.settings.serve import ServeSettings
 from speech_emotion.settings.split import SplitSettings
+from speech_emotion.settings.survey import SurveySettings
 from speech_emotion.settings.train import TrainSettings
 from speech_emotion.settings.tune import TuneSettings
 from speech_emotion.settings.windows import WindowSettings
@@ -42,10 +44,12 @@ class Settings(Section):
     robustness: RobustnessSettings
     explain: ExplainSettings
     baselines: BaselinesSettings
+    survey: SurveySettings
     package: PackageSettings
     windows: WindowSettings
     promote: PromoteSettings
     serve: ServeSettings
+    monitor: MonitorSettings
     tune: TuneSettings
     compute: ComputeSettings
 

@@ -1,0 +1,28 @@
+"""the full model + its recordings → the training reference that the package carries for monitoring."""
+
+import sys
+from pathlib import Path
+
+from speech_emotion import splits
+from speech_emotion.corpora import manifest as manifests
+from speech_emotion.files import write_text
+from speech_emotion.monitoring.reference import text
+from speech_emotion.monitoring.survey import survey
+from speech_emotion.settings.base import read_section
+from speech_emotion.settings.compute import ComputeSettings
+from speech_emotion.settings.survey import SurveySettings
+from speech_emotion.stage import run_stage
+
+
+def main() -> None:
+    raw, manifest, split, package, target = map(Path, sys.argv[1:])
+    settings = read_section("survey", SurveySettings)
+    workers = read_section("compute", ComputeSettings).workers
+    [fold] = splits.read(split)
+    reference = survey(package, fold, manifests.read(manifest), raw, settings, workers=workers)
+    write_text(target, text(reference))
+    print(f"survey: {reference.recordings} recordings, {reference.answers} answers to words that were not learned from")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,120 @@
+"""Takes a log of predictions and a model; gives what has moved since training, and a status for a scheduler."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from speech_emotion.cli import tables
+from speech_emotion.cli.options import MODEL_HELP, monitor_settings
+from speech_emotion.errors import UserError
+
+EXAMPLES = """
+Examples:
+
+speech-emotion monitor predictions/ --since 7d
+
+speech-emotion monitor predictions/ --model models:/speech-emotion-tess@champion --page moved.html
+
+speech-emotion monitor predictions/ --since 2026-03-01 --until 2026-04-01 --format json
+"""
+
+MOVED: Final = 3
+"""The exit status where something has moved."""
+
+UNTOLD: Final = 4
+"""The exit status where nothing has, as far as there were rows enough to tell."""
+
+_AGO: Final = re.compile(r"(\d{1,5})([hd])")
+
+
+class MonitorFormat(StrEnum):
+    """How findings are printed."""
+
+    table = "table"
+    json = "json"
+
+
+def monitor(
+    log: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LOG",
+            help="The folder that `serve --log-predictions` or `predict --log` filled.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help=f"{MODEL_HELP} Without it, the one that is built in."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The first hour: 2026-03-01, 2026-03-01T18 (UTC), or 12h, 7d before now."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The first hour that is no longer in the period, as --since.")
+    ] = None,
+    format: Annotated[
+        MonitorFormat, typer.Option("--format", "-f", help="table is for reading, json for programs.")
+    ] = MonitorFormat.table,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write an HTML page as well, with a picture of each measure.")
+    ] = None,
+) -> None:
+    """Hold a period of a log of predictions against the training data of the model that answered.
+
+    The model's package carries what its training recordings were like, and how much two halves of them differ. Exit
+    status: 0 nothing has moved, 3 something has, 4 nothing has but there were too few rows to tell it all; 1 and 2, as
+    everywhere, a mistake.
+    """
+    from speech_emotion.loading import folder_of
+    from speech_emotion.monitoring import logbook, reference
+    from speech_emotion.monitoring.drift import compare, samples
+    from speech_emotion.package import Package
+
+    now = datetime.now(UTC)
+    period = logbook.Period(_time("--since", since, now), _time("--until", until, now))
+    if period.since is not None and period.until is not None and period.since >= period.until:
+        raise UserError(f"--since {since} is not before --until {until}.")
+    settings = monitor_settings()
+    package = Package.load(folder_of(model))
+    known = reference.read(package.folder)
+    found = samples(logbook.read(log, period), package.digest)
+    drift = compare(found, known, settings)
+    if page is not None:
+        from speech_emotion.monitoring.page import write_page
+
+        write_page(page, drift, found, known, settings, package=package, period=period)
+    if format is MonitorFormat.json:
+        import json
+
+        from speech_emotion.monitoring.wording import content
+
+        typer.echo(json.dumps(content(drift, known, package=package, period=period), indent=2, allow_nan=False))
+    else:
+        from speech_emotion.monitoring.wording import COLUMNS, cells, summary
+
+        tables.write(COLUMNS, map(cells, drift.findings))
+        typer.echo(summary(drift, settings), err=True)
+    if drift.moved or drift.untold:
+        raise typer.Exit(MOVED if drift.moved else UNTOLD)
+
+
+def _time(option: str, text: str | None, now: datetime) -> datetime | None:
+    """Return the hour that is meant."""
+    if text is None:
+        return None
+    if match := _AGO.fullmatch(text):
+        found = now - timedelta(hours=int(match[1]) * (24 if match[2] == "d" else 1))
+    else:
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError:
+            known = "2026-03-01, 2026-03-01T18, 12h or 7d"
+            raise UserError(f"{option} {text}: is no time; expected such as {known}.") from None
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    return found.replace(minute=0, second=0, microsecond=0)

@@ -1,0 +1,282 @@
+"""Takes rows of a log and a package's training reference; gives what has moved, by how much, and how sure that is.
+
+Two things must be so before a measure has moved: the difference is hardly chance (Kolmogorov and Smirnov's two-sample
+test of numbers, chi-square of classes; p-values corrected for their number, by Benjamini and Yekutieli, whatever the
+measures have to do with each other), and it is large: larger than what two halves of the training data differ by, and
+than what matters. In a large log everything is significant, and little of it is news.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from scipy import stats
+
+from speech_emotion.monitoring.measures import CLASSES, NUMBERS, Measure, Subject, number_distance, share_distance
+from speech_emotion.monitoring.reference import ClassReference, NumberReference, Reference, class_name
+from speech_emotion.settings.monitor import MonitorSettings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_NINETY_FIVE: Final = (0.025, 0.975)
+_EXPECTED: Final = 5.0
+"""Rows that chi-square wants to expect in a class (Cochran, 1954); smaller classes are counted together."""
+
+
+class Verdict(StrEnum):
+    """What is said of a measure."""
+
+    moved = "moved"
+    steady = "steady"
+    too_few = "too few rows"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a measure.
+
+    Attributes
+    ----------
+    measure : Measure
+    verdict : Verdict
+    rows : int
+        Of the period, that have it.
+    focus : str
+        The class whose share changed most; empty for numbers.
+    before, after : float
+        The median of numbers, the share of the class; in the reference and in the period.
+    low, high : float
+        The 95 % interval of the difference, by the bootstrap.
+    distance : float
+        Between the two distributions; see `measures`.
+    limit : float
+        That the distance must exceed.
+    p : float
+        Of the test, corrected.
+    """
+
+    measure: Measure
+    verdict: Verdict
+    rows: int
+    focus: str = ""
+    before: float = float("nan")
+    after: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    distance: float = float("nan")
+    limit: float = float("nan")
+    p: float = float("nan")
+
+    @property
+    def change(self) -> float:
+        """By how much the median or the share is higher than in the reference."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A period, held against the training reference.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        What moved first, the least likely of it on top.
+    recordings : int
+        Rows of the period.
+    answers : int
+        Those of them that the package answered.
+    """
+
+    findings: tuple[Finding, ...]
+    recordings: int
+    answers: int
+
+    @property
+    def moved(self) -> tuple[Finding, ...]:
+        """What has moved."""
+        return tuple(one for one in self.findings if one.verdict is Verdict.moved)
+
+    @property
+    def untold(self) -> tuple[Finding, ...]:
+        """What there were too few rows for."""
+        return tuple(one for one in self.findings if one.verdict is Verdict.too_few)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The columns of a period, ready to be compared.
+
+    Attributes
+    ----------
+    numbers : mapping of str to np.ndarray [shape=(n,)], float64
+        By measure; rows that lack it are left out.
+    classes : mapping of str to mapping of str to int
+        Rows of each class, by measure.
+    """
+
+    numbers: Mapping[str, np.ndarray]
+    classes: Mapping[str, Mapping[str, int]]
+    recordings: int
+    answers: int
+
+
+def samples(rows: "pa.Table", digest: str) -> Samples:
+    """Return the columns of a log's rows; answers of other packages than the one of this digest are left out."""
+    import pyarrow.compute as pc
+
+    own = {"recordings": rows, "answers": rows.filter(pc.equal(rows["package_digest"], digest))}
+    numbers = {
+        measure.name: np.round(
+            own[measure.subject][measure.name].drop_null().to_numpy().astype(np.float64), measure.digits
+        )
+        for measure in NUMBERS
+    }
+    classes = {
+        measure.name: Counter(
+            {
+                class_name(measure, pair["values"].as_py()): pair["counts"].as_py()
+                for pair in own[measure.subject][measure.name].value_counts()
+            }
+        )
+        for measure in CLASSES
+    }
+    return Samples(numbers, classes, len(rows), len(own["answers"]))
+
+
+def compare(found: Samples, reference: Reference, settings: MonitorSettings) -> Drift:
+    """Hold a period against the training reference.
+
+    Parameters
+    ----------
+    found : Samples
+    reference : Reference
+    settings : MonitorSettings
+    """
+    enough: dict[Subject, bool] = {
+        "recordings": found.recordings >= settings.rows,
+        "answers": found.answers >= settings.rows,
+    }
+    told: list[Finding] = []
+    for place, measure in enumerate((*NUMBERS, *CLASSES)):
+        rng = np.random.default_rng([settings.seed, place])
+        if measure.name in reference.numbers:
+            values = found.numbers[measure.name]
+            if not enough[measure.subject] or len(values) < settings.rows:
+                told.append(Finding(measure, Verdict.too_few, len(values)))
+            else:
+                told.append(_of_numbers(measure, values, reference.numbers[measure.name], settings, rng))
+        elif measure.name in reference.classes:
+            counts = found.classes[measure.name]
+            if not enough[measure.subject]:
+                told.append(Finding(measure, Verdict.too_few, sum(counts.values())))
+            else:
+                told.append(_of_classes(measure, counts, reference.classes[measure.name], settings, rng))
+    return Drift(tuple(sorted(_judged(told, settings), key=_order)), found.recordings, found.answers)
+
+
+def _judged(told: list[Finding], settings: MonitorSettings) -> list[Finding]:
+    """Return the findings with corrected p-values and verdicts."""
+    tested = [number for number, one in enumerate(told) if one.verdict is not Verdict.too_few]
+    if not tested:
+        return told
+    corrected = stats.false_discovery_control([told[number].p for number in tested], method="by")
+    judged = list(told)
+    for number, p in zip(tested, corrected.tolist(), strict=True):
+        one = told[number]
+        moved = p <= settings.false_discovery and one.distance > one.limit
+        judged[number] = replace(one, p=p, verdict=Verdict.moved if moved else Verdict.steady)
+    return judged
+
+
+def _order(one: Finding) -> tuple[bool, float, float]:
+    """Return where a finding stands: what moved first, and of that what moved most beyond its limit."""
+    moved = one.verdict is Verdict.moved
+    excess = one.distance / max(one.limit, 1e-9) if one.verdict is not Verdict.too_few else 0.0
+    return not moved, -excess, one.p if moved else 0.0
+
+
+def _of_numbers(
+    measure: Measure,
+    values: np.ndarray,
+    reference: NumberReference,
+    settings: MonitorSettings,
+    rng: np.random.Generator,
+) -> Finding:
+    known = reference.values(measure.digits)
+    low, high = _interval(values, known, settings.draws, rng)
+    return Finding(
+        measure,
+        Verdict.steady,
+        len(values),
+        before=float(np.median(known)),
+        after=float(np.median(values)),
+        low=low,
+        high=high,
+        distance=number_distance(values, known),
+        limit=max(settings.halves * reference.halves, getattr(settings.least, measure.name)),
+        p=float(stats.ks_2samp(values, known, method="asymp").pvalue),
+    )
+
+
+def _interval(values: np.ndarray, known: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of medians."""
+    low, high = np.quantile(_medians(values, draws, rng) - _medians(known, draws, rng), _NINETY_FIVE)
+    return float(low), float(high)
+
+
+def _medians(values: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the medians of samples that are drawn anew from one, with replacement [shape=(draws,)].
+
+    The rank of such a median has a beta distribution (Maritz and Jarrett, 1978): no sample has to be drawn for it.
+    """
+    ordered, count = np.sort(values), len(values)
+    places = rng.beta((count + 1) / 2, (count + 1) / 2, draws) * count
+    return ordered[np.minimum(places.astype(np.int64), count - 1)]
+
+
+def _of_classes(
+    measure: Measure,
+    counts: Mapping[str, int],
+    reference: ClassReference,
+    settings: MonitorSettings,
+    rng: np.random.Generator,
+) -> Finding:
+    rows, known = sum(counts.values()), reference.rows
+    shares = {
+        name: (reference.counts.get(name, 0) / known, counts.get(name, 0) / rows)
+        for name in sorted(counts.keys() | reference.counts.keys())
+    }
+    focus = max(shares, key=lambda name: abs(shares[name][1] - shares[name][0]))
+    before, after = shares[focus]
+    drawn = rng.binomial(rows, after, settings.draws) / rows - rng.binomial(known, before, settings.draws) / known
+    low, high = np.quantile(drawn, _NINETY_FIVE)
+    return Finding(
+        measure,
+        Verdict.steady,
+        rows,
+        focus=focus,
+        before=before,
+        after=after,
+        low=float(low),
+        high=float(high),
+        distance=share_distance(counts, reference.counts),
+        limit=max(settings.halves * reference.halves, settings.least.shares),
+        p=_chi_square(counts, reference.counts),
+    )
+
+
+def _chi_square(counts: Mapping[str, int], known: Mapping[str, int]) -> float:
+    """Return the p-value of the hypothesis that both have the same shares."""
+    classes = sorted(counts.keys() | known.keys())
+    table = np.array([[row.get(name, 0) for name in classes] for row in (counts, known)])
+    expected = stats.contingency.expected_freq(table)
+    rare = expected.min(axis=0) < _EXPECTED
+    if rare.sum() > 1:
+        table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
+    if table.shape[1] == 1:
+        return 1.0
+    return float(stats.chi2_contingency(table, correction=False).pvalue)

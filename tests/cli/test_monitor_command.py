@@ -1,0 +1,155 @@
+"""`predict --log` and `monitor`, as a user calls them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from commands import Command
+
+from recordings import encoded
+from speech_emotion.inference import Recognizer
+from speech_emotion.monitoring.logbook import read
+from speech_emotion.monitoring.reference import FILE, make, text
+from speech_emotion.settings.survey import SurveySettings
+from tiny_package import make_package
+from voices import logged, sounds, voices
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package with a training reference."""
+    folder = tmp_path_factory.mktemp("monitored") / "package"
+    known = logged(Recognizer(make_package(folder)), sounds(voices(200, seed=1)))
+    (folder / FILE).write_text(text(make(known, known, SurveySettings(seed=7, halvings=50))))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings as in training, and the same louder."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name, gain in (("same", 1.0), ("louder", 4.0)):
+        (folder / name).mkdir()
+        for number, voice in enumerate(voices(110, seed=2)):
+            (folder / name / f"{number:03}.wav").write_bytes(encoded(0.25 * gain * voice, coding="FLOAT"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory, package: Path, clips: Path) -> Path:
+    """A log of each."""
+    from typer.testing import CliRunner
+
+    from speech_emotion.cli import app
+
+    folder = tmp_path_factory.mktemp("logs")
+    for name in ("same", "louder"):
+        call = ["predict", clips / name, "--model", package, "--output", folder / f"{name}.csv", "--log", folder / name]
+        assert CliRunner().invoke(app, [*map(str, call)]).exit_code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quieter(tmp_path_factory: pytest.TempPathFactory, package: Path, clips: Path) -> Path:
+    """A package that has learned from recordings as those in `same`, at their level."""
+    folder = tmp_path_factory.mktemp("quieter") / "package"
+    known = logged(Recognizer(make_package(folder)), sounds([0.25 * voice for voice in voices(200, seed=1)]))
+    (folder / FILE).write_text(text(make(known, known, SurveySettings(seed=7, halvings=50))))
+    return folder
+
+
+def test_what_moved_is_named_and_the_status_says_so(in_process: Command, logs: Path, quieter: Path) -> None:
+    same = in_process("monitor", logs / "same", "--model", quieter)
+    louder = in_process("monitor", logs / "louder", "--model", quieter)
+
+    # the answers are by another package, which carries another reference
+    assert same.returncode == 4
+    assert "nothing else has moved." in same.stderr
+    assert (
+        "too few rows to tell (at least 100 are asked for): confidence, predicted shares, sure answers" in same.stderr
+    )
+    assert louder.returncode == 3
+    assert re.search(r"^moved: .*level", louder.stderr, flags=re.MULTILINE)
+    [level] = [line.split("\t") for line in louder.stdout.splitlines() if line.startswith("level\t")]
+    assert level[1] == "moved"
+    assert re.fullmatch(r"\+1[0-4]\.\d dB", level[4])
+
+
+def test_a_period_like_training_has_status_0(in_process: Command, logs: Path, package: Path) -> None:
+    done = in_process("monitor", logs / "louder", "--model", package, "--since", "2d")
+
+    assert (done.returncode, done.stderr) == (
+        0,
+        "110 rows, 110 of them answered by this package.\nnothing has moved.\n",
+    )
+
+
+def test_json_says_it_all(in_process: Command, logs: Path, package: Path) -> None:
+    done = in_process("monitor", logs / "same", "--model", package, "--format", "json")
+
+    found = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert {"level_dbfs", "peak_dbfs"} <= set(found["moved"])
+    level = found["measures"]["level_dbfs"]
+    assert level["verdict"] == "moved"
+    assert level["low"] < level["change"] < level["high"] < 0
+    assert level["distance"] > level["limit"]
+    assert found["rows"] == {"recordings": 110, "answers": 110}
+
+
+def test_the_page_is_whole_and_fetches_nothing(in_process: Command, logs: Path, package: Path, tmp_path: Path) -> None:
+    in_process("monitor", logs / "same", "--model", package, "--page", "moved.html")
+
+    page = (tmp_path / "moved.html").read_text(encoding="utf-8")
+    assert re.search(r"<h1>\d+ of 14 measures have moved</h1>", page)
+    assert page.count("<img ") == 14
+    assert "<script" not in page
+    assert set(re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', page)) == set()
+
+
+def test_a_period_without_rows_is_said(in_process: Command, logs: Path, package: Path, tmp_path: Path) -> None:
+    done = in_process(
+        "monitor", logs / "same", "--model", package, "--until", "2020-01-01", "--page", tmp_path / "page.html"
+    )
+
+    assert done.returncode == 4
+    assert done.stderr.startswith("0 rows, 0 of them answered by this package.\ntoo few rows to tell")
+    assert "nothing" not in done.stderr
+    assert "<h1>Too few rows to tell</h1>" in (tmp_path / "page.html").read_text()
+
+
+def test_mistakes_are_told(in_process: Command, logs: Path, package: Path, tmp_path: Path) -> None:
+    calls = {
+        "there is no log of predictions here": ("monitor", tmp_path, "--model", package),
+        "carries no training reference": ("monitor", logs / "same", "--model", make_package(tmp_path / "bare").folder),
+        "yesterday: is no time": ("monitor", logs / "same", "--model", package, "--since", "yesterday"),
+        "is not before --until": ("monitor", logs, "-m", package, "--since", "2026-03-02", "--until", "2026-03-01"),
+    }
+
+    for message, call in calls.items():
+        done = in_process(*call)
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert done.stderr.startswith("error: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_predict_logs_what_it_prints_too(in_process: Command, clips: Path, package: Path, tmp_path: Path) -> None:
+    files = sorted((clips / "same").iterdir())[:3]
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
+
+    plain = in_process("predict", *files, "bad.wav", "--model", package, "--format", "csv")
+    kept = in_process("predict", *files, "bad.wav", "--model", package, "--format", "csv", "--log", "log")
+
+    assert kept.stdout == plain.stdout
+    assert kept.returncode == plain.returncode == 1
+    assert len(read(tmp_path / "log")) == 3
+    assert str(clips) not in json.dumps(read(tmp_path / "log").to_pylist(), default=str)
+
+
+def test_the_same_recordings_are_logged_once(in_process: Command, clips: Path, package: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        in_process("predict", clips / "same", "-m", package, "--output", "answers.csv", "--log", "log")
+
+    assert len(read(tmp_path / "log")) == 110
