@@ -118,13 +118,29 @@ def test_too_few_rows_are_said(recognizer: Recognizer, reference: Reference, sam
 def test_in_a_large_log_what_is_certain_but_small_is_not_news(
     recognizer: Recognizer, reference: Reference, same: list[Entry]
 ) -> None:
-    louder = [{**row, "level_dbfs": row["level_dbfs"] + 0.5} for row in same] * 50
+    louder = [{**row, "level_dbfs": row["level_dbfs"] + 2.0} for row in same] * 25
+    patient = DEFAULT.model_copy(update={"least": DEFAULT.least.model_copy(update={"level_dbfs": 4.0})})
+    found = samples(table(louder), recognizer.package.digest)
 
-    drift = held(louder, reference, recognizer)
+    strict, lenient = (
+        next(one for one in compare(found, reference, settings).findings if one.measure.title == "level")
+        for settings in (DEFAULT, patient)
+    )
 
-    [level] = [one for one in drift.findings if one.measure.title == "level"]
-    assert level.p < DEFAULT.false_discovery
-    assert level.verdict is Verdict.steady
+    assert strict.p == lenient.p < 1e-4
+    assert (strict.verdict, lenient.verdict) == (Verdict.moved, Verdict.steady)
+    assert lenient.limit == 4.0 > reference.numbers["level_dbfs"].halves
+
+
+def test_what_two_halves_of_the_training_data_differ_by_is_not_news(
+    recognizer: Recognizer, reference: Reference, same: list[Entry]
+) -> None:
+    louder = samples(table([{**row, "level_dbfs": row["level_dbfs"] + 2.0} for row in same]), recognizer.package.digest)
+    wide = reference.numbers["level_dbfs"].model_copy(update={"halves": 3.0})
+    uneven = reference.model_copy(update={"numbers": {**reference.numbers, "level_dbfs": wide}})
+
+    assert moved(compare(louder, reference, DEFAULT)) == ["level"]
+    assert moved(compare(louder, uneven, DEFAULT)) == []
 
 
 def test_equal_logs_give_equal_findings(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
