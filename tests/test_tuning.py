@@ -257,7 +257,7 @@ def test_another_space_recipe_or_corpus_is_another_study_and_a_larger_budget_is_
 
     assert tuned.ground(trials=99, minutes=1.0, retries=1).study_name() == name
     assert tuned.ground(seed=8).study_name() != name
-    assert tuned.ground(recipe={"share": 0.6, "epochs": 2}).study_name() != name
+    assert tuned.ground(recipe={"share": 0.6, "epochs": 2, "members": 1}).study_name() != name
     assert tuned.make_ground(Path(), words=9).study_name() != name
 
 

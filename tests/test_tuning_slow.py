@@ -212,7 +212,7 @@ def test_a_trial_that_fails_is_recorded_and_one_that_is_hopeless_is_pruned(works
         "train.label_smoothing": {"choices": [0.1]},
     }
     pruner = {"kind": "median", "startup_trials": 1, "warmup_epochs": 1}
-    ground = tuned.ground(space=space, pruner=pruner, trials=4, recipe={"share": 1.0, "epochs": 6})
+    ground = tuned.ground(space=space, pruner=pruner, trials=4, recipe={"share": 1.0, "epochs": 6, "members": 1})
     lost = [{"train.optimizer.learning_rate": rate, "train.label_smoothing": 0.1} for rate in (0.1, 1e-6)]
 
     outcome = search(ground, ComputeSettings(workers=1), queue=lost)
