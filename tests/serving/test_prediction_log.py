@@ -52,7 +52,7 @@ def test_what_is_answered_is_in_the_log_after_the_stop_and_answers_are_the_same(
         assert server.ask(records(b"no audio"))[0] == 400
         assert list((tmp_path / "log").glob("*.parquet")) == []  # it gathers rows
 
-    rows = read(tmp_path / "log").to_pylist()
+    rows = wait_for(tmp_path / "log", 2).to_pylist()
     recognizer = Recognizer.load(package)
     expected = recognizer.predict(WAV)
     assert answers[0]["confidence"] == expected.confidence  # to the bit: the samples are those of the file
@@ -71,6 +71,7 @@ def test_nothing_of_the_request_is_in_the_log(tmp_path: Path, package: Path) -> 
     with emotion_server(tmp_path / "server", "--model", package, "--log-predictions", folder) as server:
         server.ask(records(WAV), {"Content-Type": "application/json", "X-Request-Id": "secret-caller-7"})
 
+    wait_for(folder, 1)
     [file] = folder.iterdir()
     content = json.dumps(pq.read_table(file).to_pylist(), default=str)
     assert pq.read_schema(file).remove_metadata() == schema()
@@ -95,7 +96,7 @@ def test_a_killed_worker_costs_no_row(tmp_path: Path, package: Path) -> None:
         worker.kill()
         server.predict(WAV)
 
-    assert len(read(folder)) == 2
+    assert len(wait_for(folder, 2)) == 2
 
 
 def test_a_killed_writer_costs_the_rows_that_it_held_and_another_takes_its_place(tmp_path: Path, package: Path) -> None:

@@ -11,7 +11,7 @@ from speech_emotion.figures import COLOURS, drawing
 from speech_emotion.monitoring.drift import Finding, Samples
 from speech_emotion.monitoring.reference import Reference
 
-_BINS: Final = 40
+_BINS: Final = 25
 _TRAINING: Final = "#8a939c"
 _MOST_CLASSES: Final = 8
 

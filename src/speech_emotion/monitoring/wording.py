@@ -21,7 +21,7 @@ def amount(finding: Finding, value: float, *, signed: bool = False, unit: bool =
     measure = finding.measure
     sign = "+" if signed else ""
     if measure.name in _CLASSES:
-        return f"{100 * value:{sign}.1f}{' %' if unit else ''}"
+        return f"{100 * value:{sign}.1f}{(' points' if signed else ' %') if unit else ''}"
     digits = max(measure.digits, 1) if abs(value) < 10 and measure.unit == "Hz" else measure.digits
     return f"{value:{sign}.{digits}f}{f' {measure.unit}' if unit and measure.unit else ''}"
 
