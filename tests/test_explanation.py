@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from examples import EMOTIONS, featurize_settings
+from examples import EMOTIONS
 from explaining import SETTINGS, make_case
 from speech_emotion.errors import UserError
-from speech_emotion.explanation import Case, drawn_errors, embeddings, errors, explain, first_frame, untrained
+from speech_emotion.explanation import Case, drawn_errors, embeddings, errors, explain, untrained
 from speech_emotion.files import digest_folder
 from speech_emotion.inference import Recognizer
 from speech_emotion.package import Package
@@ -129,11 +129,3 @@ def test_each_kind_of_mistake_is_drawn_once_before_any_is_drawn_twice() -> None:
     assert "x" in set(drawn["id"])
     assert "w" not in set(drawn["id"])  # a new voice is what matters
     assert len(drawn) == 8
-
-
-def test_what_was_cut_off_before_the_features_is_counted() -> None:
-    rng = np.random.default_rng(0)
-    wave = np.concatenate([np.zeros(3200), 0.3 * rng.standard_normal(8000), np.zeros(3200)]).astype(np.float32)
-
-    assert first_frame(wave, featurize_settings()) == 0
-    assert 8 <= first_frame(wave, featurize_settings(trim_db=40.0)) <= 10  # 320 samples a frame

@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -262,3 +263,18 @@ def needed_by(distributions: tuple[str, ...]) -> set[str]:
 def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'speech_emotion' has no attribute 'nothing'"):
         speech_emotion.nothing  # noqa: B018
+
+
+def test_onnx_runtime_tells_nobody_that_it_is_used(folder: Path, tmp_path: Path) -> None:
+    # its telemetry notes a session in the temporary folder and a device in the home before it sends anything; where it
+    # sees that a test runs it is quiet by itself
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("CI", "PYTEST", "ORT"))}
+    places = {"TMPDIR": str(tmp_path), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    subprocess.run(
+        [sys.executable, "-c", f"import speech_emotion; speech_emotion.load({str(folder)!r})"],
+        env=environment | places,
+        check=True,
+    )
+
+    assert list(tmp_path.iterdir()) == []

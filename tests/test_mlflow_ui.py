@@ -1,12 +1,12 @@
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 import released
 import tracked
+from browsers import chromium
 from services import mlflow_ui
 from speech_emotion.publishing import publish
 
@@ -14,21 +14,16 @@ pytest_plugins = ("mlflow_fixtures",)
 
 pytestmark = pytest.mark.slow
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 MILLISECONDS = 30_000
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
     """A page of a real browser, without a screen."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert chromium, "Chromium is not installed: scripts/system-packages installs it"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    with chromium() as browser:
         opened = browser.new_page(viewport={"width": 1600, "height": 1000})
         opened.set_default_timeout(MILLISECONDS)
         yield opened
-        browser.close()
 
 
 def test_a_bare_mlflow_ui_shows_runs_metrics_artifacts_and_the_challenger(

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples import featurize_settings
 from speech_emotion.inference import Recognizer
-from speech_emotion.occlusion import groups, occlude_groups, occlude_time, occlusion_map
+from speech_emotion.occlusion import first_frame, groups, occlude_groups, occlude_time, occlusion_map
 from tiny_package import FEATURES, make_package
 
 COEFFICIENTS = FEATURES.n_mfcc
@@ -107,3 +108,11 @@ def test_the_frames_themselves_stay_as_they_are(recognizer: Recognizer, nothing:
     occlude_time(recognizer, [frames], nothing)
 
     assert (frames == 1).all()
+
+
+def test_what_was_cut_off_before_the_features_is_counted() -> None:
+    rng = np.random.default_rng(0)
+    wave = np.concatenate([np.zeros(3200), 0.3 * rng.standard_normal(8000), np.zeros(3200)]).astype(np.float32)
+
+    assert first_frame(wave, featurize_settings()) == 0
+    assert 8 <= first_frame(wave, featurize_settings(trim_db=40.0)) <= 10  # 320 samples a frame

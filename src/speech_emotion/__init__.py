@@ -6,6 +6,7 @@
 happy
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from speech_emotion.errors import UserError
     from speech_emotion.inference import Prediction, Recognizer
     from speech_emotion.loading import load
+
+# ONNX Runtime sends what it is used for to Microsoft, from 1.29 on, unless this is set before it is imported
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["AudioError", "Prediction", "Recognizer", "UserError", "load"]
 

@@ -25,14 +25,11 @@ from speech_emotion import label_quality, occlusion
 from speech_emotion.anatomy import read_layers
 from speech_emotion.audio import load
 from speech_emotion.errors import UserError
-from speech_emotion.features import Extractor
 from speech_emotion.files import replacing, replacing_folder
 from speech_emotion.inference import Recognizer
 from speech_emotion.package import GRAPH, Package
 from speech_emotion.portrait import choose_examples
-from speech_emotion.prosody import energy
 from speech_emotion.settings.explain import ExplainSettings
-from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.splits import Fold
 from speech_emotion.store import FeatureStore
 
@@ -223,19 +220,11 @@ def examples(case: Case) -> list["figures.OccludedUtterance"]:
                 sample_rate=settings.sample_rate,
                 lost=lost,
                 groups=(occlusion.EVERYTHING, *columns),
-                start=first_frame(wave, settings) * hop,
+                start=occlusion.first_frame(wave, settings) * hop,
                 step=step * hop,
             )
         )
     return found
-
-
-def first_frame(wave: np.ndarray, settings: FeaturizeSettings) -> int:
-    """Return which frame of a wave is the first that its features have: what is silent before it is left out."""
-    if settings.trim_db is None:
-        return 0
-    loud = np.flatnonzero(energy(Extractor(settings).power(wave)) >= -settings.trim_db)
-    return int(loud[0])
 
 
 def embeddings(case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -12,7 +12,10 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from speech_emotion.features import Extractor
 from speech_emotion.inference import Recognizer
+from speech_emotion.prosody import energy
+from speech_emotion.settings.featurize import FeaturizeSettings
 
 TENTHS: Final = 10
 """Pieces that an utterance is cut into, whatever its length."""
@@ -135,6 +138,14 @@ def occlusion_map(
                 yield _hide(one, slice(max(0, centre - width // 2), centre + (width + 1) // 2), which, nothing)
 
     return _occlude(recognizer, [frames], hidden).lost[0].reshape(len(chosen), len(centres))
+
+
+def first_frame(wave: np.ndarray, settings: FeaturizeSettings) -> int:
+    """Return which frame of a wave is the first that its features have: what is silent before it is left out."""
+    if settings.trim_db is None:
+        return 0
+    loud = np.flatnonzero(energy(Extractor(settings).power(wave)) >= -settings.trim_db)
+    return int(loud[0])
 
 
 def _occlude(recognizer: Recognizer, frames: Sequence[np.ndarray], hidden: _Hider) -> Occluded:

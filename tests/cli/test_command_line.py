@@ -27,6 +27,8 @@ COMMANDS = [
     "registry",
     "tune",
     "serve",
+    "app",
+    "listen",
     "preset",
     "version",
 ]

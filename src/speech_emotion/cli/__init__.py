@@ -10,10 +10,12 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from speech_emotion.cli import app as page
 from speech_emotion.cli import (
     compare,
     data,
     evaluate,
+    listen,
     monitor,
     predict,
     preset,
@@ -25,6 +27,9 @@ from speech_emotion.cli import (
     tune,
 )
 from speech_emotion.errors import UserError
+
+_EXTRAS = {"gradio": "app", "sounddevice": "listen"}
+"""Packages that are in another extra than `pipeline`."""
 
 
 class _Commands(TyperGroup):
@@ -40,9 +45,10 @@ class _Commands(TyperGroup):
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("speech_emotion"):
                 raise
+            extra = _EXTRAS.get(error.name or "", "pipeline")
             raise _end(
                 f"this command needs the package '{error.name}', which is not installed: "
-                "pip install 'speech-emotion[pipeline]'"
+                f"pip install 'speech-emotion[{extra}]'"
             ) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
@@ -61,8 +67,8 @@ app = typer.Typer(
     name="speech-emotion",
     cls=_Commands,
     help="Recognise emotions in speech, and follow the models that do.",
-    epilog="`predict`, `serve` and `monitor` work anywhere; the others, but for `version`, belong to a clone of the "
-    "repository.",
+    epilog="`predict`, `app`, `listen`, `serve` and `monitor` work anywhere; the others, but for `version`, belong to "
+    "a clone of the repository.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -71,6 +77,8 @@ app = typer.Typer(
 
 
 app.command(epilog=predict.EXAMPLES)(predict.predict)
+app.command(epilog=page.EXAMPLES)(page.app)
+app.command(epilog=listen.EXAMPLES)(listen.listen)
 app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command(epilog=monitor.EXAMPLES)(monitor.monitor)
 app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)

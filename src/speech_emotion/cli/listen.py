@@ -1,0 +1,73 @@
+"""Takes a microphone or a recording; gives what is heard in it, live in the terminal."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speech_emotion.cli.options import MODEL_HELP
+
+EXAMPLES = """
+Examples:
+
+speech-emotion listen
+
+speech-emotion listen --file clip.wav --every 0.5
+"""
+
+
+def listen(
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="Follow a recording at its own speed, instead of a microphone."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Part of a microphone's name, or its number. Without it, the system's own."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help=f"{MODEL_HELP} Without it, the workspace's champion, else the one that is built in.",
+        ),
+    ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=60,
+            metavar="SECONDS",
+            help="From one answer to the next. Without it, the package's.",
+        ),
+    ] = None,
+) -> None:
+    """Say which emotion is heard, live: a bar an emotion, and how long the answer took.
+
+    Sound is cut into windows that overlap; how long they are, the model's package says. Each is answered as soon as it
+    is full. Without a terminal there is a line an answer. Ctrl-C ends it. Nothing is recorded.
+    """
+    from speech_emotion.choosing import choose
+    from speech_emotion.errors import UserError
+    from speech_emotion.live import session
+    from speech_emotion.live.screen import screen_for
+    from speech_emotion.live.sources import Microphone, Played
+    from speech_emotion.windows import settings_of
+
+    if file is not None and device is not None:
+        raise UserError("--file and --device are two sources; name one.")
+    choice = choose(model)
+    settings = settings_of(choice.recognizer.package)
+    if every is not None:
+        if every > settings.seconds:
+            raise UserError(
+                f"--every {every:g}: at most {settings.seconds:g}, a window's length, or some is not heard."
+            )
+        settings = settings.model_copy(update={"hop_seconds": every})
+    rate = choice.recognizer.package.description.features.sample_rate
+    source = Microphone(device) if file is None else Played(file, rate)
+    screen = screen_for(f"{source.name}: {choice.words}", choice.recognizer.labels, settings.seconds)
+    tally = session.listen(source, choice.recognizer, settings, screen)
+    typer.echo(str(tally), err=True)

@@ -1,0 +1,1 @@
+"""What `speech-emotion listen` does: sound as it comes, answered window by window."""

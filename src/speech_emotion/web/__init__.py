@@ -1,0 +1,1 @@
+"""The page of `speech-emotion app`: a person records or drops a file, and sees what the model hears."""

@@ -1,0 +1,75 @@
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from commands import Command
+
+import recordings
+from tiny_package import LABELS
+
+
+def test_without_a_terminal_there_is_a_line_an_answer(command: Command, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.wav").write_bytes(recordings.encoded(recordings.tone(0.8)))
+
+    done = command("listen", "--file", "clip.wav", "--model", model)
+
+    assert done.returncode == 0
+    [line] = done.stdout.splitlines()
+    start, end, label, share, latency = line.split("\t")
+    assert (start, end, label in LABELS, 0 < float(share) <= 1) == ("0.00", "0.80", True, True)
+    assert latency.endswith(" ms")
+    assert done.stderr.splitlines()[0] == f"clip.wav: {model}"
+    assert done.stderr.splitlines()[1].startswith("1 answers: ")
+
+
+def test_two_sources_and_a_step_longer_than_a_window_are_mistakes(command: Command, model: Path) -> None:
+    assert command("listen", "--file", "a.wav", "--device", "b").stderr == (
+        "error: --file and --device are two sources; name one.\n"
+    )
+    assert command("listen", "--file", "a.wav", "--every", "5", "--model", model).stderr.startswith(
+        "error: --every 5: at most 3"
+    )
+
+
+def test_a_terminal_gets_moving_bars_and_ctrl_c_ends_them_cleanly(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.wav").write_bytes(recordings.encoded(recordings.tone(60.0)))
+    terminal, inside = pty.openpty()
+    arguments = ["listen", "--file", "clip.wav", "--model", str(model), "--every", "0.2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "speech_emotion", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "90", "LINES": "30", "TERM": "xterm-256color"},
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+    )
+    os.close(inside)
+
+    shown = read_until(terminal, "median")
+    process.send_signal(signal.SIGINT)
+    shown += read_until(terminal, "median latency")
+
+    assert process.wait(60) == 0
+    assert all(label in shown for label in LABELS)
+    assert "█" in shown
+    assert "Traceback" not in shown
+    assert shown.rstrip().endswith("ms")
+    os.close(terminal)
+
+
+def read_until(terminal: int, text: str, seconds: float = 120) -> str:
+    """Return what a terminal shows until a text has come, or the end."""
+    shown = b""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and text not in shown.decode(errors="replace"):
+        try:
+            block = os.read(terminal, 65536)
+        except OSError:  # Linux tells the end of a terminal so
+            break
+        shown += block
+    return shown.decode(errors="replace")
