@@ -268,6 +268,8 @@ def _answer(recognizer: Recognizer, paths: list[str]) -> list[Row]:
             found.append(Row(path))
         except AudioError as error:
             found.append(Row(path, str(error)))
+        except OSError as error:  # a disk or a network that fails in the middle, or what is no file
+            found.append(Row(path, f"cannot be read ({error.strerror or error})"))
     answers = iter(recognizer.answers(recognizer.predict_frames(frames)))
     return [row if row.reason else _row(row.path, next(answers)) for row in found]
 
