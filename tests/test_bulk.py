@@ -210,10 +210,29 @@ def test_a_recording_that_ends_every_process_that_reads_it_costs_no_other(
     assert [row.confidence for row in answered] == pytest.approx([row.confidence for row in expected], abs=1e-6)
 
 
+def test_what_is_no_file_is_told_among_the_others(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
+    pipe, end = os.pipe()
+    os.write(end, clips[0].read_bytes()[:100])
+    os.close(end)
+
+    [first, second] = bulk.rows(recognizer, [Path(f"/dev/fd/{pipe}"), clips[0]])
+
+    os.close(pipe)
+    assert first.reason == "cannot be read (Illegal seek)"
+    assert second.reason == ""
+
+
 @contextmanager
 def killing_who_reads(fifo: Path) -> Iterator[None]:
     """Kill -9 every child of this process that opens a FIFO, which makes it wait there."""
     over = threading.Event()
+
+    def reader() -> psutil.Process | None:
+        for child in psutil.Process().children():
+            with suppress(psutil.Error, OSError):
+                if any(os.readlink(one) == str(fifo) for one in Path(f"/proc/{child.pid}/fd").iterdir()):
+                    return child
+        return None
 
     def kill_readers() -> None:
         while not over.wait(0.02):
@@ -221,10 +240,12 @@ def killing_who_reads(fifo: Path) -> Iterator[None]:
                 held = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
             except OSError:  # nobody reads it
                 continue
-            for child in psutil.Process().children():
-                with suppress(psutil.Error, OSError):
-                    if any(os.readlink(one) == str(fifo) for one in Path(f"/proc/{child.pid}/fd").iterdir()):
-                        child.kill()
+            # as long as this end is open, whoever reads waits
+            while (found := reader()) is None and not over.wait(0.02):
+                pass
+            if found is not None:
+                found.kill()
+                found.wait()
             os.close(held)
 
     thread = threading.Thread(target=kill_readers)

@@ -289,6 +289,8 @@ def _answer(recognizer: Recognizer, paths: list[str], logged: bool) -> list[Row]
             heard, kind = hear(recognizer, path)
         except AudioError as error:
             found.append(Row(path, str(error)))
+        except OSError as error:  # a disk or a network that fails in the middle, or what is no file
+            found.append(Row(path, f"cannot be read ({error.strerror or error})"))
         else:
             frames.append(heard)
             kinds.append(kind)
