@@ -20,7 +20,8 @@ RUN /opt/speech-emotion/bin/python -m pip uninstall --yes setuptools pip
 FROM python:3.13-slim
 COPY --from=build /opt/speech-emotion /opt/speech-emotion
 RUN useradd --system --uid 10001 --home-dir /var/cache/speech-emotion --create-home serve
-ENV PATH=/opt/speech-emotion/bin:$PATH XDG_CACHE_HOME=/var/cache/speech-emotion MLFLOW_DISABLE_TELEMETRY=true
+ENV PATH=/opt/speech-emotion/bin:$PATH XDG_CACHE_HOME=/var/cache/speech-emotion MLFLOW_DISABLE_TELEMETRY=true \
+    ORT_DISABLE_TELEMETRY=1
 WORKDIR /var/cache/speech-emotion
 USER 10001
 EXPOSE 8080

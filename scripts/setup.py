@@ -19,7 +19,12 @@ LOCK = ROOT / "requirements.lock"
 SUPPORTED = ((3, 11), (3, 12), (3, 13))
 COMPILED = "import librosa, numpy; librosa.feature.chroma_stft(S=numpy.ones((513, 4)), n_fft=1024, tuning=0.0)"
 """What librosa compiles at its first use in an environment: half a minute, not to be spent in every first run."""
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "true"}
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "DO_NOT_TRACK": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
 """Set in every Python of the environment, unless the user has set it: a bare `mlflow ui` otherwise calls home."""
 
 

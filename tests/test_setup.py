@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-NAMES = ("MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS", "DO_NOT_TRACK")
+NAMES = ("MLFLOW_DISABLE_TELEMETRY", "DVC_NO_ANALYTICS", "DO_NOT_TRACK", "ORT_DISABLE_TELEMETRY")
 
 
 @pytest.fixture(scope="module")
