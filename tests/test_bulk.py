@@ -262,7 +262,7 @@ def killing_who_reads(fifo: Path) -> Iterator[None]:
 def test_a_cluster_answers_as_this_machine_does_though_a_node_is_killed(
     tmp_path: Path, recognizer: Recognizer, clips: list[Path], cluster: Any, kill_another: Callable[[list[Any]], None]
 ) -> None:
-    many = [tmp_path / "many" / f"{number:04}.wav" for number in range(40 * len(clips))]
+    many = [tmp_path / "many" / f"{number:04}.wav" for number in range(20 * len(clips))]
     many[0].parent.mkdir()
     for number, path in enumerate(many):
         path.symlink_to(clips[number % len(clips)])
