@@ -3,6 +3,7 @@
 Without a name it is the champion of the workspace's registry, else the package that comes with the software.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from speech_emotion.errors import UserError
@@ -48,7 +49,7 @@ def choose(source: str | None) -> Choice:
     UserError
         There is no such model, or it is damaged.
     """
-    model, words = _champion() if source is None else (model_of(source), _named(source))
+    model, words = _champion() if source is None else (_found(source), _named(source))
     if model is None:
         model, words = Model(None), "the one that comes with the software"
     recognizer = load(model.folder)
@@ -59,13 +60,17 @@ def choose(source: str | None) -> Choice:
     return Choice(recognizer, words, versions)
 
 
+def _found(source: str) -> Model:
+    return asyncio.run(model_of(source))
+
+
 def _champion() -> tuple[Model | None, str]:
     path = home() / PARAMS
     if not path.is_file():
         return None, ""
     name = model_name(read_section("corpus", CorpusSettings, path).name)
     champion = uri(name, CHAMPION)
-    return (model_of(champion) if glance(champion) is not None else None), f"the champion of {name}"
+    return (_found(champion) if glance(champion) is not None else None), f"the champion of {name}"
 
 
 def _named(source: str) -> str:
