@@ -22,10 +22,10 @@ from voices import logged
 
 pytestmark = pytest.mark.slow
 
-KNOWN = 400
+KNOWN = 300
 """Recordings that the reference is made of."""
 
-DRAWN = 120
+DRAWN = 100
 """Of a period."""
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,9 +40,9 @@ def recognizer() -> Recognizer:
 
 @pytest.fixture(scope="module")
 def recordings(tess_dir: Path) -> list[Path]:
-    """A thousand of TESS's recordings, in a random order: words, emotions and actresses mixed."""
+    """Six hundred of TESS's recordings, in a random order: words, emotions and actresses mixed."""
     paths = sorted(path for path in tess_dir.rglob("*.wav"))
-    return [paths[place] for place in np.random.default_rng(7).permutation(len(paths))[:1000]]
+    return [paths[place] for place in np.random.default_rng(7).permutation(len(paths))[:600]]
 
 
 @pytest.fixture(scope="module")
