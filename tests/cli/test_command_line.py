@@ -27,6 +27,7 @@ COMMANDS = [
     "registry",
     "tune",
     "serve",
+    "monitor",
     "preset",
     "version",
 ]
