@@ -169,7 +169,7 @@ def test_every_stage_that_was_killed_is_done_again_to_the_same_end(
 def test_a_stage_does_not_outlive_a_dvc_that_was_killed(demo_run: DemoRun, copied: Workspace, stage: str) -> None:
     interrupt(copied, stage, demo_run.seconds, lambda dvc, process: [dvc])
 
-    assert eventually(lambda: copied.processes() == [], 60)
+    assert eventually(lambda: copied.processes() == [])
 
 
 def test_a_killed_training_and_a_killed_publish_leave_mlflow_whole(demo_run: DemoRun, copied: Workspace) -> None:

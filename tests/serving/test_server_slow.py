@@ -65,7 +65,7 @@ def test_200_clients_at_once_get_answers_or_an_honest_503(root: Path, tmp_path: 
         found = result(benchmark(root, server, clients=200, seconds=20))
 
         assert set(found["statuses"]) <= {"200", "503"}
-        assert found["statuses"]["200"] > 0
+        assert found["statuses"]["200"] > 100
         assert server.memory() < 1.5 * before
         assert server.events("a worker ended") == []
 
