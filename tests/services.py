@@ -26,10 +26,14 @@ class Service:
     uri: str
     process: subprocess.Popen[bytes]
 
+    def signal(self, sent: signal.Signals) -> None:
+        """Send a signal to it and to its children: SIGSTOP makes a server that takes connections and never answers."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, sent)
+
     def kill(self) -> None:
         """kill -9, its children included."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         self.process.wait()
 
 

@@ -231,10 +231,9 @@ def test_nothing_calls_home(workspace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_over_postgresql_that_dies_in_the_middle(
-    workspace: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+@pytest.mark.parametrize(("sent", "seconds"), [(signal.SIGKILL, 10), (signal.SIGSTOP, 30)], ids=["dies", "hangs"])
+def test_a_server_over_postgresql_that_fails_in_the_middle(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sent: signal.Signals, seconds: float
 ) -> None:
     with postgresql() as backend:
         with mlflow_server(tmp_path / "server", backend=backend) as server:
@@ -243,12 +242,12 @@ def test_a_server_over_postgresql_that_dies_in_the_middle(
             with tracked.started("random") as run:
                 run.epoch(1, tracked.history(1))
                 _wait_for_epochs(1)
-                server.kill()
+                server.signal(sent)
                 began = time.monotonic()
                 for epoch in (2, 3):
                     run.epoch(epoch, tracked.history(epoch))
                 run.finish(tracked.write_training(workspace, "random"))
-                assert time.monotonic() - began < 10
+                assert time.monotonic() - began < seconds
         with mlflow_server(tmp_path / "server", backend=backend, port=port):
             assert tracked.run_named("random/all").info.status == "RUNNING"
             tracked.evaluate(workspace, "random", {"all": 0.75})

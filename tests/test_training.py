@@ -61,9 +61,10 @@ def test_the_members_of_a_model_are_what_each_seed_alone_gives(tmp_path: Path) -
     assert [row.loss for row in several.history] == pytest.approx(np.mean(losses, axis=0))
 
 
-@pytest.mark.parametrize("members", [1, 2])
-@pytest.mark.parametrize("stopping", [None, EarlyStoppingSettings(monitor="val_loss", patience=5)])
-def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path, stopping, members: int) -> None:
+@pytest.mark.parametrize(
+    ("members", "stopping"), [(1, None), (2, EarlyStoppingSettings(monitor="val_loss", patience=5))]
+)
+def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path, members: int, stopping) -> None:
     settings = train_settings(epochs=4, early_stopping=stopping, members=members)
     whole = fit(settings, tmp_path / "whole")
 

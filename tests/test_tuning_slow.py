@@ -87,11 +87,12 @@ class Searching:
             return []  # nothing is written yet
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 300) -> None:
+def wait_until(searching: Searching, process: psutil.Popen, true: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.3)
+        assert process.poll() is None, f"the search ended before it came to that:\n{searching.log}"
+        assert time.monotonic() < end, f"waited in vain:\n{searching.log}"
+        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -136,7 +137,9 @@ def test_a_seed_gives_the_same_trials_twice_also_across_a_resume_and_a_kill(
     tuned.make_ground(tmp_path / "killed")
     searching = Searching(tmp_path / "killed", asked, {"workers": 1})
     with searching.started() as process:
-        wait_until(lambda: len(finished(searching.trials())) >= 2 and running(searching.trials()) > 0)
+        wait_until(
+            searching, process, lambda: len(finished(searching.trials())) >= 2 and running(searching.trials()) > 0
+        )
         kill(process, *descendants(process))
     searching.run()
     killed = searching.trials()
@@ -148,16 +151,17 @@ def test_a_seed_gives_the_same_trials_twice_also_across_a_resume_and_a_kill(
 def test_two_workers_of_four_are_killed_then_the_parent_and_nothing_is_lost_or_counted_twice(workspace: Path) -> None:
     searching = Searching(workspace, {"trials": 8}, {"workers": 4})
     with searching.started() as process:
-        wait_until(lambda: running(searching.trials()) == 4)
+        wait_until(searching, process, lambda: running(searching.trials()) == 4)
         victims = {trial.user_attrs["process"] for trial in searching.trials() if trial.state.name == "RUNNING"}
         for name in sorted(victims)[:2]:
             os.kill(int(name.split(":")[1]), signal.SIGKILL)
         # the two that are left go on, and take over
-        wait_until(lambda: len(finished(searching.trials())) >= 3)
+        wait_until(searching, process, lambda: len(finished(searching.trials())) >= 3)
         before = {trial.number: trial.value for trial in finished(searching.trials())}
         process.kill()
         process.wait()
-        wait_until(lambda: not others_in(workspace), 60)
+        psutil.wait_procs(others_in(workspace), 60)
+        assert not others_in(workspace)
 
     searching.run()
 
@@ -193,7 +197,9 @@ def check_mlflow(trials: list[optuna.trial.FrozenTrial]) -> None:
 def test_ctrl_c_ends_with_what_was_found_and_the_next_call_goes_on(workspace: Path) -> None:
     searching = Searching(workspace, {"trials": 5, "recipe": {"share": 1.0, "epochs": 6, "members": 1}}, {"workers": 1})
     with searching.started() as process:
-        wait_until(lambda: len(finished(searching.trials())) >= 1 and running(searching.trials()) > 0)
+        wait_until(
+            searching, process, lambda: len(finished(searching.trials())) >= 1 and running(searching.trials()) > 0
+        )
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 130, searching.log
     assert "Traceback" not in searching.log
@@ -272,16 +278,22 @@ def test_a_ray_node_that_dies_loses_no_finished_trial(workspace: Path) -> None:
         second = cluster.add_node(num_cpus=1)
         with services.postgresql() as uri:
             compute = {"workers": None, "backend": "ray", "ray": {"address": cluster.address}}
-            searching = Searching(workspace, {"trials": 6, "storage": uri}, compute)
+            # long enough for both nodes to have one at once, however late the second is up
+            recipe = {"share": 1.0, "epochs": 12, "members": 1}
+            searching = Searching(workspace, {"trials": 8, "storage": uri, "recipe": recipe}, compute)
             with searching.started() as process:
-                wait_until(lambda: len(finished(searching.trials())) >= 2 and running(searching.trials()) == 2)
+                wait_until(
+                    searching,
+                    process,
+                    lambda: len(finished(searching.trials())) >= 1 and running(searching.trials()) == 2,
+                )
                 before = {trial.number: trial.value for trial in finished(searching.trials())}
                 cluster.remove_node(second, allow_graceful=False)
                 assert process.wait(400) == 0, searching.log
             trials = searching.trials()
 
             counted = finished(trials)
-            assert len(counted) == 6
+            assert len(counted) == 8
             assert before.items() <= {trial.number: trial.value for trial in counted}.items()
             assert {trial.state.name for trial in counted} == {"COMPLETE"}
             assert "2 workers" in searching.log

@@ -10,6 +10,7 @@ import numpy as np
 
 from speech_emotion import model as networks
 from speech_emotion.backend import keras
+from speech_emotion.backend import tensorflow as tf
 from speech_emotion.errors import UserError
 from speech_emotion.files import digest_file, digest_json, replacing
 from speech_emotion.settings.train import OptimizerSettings, TrainSettings
@@ -86,6 +87,19 @@ class Trained:
     statistics: tuple[np.ndarray, np.ndarray] | None
     history: tuple[Epoch, ...]
     best_epoch: int
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One of the networks that a model is the mean of, in training."""
+
+    network: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    step: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[Any, Any]]
+
+    @property
+    def variables(self) -> list[Any]:
+        return [*self.network.variables, *self.optimizer.variables]
 
 
 @dataclass
@@ -170,7 +184,7 @@ def train(
     statistics = _statistics(training.frames) if settings.normalization == "corpus" else None
     coefficients = training.frames[0].shape[1]
     members = [
-        _compiled(
+        _member(
             networks.build(
                 settings.network, coefficients=coefficients, labels=labels, statistics=statistics, seed=seed
             ),
@@ -178,7 +192,7 @@ def train(
         )
         for seed in _seeds(settings)
     ]
-    network = networks.combine(members)
+    network = networks.combine([one.network for one in members])
     network.jit_compile = False
     checkpoint = scratch / "checkpoint.npz"
     progress = _restore(checkpoint, members)
@@ -200,15 +214,33 @@ def _seeds(settings: TrainSettings) -> range:
     return range(settings.seed, settings.seed + settings.members)
 
 
-def _compiled(network: keras.Model, settings: TrainSettings) -> keras.Model:
-    network.compile(
-        optimizer=_sgd(settings.optimizer),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile=False,  # XLA trains an LSTM several times slower on CPU
+def _member(network: keras.Model, settings: TrainSettings) -> _Member:
+    optimizer = _sgd(settings.optimizer)
+    optimizer.build(network.trainable_variables)
+    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing)
+    (_, _, coefficients), (_, labels) = network.inputs[0].shape, network.outputs[0].shape
+
+    # One trace serves batches of every length: tracing the gradient of an LSTM takes seconds, and `train_on_batch` does
+    # it three times. Compiled by XLA, an LSTM trains several times slower on CPU.
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((None, None, coefficients), tf.float32),
+            tf.TensorSpec((None,), tf.int32),
+            tf.TensorSpec((None, labels), tf.float32),
+        ],
+        autograph=False,
+        jit_compile=False,
     )
-    network.optimizer.build(network.trainable_variables)
-    return network
+    def step(frames: Any, lengths: Any, targets: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            logits = network([frames, lengths], training=True)
+            loss = loss_of(targets, logits)
+        gradients = tape.gradient(loss, network.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+        right = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets, axis=1))
+        return loss, tf.reduce_mean(tf.cast(right, tf.float32))
+
+    return _Member(network, optimizer, step)
 
 
 def predict_logits(network: keras.Model, frames: Sequence[np.ndarray], batch_size: int = 256) -> np.ndarray:
@@ -289,7 +321,7 @@ def _statistics(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def _one_epoch(
     network: keras.Model,
-    members: Sequence[keras.Model],
+    members: Sequence[_Member],
     settings: TrainSettings,
     training: Part,
     heard: tuple[Part, Part | None],
@@ -323,7 +355,7 @@ def _one_epoch(
 
 
 def _fit(
-    network: keras.Model, settings: TrainSettings, training: Part, labels: int, *, seed: int, epoch: int
+    member: _Member, settings: TrainSettings, training: Part, labels: int, *, seed: int, epoch: int
 ) -> tuple[float, float, float]:
     """Train one network for an epoch; return its mean loss, its accuracy, and the last learning rate."""
     frames = training.drawn(seed, epoch)
@@ -334,10 +366,9 @@ def _fit(
     rate = 0.0
     for number, chosen in enumerate(batches(lengths, settings.batch_size, seed=seed, epoch=epoch)):
         rate = learning_rate(settings.optimizer, step=epoch * steps + number, steps=settings.epochs * steps)
-        network.optimizer.learning_rate.assign(rate)
+        member.optimizer.learning_rate.assign(rate)
         padded, real = pad([frames[index] for index in chosen])
-        logs = network.train_on_batch([padded, real], targets[chosen], return_dict=True)
-        sums += len(chosen) * np.array([logs["loss"], logs["accuracy"]])
+        sums += len(chosen) * np.array([float(one) for one in member.step(padded, real, targets[chosen])])
     loss, accuracy = map(float, sums / len(training))
     _refuse_nan(loss, epoch + 1, settings)
     return loss, accuracy, rate
@@ -379,11 +410,11 @@ def _refuse_nan(loss: float, epoch: int, settings: TrainSettings) -> None:
         )
 
 
-def _variables(members: Sequence[keras.Model]) -> list[Any]:
-    return [variable for one in members for variable in (*one.variables, *one.optimizer.variables)]
+def _variables(members: Sequence[_Member]) -> list[Any]:
+    return [variable for one in members for variable in one.variables]
 
 
-def _save_checkpoint(path: Path, members: Sequence[keras.Model], progress: _Progress) -> None:
+def _save_checkpoint(path: Path, members: Sequence[_Member], progress: _Progress) -> None:
     arrays: dict[str, Any] = {
         f"variable_{index}": np.asarray(variable) for index, variable in enumerate(_variables(members))
     }
@@ -396,13 +427,13 @@ def _save_checkpoint(path: Path, members: Sequence[keras.Model], progress: _Prog
         aside.write_bytes(buffer.getvalue())
 
 
-def _restore(path: Path, members: Sequence[keras.Model]) -> _Progress:
+def _restore(path: Path, members: Sequence[_Member]) -> _Progress:
     if not path.exists():
         return _Progress()
     with np.load(path, allow_pickle=False) as saved:
         for index, variable in enumerate(_variables(members)):
             variable.assign(saved[f"variable_{index}"])
-        count = sum(len(one.get_weights()) for one in members)
+        count = sum(len(one.network.get_weights()) for one in members)
         return _Progress(
             history=[Epoch(int(row[0]), *map(float, row[1:])) for row in saved["history"]],
             best=[saved[f"best_{index}"] for index in range(count)] if "best_0" in saved else None,
