@@ -83,6 +83,43 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path, me
     assert resumed.history == whole.history
 
 
+@pytest.mark.slow
+def test_on_several_devices_a_batch_is_divided_and_the_result_is_the_same(tmp_path: Path) -> None:
+    # devices can be made of a CPU only before it is first used
+    program = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from speech_emotion.backend import tensorflow
+cpu = tensorflow.config.list_physical_devices("CPU")[0]
+tensorflow.config.set_logical_device_configuration(cpu, [tensorflow.config.LogicalDeviceConfiguration()] * 2)
+import numpy as np
+from examples import clusters, network_settings, train_settings
+from speech_emotion.training import Part, predict_logits, train
+
+def fit(name, devices, **changes):
+    settings = train_settings(network=network_settings(dropout={"lstm": 0.0, "dense": 0.0}), **changes)
+    training, validation = Part(*clusters(61, seed=0)), Part(*clusters(15, seed=1))
+    folder = Path(sys.argv[2]) / name
+    folder.mkdir(exist_ok=True)
+    trained = train(settings, training=training, validation=validation, labels=3, scratch=folder,
+                    on_epoch=lambda row: None, devices=devices)
+    return predict_logits(trained.network, validation.frames), trained.history
+
+one, two = fit("one", None), fit("two", ["CPU:0", "CPU:1"])
+np.testing.assert_allclose(two[0], one[0], atol=1e-4)
+np.testing.assert_allclose([row.loss for row in two[1]], [row.loss for row in one[1]], atol=1e-4)
+assert [row.accuracy for row in two[1]] == [row.accuracy for row in one[1]]
+# what is finished is read and not trained again
+np.testing.assert_array_equal(fit("two", ["CPU:0", "CPU:1"])[0], two[0])
+several = fit("several", ["CPU:0", "CPU:1"], members=2, epochs=1)
+np.testing.assert_allclose(several[0], fit("alone", None, members=2, epochs=1)[0], atol=1e-4)
+"""
+    tests = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", program, tests, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     first = fit(train_settings(), tmp_path)
     again = fit(train_settings(), tmp_path, count=3)  # other data: one more step on it would change the weights

@@ -153,6 +153,7 @@ def train(
     labels: int,
     scratch: Path,
     on_epoch: Callable[[Epoch], None],
+    devices: Sequence[str] | None = None,
 ) -> Trained:
     """Fit the model's networks; go on from the last epoch where `scratch` holds one of the same training.
 
@@ -168,6 +169,9 @@ def train(
         Where the checkpoint lies, a folder of this training alone.
     on_epoch : callable
         Called with each epoch that was trained, those of an earlier, killed process among them.
+    devices : sequence of str or None
+        TensorFlow's names of those among which each batch is divided (`tf.distribute.MirroredStrategy`); None: all GPUs
+        that it sees, where there are several, else the one that it takes by itself.
 
     Raises
     ------
@@ -183,19 +187,23 @@ def train(
     keras.utils.set_random_seed(settings.seed)
     statistics = _statistics(training.frames) if settings.normalization == "corpus" else None
     coefficients = training.frames[0].shape[1]
-    members = [
-        _member(
-            networks.build(
-                settings.network, coefficients=coefficients, labels=labels, statistics=statistics, seed=seed
-            ),
-            settings,
-        )
-        for seed in _seeds(settings)
-    ]
-    network = networks.combine([one.network for one in members])
+    strategy = _strategy(devices)
+
+    def built() -> list[keras.Model]:
+        return [
+            networks.build(settings.network, coefficients=coefficients, labels=labels, statistics=statistics, seed=seed)
+            for seed in _seeds(settings)
+        ]
+
+    with strategy.scope():
+        members = [_member(one, settings, strategy) for one in built()]
+    # what is judged and kept lives on one device; where training does too, it is the very network that is trained
+    alone = strategy.num_replicas_in_sync == 1
+    network = networks.combine([one.network for one in members] if alone else built())
     network.jit_compile = False
     checkpoint = scratch / "checkpoint.npz"
     progress = _restore(checkpoint, members)
+    _bring(network, members)
     if progress.history:
         print(f"goes on after epoch {len(progress.history)}", flush=True)
     for row in progress.history:
@@ -214,14 +222,40 @@ def _seeds(settings: TrainSettings) -> range:
     return range(settings.seed, settings.seed + settings.members)
 
 
-def _member(network: keras.Model, settings: TrainSettings) -> _Member:
-    optimizer = _sgd(settings.optimizer)
+def _strategy(devices: Sequence[str] | None) -> Any:
+    if devices is None:
+        gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+        devices = gpus if len(gpus) > 1 else []
+    return tf.distribute.MirroredStrategy(list(devices)) if devices else tf.distribute.get_strategy()
+
+
+def _member(network: keras.Model, settings: TrainSettings, strategy: Any) -> _Member:
+    """Take a network built in the scope of a strategy; give it with its optimizer and a step of training."""
+    replicas = strategy.num_replicas_in_sync
+    optimizer = _sgd(settings.optimizer, replicas)
     optimizer.build(network.trainable_variables)
-    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing)
+    loss_of = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=settings.label_smoothing, reduction="sum"
+    )
     (_, _, coefficients), (_, labels) = network.inputs[0].shape, network.outputs[0].shape
 
-    # One trace serves batches of every length: tracing the gradient of an LSTM takes seconds, and `train_on_batch` does
-    # it three times. Compiled by XLA, an LSTM trains several times slower on CPU.
+    def on_a_device(frames: Any, lengths: Any, targets: Any) -> tuple[Any, Any]:
+        context = tf.distribute.get_replica_context()
+        own = slice(context.replica_id_in_sync_group, None, replicas)
+        count = tf.cast(tf.shape(targets)[0], tf.float32)
+        with tf.GradientTape() as tape:
+            logits = network([frames[own], lengths[own]], training=True)
+            loss = loss_of(targets[own], logits) / count
+        gradients = tape.gradient(loss, network.trainable_variables)
+        if replicas > 1:
+            # Keras adds up what it has clipped; what it clips is to be of the whole batch
+            gradients = [one / replicas for one in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)]
+        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+        right = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets[own], axis=1))
+        return loss, tf.reduce_sum(tf.cast(right, tf.float32)) / count
+
+    # One trace serves batches of every length: tracing the gradient of an LSTM takes seconds, and Keras's
+    # `train_on_batch` does it three times. Compiled by XLA, an LSTM trains several times slower on CPU.
     @tf.function(
         input_signature=[
             tf.TensorSpec((None, None, coefficients), tf.float32),
@@ -232,13 +266,8 @@ def _member(network: keras.Model, settings: TrainSettings) -> _Member:
         jit_compile=False,
     )
     def step(frames: Any, lengths: Any, targets: Any) -> tuple[Any, Any]:
-        with tf.GradientTape() as tape:
-            logits = network([frames, lengths], training=True)
-            loss = loss_of(targets, logits)
-        gradients = tape.gradient(loss, network.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-        right = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets, axis=1))
-        return loss, tf.reduce_mean(tf.cast(right, tf.float32))
+        told = strategy.run(on_a_device, (frames, lengths, targets))
+        return tuple(strategy.reduce(tf.distribute.ReduceOp.SUM, one, axis=None) for one in told)
 
     return _Member(network, optimizer, step)
 
@@ -302,12 +331,12 @@ def learning_rate(settings: OptimizerSettings, *, step: int, steps: int) -> floa
     return highest * 0.5 * (1 + float(np.cos(np.pi * (done - climb) / (1 - climb))))
 
 
-def _sgd(settings: OptimizerSettings) -> keras.optimizers.SGD:
+def _sgd(settings: OptimizerSettings, replicas: int) -> keras.optimizers.SGD:
     return keras.optimizers.SGD(
         settings.learning_rate,
         momentum=settings.momentum,
         nesterov=settings.nesterov,
-        global_clipnorm=settings.clip_norm,
+        global_clipnorm=settings.clip_norm and settings.clip_norm / replicas,
         weight_decay=settings.weight_decay or None,
     )
 
@@ -336,6 +365,7 @@ def _one_epoch(
         loss, accuracy, rate = _fit(member, settings, training, labels, seed=seed, epoch=epoch)
         losses.append(loss)
         accuracies.append(accuracy)
+    _bring(network, members)
     validation, strangers = heard
     plain = _validate(network, validation, labels)
     loss, accuracy, uar = plain if strangers is None else _validate(network, strangers, labels)
@@ -382,6 +412,14 @@ def _validate(network: keras.Model, part: Part, labels: int) -> tuple[float, flo
     recalls = [right[part.labels == label].mean() for label in range(labels) if (part.labels == label).any()]
     loss = -log_probabilities[np.arange(len(part)), part.labels].mean()
     return float(loss), float(right.mean()), float(np.mean(recalls))
+
+
+def _bring(network: keras.Model, members: Sequence[_Member]) -> None:
+    """Give the network that is judged the weights that were trained, where it has weights of its own."""
+    judged = networks.members(network)
+    for own, trained in zip(judged, members, strict=True):
+        if own.variables[0] is not trained.network.variables[0]:
+            own.set_weights(trained.network.get_weights())
 
 
 def _keep_best(network: keras.Model, settings: TrainSettings, progress: _Progress) -> None:
