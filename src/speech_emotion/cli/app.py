@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from speech_emotion.cli.options import MODEL_HELP
+from speech_emotion.cli.options import ChosenModel
 
 EXAMPLES = """
 Examples:
@@ -17,15 +17,7 @@ speech-emotion app --model models/tess/package --keep recordings-of-today
 
 
 def app(
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help=f"{MODEL_HELP} Without it, the workspace's champion, else the one that is built in.",
-        ),
-    ] = None,
+    model: ChosenModel = None,
     host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 7860,
     keep: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from speech_emotion.cli.options import MODEL_HELP
+from speech_emotion.cli.options import ChosenModel
 
 EXAMPLES = """
 Examples:
@@ -25,15 +25,7 @@ def listen(
         str | None,
         typer.Option(metavar="NAME", help="Part of a microphone's name, or its number. Without it, the system's own."),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help=f"{MODEL_HELP} Without it, the workspace's champion, else the one that is built in.",
-        ),
-    ] = None,
+    model: ChosenModel = None,
     every: Annotated[
         float | None,
         typer.Option(

@@ -11,6 +11,18 @@ if TYPE_CHECKING:
 MODEL_HELP: Final = "A package's folder, or models:/NAME@challenger or models:/NAME/3 in the registry."
 
 
+ChosenModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help=f"{MODEL_HELP} Without it, the workspace's champion, else the one that is built in.",
+    ),
+]
+"""A model, or what `speech_emotion.choosing.choose` takes where none is named."""
+
+
 class Format(StrEnum):
     """How results are printed."""
 
