@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tess test test-slow check lint types dvc-lock format lock pretrained clean
+.PHONY: help setup demo tess test test-slow bench check lint types dvc-lock format lock pretrained clean
 
 help:  ## list every target
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,11 @@ test-slow: setup  ## whole pipelines, kills, real servers, a browser, TESS (TESS
 	@scripts/system-packages
 	@python -m pytest -n $(JOBS) --dist loadfile -m slow
 
+bench: setup  ## speed, held against other ways to do the same, on TESS (TESS_DIR); a quarter of an hour, into benchmarks/results
+	@python -m pip --disable-pip-version-check install --quiet --upgrade --no-deps --require-hashes --use-pep517 \
+		--no-build-isolation --target .scratch/peers --requirement requirements-bench.lock
+	@python benchmarks/all.py
+
 check: lint types dvc-lock  ## lint, types, and whether the lock files agree with the code; trains nothing
 
 lint: setup  ## ruff: mistakes and formatting
@@ -49,9 +54,11 @@ format: setup  ## let ruff mend what it can
 	@ruff check --fix .
 	@ruff format .
 
-lock: setup  ## write requirements.lock anew from pyproject.toml
-	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
-		--no-emit-index-url --no-header --output-file requirements.lock pyproject.toml
+LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock: setup  ## write requirements.lock and requirements-bench.lock anew from pyproject.toml
+	@uv pip compile $(LOCKED) --all-extras --output-file requirements.lock pyproject.toml
+	@uv pip compile $(LOCKED) --group bench --constraint requirements.lock --output-file requirements-bench.lock \
+		$$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
 
 pretrained: setup  ## after `make tess`: put its package into the library, as the model that `predict` uses by itself
 	@python scripts/pretrained.py

@@ -1,78 +1,128 @@
-"""Takes nothing; prints how long a fixed list of trials takes with 1 and with 2 workers of this machine, and the ratio.
+"""Takes nothing; gives what a search costs beside its trainings, and how long 2 workers take for the trials of 1.
 
-    python benchmarks/tuning.py [--trials 8] [--repeats 1]
+    python benchmarks/tuning.py [--trials 8]
 
 The corpus is made up: sequences of numbers of the length of TESS's, so that it runs anywhere. The trials are the same
-in both runs, and every run is a study of its own, from nothing to its report; MLflow goes to a database beside it.
+in all runs, and every run is a study of its own, from nothing to its report; MLflow goes to a database beside it.
 """
 
-import argparse
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+import measuring
+from measuring import Figure, Spread
 
-import tuned  # noqa: E402
-from speech_emotion.compute import core_count  # noqa: E402
-from speech_emotion.settings.compute import ComputeSettings  # noqa: E402
-from speech_emotion.tuning.search import search  # noqa: E402
-from speech_emotion.tuning.study import finished, open_study, storage_of  # noqa: E402
+sys.path.insert(0, str(measuring.ROOT / "tests"))
 
-LIMIT = 0.65
-"""Of the time of one worker, that two may take on two cores."""
+import tuned
+from speech_emotion import training
+from speech_emotion.settings.compute import ComputeSettings
+from speech_emotion.tuning.objective import Ground
+from speech_emotion.tuning.search import search
+from speech_emotion.tuning.study import create, finished, open_study, storage_of
+from speech_emotion.tuning.worker import Shift, work
+
+EPOCHS: Final = 6
 
 
 def main() -> None:
-    """Measure, and print."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--trials", type=int, default=8)
-    arguments.add_argument("--repeats", type=int, default=1)
-    given = arguments.parse_args()
-    print(f"{core_count()} cores, {given.trials} trials a run")
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(given.repeats):
-        for workers, measured in seconds.items():
-            measured.append(timed(workers, given.trials))
-            print(f"{workers} worker{'s' * (workers > 1)}: {measured[-1]:.1f} s")
-    ratio = statistics.median(seconds[2]) / statistics.median(seconds[1])
-    print(f"2 workers take {ratio:.2f} of the time of 1 (at most {LIMIT} on two free cores)")
+    """Measure, and write results/tuning.json."""
+    parser = measuring.options(__doc__)
+    parser.add_argument("--trials", type=int, default=8)
+    given = parser.parse_args()
+    trials = 2 if given.tiny else given.trials
+    measure = partial(_search, trials=trials, tiny=given.tiny)
+    times = measuring.interleaved({"1": partial(measure, workers=1), "2": partial(measure, workers=2)}, 1, warm=False)
+    overheads = _overheads(max(2, trials // 2), tiny=given.tiny)
+    measuring.write_figures(
+        "tuning",
+        [
+            Figure("tuning overhead", Spread.of(overheads), note=f"per cent, {len(overheads)} trials"),
+            Figure("tuning workers", times["2"] / times["1"], times["2"].median, times["1"].median, f"{trials} trials"),
+        ],
+        tiny=given.tiny,
+    )
 
 
-def timed(workers: int, trials: int) -> float:
-    """Return the seconds of a search over a list of trials that does not depend on the workers."""
+def _search(*, workers: int, trials: int, tiny: bool) -> None:
+    """Search over a list of trials that does not depend on the workers."""
+    with _ground(trials, tiny=tiny) as ground:
+        # the first trial is that of the present settings
+        listed = [_trial(number) for number in range(1, trials)]
+        search(ground, ComputeSettings(workers=workers), say=lambda _: None, queue=listed)
+        study = open_study(ground.study_name(), storage_of(ground.tune))
+        assert len(finished(study.get_trials())) == trials
+
+
+def _overheads(trials: int, *, tiny: bool) -> list[float]:
+    """Return what each trial of one worker takes beside `train`, in per cent of that.
+
+    What the search hears of an epoch is taken as part of the search; the first trial, a warm-up, is left out.
+    """
+    taken: list[float] = []
+    with _ground(trials + 1, tiny=tiny) as ground, _timed_training(taken):
+        name, storage = ground.study_name(), storage_of(ground.tune)
+        study = create(name, storage, ground.tune)
+        for number in range(1, trials + 2):
+            study.enqueue_trial(_trial(number))
+        bounds = []
+        for number in range(1, trials + 2):
+            began, before = time.perf_counter(), sum(taken)
+            work(Shift(ground, ground.tune.recipe, name, storage, 0, number, time.time() + 3600, "benchmark"))
+            bounds.append((time.perf_counter() - began, sum(taken) - before))
+    return [100 * (whole - trained) / trained for whole, trained in bounds[1:]]
+
+
+@contextmanager
+def _timed_training(taken: list[float]) -> Iterator[None]:
+    """Have `train` note the seconds that it takes, less those in which it tells the search of an epoch."""
+    real = training.train
+
+    def noted(*arguments: Any, on_epoch: Callable[[Any], None], **named: Any) -> Any:
+        told: list[float] = []
+        began = time.perf_counter()
+        found = real(*arguments, on_epoch=lambda row: told.append(measuring.timed(partial(on_epoch, row))), **named)
+        taken.append(time.perf_counter() - began - sum(told))
+        return found
+
+    training.train = noted
+    try:
+        yield
+    finally:
+        training.train = real
+
+
+def _trial(number: int) -> dict[str, object]:
+    return {
+        "train.optimizer.learning_rate": 0.02 * number,
+        "train.optimizer.momentum": 0.9,
+        "train.network.dropout.lstm": 0.2,
+    }
+
+
+@contextmanager
+def _ground(trials: int, *, tiny: bool) -> Iterator[Ground]:
+    """Give a workspace of its own, as the working folder, in which a search can begin."""
     folder = Path(tempfile.mkdtemp(prefix="benchmark-tuning-"))
     before = Path.cwd()
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     os.chdir(folder)
+    recipe = {"share": 1.0, "epochs": 1 if tiny else EPOCHS, "members": 1}
     try:
-        asked: dict[str, Any] = {"trials": trials, "recipe": {"share": 1.0, "epochs": 6}}
-        ground = tuned.make_ground(folder, words=60, frames=(80, 120), network={"lstm": (32, 32)}, **asked)
-        # the first trial is that of the present settings
-        listed: list[dict[str, object]] = [
-            {
-                "train.optimizer.learning_rate": 0.02 * number,
-                "train.optimizer.momentum": 0.9,
-                "train.network.dropout.lstm": 0.2,
-            }
-            for number in range(1, trials)
-        ]
-        began = time.perf_counter()
-        search(ground, ComputeSettings(workers=workers), say=lambda _: None, queue=listed)
-        taken = time.perf_counter() - began
-        study = open_study(ground.study_name(), storage_of(ground.tune))
-        assert len(finished(study.get_trials())) == trials
-        return taken
+        asked: dict[str, Any] = {"trials": trials, "recipe": recipe}
+        yield tuned.make_ground(folder, words=8 if tiny else 60, frames=(80, 120), network={"lstm": (32, 32)}, **asked)
     finally:
         os.chdir(before)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main()
+    measuring.main(main)

@@ -1,0 +1,46 @@
+"""Takes TESS (TESS_DIR); gives every benchmark, one after the other, and the table of all: what `make bench` does.
+
+    TESS_DIR=/where/it/is python benchmarks/all.py [--whole]
+
+A benchmark that fails leaves its rows unmeasured, and the end says which.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import measuring
+from speech_emotion.errors import UserError
+
+SCRIPTS: Final = ("features", "answering", "training", "tuning", "repro", "workers", "growth")
+GROWING: Final = ("workers", "growth")
+
+
+def main() -> None:
+    """Run all of them."""
+    parser = measuring.options(__doc__)
+    parser.add_argument("--whole", action="store_true", help="growth over all of TESS instead of a part: hours")
+    given = parser.parse_args()
+    measuring.recordings()
+    for left in measuring.results(tiny=given.tiny).glob("*.json"):
+        left.unlink()
+    failed = []
+    began = time.monotonic()
+    for name in SCRIPTS:
+        chosen = [*(["--tiny"] if given.tiny else []), *(["--whole"] if given.whole and name in GROWING else [])]
+        print(f"\n== {name} (at {time.monotonic() - began:.0f} s)", flush=True)
+        try:
+            print(measuring.run("python", str(Path(__file__).with_name(f"{name}.py")), *chosen).output, flush=True)
+        except UserError as error:
+            print(f"{error}", file=sys.stderr, flush=True)
+            failed.append(name)
+    chosen = ["--tiny"] if given.tiny else []
+    print(measuring.run("python", str(Path(__file__).with_name("table.py")), *chosen).output)
+    print(f"all in {(time.monotonic() - began) / 60:.1f} minutes")
+    if failed:
+        raise UserError(f"not measured, as {', '.join(failed)} failed; the messages are above.")
+
+
+if __name__ == "__main__":
+    measuring.main(main)

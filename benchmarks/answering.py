@@ -1,0 +1,119 @@
+"""Takes TESS (TESS_DIR); gives the time from a recording to its answer, against the reference notebook's way.
+
+    TESS_DIR=/where/it/is python benchmarks/answering.py
+
+* One clip, from bytes in memory, warm, one core: `Recognizer.predict` against librosa and `model.predict`.
+* One clip, cold: `speech-emotion predict` in a fresh process, and the same by the notebook in one.
+* All of TESS, all cores: `speech-emotion predict FOLDER --output` against a loop of the notebook's, of which a part is
+  run and the rest reckoned.
+"""
+
+import io
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+import measuring
+import peers
+import workspace
+from measuring import Figure, Spread, Times
+
+CLIPS: Final = 40
+"""Of the loops; the notebook's takes a tenth of a second each."""
+
+
+def main() -> None:
+    """Measure, and write results/answering.json."""
+    given = measuring.options(__doc__).parse_args()
+    corpus = workspace.tess()
+    if given.tiny:
+        corpus = corpus.cut(42)
+    clips = measuring.some(corpus.paths, 4 if given.tiny else CLIPS)
+    with measuring.one_core():
+        times, waited = _a_clip(clips, repeats=1 if given.tiny else 5)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "reference.keras"
+        peers.reference_network().save(model)
+        cold = _cold(model, clips[0], repeats=1 if given.tiny else 5)
+    with workspace.made_of(corpus) as made:
+        batch = _batch(made.raw, repeats=1 if given.tiny else 3)
+    loop = times["notebook"].scaled(len(corpus.paths))
+    measuring.write_figures(
+        "answering",
+        [
+            Figure.ratio("clip", times["ours"], times["notebook"]),
+            Figure("clip p50", Spread(*np.percentile(waited, [50, 5, 95])), note="milliseconds; 5 % to 95 %"),
+            Figure.ratio("cold", cold["ours"], cold["notebook"]),
+            Figure.time("cold seconds", cold["ours"]),
+            _many(batch, loop, len(corpus.paths), times["decode"]),
+        ],
+        tiny=given.tiny,
+    )
+
+
+def _a_clip(clips: Sequence[Path], *, repeats: int) -> tuple[dict[str, Times], list[float]]:
+    """Return the times of a clip by each way, and of every single answer of ours, in milliseconds."""
+    import librosa
+
+    import speech_emotion
+    from speech_emotion.audio import load
+
+    recognizer = speech_emotion.load()
+    network = peers.reference_network()
+    recorded = [path.read_bytes() for path in clips]
+    waited: list[float] = []
+
+    def ours() -> None:
+        for one in recorded:
+            waited.append(1000 * measuring.timed(partial(recognizer.predict, one)))
+
+    def notebook() -> None:
+        for one in recorded:
+            samples, rate = librosa.load(io.BytesIO(one))
+            means = librosa.feature.mfcc(y=samples, sr=rate, n_mfcc=peers.COEFFICIENTS).mean(axis=1)
+            network.predict(means[None, :, None], verbose=0)
+
+    def decoding() -> None:
+        for one in recorded:
+            load(one, recognizer.package.description.features.sample_rate)
+
+    ways: dict[str, Any] = {"ours": ours, "notebook": notebook, "decode": decoding}
+    times = measuring.interleaved(ways, repeats)
+    # the first round was not warm
+    return {name: one.scaled(1 / len(clips)) for name, one in times.items()}, waited[len(clips) :]
+
+
+def _cold(model: Path, clip: Path, *, repeats: int) -> dict[str, Times]:
+    """Time fresh processes; the round before that is not counted leaves their bytecode, as an installation would."""
+    script = str(Path(__file__).with_name("peers.py"))
+    return measuring.interleaved(
+        {
+            "ours": lambda: measuring.run("speech-emotion", "predict", str(clip)),
+            "notebook": lambda: measuring.run("python", script, "predict", str(model), str(clip)),
+        },
+        repeats,
+    )
+
+
+def _batch(folder: Path, *, repeats: int) -> Times:
+    def all_of_it() -> None:
+        with tempfile.TemporaryDirectory() as output:
+            measuring.run("speech-emotion", "predict", str(folder), "--output", str(Path(output) / "answers.csv"))
+
+    return measuring.interleaved({"ours": all_of_it}, repeats)["ours"]
+
+
+def _many(own: Times, loop: Times, recordings: int, decoding: Times) -> Figure:
+    cores = measuring.core_count()
+    ratio = Spread(loop.median / own.median, min(loop.seconds) / max(own.seconds), max(loop.seconds) / min(own.seconds))
+    decoded = decoding.median * recordings / cores
+    note = f"{recordings / own.median:.0f} a second; reading and resampling alone {decoded:.1f} s on {cores} cores"
+    return Figure("batch", ratio, own.median, loop.median, note)
+
+
+if __name__ == "__main__":
+    measuring.main(main)

@@ -1,0 +1,115 @@
+"""Takes TESS (TESS_DIR); gives time and peak memory of the pipeline's stages as the corpus grows.
+
+    TESS_DIR=/where/it/is python benchmarks/growth.py            # 140 recordings, 1, 4, 16 and 64 times
+    TESS_DIR=/where/it/is python benchmarks/growth.py --whole    # all 2,800 of them, so often: hours, and 60 GB of disk
+
+Each stage is the process that DVC would start: featurize (as recorded), split, train (one epoch of a small network),
+evaluate, and `speech-emotion predict` over all of it.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+import measuring
+import workspace
+from measuring import Run
+
+RECORDINGS: Final = 140
+TIMES: Final = (1, 4, 16, 64)
+LIMIT: Final = 2**30
+"""Bytes that featurize and predict may hold, however many recordings there are."""
+
+SETTINGS: Final[dict[str, dict[str, Any]]] = {
+    "augment": {"copies": 0},
+    "split": {"protocols": ["random", "full"]},
+    "train": {
+        "epochs": 1,
+        "members": 1,
+        "network": {
+            "input": "frames",
+            "lstm": [16],
+            "bidirectional": False,
+            "lstm_relu": False,
+            "pooling": "mean",
+            "dense": [],
+            "batch_norm": False,
+            "dropout": {"lstm": 0.0, "dense": 0.0},
+        },
+    },
+}
+
+
+def main() -> None:
+    """Measure, and write results/growth.json."""
+    parser = measuring.options(__doc__)
+    parser.add_argument("--whole", action="store_true", help="all of TESS instead of a part of it")
+    given = parser.parse_args()
+    corpus = workspace.tess()
+    if not given.whole:
+        corpus = corpus.cut(42 if given.tiny else RECORDINGS)
+    rows = []
+    for times in TIMES[:1] if given.tiny else TIMES:
+        with workspace.made_of(corpus, times) as made:
+            made.set(SETTINGS)
+            recordings = times * len(corpus.rows)
+            for stage, run in _stages(made).items():
+                done = run()
+                print(f"{recordings} recordings: {stage} {done.seconds:.1f} s, {done.peak / 2**20:.0f} MiB", flush=True)
+                rows.append(
+                    {
+                        "recordings": recordings,
+                        "times": times,
+                        "stage": stage,
+                        "seconds": round(done.seconds, 3),
+                        "peak_mib": round(done.peak / 2**20, 1),
+                    }
+                )
+    measuring.write("growth", {"rows": rows, "fits": fits(rows)}, tiny=given.tiny)
+
+
+def _stages(made: workspace.Workspace) -> dict[str, Callable[[], Run]]:
+    """Return the stages of a workspace, in their order."""
+    manifest, split, model = str(made.manifest), "splits/random.csv", "models/random"
+
+    def train() -> Run:
+        # what impersonate would have made
+        made.no_pseudo_speakers()
+        return made.stage("train", "random", manifest, "features", "pseudo_speakers", split, model)
+
+    return {
+        "featurize": lambda: made.stage("featurize", "raw", manifest, "features"),
+        "split": lambda: made.stage("split", manifest, "splits"),
+        "train": train,
+        "evaluate": lambda: made.stage("evaluate", "random", manifest, "features", split, model, "reports/random"),
+        "predict": lambda: measuring.run(
+            "speech-emotion", "predict", "raw", "--output", "answers.csv", folder=made.folder
+        ),
+    }
+
+
+def fits(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return, by stage, the straight line that its times come closest to, and what memory grows by.
+
+    `exponent` is that of the power of the corpus by which the time grew between the two largest sizes: 1 is linear,
+    less is still a start that weighs, more is a bend.
+    """
+    found = {}
+    for stage in dict.fromkeys(str(row["stage"]) for row in rows):
+        own = [row for row in rows if row["stage"] == stage]
+        sizes, seconds, peaks = (np.array([row[key] for row in own]) for key in ("recordings", "seconds", "peak_mib"))
+        if len(own) < 2:
+            continue
+        slope, start = np.polyfit(sizes, seconds, 1)
+        found[stage] = {
+            "start_seconds": round(float(start), 3),
+            "milliseconds_a_recording": round(1000 * float(slope), 4),
+            "exponent": round(float(np.log(seconds[-1] / seconds[-2]) / np.log(sizes[-1] / sizes[-2])), 3),
+            "mib_a_thousand": round(float(1000 * (peaks[-1] - peaks[-2]) / (sizes[-1] - sizes[-2])), 2),
+        }
+    return found
+
+
+if __name__ == "__main__":
+    measuring.main(main)

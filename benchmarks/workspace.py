@@ -1,0 +1,141 @@
+"""Takes TESS, or a part of it, and how often it is to be repeated; gives a folder in which the pipeline's stages run.
+
+Settings are those of params.yaml, with the changes that a benchmark asks for. MLflow goes to a database of its own.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+import measuring
+from speech_emotion.corpora import manifest as manifests
+from speech_emotion.extraction import write_index
+from speech_emotion.settings.base import parse_section, read_params
+from speech_emotion.settings.featurize import FeaturizeSettings
+
+CORPUS: Final = "bench"
+REFERENCE: Final = read_params(measuring.ROOT / "presets" / "reference.yaml")["featurize"]
+"""The notebook's features: librosa's defaults."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with params.yaml, recordings and their manifest."""
+
+    folder: Path
+
+    @property
+    def raw(self) -> Path:
+        """The recordings."""
+        return self.folder / "raw"
+
+    @property
+    def manifest(self) -> Path:
+        """The file that lists them."""
+        return self.folder / "manifest" / manifests.MANIFEST
+
+    def settings(self, section: str, model: type) -> Any:
+        """Return a section of its params.yaml."""
+        return parse_section(section, model, read_params(self.folder / "params.yaml")[section])
+
+    def set(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write params.yaml: the repository's, with other values for some keys of some sections."""
+        values = read_params(measuring.ROOT / "params.yaml")
+        for section, ours in ({"corpus": {"name": CORPUS, "kind": "folder", "source": "raw"}} | dict(changes)).items():
+            values[section] = values[section] | ours
+        with open(self.folder / "params.yaml", "w", encoding="utf-8") as file:
+            YAML(typ="safe").dump(values, file)
+
+    def stage(self, name: str, *arguments: str) -> measuring.Run:
+        """Run a stage's script here."""
+        script = str(measuring.ROOT / "pipeline" / f"{name}.py")
+        tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder / 'mlflow.db'}"}
+        return measuring.run("python", script, *arguments, folder=self.folder, environment=tracking)
+
+    def no_pseudo_speakers(self) -> Path:
+        """Make a store of no voices: a benchmark's validation is heard as recorded."""
+        folder = self.folder / "pseudo_speakers"
+        folder.mkdir(exist_ok=True)
+        write_index(folder, self.settings("featurize", FeaturizeSettings), [])
+        return folder
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """TESS as the pipeline brings it here: its canonical tree, and its manifest.
+
+    Attributes
+    ----------
+    raw : Path
+    rows : pd.DataFrame
+        The manifest's.
+    """
+
+    raw: Path
+    rows: pd.DataFrame
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every recording."""
+        return [self.raw / path for path in self.rows["path"]]
+
+    def cut(self, recordings: int) -> "Corpus":
+        """Return about so many recordings: of each speaker and emotion as many, three at least."""
+        groups = self.rows.groupby(["speaker", "emotion"], sort=True)
+        return Corpus(self.raw, groups.head(max(3, recordings // groups.ngroups)))
+
+
+def tess() -> Corpus:
+    """Return TESS, held against its checksums and listened to where that was not done before.
+
+    Raises
+    ------
+    UserError
+        TESS_DIR does not name it.
+    """
+    source = measuring.recordings()
+    made = Workspace(measuring.SCRATCH / f"tess-{hashlib.sha256(os.fsencode(source)).hexdigest()[:12]}")
+    if not made.manifest.is_file():
+        made.folder.mkdir(parents=True, exist_ok=True)
+        made.set({"corpus": {"name": "tess", "kind": "tess", "source": str(source)}})
+        made.stage("download", "raw")
+        made.stage("prepare", "raw", "manifest")
+    return Corpus(made.raw, manifests.read(made.manifest))
+
+
+@contextmanager
+def made_of(corpus: Corpus, repeats: int = 1) -> Iterator[Workspace]:
+    """Give a workspace, for as long as it is needed, in which every recording is there so often, as links.
+
+    Each repetition is of other words: so a split may put it on another side.
+    """
+    measuring.SCRATCH.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=measuring.SCRATCH, prefix="workspace-") as folder:
+        made = Workspace(Path(folder))
+        made.set({})
+        frame = pd.concat([_repeated(corpus, number, made.raw) for number in range(repeats)], ignore_index=True)
+        bad = pd.DataFrame(columns=list(manifests.BAD_COLUMNS))
+        manifests.write(made.manifest.parent, manifests.Manifest(frame, bad))
+        yield made
+
+
+def _repeated(corpus: Corpus, number: int, raw: Path) -> pd.DataFrame:
+    """Link every recording under another name and return its rows."""
+    rows = corpus.rows.copy()
+    for name in ("id", "text"):
+        rows[name] = [f"{value}-{number}" for value in rows[name]]
+    rows["path"] = [f"{number}/{path}" for path in rows["path"]]
+    rows["sha256"] = [hashlib.sha256(f"{value}-{number}".encode()).hexdigest() for value in rows["sha256"]]
+    for folder in {Path(path).parent for path in rows["path"]}:
+        (raw / folder).mkdir(parents=True)
+    for source, path in zip(corpus.paths, rows["path"], strict=True):
+        (raw / path).symlink_to(source)
+    return rows
