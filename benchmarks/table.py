@@ -1,4 +1,4 @@
-"""Takes benchmarks/results/*.json; gives the table of all rows, pictures, and what README and docs/scaling.md show of it.
+"""Takes benchmarks/results/*.json; gives the table of all rows, pictures, and what README and docs/scaling.md show.
 
     python benchmarks/table.py
 
