@@ -67,7 +67,7 @@ def _a_clip(
     ways |= {row: found for row, (_, open_peer) in OTHERS.items() if (found := open_peer()) is not None}
     times = measuring.interleaved({name: partial(_each, way, clips) for name, way in ways.items()}, repeats)
     times = {name: one.scaled(1 / len(clips)) for name, one in times.items()}
-    seconds = corpus.rows["seconds"].mean()
+    seconds = float(corpus.rows["seconds"].mean())
     figures = [
         Figure.ratio("mfcc", times["ours"], times["librosa"], f"coefficients within {worst:.0e} of librosa's"),
         *(_against(row, name, times) for row, (name, _) in OTHERS.items()),

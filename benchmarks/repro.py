@@ -94,8 +94,9 @@ def _fill(clone: Path) -> str:
     if (measuring.ROOT / "models" / corpus / "package").is_dir():
         for name in ("dvc.lock", "params.yaml"):
             shutil.copy2(measuring.ROOT / name, clone / name)
-        for name in (f"data/{corpus}", f"models/{corpus}", f"reports/{corpus}"):
-            # stages replace their files, and never write into one
+        # without the cache DVC takes outputs for lost, though they lie there
+        for name in (f"data/{corpus}", f"models/{corpus}", f"reports/{corpus}", ".dvc/cache"):
+            # stages and DVC replace files, and never write into one
             shutil.rmtree(clone / name, ignore_errors=True)
             shutil.copytree(measuring.ROOT / name, clone / name, copy_function=os.link)
         return corpus

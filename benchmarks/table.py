@@ -1,4 +1,4 @@
-"""Takes benchmarks/results/*.json; gives the table of all rows, its picture, the growth's, and that of docs/scaling.md.
+"""Takes benchmarks/results/*.json; gives the table of all rows, pictures, and what README and docs/scaling.md show.
 
     python benchmarks/table.py
 
@@ -16,8 +16,11 @@ from typing import Any, Final, Literal
 import measuring
 from speech_emotion.files import write_text
 
-SCALING: Final = measuring.ROOT / "docs" / "scaling.md"
-MARKS: Final = ("<!-- workers: begin. `python benchmarks/table.py` writes this. -->", "<!-- workers: end -->")
+SPEED: Final = ("<!-- speed: begin. `make bench` writes this. -->", "<!-- speed: end -->")
+"""Around what README.md shows."""
+
+WORKERS: Final = ("<!-- workers: begin. `python benchmarks/table.py` writes this. -->", "<!-- workers: end -->")
+"""Around the table in docs/scaling.md."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +144,16 @@ def main() -> None:
     text = table(found, results)
     write_text(folder / "table.md", text)
     print(text)
-    draw_table(found, folder / "table.png")
+    if found:
+        draw_table(found, folder / "table.png")
     if "growth" in results:
         draw_growth(results["growth"]["rows"], folder / "growth.png")
-    if "workers" in results and not given.tiny:
-        write_scaling(results["workers"])
+    if given.tiny:
+        return
+    if found:
+        write_between(measuring.ROOT / "README.md", SPEED, short(found))
+    if "workers" in results:
+        write_between(measuring.ROOT / "docs" / "scaling.md", WORKERS, scaling(results["workers"]))
 
 
 def table(found: dict[str, dict[str, Any]], results: dict[str, Any]) -> str:
@@ -269,12 +277,24 @@ def draw_growth(rows: Sequence[dict[str, Any]], path: Path) -> None:
     canvas.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def write_scaling(workers: dict[str, Any]) -> None:
-    """Write the table of workers into docs/scaling.md, between its marks."""
-    begin, end = MARKS
-    before, _, rest = SCALING.read_text(encoding="utf-8").partition(begin)
+def write_between(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Write text into a page, between two marks that stand there."""
+    begin, end = marks
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
-    write_text(SCALING, f"{before}{begin}\n{scaling(workers)}{end}{after}")
+    write_text(page, f"{before}{begin}\n{text}{end}{after}")
+
+
+def short(found: dict[str, dict[str, Any]]) -> str:
+    """Return what the README shows: the picture, and the rows that have a number to be held against."""
+    lines = ["![How far each figure is from what it must be](benchmarks/results/table.png)", ""]
+    lines += ["| work | against | must | measured |", "|---|---|---|---|"]
+    for row in ROWS:
+        value = (found.get(row.name) or {}).get("value")
+        if value is not None and row.must is not None:
+            figure = f"{value['median']:.3g} {row.unit}"
+            lines.append(f"| {row.work} | {row.peer} | {row.limit(row.must)} | {figure} |")
+    return "\n".join(lines) + "\n"
 
 
 def scaling(workers: dict[str, Any]) -> str:

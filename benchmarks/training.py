@@ -23,7 +23,6 @@ import workspace
 from measuring import Figure, Spread, Times
 from speech_emotion import splits
 from speech_emotion.corpora import manifest as manifests
-from speech_emotion.errors import UserError
 from speech_emotion.settings.base import parse_section, read_params
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import TrainSettings
@@ -108,7 +107,7 @@ def main() -> None:
     with workspace.made_of(corpus) as made:
         figures = [_to_accuracy(made, tiny=given.tiny)]
         made.set({"featurize": workspace.REFERENCE, "augment": {"copies": 0}})
-        figures += _an_epoch(_data(made, "frames"), epochs=2 if given.tiny else 6, tiny=given.tiny)
+        figures += _an_epoch(_standardized(_data(made, "frames")), epochs=2 if given.tiny else 6, tiny=given.tiny)
     measuring.write_figures("training", figures, tiny=given.tiny)
 
 
@@ -144,11 +143,10 @@ def _to_accuracy(made: workspace.Workspace, *, tiny: bool) -> Figure:
     # the recipe is long: its own spread is that of its 33 epochs, and ours has nothing to be warmed up by
     times = measuring.interleaved({"ours": quick, "reference": reference}, 1 if tiny else 2, warm=False)
     reached, theirs = min(right["ours"]), min(right["reference"])
+    note = f"test accuracy {reached:.1%} against {theirs:.1%}"
     if reached < ACCURACY and not tiny:
-        raise UserError(f"the quick recipe ends at {reached:.1%} of the test part, below the {ACCURACY:.0%} to reach.")
-    return Figure.ratio(
-        "train 94", times["ours"], times["reference"], f"test accuracy {reached:.1%} against {theirs:.1%}"
-    )
+        return Figure("train 94", None, note=f"no ratio: {note}, below the {ACCURACY:.0%} to reach")
+    return Figure.ratio("train 94", times["ours"], times["reference"], note)
 
 
 def _means(data: Data) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -158,6 +156,17 @@ def _means(data: Data) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         name: (np.stack([one.mean(axis=0) for one in part.frames])[:, :, None], np.eye(data.labels)[part.labels])
         for name, part in parts.items()
     }
+
+
+def _standardized(data: Data) -> Data:
+    """Return the same with coefficients of mean 0 and deviation 1 over the training part, for both sides alike."""
+    together = np.concatenate(list(data.training.frames))
+    mean, deviation = together.mean(axis=0), together.std(axis=0) + 1e-6
+
+    def part(one: Part) -> Part:
+        return Part([(frames - mean) / deviation for frames in one.frames], one.labels)
+
+    return Data(part(data.training), part(data.validation), part(data.test), data.labels)
 
 
 def _an_epoch(data: Data, *, epochs: int, tiny: bool) -> list[Figure]:
@@ -177,15 +186,15 @@ def _an_epoch(data: Data, *, epochs: int, tiny: bool) -> list[Figure]:
         plain_network.predict(_padded(data.test.frames, longest), batch_size=256, verbose=0), data.test.labels
     )
     ours = _accuracy(predict_logits(trained.network, data.test.frames), data.test.labels)
+    note = f"test accuracy after {epochs} epochs {ours:.1%} against {theirs:.1%}"
+    ratio = Figure.ratio("epoch", own, peer, note)
     if ours < theirs - EQUAL and not tiny:
-        raise UserError(
-            f"the library's loop ends at {ours:.1%} of the test part and plain Keras at {theirs:.1%}: no ratio."
-        )
+        ratio = Figure("epoch", None, note=f"no ratio: {note}, which is not as right")
     rate = _multiplications(512 if tiny else 2048)
     floor = _products(data.training.frames) / rate
     over = Spread.of([one / floor for one in own.seconds])
     return [
-        Figure.ratio("epoch", own, peer, f"test accuracy after {epochs} epochs {ours:.1%} against {theirs:.1%}"),
+        ratio,
         Figure("epoch floor", over, own.median, floor, f"{rate / 1e9:.0f} GFLOP/s on {measuring.core_count()} cores"),
     ]
 
