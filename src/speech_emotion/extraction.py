@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -39,7 +40,7 @@ class Recorded:
 
     def frames(self, sound: Sound, name: str, settings: FeaturizeSettings) -> np.ndarray:
         """Return the features of the recording itself."""
-        return Extractor(settings)(sound.mono(settings.sample_rate))
+        return _extractor(settings)(sound.mono(settings.sample_rate))
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,12 @@ def write_shard(task: ShardTask) -> dict[str, int | str]:
         "frames": sum(len(one) for one in frames),
         "sha256": digest_file(task.target),
     }
+
+
+@lru_cache(maxsize=1)
+def _extractor(settings: FeaturizeSettings) -> Extractor:
+    """Return a worker's extractor, made once."""
+    return Extractor(settings)
 
 
 def write_index(
