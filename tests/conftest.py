@@ -76,7 +76,7 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> DemoRu
     path = os.pathsep.join([str(folder / "src"), str(GUARD)])
     demo = Workspace(folder, {**home.environment, "MLFLOW_TRACKING_URI": tracking, "PYTHONPATH": path}, home.prefix)
     calls = Path(home.environment["NETWORK_GUARD_LOG"])
-    return DemoRun(home=home, demo=demo, calls=calls, **json.loads(told.read_text()))
+    return DemoRun(home=home, demo=demo, calls=calls, lock=shared / "demo.lock", **json.loads(told.read_text()))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -58,7 +58,8 @@ def test_the_demo_is_in_the_mlflow_of_the_root_under_a_name_of_its_own(demo_run:
 
 
 def test_the_demo_again_runs_nothing_but_publish(demo_run: DemoRun) -> None:
-    output = demo_run.home.run("python", "scripts/demo.py")
+    with demo_run.held():
+        output = demo_run.home.run("python", "scripts/demo.py")
 
     assert stages_run(output) == ["publish"]
     assert demo_run.demo.outs()
@@ -66,11 +67,12 @@ def test_the_demo_again_runs_nothing_but_publish(demo_run: DemoRun) -> None:
 
 def test_the_demo_runs_again_after_its_clone_was_damaged(demo_run: DemoRun) -> None:
     before = demo_run.demo.outs()
-    (demo_run.demo.folder / ".git" / "index.lock").touch()
-    (demo_run.demo.folder / "params.yaml").write_text("half: [")
-    (demo_run.demo.folder / "dvc.yaml").unlink()
+    with demo_run.held():
+        (demo_run.demo.folder / ".git" / "index.lock").touch()
+        (demo_run.demo.folder / "params.yaml").write_text("half: [")
+        (demo_run.demo.folder / "dvc.yaml").unlink()
 
-    demo_run.home.run("python", "scripts/demo.py")
+        demo_run.home.run("python", "scripts/demo.py")
 
     assert demo_run.demo.outs() == before
 
@@ -190,7 +192,7 @@ def test_a_killed_training_and_a_killed_publish_leave_mlflow_whole(demo_run: Dem
 @pytest.fixture
 def copied(demo_run: DemoRun, tmp_path: Path) -> Iterator[Workspace]:
     """A copy of the demo's clone after an undisturbed run; whatever a test leaves running in it is ended."""
-    copy = demo_run.demo.copy(tmp_path / "copy")
+    copy = demo_run.copy(tmp_path / "copy")
     yield copy
     kill(*copy.processes())
 

@@ -21,7 +21,7 @@ MODEL = "speech-emotion-demo"
 
 def test_a_pull_request_is_asked_and_a_merge_promotes(demo_run: DemoRun, root: Path, tmp_path: Path) -> None:
     pull_request, merged = jobs(root / "docs" / "promotion.md")
-    author, shared = demo_run.demo.copy(tmp_path / "author"), tmp_path / "shared.git"
+    author, shared = demo_run.copy(tmp_path / "author"), tmp_path / "shared.git"
     author.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))
     author.run("dvc", "push")
 

@@ -71,7 +71,7 @@ def team(server: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture
 def demo(server: tuple[str, str], demo_run: DemoRun, tmp_path: Path) -> Iterator[Workspace]:
     """A copy of the demo's clone after its run, with gates that a model passes that has learned, and the server."""
-    copy = demo_run.demo.copy(tmp_path / "workspace")
+    copy = demo_run.copy(tmp_path / "workspace")
     released.write_gates(copy.folder, gates(head=True))
     yield as_(replace(copy, environment={**copy.environment, "MLFLOW_TRACKING_URI": server[0]}), "ada")
     kill(*copy.processes())

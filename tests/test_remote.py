@@ -13,14 +13,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_a_folder_carries_everything_to_another_clone(demo_run: DemoRun, tmp_path: Path) -> None:
-    author = demo_run.demo.copy(tmp_path / "author")
+    author = demo_run.copy(tmp_path / "author")
     author.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))
 
     check_travel(author, tmp_path / "colleague")
 
 
 def test_an_s3_bucket_carries_everything_to_another_clone(demo_run: DemoRun, s3: str, tmp_path: Path) -> None:
-    author = demo_run.demo.copy(tmp_path / "author")
+    author = demo_run.copy(tmp_path / "author")
     author.run("dvc", "remote", "add", "--default", "team", "s3://team/speech-emotion")
     author.run("dvc", "remote", "modify", "team", "endpointurl", s3)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,15 @@ class Searching:
     def log(self) -> str:
         return (self.folder / "search.log").read_text()
 
+    @cached_property
     def study(self) -> optuna.Study:
+        """The study, opened once: each opening is another connection to a database that takes a hundred."""
         ground = tuned.ground(**self.tune)
         return open_study(ground.study_name(), storage_of(ground.tune))
 
     def trials(self) -> list[optuna.trial.FrozenTrial]:
         try:
-            return self.study().get_trials()
+            return self.study.get_trials()
         except (KeyError, UserError):
             return []  # nothing is written yet
 
@@ -92,7 +95,7 @@ def wait_until(searching: Searching, process: psutil.Popen, true: Callable[[], b
     while not true():
         assert process.poll() is None, f"the search ended before it came to that:\n{searching.log}"
         assert time.monotonic() < end, f"waited in vain:\n{searching.log}"
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,6 +135,8 @@ class DemoRun:
         How long each stage took; matrix stages are named as in "train speaker".
     calls : Path
         Where each try to reach another machine would have been written down.
+    lock : Path
+        Held while the demo is changed, or copied: several processes of tests share it.
     """
 
     home: Workspace
@@ -141,6 +144,18 @@ class DemoRun:
     output: str
     seconds: dict[str, float]
     calls: Path
+    lock: Path
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep others from the demo, while it is not what it was."""
+        with FileLock(self.lock):
+            yield
+
+    def copy(self, folder: Path) -> Workspace:
+        """Return a copy of the demo, whole."""
+        with self.held():
+            return self.demo.copy(folder)
 
 
 def fresh_clone(folder: Path) -> Path:
