@@ -282,7 +282,7 @@ def test_a_ray_node_that_dies_loses_no_finished_trial(workspace: Path) -> None:
         with services.postgresql() as uri:
             compute = {"workers": None, "backend": "ray", "ray": {"address": cluster.address}}
             # long enough for both nodes to have one at once, however late the second is up
-            recipe = {"share": 1.0, "epochs": 12, "members": 1}
+            recipe = {"share": 1.0, "epochs": 4, "members": 1}
             searching = Searching(workspace, {"trials": 8, "storage": uri, "recipe": recipe}, compute)
             with searching.started() as process:
                 wait_until(
