@@ -33,7 +33,7 @@ test-slow: setup  ## whole pipelines, kills, real servers, a browser, TESS (TESS
 	@scripts/system-packages
 	@python -m pytest -n $(JOBS) --dist loadfile -m slow
 
-bench: setup  ## speed, held against other ways to do the same, on TESS (TESS_DIR); a quarter of an hour, into benchmarks/results
+bench: setup  ## speed, held against other ways to do the same, on TESS (TESS_DIR); into benchmarks/results
 	@python -m pip --disable-pip-version-check install --quiet --upgrade --no-deps --require-hashes --use-pep517 \
 		--no-build-isolation --target .scratch/peers --requirement requirements-bench.lock
 	@python benchmarks/all.py

@@ -263,7 +263,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": core_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _VERSIONS},
         "load": round(os.getloadavg()[0], 2),
