@@ -43,14 +43,9 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {
 
 def main() -> None:
     """Measure, and write results/growth.json."""
-    parser = measuring.options(__doc__)
-    parser.add_argument("--whole", action="store_true", help="all of TESS instead of a part of it")
-    given = parser.parse_args()
-    corpus = workspace.tess()
-    if not given.whole:
-        corpus = corpus.cut(42 if given.tiny else RECORDINGS)
+    corpus, sizes, tiny = workspace.growing(__doc__, RECORDINGS, TIMES)
     rows = []
-    for times in TIMES[:1] if given.tiny else TIMES:
+    for times in sizes:
         with workspace.made_of(corpus, times) as made:
             made.set(SETTINGS)
             recordings = times * len(corpus.rows)
@@ -66,7 +61,7 @@ def main() -> None:
                         "peak_mib": round(done.peak / 2**20, 1),
                     }
                 )
-    measuring.write("growth", {"rows": rows, "fits": fits(rows)}, tiny=given.tiny)
+    measuring.write("growth", {"rows": rows, "fits": fits(rows)}, tiny=tiny)
 
 
 def _stages(made: workspace.Workspace) -> dict[str, Callable[[], Run]]:

@@ -31,24 +31,19 @@ PLACES: Final = {
 
 def main() -> None:
     """Measure, and write results/workers.json."""
-    parser = measuring.options(__doc__)
-    parser.add_argument("--whole", action="store_true", help="all of TESS instead of a part of it")
-    given = parser.parse_args()
-    corpus = workspace.tess()
-    if not given.whole:
-        corpus = corpus.cut(42 if given.tiny else RECORDINGS)
+    corpus, sizes, tiny = workspace.growing(__doc__, RECORDINGS, TIMES)
     rows = []
     for place, (backend, count) in PLACES.items():
         if backend == "ray" and find_spec("ray") is None:
             continue
         with _nodes(count if backend == "ray" else 0) as (address, own):
-            for times in TIMES[:1] if given.tiny else TIMES:
+            for times in sizes:
                 rows.append(_row(place, corpus, times, _compute(backend, count, address), own))
                 print(
                     "{place}: {recordings} recordings, {seconds:.1f} s, {peak_mib:.0f} MiB".format(**rows[-1]),
                     flush=True,
                 )
-    measuring.write("workers", {"rows": rows}, tiny=given.tiny)
+    measuring.write("workers", {"rows": rows}, tiny=tiny)
 
 
 def _compute(backend: str, count: int, address: str) -> dict[str, Any]:

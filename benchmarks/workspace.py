@@ -6,7 +6,7 @@ Settings are those of params.yaml, with the changes that a benchmark asks for. M
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +109,33 @@ def tess() -> Corpus:
         made.stage("download", "raw")
         made.stage("prepare", "raw", "manifest")
     return Corpus(made.raw, manifests.read(made.manifest))
+
+
+def growing(description: str | None, recordings: int, times: Sequence[int]) -> tuple[Corpus, Sequence[int], bool]:
+    """Read the command line of a benchmark that repeats a corpus.
+
+    Parameters
+    ----------
+    description : str or None
+    recordings : int
+        Of the part of TESS that is taken, unless `--whole` is given.
+    times : sequence of int
+        How often it is to be repeated.
+
+    Returns
+    -------
+    corpus : Corpus
+    times : sequence of int
+        The first alone, in the tiny form.
+    tiny : bool
+    """
+    parser = measuring.options(description)
+    parser.add_argument("--whole", action="store_true", help="all of TESS instead of a part of it")
+    given = parser.parse_args()
+    corpus = tess()
+    if not given.whole:
+        corpus = corpus.cut(42 if given.tiny else recordings)
+    return corpus, times[:1] if given.tiny else times, given.tiny
 
 
 @contextmanager

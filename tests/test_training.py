@@ -61,8 +61,17 @@ def test_the_members_of_a_model_are_what_each_seed_alone_gives(tmp_path: Path) -
     assert [row.loss for row in several.history] == pytest.approx(np.mean(losses, axis=0))
 
 
+STOPPING = EarlyStoppingSettings(monitor="val_loss", patience=5)
+
+
 @pytest.mark.parametrize(
-    ("members", "stopping"), [(1, None), (2, EarlyStoppingSettings(monitor="val_loss", patience=5))]
+    ("members", "stopping"),
+    [
+        (1, None),
+        (2, STOPPING),
+        pytest.param(1, STOPPING, marks=pytest.mark.slow),
+        pytest.param(2, None, marks=pytest.mark.slow),
+    ],
 )
 def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(tmp_path: Path, members: int, stopping) -> None:
     settings = train_settings(epochs=4, early_stopping=stopping, members=members)

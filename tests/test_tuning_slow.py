@@ -288,7 +288,7 @@ def test_a_ray_node_that_dies_loses_no_finished_trial(workspace: Path) -> None:
                 wait_until(
                     searching,
                     process,
-                    lambda: len(finished(searching.trials())) >= 1 and running(searching.trials()) == 2,
+                    lambda: len(finished(searching.trials())) >= 2 and running(searching.trials()) == 2,
                 )
                 before = {trial.number: trial.value for trial in finished(searching.trials())}
                 cluster.remove_node(second, allow_graceful=False)
