@@ -23,8 +23,8 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="growth over all of TESS instead of a part: hours")
     given = parser.parse_args()
     measuring.recordings()
-    for left in measuring.results(tiny=given.tiny).glob("*.json"):
-        left.unlink()
+    for name in SCRIPTS:
+        (measuring.results(tiny=given.tiny) / f"{name}.json").unlink(missing_ok=True)
     failed = []
     began = time.monotonic()
     for name in SCRIPTS:

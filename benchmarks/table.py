@@ -22,6 +22,9 @@ SPEED: Final = ("<!-- speed: begin. `make bench` writes this. -->", "<!-- speed:
 WORKERS: Final = ("<!-- workers: begin. `python benchmarks/table.py` writes this. -->", "<!-- workers: end -->")
 """Around the table in docs/scaling.md."""
 
+STAGES: Final = ("<!-- stages: begin. `python benchmarks/table.py` writes this. -->", "<!-- stages: end -->")
+"""Around the table in docs/performance.md."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -154,6 +157,8 @@ def main() -> None:
         write_between(measuring.ROOT / "README.md", SPEED, short(found))
     if "workers" in results:
         write_between(measuring.ROOT / "docs" / "scaling.md", WORKERS, scaling(results["workers"]))
+    if "stages" in results:
+        write_between(measuring.ROOT / "docs" / "performance.md", STAGES, stages(results["stages"]))
 
 
 def table(found: dict[str, dict[str, Any]], results: dict[str, Any]) -> str:
@@ -294,6 +299,19 @@ def short(found: dict[str, dict[str, Any]]) -> str:
         if value is not None and row.must is not None:
             figure = f"{value['median']:.3g} {row.unit}"
             lines.append(f"| {row.work} | {row.peer} | {row.limit(row.must)} | {figure} |")
+    return "\n".join(lines) + "\n"
+
+
+def stages(measured: dict[str, Any]) -> str:
+    """Return time and peak memory of every stage on the corpus of this repository."""
+    lines = ["| stage | seconds | peak memory (MiB) |", "|---|---|---|"]
+    lines += [f"| {name} | {row['seconds']:.0f} | {row['peak_mib']:.0f} |" for name, row in measured["stages"].items()]
+    machine = measured["machine"]
+    lines.append("")
+    lines.append(
+        f"Corpus {measured['corpus']}, on {machine['cpu']} with {machine['cores']} cores, by "
+        "`python benchmarks/stages.py`."
+    )
     return "\n".join(lines) + "\n"
 
 

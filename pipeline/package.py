@@ -6,12 +6,13 @@ from pathlib import Path
 from speech_emotion.agreement import check_agreement
 from speech_emotion.card import CARD, as_trained, read_evidence, write
 from speech_emotion.files import canonical_json
+from speech_emotion.frames import StoredFrames
 from speech_emotion.package import Package, assemble
 from speech_emotion.settings.base import read_section
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.package import PackageSettings
 from speech_emotion.settings.windows import WindowSettings
-from speech_emotion.stage import run_stage
+from speech_emotion.stage import SCRATCH, run_stage
 from speech_emotion.store import FeatureStore
 from speech_emotion.windows import FILE
 
@@ -22,11 +23,11 @@ def main() -> None:
     limits = read_section("package", PackageSettings)
     windows = read_section("windows", WindowSettings)
     heard = FeatureStore(features).narrowed(Package.load(full).description.features)
-    frames = [one for _, one in heard.utterances()]
+    frames = StoredFrames((one for _, one in heard.utterances()), SCRATCH)
     difference = check_agreement(full, frames)
     evidence = read_evidence(protocols, robustness)
     description = Package.load(full).description.model_copy(update={"limits": limits})
-    card = write(description, evidence, kind=kind, training=as_trained(full, frames=sum(map(len, frames))))
+    card = write(description, evidence, kind=kind, training=as_trained(full, frames=int(frames.lengths.sum())))
     package = assemble(
         full,
         evidence,

@@ -11,6 +11,7 @@ import pytest
 import growth
 import measuring
 import repro
+import stages
 import table
 from measuring import Figure, Spread, Times
 from speech_emotion.errors import UserError
@@ -158,11 +159,43 @@ def test_text_goes_between_its_marks_and_nothing_else_changes(tmp_path: Path) ->
     assert page.read_text() == f"before\n{table.WORKERS[0]}\nnew\n{table.WORKERS[1]}\nafter\n"
 
 
-@pytest.mark.parametrize(("page", "marks"), [("README.md", table.SPEED), ("docs/scaling.md", table.WORKERS)])
+@pytest.mark.parametrize(
+    ("page", "marks"),
+    [
+        ("README.md", table.SPEED),
+        ("docs/scaling.md", table.WORKERS),
+        ("docs/performance.md", table.STAGES),
+    ],
+)
 def test_the_pages_that_are_written_into_have_the_marks(root: Path, page: str, marks: tuple[str, str]) -> None:
     text = (root / page).read_text(encoding="utf-8")
 
     assert [text.count(mark) for mark in marks] == [1, 1]
+
+
+def test_each_stage_that_dvc_runs_is_measured_with_its_workers(tmp_path: Path) -> None:
+    script = tmp_path / "pipeline" / "train.py"
+    script.parent.mkdir()
+    script.write_text("import time; kept = bytearray(60_000_000); time.sleep(2)")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  train:\n    cmd: python pipeline/train.py random\n")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=tmp_path, check=True)
+
+    found, status = stages.watch(tmp_path, ["--quiet"])
+
+    assert status == 0
+    assert set(found) == {"train@random"}
+    assert found["train@random"]["seconds"] >= 1
+    assert found["train@random"]["peak_mib"] > 57
+
+
+def test_the_table_of_stages_has_a_row_each() -> None:
+    measured = {
+        "corpus": "tess",
+        "machine": {"cpu": "a processor", "cores": 2},
+        "stages": {"featurize": {"seconds": 10.2, "peak_mib": 300.4}},
+    }
+
+    assert "| featurize | 10 | 300 |" in table.stages(measured)
 
 
 def test_a_section_is_needed_by_what_reads_it_and_what_comes_after() -> None:

@@ -43,6 +43,17 @@ def test_frames_come_back_as_they_were_computed_in_the_order_asked_for(raw: Path
         np.testing.assert_allclose(one, extractor(samples), atol=1e-5)
 
 
+def test_frames_on_disk_are_those_in_memory_and_leave_no_file(raw: Path, tmp_path: Path) -> None:
+    store = build(raw, tmp_path / "store", 1)
+    ids = ["utterance-130", "utterance-2", "utterance-40"]
+
+    stored = store.read(ids, scratch=tmp_path / "scratch")
+
+    for one, other in zip(stored, store.read(ids), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
 def test_fewer_cepstra_are_served_as_a_new_extraction_would_give_them(raw: Path, tmp_path: Path) -> None:
     store = build(raw, tmp_path, 1)
     few = featurize_settings(n_mfcc=4)
@@ -71,8 +82,11 @@ def test_bytes_do_not_depend_on_the_number_of_workers(raw: Path, tmp_path: Path)
 
 
 def test_an_utterance_without_features_is_named(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the first is nobody"):
-        build(raw, tmp_path, 1).read(["utterance-1", "nobody"])
+    store = build(raw, tmp_path / "store", 1)
+
+    for scratch in (None, tmp_path / "scratch"):
+        with pytest.raises(UserError, match="1 utterances have no features, the first is nobody"):
+            store.read(["utterance-1", "nobody"], scratch=scratch)
 
 
 def test_a_folder_without_features_says_what_to_run(tmp_path: Path) -> None:

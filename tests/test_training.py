@@ -8,6 +8,7 @@ import pytest
 
 from examples import clusters, network_settings, train_settings
 from speech_emotion.errors import UserError
+from speech_emotion.frames import StoredFrames
 from speech_emotion.settings.train import EarlyStoppingSettings, OptimizerSettings, TrainSettings
 from speech_emotion.training import (
     Epoch,
@@ -47,6 +48,30 @@ def test_the_same_seed_gives_the_same_bits_and_another_gives_others(tmp_path: Pa
     prints = [fingerprint(fit(train_settings(seed=seed), tmp_path / str(n))) for n, seed in enumerate([1, 1, 2])]
 
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_frames_that_lie_in_a_file_give_the_same_bits_as_those_in_memory(tmp_path: Path) -> None:
+    held = Part(*clusters(60, seed=0), copies=(clusters(60, seed=3)[0],))
+    stored = Part(StoredFrames(held.frames, tmp_path), held.labels, (StoredFrames(held.copies[0], tmp_path),))
+
+    prints = set()
+    for name, training in (("held", held), ("stored", stored)):
+        (tmp_path / name).mkdir()
+        validation = Part(*clusters(15, seed=1))
+        prints.add(
+            fingerprint(
+                train(
+                    train_settings(epochs=2, normalization="corpus"),
+                    training=training,
+                    validation=validation,
+                    labels=3,
+                    scratch=tmp_path / name,
+                    on_epoch=lambda row: None,
+                )
+            )
+        )
+
+    assert len(prints) == 1
 
 
 def test_the_members_of_a_model_are_what_each_seed_alone_gives(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from speech_emotion import graph, model, tracking
 from speech_emotion.calibration import fit_rejection, fit_temperature, softmax
 from speech_emotion.errors import UserError
 from speech_emotion.files import digest_file, digest_json, replacing, replacing_folder, write_json
+from speech_emotion.frames import ChosenFrames
 from speech_emotion.package import GRAPH, WEIGHTS, Rejection, write_package_files
 from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.corpus import CorpusSettings
@@ -77,17 +78,24 @@ class Experiment:
         emotions = self.manifest.set_index("id")["emotion"]
         return [(name, str(emotions[name])) for name in ids]
 
-    def part(self, ids: Sequence[str], *, copies: bool = False) -> Part:
-        """Return the features and label indices of utterances, with all their copies where asked for."""
-        voices = [voice for voice in self.store.voices if voice != RECORDED] if copies else []
-        return Part(self.store.read(ids), self._indices(ids), tuple(self.store.read(ids, voice) for voice in voices))
+    def part(self, ids: Sequence[str], *, copies: bool = False, scratch: Path | None = None) -> Part:
+        """Return the features and label indices of utterances, with all their copies where asked for.
 
-    def strangers(self, ids: Sequence[str]) -> tuple[Part, list[tuple[str, str]]] | None:
+        They lie in a file in `scratch`, or are all held in memory where there is none.
+        """
+        voices = [voice for voice in self.store.voices if voice != RECORDED] if copies else []
+        recorded, *others = (self.store.read(ids, voice, scratch=scratch) for voice in (RECORDED, *voices))
+        return Part(recorded, self._indices(ids), tuple(others))
+
+    def strangers(
+        self, ids: Sequence[str], *, scratch: Path | None = None
+    ) -> tuple[Part, list[tuple[str, str]]] | None:
         """Return utterances in the voice of every pseudo-speaker, with voice and id of each; None: there are none."""
         if self.pseudo_speakers is None or not self.pseudo_speakers.voices:
             return None
         voices = self.pseudo_speakers.voices
-        frames = [one for voice in voices for one in self.pseudo_speakers.read(ids, voice)]
+        spoken = [self.pseudo_speakers.read(ids, voice, scratch=scratch) for voice in voices]
+        frames = ChosenFrames(spoken, [(voice, place) for voice in range(len(voices)) for place in range(len(ids))])
         return Part(frames, np.tile(self._indices(ids), len(voices))), [
             (voice, name) for voice in voices for name in ids
         ]
@@ -149,11 +157,11 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
                 flush=True,
             )
 
-        heard = experiment.strangers(fold.validation)
+        heard = experiment.strangers(fold.validation, scratch=scratch)
         trained = train(
             settings,
-            training=experiment.part(fold.train, copies=True),
-            validation=experiment.part(fold.validation),
+            training=experiment.part(fold.train, copies=True, scratch=scratch),
+            validation=experiment.part(fold.validation, scratch=scratch),
             strangers=heard and heard[0],
             labels=len(experiment.labels),
             scratch=scratch,

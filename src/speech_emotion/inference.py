@@ -15,6 +15,7 @@ import onnxruntime
 from speech_emotion.audio import AudioError, Sound, decode, from_array
 from speech_emotion.errors import UserError
 from speech_emotion.features import Extractor
+from speech_emotion.frames import lengths_of
 from speech_emotion.package import Package
 
 Audio: TypeAlias = "str | Path | bytes | np.ndarray"
@@ -191,7 +192,7 @@ class Recognizer:
             return np.zeros((0, len(self.labels) if output == "logits" else 0), np.float32)
         rows: list[np.ndarray] = []
         order: list[int] = []
-        for chosen in _batches([len(one) for one in frames]):
+        for chosen in _batches(lengths_of(frames).tolist()):
             padded, lengths = _pad([frames[index] for index in chosen])
             rows.append(self._session.run([output], {"frames": padded, "lengths": lengths})[0])
             order += chosen

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from speech_emotion import splits
+from speech_emotion.frames import lengths_of
 from speech_emotion.package import NORMALIZATION, Package
 from speech_emotion.settings.split import Protocol
 from speech_emotion.splits import TEST, TRAIN, VALIDATION, Fold, LeakError
@@ -56,7 +57,7 @@ def check_normalization(package: Package, frames: Sequence[np.ndarray]) -> None:
     content = json.loads((package.folder / NORMALIZATION).read_text(encoding="utf-8"))
     if content["mean"] is None:
         return
-    count = sum(len(one) for one in frames)
+    count = int(lengths_of(frames).sum())
     mean = sum(one.sum(axis=0, dtype=np.float64) for one in frames) / count
     deviation = np.sqrt(sum(((one - mean) ** 2).sum(axis=0) for one in frames) / count)
     found = np.array([content["mean"], content["deviation"]])

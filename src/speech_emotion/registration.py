@@ -26,6 +26,7 @@ _PREDICTION: Final = (
     "errors.py",
     "features.py",
     "files.py",
+    "frames.py",
     "inference.py",
     "package.py",
     "prosody.py",

@@ -17,6 +17,7 @@ from speech_emotion.inference import Recognizer
 from speech_emotion.settings.evaluate import EvaluateSettings
 from speech_emotion.settings.split import Protocol
 from speech_emotion.splits import TEST, VALIDATION, Fold
+from speech_emotion.stage import SCRATCH
 from speech_emotion.store import FeatureStore
 
 METRICS: Final = "metrics.json"
@@ -311,8 +312,8 @@ def _predict(fold: Fold, protocol: str, package: Path, manifest: pd.DataFrame, s
     recognizer = Recognizer.load(package)
     description = recognizer.package.description
     store = store.narrowed(description.features)
-    leaks.check_normalization(recognizer.package, store.read(fold.train))
-    probabilities = recognizer.predict_frames(store.read(ids))
+    leaks.check_normalization(recognizer.package, store.read(fold.train, scratch=SCRATCH))
+    probabilities = recognizer.predict_frames(store.read(ids, scratch=SCRATCH))
     before = uncalibrated(probabilities, description.temperature)
     threshold = description.rejection.threshold if description.rejection else None
     rows = manifest.set_index("id").loc[ids, ["speaker", "emotion", "text"]].reset_index()

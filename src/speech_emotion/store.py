@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from speech_emotion.errors import UserError
 from speech_emotion.features import names, spec_digest
 from speech_emotion.files import digest_file
+from speech_emotion.frames import StoredFrames
 from speech_emotion.settings.featurize import FeaturizeSettings
 
 INDEX: Final = "features.json"
@@ -95,12 +96,19 @@ class FeatureStore:
         """Numbers a frame."""
         return len(self.names)
 
-    def read(self, ids: Sequence[str], voice: str = RECORDED) -> list[np.ndarray]:
+    def read(self, ids: Sequence[str], voice: str = RECORDED, *, scratch: Path | None = None) -> Sequence[np.ndarray]:
         """Return the frames of utterances in a voice, in the order asked for.
+
+        Parameters
+        ----------
+        ids : sequence of str
+        voice : str
+        scratch : Path or None
+            A folder, on whose disk they lie until they are asked for; None: all are held in memory.
 
         Returns
         -------
-        list of np.ndarray [shape=(t, coefficients)], float32
+        sequence of np.ndarray [shape=(t, coefficients)], float32
 
         Raises
         ------
@@ -108,11 +116,20 @@ class FeatureStore:
             An utterance is not in the store, in that voice.
         """
         wanted = set(ids)
-        found = {name: frames for name, frames in self.utterances(voice) if name in wanted}
-        missing = sorted(wanted - found.keys())
+        places: dict[str, int] = {}
+
+        def asked() -> Iterator[np.ndarray]:
+            for name, frames in self.utterances(voice):
+                if name in wanted:
+                    places[name] = len(places)
+                    yield frames
+
+        found = StoredFrames(asked(), scratch) if scratch else list(asked())
+        missing = sorted(wanted - places.keys())
         if missing:
             raise UserError(f"{len(missing)} utterances have no features, the first is {missing[0]}. Run `dvc repro`.")
-        return [found[name] for name in ids]
+        order = [places[name] for name in ids]
+        return found.ordered(order) if isinstance(found, StoredFrames) else [found[place] for place in order]
 
     def utterances(self, voice: str = RECORDED) -> Iterator[tuple[str, np.ndarray]]:
         """Yield (id, frames [shape=(t, coefficients)]) of every utterance in a voice, shard by shard."""

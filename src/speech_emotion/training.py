@@ -13,6 +13,7 @@ from speech_emotion.backend import keras
 from speech_emotion.backend import tensorflow as tf
 from speech_emotion.errors import UserError
 from speech_emotion.files import digest_file, digest_json, replacing
+from speech_emotion.frames import ChosenFrames, lengths_of
 from speech_emotion.settings.train import OptimizerSettings, TrainSettings
 
 BUCKET_BATCHES = 8
@@ -40,11 +41,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def drawn(self, seed: int, epoch: int) -> list[np.ndarray]:
+    def drawn(self, seed: int, epoch: int) -> Sequence[np.ndarray]:
         """Return each utterance in a voice drawn for an epoch, a function of (seed, epoch) alone."""
         voices = (self.frames, *self.copies)
         chosen = np.random.default_rng([seed, epoch, 1]).integers(len(voices), size=len(self))
-        return [voices[voice][index] for index, voice in enumerate(chosen)]
+        return ChosenFrames(voices, list(zip(chosen.tolist(), range(len(self)), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,7 @@ def _member(network: keras.Model, settings: TrainSettings, strategy: Any) -> _Me
 
 def predict_logits(network: keras.Model, frames: Sequence[np.ndarray], batch_size: int = 256) -> np.ndarray:
     """Return the network's logits [shape=(n, labels)] for utterances [shape=(t, coefficients)], in their order."""
-    order = np.argsort([len(one) for one in frames], kind="stable")
+    order = np.argsort(lengths_of(frames), kind="stable")
     rows: list[np.ndarray] = []
     for start in range(0, len(order), batch_size):
         padded, lengths = pad([frames[index] for index in order[start : start + batch_size]])
@@ -342,7 +343,7 @@ def _sgd(settings: OptimizerSettings, replicas: int) -> keras.optimizers.SGD:
 
 
 def _statistics(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    count = sum(len(one) for one in frames)
+    count = int(lengths_of(frames).sum())
     mean = sum(one.sum(axis=0, dtype=np.float64) for one in frames) / count
     variance = sum(((one - mean) ** 2).sum(axis=0) for one in frames) / count
     return mean.astype(np.float32), (np.sqrt(variance) + 1e-6).astype(np.float32)
@@ -389,7 +390,7 @@ def _fit(
 ) -> tuple[float, float, float]:
     """Train one network for an epoch; return its mean loss, its accuracy, and the last learning rate."""
     frames = training.drawn(seed, epoch)
-    lengths = np.array([len(one) for one in frames])
+    lengths = lengths_of(frames)
     steps = -(-len(training) // settings.batch_size)
     targets = np.eye(labels, dtype=np.float32)[training.labels]
     sums = np.zeros(2)

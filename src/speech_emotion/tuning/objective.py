@@ -224,11 +224,11 @@ class Objective:
                 raise optuna.TrialPruned(f"after epoch {row.epoch} of fold {fold.name}")
 
         scratch.mkdir(parents=True, exist_ok=True)
-        strangers = experiment.strangers(fold.validation)
+        strangers = experiment.strangers(fold.validation, scratch=scratch)
         return train(
             experiment.settings,
-            training=experiment.part(self._sample(fold), copies=True),
-            validation=experiment.part(fold.validation),
+            training=experiment.part(self._sample(fold), copies=True, scratch=scratch),
+            validation=experiment.part(fold.validation, scratch=scratch),
             strangers=strangers and strangers[0],
             labels=len(experiment.labels),
             scratch=scratch,

@@ -1,0 +1,81 @@
+"""Takes arguments of `dvc repro`; gives the time and peak memory of every stage that ran in this checkout.
+
+    python benchmarks/stages.py --force --single-item featurize
+    python benchmarks/stages.py
+
+What an earlier call has measured of other stages stays in results/stages.json: so a pipeline that is run in parts is
+measured in parts. Memory is that of the stage's process and all its workers together.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+import measuring
+from speech_emotion.settings.base import read_params
+
+MATRIX: Final = ("train", "evaluate")
+"""Stages that run once a protocol, which is the first thing that they are told."""
+
+_LOOK_SECONDS: Final = 0.2
+
+
+def main() -> None:
+    """Run `dvc repro`, and write results/stages.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dvc", nargs=argparse.REMAINDER, help="arguments of `dvc repro`")
+    found, status = watch(measuring.ROOT, parser.parse_args().dvc)
+    target = measuring.RESULTS / "stages.json"
+    known = json.loads(target.read_text(encoding="utf-8"))["stages"] if target.exists() else {}
+    corpus = read_params(measuring.ROOT / "params.yaml")["corpus"]["name"]
+    measuring.write("stages", {"corpus": corpus, "stages": dict(sorted((known | found).items()))}, tiny=False)
+    for name, row in found.items():
+        print(f"{name}: {row['seconds']:.1f} s, {row['peak_mib']:.0f} MiB", flush=True)
+    sys.exit(status)
+
+
+def watch(folder: Path, arguments: Sequence[str]) -> tuple[dict[str, dict[str, Any]], int]:
+    """Run `dvc repro` in a repository; return seconds and peak memory of each stage it started, and its status."""
+    process = subprocess.Popen(["dvc", "repro", *arguments], cwd=folder)
+    dvc = psutil.Process(process.pid)
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        while process.poll() is None:
+            for name, stage in _stages(dvc):
+                row = found.setdefault(name, {"seconds": 0.0, "peak_mib": 0.0})
+                row["seconds"] = round(max(row["seconds"], time.time() - stage.create_time()), 1)
+                row["peak_mib"] = round(max(row["peak_mib"], measuring.memory(stage) / 2**20), 1)
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        process.wait()
+    return found, process.returncode
+
+
+def _stages(dvc: psutil.Process) -> list[tuple[str, psutil.Process]]:
+    """Return the stages that DVC is running, by name: `train@speaker`, as `dvc dag` has them."""
+    try:
+        family = dvc.children(recursive=True)
+    except psutil.Error:
+        return []
+    found = []
+    for one in family:
+        try:
+            words = one.cmdline()
+        except psutil.Error:
+            continue  # it has ended meanwhile
+        if len(words) > 1 and "python" in os.path.basename(words[0]) and words[1].startswith("pipeline/"):
+            name = Path(words[1]).stem
+            found.append((f"{name}@{words[2]}" if name in MATRIX else name, one))
+    return found
+
+
+if __name__ == "__main__":
+    measuring.main(main)
