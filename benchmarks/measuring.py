@@ -171,16 +171,12 @@ def run(*command: str, folder: Path | None = None, environment: Mapping[str, str
         What is set for it beside what is set here.
     """
     program = sys.executable if command[0] == "python" else command[0]
-    own_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    surroundings = {**os.environ, **_QUIET, "PATH": own_path, **(environment or {})}
-    # an installation has its bytecode; whoever is told not to write any would compile this library at every start
-    surroundings.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
         process = psutil.Popen(
             [program, *command[1:]],
             cwd=folder,
-            env=surroundings,
+            env=surroundings(environment),
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
@@ -199,6 +195,15 @@ def run(*command: str, folder: Path | None = None, environment: Mapping[str, str
     if process.returncode:
         raise UserError(f"`{' '.join(command)}` ended with status {process.returncode}:\n{output[-3000:]}")
     return Run(seconds, peak, output)
+
+
+def surroundings(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables that a command of this environment is started with, and those that are set for it beside."""
+    own_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    found = {**os.environ, **_QUIET, "PATH": own_path, **(more or {})}
+    # an installation has its bytecode; whoever is told not to write any would compile this library at every start
+    found.pop("PYTHONDONTWRITEBYTECODE", None)
+    return found
 
 
 def memory(process: psutil.Process) -> int:

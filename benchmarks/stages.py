@@ -44,7 +44,8 @@ def main() -> None:
 
 def watch(folder: Path, arguments: Sequence[str]) -> tuple[dict[str, dict[str, Any]], int]:
     """Run `dvc repro` in a repository; return seconds and peak memory of each stage it started, and its status."""
-    process = subprocess.Popen(["dvc", "repro", *arguments], cwd=folder)
+    command = [sys.executable, "-m", "dvc", "repro", *arguments]
+    process = subprocess.Popen(command, cwd=folder, env=measuring.surroundings())
     dvc = psutil.Process(process.pid)
     found: dict[str, dict[str, Any]] = {}
     try:
