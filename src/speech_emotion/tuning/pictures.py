@@ -22,6 +22,12 @@ TITLES: Final = {
 }
 """Optuna's pictures, by the names of its functions."""
 
+_SHOWN: Final = 6
+"""Parameters that a picture on paper has room for, those that decide most; the page has them all."""
+
+_LEGEND: Final = 12
+"""Lines that a legend can tell apart."""
+
 
 def draw(study: "Study", folder: Path, *, page: Path, seed: int) -> None:
     """Draw what the study has enough trials for.
@@ -45,6 +51,7 @@ def draw(study: "Study", folder: Path, *, page: Path, seed: int) -> None:
     import plotly.offline
 
     parts = []
+    most = list(importances(study, seed=seed))[:_SHOWN]
     for name, title in _possible(study).items():
         options = _options(study, name, seed)
         figure = _drawn(getattr(interactive, f"plot_{name}"), study, options)
@@ -52,6 +59,8 @@ def draw(study: "Study", folder: Path, *, page: Path, seed: int) -> None:
             continue
         body = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name)
         parts.append(f"<h2>{html.escape(title)}</h2>\n{body}")
+        if most and name in {"parallel_coordinate", "slice"}:
+            options, title = options | {"params": most}, f"{title}: the {len(most)} that decide most"
         _save(_drawn(getattr(still, f"plot_{name}"), study, options), folder / f"{name}.png", title)
     script = plotly.offline.get_plotlyjs()
     name = html.escape(study.study_name)
@@ -107,12 +116,22 @@ def _drawn(plot: Callable[..., Any], study: "Study", options: dict[str, Any]) ->
 def _save(drawn: Any, path: Path, title: str) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
+    from matplotlib.ticker import NullFormatter
 
     if drawn is None:
         return
     several = np.ravel(np.asarray(drawn, dtype=object))
     figure = several[0].figure
-    figure.set_size_inches(max(9.0, 2.6 * len(several), figure.get_size_inches()[0]), 5.5)
+    figure.set_size_inches(max(9.0, 2.6 * len(several), 1.5 * len(figure.axes)), 5.5)
+    for axes in figure.axes:
+        # of the importances, Optuna's own title stands on the left
+        axes.set_title("", loc="left")
+        axes.set_xlabel(axes.get_xlabel().removeprefix("train.").replace("Step", "epochs, fold after fold"))
+        axes.set_ylabel(axes.get_ylabel().replace("Intermediate Value", "validation UAR, mean over the folds so far"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(axis="x", labelrotation=30 if len(figure.axes) > 2 else 0)
+        if axes.get_legend() is not None and len(axes.lines) > _LEGEND:
+            axes.get_legend().remove()
     if len(several) > 1:
         figure.suptitle(title, fontsize="large")
     else:
