@@ -107,7 +107,7 @@ def rows(
     """
     chunks = [list(map(str, paths[start : start + CHUNK])) for start in range(0, len(paths), CHUNK)]
     if len(paths) <= FEW and cluster is None:
-        answered: Iterable[list[Row]] = (_answer(recognizer, chunk, logged) for chunk in chunks)
+        answered: Iterable[list[Row]] = parallel_map(partial(_answer, recognizer, logged=logged), chunks, workers=1)
     else:
         answer = partial(_answer_by_folder, str(recognizer.package.folder.absolute()), logged)
         if cluster is None:
@@ -277,10 +277,10 @@ def _recognizer(folder: str) -> Recognizer:
 
 def _answer_by_folder(folder: str, logged: bool, paths: list[str]) -> list[Row]:
     """Answer a chunk in a process that may not have the model yet."""
-    return _answer(_recognizer(folder), paths, logged)
+    return _answer(_recognizer(folder), paths, logged=logged)
 
 
-def _answer(recognizer: Recognizer, paths: list[str], logged: bool) -> list[Row]:
+def _answer(recognizer: Recognizer, paths: list[str], *, logged: bool) -> list[Row]:
     found: list[Row] = []
     frames, kinds = [], []
     hear = _frames_and_traits if logged else _frames

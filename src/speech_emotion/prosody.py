@@ -78,58 +78,26 @@ def yin(waveform: np.ndarray, *, frames: int, sample_rate: int, hop_length: int)
     """
     window = round(_WINDOW_SECONDS * sample_rate)
     shortest, longest = int(sample_rate / F0_MAX), int(np.ceil(sample_rate / F0_MIN))
-    correlation, energies = _correlations(
-        np.pad(waveform, ((window + longest + 1) // 2, window + longest + 1)).astype(np.float64),
-        frames=frames,
-        window=window,
-        lags=longest + 2,
-        hop_length=hop_length,
-    )
-    # in place: these arrays are larger than a core's own cache
-    difference = energies[:, :1] + energies
-    correlation *= 2
-    difference -= correlation
-    np.maximum(difference, 0, out=difference)
+    span = window + longest + 1
+    padded = np.pad(waveform, (span // 2, span))
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, span)[::hop_length][:frames].astype(np.float64)
+    size = 1 << (span - 1).bit_length()
+    spectrum = np.fft.rfft(pieces, size, axis=1) * np.fft.rfft(pieces[:, :window], size, axis=1).conj()
+    correlation = np.fft.irfft(spectrum, size, axis=1)[:, : longest + 2]
+    sums = np.concatenate([np.zeros((len(pieces), 1)), np.cumsum(pieces**2, axis=1)], axis=1)
+    energies = (sums[:, window:] - sums[:, :-window])[:, : longest + 2]
+    difference = np.maximum(energies[:, :1] + energies - 2 * correlation, 0)
     # a silent frame has no differences, and is not periodic: 1 everywhere
+    lags = np.arange(1, difference.shape[1])
     total = np.cumsum(difference[:, 1:], axis=1)
-    difference *= np.arange(difference.shape[1])
     normalized = np.ones_like(difference)
-    np.divide(difference[:, 1:], total, out=normalized[:, 1:], where=total > 1e-12)
+    np.divide(difference[:, 1:] * lags, total, out=normalized[:, 1:], where=total > 1e-12)
     lag = _periods(normalized, shortest, longest)
     rows = np.arange(len(lag))
     before, at, after = (normalized[rows, lag + offset] for offset in (-1, 0, 1))
     curvature = before + after - 2 * at
     shift = np.where(curvature > 1e-9, 0.5 * (before - after) / np.where(curvature > 1e-9, curvature, 1), 0)
     return sample_rate / (lag + np.clip(shift, -0.5, 0.5)), np.clip(1 - at, 0, 1)
-
-
-def _correlations(
-    padded: np.ndarray, *, frames: int, window: int, lags: int, hop_length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return each window's products with itself, later by each lag, and the later one's energy [shape=(frames, lags)].
-
-    Where a window is several hops long, they are sums over pieces of one hop, which neighbouring frames share: the
-    Fourier transforms are half as long for it.
-    """
-    length = window if window % hop_length else hop_length
-    parts = window // length
-    span = length + lags - 1
-    pieces = np.lib.stride_tricks.sliding_window_view(padded, span)[::hop_length][: frames + parts - 1]
-    size = -(-span // 64) * 64  # a multiple of 64 has small factors, and is close by
-    spectrum = np.fft.rfft(pieces, size, axis=1)
-    spectrum *= np.fft.rfft(pieces[:, :length], size, axis=1).conj()
-    products = np.fft.irfft(spectrum, size, axis=1)[:, :lags]
-    sums = np.cumsum(np.square(pieces), axis=1)
-    energies = sums[:, length - 1 : length - 1 + lags].copy()
-    energies[:, 1:] -= sums[:, : lags - 1]
-
-    def whole(each: np.ndarray) -> np.ndarray:
-        found = each[:frames].copy()
-        for part in range(1, parts):
-            found += each[part : part + frames]
-        return found
-
-    return whole(products), whole(energies)
 
 
 def _periods(normalized: np.ndarray, shortest: int, longest: int) -> np.ndarray:

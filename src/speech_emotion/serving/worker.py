@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 
+from threadpoolctl import threadpool_limits
+
 from speech_emotion.answering import decode_base64, row
 from speech_emotion.audio import decode
 from speech_emotion.errors import UserError
@@ -46,7 +48,9 @@ def main() -> None:
         except OSError:  # the server is gone
             return
         listen = logged(listener, versions) if order["logged"] else unlogged(listener)
-        _serve(pipe, listen, versions, order["recordings"])
+        # a second thread of BLAS gains nothing on a clip, and takes a core from another worker while it waits for more
+        with threadpool_limits(limits=1):
+            _serve(pipe, listen, versions, order["recordings"])
 
 
 def unlogged(listener: Listener) -> Listen:
