@@ -36,8 +36,8 @@ def test_a_corpus_is_drawn_and_drawn_again_to_the_same_bytes(tmp_path: Path) -> 
     portray(rows, tmp_path / "raw", tmp_path / "a")
     portray(rows, tmp_path / "raw", tmp_path / "b")
 
-    names = ["confounds.png", "counts.png", "utterances.png"]
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
+    names = ["confounds.png", "counts.png", "profiles.png", "utterances.png"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted([*names, "profiles.csv"])
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
         picture = matplotlib.image.imread(tmp_path / "a" / name)

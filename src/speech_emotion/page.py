@@ -361,6 +361,8 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "robustness/table": "UAR of recordings that were made louder, noisier, narrower or smaller; 95 % intervals.",
     "corpus/utterances": "One utterance of each emotion, four ways: wave, spectrogram, chromagram, MFCC.",
     "counts": "How many recordings each emotion has.",
+    "profiles": "What each speaker changes for an emotion, and whose emotion of another that is most like: so much can "
+    "a model that has heard only one of them know of the other.",
     "confounds": "Level and length by emotion and speaker: what gives emotions away without any listening.",
     "network": "The network, from frames to answers.",
     "occlusion": "Hiding a tenth of each utterance (left) or a group of features (right), and what the answer loses: "

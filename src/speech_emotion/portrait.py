@@ -12,7 +12,8 @@ import seaborn
 
 from speech_emotion.audio import load
 from speech_emotion.figures import COLOURS, drawing
-from speech_emotion.files import replacing_folder
+from speech_emotion.files import replacing, replacing_folder
+from speech_emotion.profiles import MEASURES, USUAL, profiles
 
 SAMPLE_RATE: Final = 22050
 """Hz; of the pictures alone."""
@@ -42,7 +43,8 @@ def portray(manifest: pd.DataFrame, raw: Path, target: Path) -> None:
     raw : Path
         The tree of its recordings.
     target : Path
-        The folder to make: `counts.png`, `confounds.png`, and `utterances.png`, one utterance of each emotion.
+        The folder to make: `counts.png`, `confounds.png`, `utterances.png`, one utterance of each emotion, and
+        `profiles.csv` and `profiles.png`, how each speaker says each.
     """
     emotions = sorted(set(manifest["emotion"]))
     with replacing_folder(target) as folder:
@@ -50,6 +52,10 @@ def portray(manifest: pd.DataFrame, raw: Path, target: Path) -> None:
         draw_confounds(folder / "confounds.png", manifest, emotions)
         chosen = choose_examples(manifest)
         draw_utterances(folder / "utterances.png", chosen, raw)
+        found = profiles(manifest, raw)
+        with replacing(folder / "profiles.csv") as aside:
+            found.to_csv(aside, index=False, lineterminator="\n", float_format="%.4f")
+        draw_profiles(folder / "profiles.png", found)
 
 
 def choose_examples(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -132,6 +138,56 @@ def draw_utterances(path: Path, chosen: pd.DataFrame, raw: Path) -> None:
             axes.tick_params(labelbottom=True)
             axes.set_xlabel("time (s)")
 
+
+def draw_profiles(path: Path, found: pd.DataFrame) -> None:
+    """Draw how each speaker's emotions differ from how they usually speak, and whose emotion each is most like."""
+    shown = sorted(set(found["speaker"]))[:_SPEAKERS]
+    emotions = sorted(set(found["emotion"]))
+    names = list(MEASURES)
+    with drawing(path, width=12.5, height=(0.42 * len(emotions) + 0.5) * len(shown) + 2.2) as figure:
+        usual = f"{USUAL} way of speaking" if USUAL in emotions else "mean over all emotions"
+        figure.suptitle(f"What each speaker changes for an emotion, against their own {usual}")
+        grid = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, speaker in zip(grid, shown, strict=True):
+            rows = found[found["speaker"] == speaker].set_index("emotion").reindex(emotions)
+            shades = rows[[f"z_{name}" for name in names]].to_numpy()
+            image = axes.imshow(shades, cmap="PuOr_r", vmin=-_DEVIATIONS, vmax=_DEVIATIONS, aspect="auto")
+            axes.grid(visible=False)
+            for (row, column), shade in np.ndenumerate(shades):
+                value = rows[names[column]].iloc[row]
+                ink = "white" if abs(shade) > 0.75 * _DEVIATIONS else "black"
+                if np.isfinite(value):
+                    axes.text(
+                        column,
+                        row,
+                        f"{value:+.{_PLACES.get(names[column], 1)}f}",
+                        ha="center",
+                        va="center",
+                        color=ink,
+                        fontsize=9,
+                    )
+            for row, (emotion, alike, whose) in enumerate(
+                zip(emotions, rows["alike"], rows["alike_speaker"], strict=True)
+            ):
+                if isinstance(alike, str) and alike:
+                    weight = "normal" if alike == emotion else "bold"
+                    words = f"most like {whose}'s {alike.replace('_', ' ')}"
+                    axes.text(len(names) - 0.4, row, words, va="center", fontsize=9, weight=weight)
+            axes.set_yticks(range(len(emotions)), _words(emotions))
+            axes.set_title(speaker or "unknown", loc="left")
+        grid[-1].set_xticks(range(len(names)), [label.replace(" (", "\n(") for label in MEASURES.values()])
+        bar = figure.colorbar(image, ax=list(grid), location="bottom", shrink=0.5, aspect=40, pad=0.02)
+        bar.set_label("difference, in standard deviations of utterances of one speaker and emotion")
+
+
+_SPEAKERS: Final = 4
+"""Speakers that a picture has room for; the table beside it has all."""
+
+_PLACES: Final = {"seconds": 2, "voiced": 2}
+"""Decimals of measures that are small."""
+
+_DEVIATIONS: Final = 4.0
+"""Standard deviations at which a colour is full."""
 
 _UNITS: Final = {
     "decibels": "dB",
