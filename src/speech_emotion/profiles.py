@@ -33,6 +33,9 @@ USUAL: Final = "neutral"
 MOST: Final = 100
 """Utterances of each speaker and emotion that are listened to."""
 
+FEW: Final = 500
+"""Up to so many are listened to in this process: others would not have started before it is done."""
+
 _SAMPLE_RATE: Final = 16_000
 _N_FFT: Final = 512
 _HOP: Final = 320
@@ -51,7 +54,7 @@ def profiles(manifest: pd.DataFrame, raw: Path, *, workers: int | None = None) -
     raw : Path
         The tree of its recordings.
     workers : int or None
-        Processes; None: one a core.
+        Processes, for more than `FEW` recordings; None: one a core.
 
     Returns
     -------
@@ -63,6 +66,7 @@ def profiles(manifest: pd.DataFrame, raw: Path, *, workers: int | None = None) -
     groups = manifest.sort_values("id").groupby(["speaker", "emotion"], sort=True)
     chosen = pd.concat([_some(rows, MOST) for _, rows in groups], ignore_index=True)
     paths = [raw / path for path in chosen["path"]]
+    workers = 1 if len(paths) <= FEW else workers
     names = list(MEASURES)
     chosen[names] = np.array(list(parallel_map(measure, paths, workers=workers)))
     means = chosen.groupby(["speaker", "emotion"], sort=True)[names].mean()
