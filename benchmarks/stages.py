@@ -30,9 +30,12 @@ _LOOK_SECONDS: Final = 0.2
 
 def main() -> None:
     """Run `dvc repro`, and write results/stages.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dvc", nargs=argparse.REMAINDER, help="arguments of `dvc repro`")
-    found, status = watch(measuring.ROOT, parser.parse_args().dvc)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        usage="%(prog)s [-h] [arguments of `dvc repro`]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found, status = watch(measuring.ROOT, parser.parse_known_args()[1])
     target = measuring.RESULTS / "stages.json"
     known = json.loads(target.read_text(encoding="utf-8"))["stages"] if target.exists() else {}
     corpus = read_params(measuring.ROOT / "params.yaml")["corpus"]["name"]
