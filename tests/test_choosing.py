@@ -26,6 +26,14 @@ def test_without_a_workspace_it_is_the_one_that_is_built_in(tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_projects_settings_are_no_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").write_text("lr: 0.1\n")
+    (tmp_path / "deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "deeper")
+
+    assert choose(None).words == BUILT_IN
+
+
 @pytest.fixture
 def corpus(workspace: Path) -> Path:
     """A workspace whose corpus is fully named."""

@@ -96,6 +96,17 @@ def test_a_wrong_name_says_what_there_is(registered: Path, uri: str, message: st
         registry.resolve(uri)
 
 
+def test_a_registry_that_was_never_made_is_not_made_by_asking_for_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UserError, match=r"there is no such registered model at .*Registered: none: `dvc repro`"):
+        registry.resolve(registry.uri(tracked.MODEL))
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_package_that_was_changed_in_the_registry_is_refused(workspace: Path) -> None:
     register(workspace, (0,))
     for file in (workspace / "mlruns").rglob("package/package.json"):

@@ -11,7 +11,7 @@ from speech_emotion.inference import Recognizer
 from speech_emotion.loading import load
 from speech_emotion.registry import CHAMPION, uri
 from speech_emotion.serving.source import Model, glance, model_of
-from speech_emotion.settings.base import PARAMS, read_section
+from speech_emotion.settings.base import PARAMS, read_params, read_section
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.tracking import home, model_name
 
@@ -66,7 +66,8 @@ def _found(source: str) -> Model:
 
 def _champion() -> tuple[Model | None, str]:
     path = home() / PARAMS
-    if not path.is_file():
+    # other projects have a params.yaml too
+    if not path.is_file() or "corpus" not in read_params(path):
         return None, ""
     name = model_name(read_section("corpus", CorpusSettings, path).name)
     champion = uri(name, CHAMPION)

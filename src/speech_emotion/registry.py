@@ -131,9 +131,11 @@ def fetch(model: str) -> tuple[Version, Path]:
         Not such a URI, no such version, MLflow does not answer, or what it holds is not what was registered.
     """
     match = parse(model)
+    where = place()
+    if where.is_unmade and not os.environ.get("MLFLOW_REGISTRY_URI"):
+        raise _no_model(match["name"], "none: `dvc repro` registers one, or `speech-emotion publish`")
     from mlflow.exceptions import MlflowException
 
-    where = place()
     try:
         with patience(30, retries=2):
             client = connect(where)
@@ -184,11 +186,15 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speech-emotion" / "packages"
 
 
+def _no_model(name: str, registered: str) -> UserError:
+    return UserError(f"models:/{name}: there is no such registered model at {place().uri}. Registered: {registered}.")
+
+
 def _find(client: "MlflowClient", name: str, alias: str | None, number: str | None) -> Version:
     existing = versions(client, name)
     if not existing:
         names = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
-        raise UserError(f"models:/{name}: there is no such registered model at {place().uri}. Registered: {names}.")
+        raise _no_model(name, names)
     if alias is not None:
         found = with_alias(client, name, alias)
         known = sorted({alias for version in existing for alias in version.aliases})

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speech_emotion.errors import UserError
@@ -65,9 +64,7 @@ def recorded_runs(corpus: str, *, limit: int) -> list[RecordedRun]:
     nothing = UserError(
         f"{where.uri} has no runs of '{corpus}' yet: `dvc repro` makes them, or `speech-emotion publish`."
     )
-    database = Path(where.uri.removeprefix("sqlite:///"))
-    # MLflow would make the database that it is asked about
-    if where.uri.startswith("sqlite:///") and not database.exists():
+    if where.is_unmade:
         raise nothing
     with patience(10, retries=1):
         found = _search(where, connect(where), model_name(corpus), limit)

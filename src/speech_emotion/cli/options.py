@@ -42,8 +42,8 @@ class ComputeOption(StrEnum):
 
 
 def monitor_settings() -> "MonitorSettings":
-    """Return the section `monitor` of params.yaml, where there is such a file, else what is built in."""
-    from speech_emotion.settings.base import PARAMS, read_section
-    from speech_emotion.settings.monitor import DEFAULT, MonitorSettings
+    """Return the section `monitor` of params.yaml, where there is one, else what is built in."""
+    from speech_emotion.settings.anywhere import section_or
+    from speech_emotion.settings.monitor import DEFAULT
 
-    return read_section("monitor", MonitorSettings) if PARAMS.exists() else DEFAULT
+    return section_or(DEFAULT, "monitor")

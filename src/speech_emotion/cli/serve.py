@@ -41,9 +41,9 @@ def serve(
     """
     from speech_emotion.compute import core_count
     from speech_emotion.serving.server import serve as run
-    from speech_emotion.settings.base import PARAMS, read_section
-    from speech_emotion.settings.serve import DEFAULT, ServeSettings
+    from speech_emotion.settings.anywhere import section_or
+    from speech_emotion.settings.serve import DEFAULT
 
-    settings = read_section("serve", ServeSettings) if Path(PARAMS).exists() else DEFAULT
+    settings = section_or(DEFAULT, "serve")
     log = None if log_predictions is None else (log_predictions, monitor_settings().log)
     run(model, settings, host=host, port=port, cores=core_count(), log=log)

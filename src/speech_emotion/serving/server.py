@@ -5,7 +5,6 @@ It loads no model itself, and imports neither MLflow nor ONNX Runtime: workers d
 
 import asyncio
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Final
 import uvicorn
 
 from speech_emotion.errors import UserError
+from speech_emotion.serving import ports
 from speech_emotion.serving.app import App
 from speech_emotion.serving.memory import give_back_at_once
 from speech_emotion.serving.metrics import Log, Metrics
@@ -135,17 +135,17 @@ class _Server:
         )
         server = uvicorn.Server(config)
         _on_stop(lambda: setattr(server, "should_exit", True))
+        listener = ports.bound(config)
         try:
-            listener = config.bind_socket()
             # whoever reads that it is ready may come at once
             listener.listen(config.backlog)
-        except (SystemExit, OSError):
-            raise UserError(f"{self._host}:{self._port}: cannot be listened at; --port names another.") from None
+        except OSError:
+            raise ports.refusal(self._host, self._port) from None
         source = self._source
         watching = asyncio.create_task(self._watch(source)) if source is not None and may_change(source) else None
-        host, port = listener.getsockname()[:2]
-        url = f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
-        self._log("ready", url=url, seconds=round(time.perf_counter() - began, 3), **_named(self._pool.model))
+        self._log(
+            "ready", url=ports.url(listener), seconds=round(time.perf_counter() - began, 3), **_named(self._pool.model)
+        )
         try:
             await server.serve(sockets=[listener])
         finally:

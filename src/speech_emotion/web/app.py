@@ -20,6 +20,7 @@ from speech_emotion.answering import LONGEST_BYTES, row
 from speech_emotion.audio import AudioError
 from speech_emotion.choosing import Choice
 from speech_emotion.errors import UserError
+from speech_emotion.serving import ports
 from speech_emotion.web import drawing, keeping, voices
 from speech_emotion.web.hearing import hear
 from speech_emotion.web.toolkit import gradio
@@ -70,7 +71,7 @@ def serve(choice: Choice, *, host: str, port: int, kept: Path | None, say: Calla
     Raises
     ------
     UserError
-        The port is taken, or the folder cannot be made.
+        The port is taken, the host is not this machine's, or the folder cannot be made.
     """
     folder = None if kept is None else keeping.prepare(kept)
     config = uvicorn.Config(
@@ -78,11 +79,8 @@ def serve(choice: Choice, *, host: str, port: int, kept: Path | None, say: Calla
     )
     # uvicorn tells its log of a taken port; the message below is enough
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    try:
-        socket = config.bind_socket()
-    except SystemExit:
-        raise UserError(f"{host}:{port}: cannot be listened at; --port names another.") from None
-    address = "http://{}:{}".format(*socket.getsockname()[:2])
+    listener = ports.bound(config)
+    address = ports.url(listener)
     with tempfile.TemporaryDirectory(prefix="speech-emotion-app-") as uploads:
         # all that Gradio writes down, it writes here
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = uploads
@@ -93,7 +91,7 @@ def serve(choice: Choice, *, host: str, port: int, kept: Path | None, say: Calla
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         try:
             with keeping.swept(Path(uploads), UPLOAD_SECONDS):
-                server.run(sockets=[socket])
+                server.run(sockets=[listener])
         finally:
             tempfile.tempdir = None
 

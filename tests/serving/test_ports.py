@@ -1,0 +1,33 @@
+import socket
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+
+from speech_emotion.errors import UserError
+from speech_emotion.serving import ports
+
+
+def config(host: str, port: int = 0) -> uvicorn.Config:
+    return uvicorn.Config(Starlette(), host=host, port=port, log_config=None)
+
+
+def test_the_address_is_one_that_a_browser_takes() -> None:
+    with ports.bound(config("127.0.0.1")) as listener:
+        assert ports.url(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_an_address_of_ipv6_stands_in_brackets() -> None:
+    with socket.socket(socket.AF_INET6) as listener:
+        assert ports.url(listener) == "http://[::]:0"
+
+
+def test_what_is_at_fault_is_named_the_port_or_the_host() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=f"127.0.0.1:{port}: cannot be listened at; --port names another"):
+            ports.bound(config("127.0.0.1", port))
+
+    # an address that is set aside for documents, and so nobody's
+    with pytest.raises(UserError, match=r"192.0.2.1:7860: cannot be listened at; --host names an address of this"):
+        ports.bound(config("192.0.2.1", 7860))
