@@ -168,9 +168,13 @@ def test_the_same_work_is_not_done_by_two_at_once(tmp_path: Path, recognizer: Re
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
 
     with pytest.raises(UserError, match=r"out\.csv: cannot be written"):
         predict_into(tmp_path / "file" / "out.csv", Form.csv, recognizer, clips)
+    with pytest.raises(UserError, match=r"folder: is a folder; --output names a file"):
+        predict_into(tmp_path / "folder", Form.csv, recognizer, clips)
+    assert os.listdir(tmp_path / "folder") == []
 
 
 def test_names_that_are_no_text_do_no_harm(tmp_path: Path, recognizer: Recognizer) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import sqlalchemy
 import typer
 
 import speech_emotion
@@ -55,6 +56,16 @@ def test_every_command_that_a_page_shows_is_one(page: Path) -> None:
             command = getattr(command, "commands", {}).get(word, command)
         known = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in arguments if word.startswith("--")} <= known | {"--help"}, arguments
+
+
+def test_every_database_that_a_page_names_has_a_driver_in_the_environment() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in [*PAGES, ROOT / "params.yaml"])
+    drivers = set(re.findall(r"\b((?:postgresql|mysql)[\w+]*)://", text))
+
+    assert drivers
+    for driver in drivers:
+        # what an address without a driver means has changed with SQLAlchemy's versions
+        sqlalchemy.create_engine(f"{driver}://user@host/name").dispose()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)

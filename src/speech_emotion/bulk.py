@@ -158,8 +158,11 @@ def predict_into(
     Raises
     ------
     UserError
-        The folder cannot be written to, or another process writes the same output of the same recordings.
+        The output is a folder, its folder cannot be written to, or another process writes the same output of the same
+        recordings.
     """
+    if output.is_dir():
+        raise UserError(f"{output}: is a folder; --output names a file.")
     key = _key(recognizer, paths, logged=log is not None)
     with _journal(output, key) as journal:
         done = _whole_lines(journal, paths)

@@ -67,9 +67,11 @@ def _find(name_or_path: str | Path, folder: Path) -> Path:
         if path.is_file():
             return path
     known = names(folder)
+    if not known:
+        raise UserError(f"{folder}: there are no presets here. Run this in the root of the repository, where they lie.")
     near = difflib.get_close_matches(str(name_or_path), known, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise UserError(f"there is no preset '{name_or_path}'.{hint} Known in {folder}: {', '.join(known) or 'none'}.")
+    raise UserError(f"there is no preset '{name_or_path}'.{hint} Known in {folder}: {', '.join(known)}.")
 
 
 def _merged(text: str, overrides: Mapping[str, Any]) -> str:

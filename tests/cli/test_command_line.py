@@ -122,6 +122,17 @@ def test_a_missing_extra_is_named(command: Command, model: Path, tmp_path: Path)
     )
 
 
+def test_an_address_of_postgresql_without_its_driver_says_how_to_write_it(command: Command) -> None:
+    done = command(
+        "predict", "a.wav", "--model", "models:/a/1", MLFLOW_TRACKING_URI="postgresql://nobody@127.0.0.1:9/x"
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: PostgreSQL's driver here is psycopg2: write postgresql+psycopg2://user@host/name, not postgresql://"
+    )
+
+
 def test_ctrl_c_ends_with_status_130_and_no_traceback(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()

@@ -58,6 +58,15 @@ def test_an_unknown_preset_is_a_mistake(command: Command, workspace: Path) -> No
     assert "Did you mean 'reference'?" in done.stderr
 
 
+def test_outside_of_a_clone_there_are_no_presets(command: Command) -> None:
+    done = command("preset", "reference")
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: presets: there are no presets here. Run this in the root of the repository, where they lie.\n"
+    )
+
+
 def test_runs_says_so_when_there_are_none_and_makes_no_database(command: Command, workspace: Path) -> None:
     done = command("runs", cwd=workspace)
 

@@ -365,6 +365,7 @@ def test_the_catalogue_tells_of_every_corpus_whether_it_is_here(
     assert states()["tess"] == "here: data/tess/raw (28 files)"
     assert states()["demo"] == "here: .demo/data/demo/raw (1 file)"
     assert states(kind="folder", name="mine", source="typo")["folder"] == "there is no typo"
+    assert "DVC does not know ~" in states(kind="folder", name="mine", source="~/recordings")["folder"]
     assert all(one.title and one.licence for one in survey(Path.cwd()))
 
 

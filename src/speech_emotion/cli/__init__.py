@@ -28,7 +28,7 @@ from speech_emotion.cli import (
 )
 from speech_emotion.errors import UserError
 
-_EXTRAS = {"gradio": "app", "sounddevice": "listen"}
+_EXTRAS = {"gradio": "app", "sounddevice": "listen", "boto3": "s3", "psycopg2": "postgres", "ray": "cluster"}
 """Packages that are in another extra than `pipeline`."""
 
 
@@ -45,6 +45,10 @@ class _Commands(TyperGroup):
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("speech_emotion"):
                 raise
+            if error.name == "psycopg":  # what SQLAlchemy takes where an address names no driver
+                raise _end(
+                    "PostgreSQL's driver here is psycopg2: write postgresql+psycopg2://user@host/name, not postgresql://"
+                ) from None
             extra = _EXTRAS.get(error.name or "", "pipeline")
             raise _end(
                 f"this command needs the package '{error.name}', which is not installed: "
@@ -67,8 +71,8 @@ app = typer.Typer(
     name="speech-emotion",
     cls=_Commands,
     help="Recognise emotions in speech, and follow the models that do.",
-    epilog="`predict`, `app`, `listen`, `serve` and `monitor` work anywhere; the others, but for `version`, belong to "
-    "a clone of the repository.",
+    epilog="`predict`, `app`, `listen`, `serve`, `monitor` and `evaluate` work anywhere; the others, but for `version`, "
+    "belong to a clone of the repository.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -33,7 +33,7 @@ _KINDS: Final[tuple[tuple[CorpusName, str, str, str], ...]] = (
 
 
 def survey(root: Path) -> list[CorpusState]:
-    """Return the state of every kind of corpus, in a fixed order; see `speech_emotion.corpora.catalogue`."""
+    """Return the state of every kind of corpus, in a fixed order."""
     chosen = read_section("corpus", CorpusSettings, root / "params.yaml")
     return [
         CorpusState(kind, title, licence, _state(root, kind, chosen) or absent)
@@ -54,9 +54,11 @@ def _state(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
 
 def _waiting(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
     """Return where a copy waits that `dvc repro` will read; "" if there is none."""
-    source = root / Path(chosen.source).expanduser()
+    source = root / chosen.source
     if chosen.kind != kind:
         return ""
+    if kind != "demo" and chosen.source.startswith("~"):
+        return f"corpus.source is {chosen.source}: DVC does not know ~, write the whole path"
     if kind == "folder":
         return f"`dvc repro` reads {chosen.source}" if source.exists() else f"there is no {chosen.source}"
     if kind == "tess":
