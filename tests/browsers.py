@@ -16,7 +16,8 @@ MILLISECONDS = 60_000
 @contextmanager
 def chromium(*flags: str) -> Iterator[Browser]:
     """Start the browser."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    # the programs that scripts/system-packages is content with
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     assert program, "Chromium is not installed: scripts/system-packages installs it"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=[*QUIET, *flags])

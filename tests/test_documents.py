@@ -12,6 +12,7 @@ import sqlalchemy
 import typer
 
 import speech_emotion
+from speech_emotion.audio import SUPPORTED
 from speech_emotion.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +57,14 @@ def test_every_command_that_a_page_shows_is_one(page: Path) -> None:
             command = getattr(command, "commands", {}).get(word, command)
         known = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in arguments if word.startswith("--")} <= known | {"--help"}, arguments
+
+
+def test_the_containers_that_are_served_are_listed() -> None:
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    [listed] = re.findall(r"known by its content: (.*?)\.", text, flags=re.DOTALL)
+
+    words = {word for name in SUPPORTED for word in re.findall(r"\w+", name)}
+    assert words - {"M4A"} == set(re.findall(r"\w+", listed)) - {"M4A"}
 
 
 def test_every_database_that_a_page_names_has_a_driver_in_the_environment() -> None:

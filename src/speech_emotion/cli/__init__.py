@@ -71,8 +71,8 @@ app = typer.Typer(
     name="speech-emotion",
     cls=_Commands,
     help="Recognise emotions in speech, and follow the models that do.",
-    epilog="`predict`, `app`, `listen`, `serve`, `monitor` and `evaluate` work anywhere; the others, but for `version`, "
-    "belong to a clone of the repository.",
+    epilog="`predict`, `app`, `listen`, `serve`, `monitor` and `evaluate` work anywhere; the others, but for "
+    "`version`, belong to a clone of the repository.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
