@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from speech_emotion.errors import UserError
 from speech_emotion.files import digest_folder, replacing_folder
-from speech_emotion.tracking import connect, first_line, fluent, patience, place
+from speech_emotion.tracking import connect, first_line, fluent, hush, patience, place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -134,6 +134,7 @@ def fetch(model: str) -> tuple[Version, Path]:
     where = place()
     if where.is_unmade and not os.environ.get("MLFLOW_REGISTRY_URI"):
         raise _no_model(match["name"], "none: `dvc repro` registers one, or `speech-emotion publish`")
+    hush()
     from mlflow.exceptions import MlflowException
 
     try:

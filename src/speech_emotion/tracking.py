@@ -113,13 +113,18 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return items
 
 
-def connect(where: Place) -> "MlflowClient":
-    """Import MLflow, quiet and with its telemetry off, and return its client; nothing is sent yet."""
+def hush() -> None:
+    """Turn MLflow's telemetry and chatter off; it looks when it is imported, so whoever imports it calls this first."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # a new database otherwise reports every step of its making
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+def connect(where: Place) -> "MlflowClient":
+    """Import MLflow, quiet and with its telemetry off, and return its client; nothing is sent yet."""
+    hush()
     from mlflow import MlflowClient
 
     if where.uri.startswith("sqlite:///") and where.artifacts is not None:
