@@ -65,8 +65,6 @@ def test_the_one_that_is_named_comes_first(workspace: Path) -> None:
     assert choose("mine").words == "mine"
     with pytest.raises(UserError, match="there is no model package here"):
         choose("nowhere")
-    with pytest.raises(UserError, match="--model is empty"):
-        choose("")
 
 
 def test_mlflow_is_not_waited_for(tmp_path: Path, root: Path) -> None:

@@ -276,6 +276,37 @@ def test_a_package_with_a_card_that_holds_out_under_noise_is_not_refused(workspa
     assert [gate.figure for gate in outcome.gates if gate.name in {"card", "random.drop"}] == ["there", "0.1000"]
 
 
+def model_of(version: int) -> Path:
+    """Return the folder of a registered model."""
+    return Path(tracked.client().get_model_version_download_uri(NAME, str(version)).removeprefix("file://"))
+
+
+def test_a_model_that_does_not_answer_its_example_in_a_clean_process_is_refused(workspace: Path) -> None:
+    number = released.release(workspace, seed=4, skill=0.9)
+    with open(model_of(number) / "code" / "speech_emotion" / "inference.py", "a") as code:
+        code.write("\nraise RuntimeError('no such voice')\n")
+
+    outcome = ask(settings=gates(latency_ms=1000.0))
+
+    assert (outcome.refused, champion()) == (True, None)
+    assert [gate.sentence for gate in outcome.gates if not gate.passed] == [
+        "answers: no answer, limit loads in a clean process (RuntimeError: no such voice)",
+        "latency.ms: -, limit at most 1000 (it was not answered)",
+    ]
+
+
+def test_a_package_that_was_changed_after_it_was_registered_is_refused(workspace: Path) -> None:
+    number = released.release(workspace, seed=4, skill=0.9)
+    (model_of(number) / "artifacts" / "package" / "note.txt").write_text("better")
+
+    outcome = ask()
+
+    assert (outcome.refused, champion()) == (True, None)
+    [failed] = [gate for gate in outcome.gates if not gate.passed]
+    assert failed.name == "package"
+    assert failed.detail.startswith("it was registered as ")
+
+
 def test_a_package_must_be_the_one_of_heads_dvc_lock(workspace: Path) -> None:
     outcome = ask(1, settings=gates(head=True))
 

@@ -62,6 +62,38 @@ def test_a_copy_uses_its_own_files(moved: Path, tmp_path: Path, monkeypatch: pyt
     assert location.startswith(copy.as_uri())
 
 
+def test_what_a_copy_logs_later_is_not_put_among_the_originals_files(
+    moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relocate()
+    experiment = tracked.client().get_experiment_by_name(tracked.MODEL)
+    assert experiment is not None
+    run = tracked.client().create_run(experiment.experiment_id)  # without a file yet
+    copy = tmp_path / "copy"
+    shutil.copytree(moved, copy)
+    monkeypatch.chdir(copy)
+    relocate()
+
+    tracked.client().log_text(run.info.run_id, "later", "note.txt")
+
+    [written] = tmp_path.rglob("note.txt")
+    assert written.is_relative_to(copy)
+
+
+def test_files_that_only_the_original_has_are_still_used(
+    moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relocate()
+    copy = tmp_path / "copy"
+    shutil.copytree(moved, copy, ignore=shutil.ignore_patterns("mlruns"))
+    monkeypatch.chdir(copy)
+
+    assert relocate().lost == ()
+
+    location = tracked.client().get_model_version_download_uri(tracked.MODEL, "1")
+    assert location.startswith(moved.as_uri())
+
+
 def test_files_that_are_nowhere_are_named(moved: Path) -> None:
     shutil.rmtree(moved / "mlruns")
 

@@ -6,7 +6,6 @@ Without a name it is the champion of the workspace's registry, else the package 
 import asyncio
 from dataclasses import dataclass
 
-from speech_emotion.errors import UserError
 from speech_emotion.inference import Recognizer
 from speech_emotion.loading import load
 from speech_emotion.registry import CHAMPION, uri
@@ -49,7 +48,7 @@ def choose(source: str | None) -> Choice:
     UserError
         There is no such model, or it is damaged.
     """
-    model, words = _champion() if source is None else (_found(source), _named(source))
+    model, words = _champion() if source is None else (_found(source), source)
     if model is None:
         model, words = Model(None), "the one that comes with the software"
     recognizer = load(model.folder)
@@ -72,9 +71,3 @@ def _champion() -> tuple[Model | None, str]:
     name = model_name(read_section("corpus", CorpusSettings, path).name)
     champion = uri(name, CHAMPION)
     return (_found(champion) if glance(champion) is not None else None), f"the champion of {name}"
-
-
-def _named(source: str) -> str:
-    if not source:
-        raise UserError("--model is empty. Name a package's folder, or models:/NAME@champion in the registry.")
-    return source

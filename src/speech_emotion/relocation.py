@@ -37,8 +37,8 @@ class Relocated:
 def relocate() -> Relocated:
     """Have every address in mlflow.db that leads elsewhere lead to the same artifacts in the mlruns/ beside it.
 
-    An address is changed where its path below mlruns/ exists here too (a copy then stops using the original's files),
-    and where the old mlruns/ is no more. All of it is one transaction.
+    An address is changed unless it leads to files that are not here: a copy then stops using the original's, and writes
+    nothing among them. All of it is one transaction.
 
     Raises
     ------
@@ -76,13 +76,14 @@ def _addresses(connection: sqlite3.Connection, table: str, column: str) -> list[
 
 
 def _relocated(address: str, artifacts: Path) -> str:
-    """Return the address of the same artifacts below another mlruns/; the address itself where there is no such."""
+    """Return the address of the same artifacts below another mlruns/; the address itself where only that has files."""
     path = _path(address)
     if path is None or artifacts.name not in path.parts:
         return address
     last = len(path.parts) - 1 - path.parts[::-1].index(artifacts.name)
-    before, here = Path(*path.parts[: last + 1]), artifacts.joinpath(*path.parts[last + 1 :])
-    if before == artifacts or (before.exists() and not here.exists()):
+    here = artifacts.joinpath(*path.parts[last + 1 :])
+    # a run that has no file yet is not the original's any more: what it logs next belongs here
+    if here == path or (path.exists() and not here.exists()):
         return address
     return here.as_uri() if address.startswith("file:") else str(here)
 

@@ -65,6 +65,11 @@ class Place:
     artifacts: Path | None
 
     @property
+    def is_missing(self) -> bool:
+        """Whether it is a database file that is not there; MLflow would make the one that it is asked about."""
+        return self.uri.startswith("sqlite:///") and not Path(self.uri.removeprefix("sqlite:///")).exists()
+
+    @property
     def hint(self) -> str:
         """How to look at it."""
         if self.uri.startswith(("http://", "https://")):

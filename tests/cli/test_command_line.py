@@ -13,6 +13,7 @@ from commands import Command
 import speech_emotion.cli
 from recordings import encoded, tone
 from speech_emotion.audio import SUPPORTED
+from tiny_package import make_package
 
 COMMANDS = [
     "predict",
@@ -97,6 +98,30 @@ def test_a_mistake_is_one_line_and_status_1(command: Command, tmp_path: Path) ->
         "error: nowhere: there is no model package here (no package.json). "
         "`dvc repro` makes one, models/<corpus>/package.\n"
     )
+
+
+@pytest.mark.parametrize("arguments", [["predict", "a.wav"], ["serve"], ["monitor", "log"], ["app"], ["listen"]])
+def test_an_empty_name_of_a_model_is_not_taken_for_this_folder(
+    in_process: Command, tmp_path: Path, arguments: list[str]
+) -> None:
+    make_package(tmp_path)
+
+    done = in_process(*arguments, "--model", "")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: --model is empty. Name a package's folder")
+
+
+def test_beside_another_programs_params_the_limits_are_those_built_in(
+    command: Command, clips: Path, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "params.yaml").write_text("learning_rate: 0.1\n")
+
+    served = command("serve", "--port", "0", "--model", "nowhere")
+    logged = command("predict", clips / "a.wav", "--model", model, "--log", "log")
+
+    assert served.stderr.startswith("error: nowhere: there is no model package here")
+    assert (logged.returncode, logged.stderr) == (0, "")
 
 
 def test_a_missing_extra_is_named(command: Command, model: Path, tmp_path: Path) -> None:

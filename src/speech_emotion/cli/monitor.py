@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import MODEL_HELP, monitor_settings
+from speech_emotion.cli.options import ModelOption, monitor_settings
 from speech_emotion.errors import UserError
 
 EXAMPLES = """
@@ -47,10 +47,7 @@ def monitor(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help=f"{MODEL_HELP} Without it, the one that is built in."),
-    ] = None,
+    model: ModelOption = None,
     since: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="The first hour: 2026-03-01, 2026-03-01T18 (UTC), or 12h, 7d before now."),

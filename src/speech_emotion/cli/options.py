@@ -1,25 +1,35 @@
 """Takes nothing; gives what several commands' options share, each written once."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from speech_emotion.errors import UserError
+
 if TYPE_CHECKING:
+    from speech_emotion.settings.base import SectionT
     from speech_emotion.settings.monitor import MonitorSettings
 
 MODEL_HELP: Final = "A package's folder, or models:/NAME@challenger or models:/NAME/3 in the registry."
 
 
-ChosenModel = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="MODEL",
-        help=f"{MODEL_HELP} Without it, the workspace's champion, else the one that is built in.",
-    ),
-]
+def named(model: str | None) -> str | None:
+    """Return a model's name; an empty one, as a shell makes of a variable that is not set, would mean this folder."""
+    if model == "":
+        raise UserError("--model is empty. Name a package's folder, or models:/NAME@champion in the registry.")
+    return model
+
+
+def _model(without: str) -> Any:
+    help = f"{MODEL_HELP} Without it, {without}."
+    return typer.Option("--model", "-m", metavar="MODEL", help=help, callback=named)
+
+
+ModelOption = Annotated[str | None, _model("the one that is built in")]
+"""A model, or what `speech_emotion.loading.load` takes where none is named."""
+
+ChosenModel = Annotated[str | None, _model("the workspace's champion, else the one that is built in")]
 """A model, or what `speech_emotion.choosing.choose` takes where none is named."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import MODEL_HELP, ComputeOption, monitor_settings
+from speech_emotion.cli.options import ComputeOption, ModelOption, monitor_settings
 from speech_emotion.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,10 +46,7 @@ def predict(
             metavar="FILE|FOLDER", help="Recordings; folders are searched to the bottom.", show_default=False
         ),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help=f"{MODEL_HELP} Without it, the one that is built in."),
-    ] = None,
+    model: ModelOption = None,
     format: Annotated[
         Answers | None,
         typer.Option(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from speech_emotion.cli.options import MODEL_HELP, monitor_settings
+from speech_emotion.cli.options import ModelOption, monitor_settings, section_or
 
 EXAMPLES = """
 Examples:
@@ -19,10 +19,7 @@ speech-emotion serve --log-predictions predictions/
 
 
 def serve(
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help=f"{MODEL_HELP} Without it, the one that is built in."),
-    ] = None,
+    model: ModelOption = None,
     host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 5001,
     log_predictions: Annotated[
