@@ -177,6 +177,33 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, recognizer: R
     assert os.listdir(tmp_path / "folder") == []
 
 
+def test_a_folder_is_no_output(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
+    with pytest.raises(UserError, match=r"clips: is a folder\. --output names a file"):
+        predict_into(tmp_path / "clips", Form.csv, recognizer, clips)
+
+    assert list(tmp_path.glob(".*.journal")) == []
+
+
+def test_a_disk_that_is_full_is_one_message_and_what_was_answered_is_kept(
+    tmp_path: Path, recognizer: Recognizer, clips: list[Path]
+) -> None:
+    output = tmp_path / "out.csv"
+    arguments = ["predict", str(clips[0].parent), "--output", str(output), "--model", str(recognizer.package.folder)]
+    command = [sys.executable, "-m", "speech_emotion", *arguments]
+
+    # no file may be larger than some kB; a chunk's rows are as large
+    full = subprocess.run(["sh", "-c", 'ulimit -f 16; exec "$@"', "sh", *command], capture_output=True, text=True)
+
+    assert full.returncode == 1
+    assert full.stderr == (
+        f"error: {output}: cannot be written (File too large). What is answered is kept: try the same again.\n"
+    )
+    assert not output.exists()
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert "of 100 recordings were answered before" in again.stderr
+    assert len(paths_in(output)) == 90
+
+
 def test_names_that_are_no_text_do_no_harm(tmp_path: Path, recognizer: Recognizer) -> None:
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff\n.wav"))
     odd.write_bytes(recordings.encoded(recordings.tone(0.3)))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.utils.file_utils import local_file_uri_to_path
 from typer.testing import CliRunner
 
 import released
@@ -278,7 +279,7 @@ def test_a_package_with_a_card_that_holds_out_under_noise_is_not_refused(workspa
 
 def model_of(version: int) -> Path:
     """Return the folder of a registered model."""
-    return Path(tracked.client().get_model_version_download_uri(NAME, str(version)).removeprefix("file://"))
+    return Path(local_file_uri_to_path(tracked.client().get_model_version_download_uri(NAME, str(version))))
 
 
 def test_a_model_that_does_not_answer_its_example_in_a_clean_process_is_refused(workspace: Path) -> None:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, partial
@@ -172,12 +172,13 @@ def predict_into(
         with closing(rows(recognizer, left, workers=workers, cluster=cluster, logged=log is not None)) as found:
             watched = iter(watch(found, len(left)))
             while some := [row for _, row in zip(range(CHUNK), watched, strict=False)]:
-                journal.write(b"".join(map(_line, some)))
-                journal.flush()
-                os.fsync(journal.fileno())
+                with _writing(output):
+                    journal.write(b"".join(map(_line, some)))
+                    journal.flush()
+                    os.fsync(journal.fileno())
         if log is not None:
             _write_log(log, key, _answered(journal))
-        with replacing(output) as aside:
+        with _writing(output), replacing(output) as aside:
             write(form, _answered(journal), recognizer.labels, aside)
         return [row for row in _read(journal) if row.reason]
 
@@ -357,7 +358,7 @@ def _journal(output: Path, key: str) -> Iterator[IO[bytes]]:
         journal = open(path, "a+b")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror}). --output names another file.") from None
-    with journal:
+    try:
         if not _lock(journal):
             raise UserError(f"{output}: another process is at the same work. Wait for it, or end it.")
         for other in output.parent.glob(f".{glob.escape(output.name)}.*.journal"):
@@ -365,6 +366,19 @@ def _journal(output: Path, key: str) -> Iterator[IO[bytes]]:
                 _remove_if_left(other)
         yield journal
         path.unlink()
+    finally:
+        with suppress(OSError):  # what a full disk has not taken, it does not take now
+            journal.close()
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Turn a disk that is full, or gone, into one message."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{output}: cannot be written ({why}). What is answered is kept: try the same again.") from None
 
 
 def _lock(file: IO[bytes]) -> bool:
