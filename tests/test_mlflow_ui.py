@@ -80,3 +80,12 @@ def test_mlflow_ui_shows_the_champion_its_gates_and_the_history(workspace: Path,
         look(f"#/models/{tracked.MODEL}", "@ champion", "history.000001.", "the first that we trust")
         look(f"#/models/{tracked.MODEL}/versions/1", "the first that we trust", "random.uar", "at least 0.6")
         look(f"#/compare-runs?{compared}", "Comparing 2 Runs", "Parallel Coordinates Plot", "random/all", "speaker/A")
+        page.locator(".js-plotly-plot .main-svg").first.wait_for()
+        page.screenshot(path=tmp_path / "compared.png")
+
+        # the way that README.md describes
+        page.goto(server.uri)
+        page.get_by_text("Model training").first.click()
+        page.get_by_text("Model registry").first.click()
+        page.get_by_text(tracked.MODEL).first.wait_for()
+        page.screenshot(path=tmp_path / "registry.png")

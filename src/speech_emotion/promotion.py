@@ -202,8 +202,11 @@ def asking(corpus: str) -> Iterator[tuple["MlflowClient", str]]:
         with patience(5, retries=1):
             client = connect(where)
             known = client.search_registered_models(f"name = '{name}'")
-        if not known:
-            raise nothing
+    except _troubles() as error:
+        raise UserError(f"MLflow at {where.uri} does not do it ({first_line(error)}). Nothing was changed.") from error
+    if not known:
+        raise nothing
+    try:
         with patience(20, retries=1), fluent(where):
             yield client, name
     except _troubles() as error:
