@@ -196,7 +196,7 @@ def asking(corpus: str) -> Iterator[tuple["MlflowClient", str]]:
     """Give MLflow's client and the registered model's name; turn what goes wrong into one line."""
     where, name = place(), model_name(corpus)
     nothing = UserError(f"{name}: nothing is registered at {where.uri} yet. `dvc repro` does it, or `publish`.")
-    if where.is_unmade:
+    if where.is_missing:
         raise nothing
     try:
         with patience(5, retries=1):

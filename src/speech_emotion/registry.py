@@ -132,7 +132,7 @@ def fetch(model: str) -> tuple[Version, Path]:
     """
     match = parse(model)
     where = place()
-    if where.is_unmade and not os.environ.get("MLFLOW_REGISTRY_URI"):
+    if where.is_missing and not os.environ.get("MLFLOW_REGISTRY_URI"):
         raise _no_model(match["name"], "none: `dvc repro` registers one, or `speech-emotion publish`")
     hush()
     from mlflow.exceptions import MlflowException

@@ -64,7 +64,7 @@ def recorded_runs(corpus: str, *, limit: int) -> list[RecordedRun]:
     nothing = UserError(
         f"{where.uri} has no runs of '{corpus}' yet: `dvc repro` makes them, or `speech-emotion publish`."
     )
-    if where.is_unmade:
+    if where.is_missing:
         raise nothing
     with patience(10, retries=1):
         found = _search(where, connect(where), model_name(corpus), limit)

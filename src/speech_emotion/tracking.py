@@ -79,11 +79,6 @@ class Place:
             return f"mlflow ui --backend-store-uri '{self.uri}'"
         return "mlflow ui" if database.parent == Path.cwd() else f"(cd '{database.parent}' && mlflow ui)"
 
-    @property
-    def is_unmade(self) -> bool:
-        """Whether it is a database that nobody has made yet; MLflow would make it, only to be asked."""
-        return self.uri.startswith("sqlite:///") and not Path(self.uri.removeprefix("sqlite:///")).exists()
-
 
 def home() -> Path:
     """Return the root of the repository: DVC's where a stage runs, else the nearest folder with a params.yaml."""

@@ -8,7 +8,6 @@ import typer
 from speech_emotion.errors import UserError
 
 if TYPE_CHECKING:
-    from speech_emotion.settings.base import SectionT
     from speech_emotion.settings.monitor import MonitorSettings
 
 MODEL_HELP: Final = "A package's folder, or models:/NAME@challenger or models:/NAME/3 in the registry."

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from speech_emotion.cli.options import ModelOption, monitor_settings, section_or
+from speech_emotion.cli.options import ModelOption, monitor_settings
 
 EXAMPLES = """
 Examples:
