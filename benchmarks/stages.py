@@ -25,7 +25,7 @@ from speech_emotion.settings.base import read_params
 MATRIX: Final = ("train", "evaluate")
 """Stages that run once a protocol, which is the first thing that they are told."""
 
-_LOOK_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.5
 
 
 def main() -> None:
