@@ -41,7 +41,7 @@ def main() -> None:
     trials = 2 if given.tiny else given.trials
     measure = partial(_search, trials=trials, tiny=given.tiny)
     times = measuring.interleaved({"1": partial(measure, workers=1), "2": partial(measure, workers=2)}, 1, warm=False)
-    overheads = _overheads(max(2, trials // 2), tiny=given.tiny)
+    overheads = _overheads(max(1, trials // 2), tiny=given.tiny)
     measuring.write_figures(
         "tuning",
         [
@@ -115,10 +115,12 @@ def _ground(trials: int, *, tiny: bool) -> Iterator[Ground]:
     before = Path.cwd()
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     os.chdir(folder)
-    recipe = {"share": 1.0, "epochs": 1 if tiny else EPOCHS, "members": 1}
+    size: dict[str, Any] = {"words": 60, "frames": (80, 120), "network": {"lstm": (32, 32)}}
+    recipe = {"share": 1.0, "epochs": EPOCHS, "members": 1}
+    if tiny:
+        size, recipe = tuned.ONE_FOLD, recipe | {"epochs": 1}
     try:
-        asked: dict[str, Any] = {"trials": trials, "recipe": recipe}
-        yield tuned.make_ground(folder, words=8 if tiny else 60, frames=(80, 120), network={"lstm": (32, 32)}, **asked)
+        yield tuned.make_ground(folder, trials=trials, recipe=recipe, **size)
     finally:
         os.chdir(before)
         shutil.rmtree(folder, ignore_errors=True)

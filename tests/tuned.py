@@ -44,6 +44,10 @@ TUNE: dict[str, Any] = {
 }
 
 
+ONE_FOLD: dict[str, Any] = {"protocol": "random"}
+"""For a search that is about trials and processes: a training less a trial."""
+
+
 def tune_settings(**changes: Any) -> TuneSettings:
     return parse_section("tune", TuneSettings, TUNE | changes)
 
@@ -66,7 +70,8 @@ def make_ground(
     _write_store(data / "features", table, rng, voices=(RECORDED, "copy-0"), frames=frames)
     _write_store(data / "pseudo_speakers", table, rng, voices=("man", "child"), frames=frames)
     split = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.25)
-    splits.write(data / "splits" / "speaker.csv", splits.make(table, "speaker", split))
+    for protocol in ("speaker", "random"):
+        splits.write(data / "splits" / f"{protocol}.csv", splits.make(table, protocol, split))
     return ground(network=network, **changes)
 
 
