@@ -31,7 +31,7 @@ test: setup  ## the tests that need nothing but .venv
 
 test-slow: setup  ## whole pipelines, kills, real servers, a browser, TESS (TESS_DIR); installs the system packages they need
 	@scripts/system-packages
-	@python -m pytest -n $(JOBS) --dist loadfile -m slow
+	@python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m slow
 
 bench: setup  ## speed, held against other ways to do the same, on TESS (TESS_DIR); into benchmarks/results
 	@python -m pip --disable-pip-version-check install --quiet --upgrade --no-deps --require-hashes --use-pep517 \

@@ -19,6 +19,19 @@ ROOT = Path(__file__).resolve().parent.parent
 FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT")
 """What a developer's shell, or DVC, may have set, and what would send a test's runs to a place of theirs."""
 
+LONGEST = (
+    "test_kills_slow",
+    "test_tuning_slow",
+    "test_promotion_server",
+    "test_benchmarks",
+    "test_server_slow",
+    "test_pipeline_slow",
+    "test_app_slow",
+    "test_offline",
+)
+"""Files of tests that take minutes, in the order in which they begin: what is left for the end is short, and no process
+of tests waits for another. The first needs the demo, and the second not: it need not wait until that is made."""
+
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -28,6 +41,13 @@ def pytest_configure() -> None:
     for name in FOREIGN:
         os.environ.pop(name, None)
     os.environ.update(QUIET)
+    # an installation has its bytecode: a process that is told not to write any compiles this library at every start
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="module", autouse=True)
