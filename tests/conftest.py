@@ -20,12 +20,12 @@ FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLO
 """What a developer's shell, or DVC, may have set, and what would send a test's runs to a place of theirs."""
 
 LONGEST = (
-    "test_kills_slow",
+    "test_pipeline_slow",
     "test_tuning_slow",
     "test_promotion_server",
     "test_benchmarks",
     "test_server_slow",
-    "test_pipeline_slow",
+    "test_own_corpus_slow",
     "test_app_slow",
     "test_offline",
 )

@@ -23,6 +23,7 @@ from workspaces import (
     kill,
     shrink,
     stage_process,
+    stages_run,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -242,10 +243,6 @@ def demo_runs(client: mlflow.MlflowClient) -> list[mlflow.entities.Run]:
     experiment = client.get_experiment_by_name("speech-emotion-demo")
     assert experiment is not None
     return list(client.search_runs([experiment.experiment_id]))
-
-
-def stages_run(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
 
 
 def stale_stages(workspace: Workspace) -> list[str]:

@@ -198,11 +198,20 @@ def no_network() -> tuple[str, ...]:
 
 def shrink(folder: Path) -> None:
     """Make a clone's demo as small as it can be and still train, be killed, and go on."""
+    small: dict[str, dict[str, Any]] = {
+        "evaluate": {"bootstrap": {"resamples": 100}},
+        "robustness": {"utterances": 10},
+        "explain": {"utterances": 2, "folds": 2},
+        "baselines": {"shuffles": 2, "reference_epochs": 1},
+        "survey": {"halvings": 20},
+    }
     for name in ("demo", "reference"):
         preset = folder / "presets" / f"{name}.yaml"
         content = YAML(typ="safe").load(preset.read_text())
         content["train"] |= {"epochs": 3, "batch_size": 32}
         content["train"]["network"] |= {"lstm": [8], "dense": [8]}
+        if name == "demo":
+            content |= small
         with open(preset, "w") as file:
             YAML().dump(content, file)
     commit(folder)
@@ -240,6 +249,11 @@ def stage_process(dvc: psutil.Popen, stage: str) -> psutil.Process | None:
         if script in arguments[1:2]:
             return process
     return None
+
+
+def stages_run(output: str) -> list[str]:
+    """Return the stages that DVC says it has begun, in their order."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
 
 
 def descendants(process: psutil.Process) -> list[psutil.Process]:
