@@ -49,7 +49,7 @@ def test_a_folder_of_ones_own_becomes_a_registered_model(workspace: Workspace) -
     reports = workspace.folder / "reports" / "eigene"
     assert sorted(path.name for path in (reports / "protocols").iterdir()) == ["full", "random"]
     assert all(label in (reports / "report.html").read_text() for label in PITCHES)
-    assert "speech-emotion-eigene" in workspace.run("speech-emotion", "registry")
+    assert "challenger" in workspace.run("speech-emotion", "registry")
     clip = next((workspace.folder.parent / "eigene Aufnahmen").rglob("*.flac"))
     model = "models:/speech-emotion-eigene@challenger"
     said = workspace.run("speech-emotion", "predict", str(clip), "--model", model, "--format", "json")
