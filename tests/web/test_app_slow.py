@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -201,12 +202,19 @@ def test_recordings_are_kept_where_the_user_wants_them(browser: Browser, tmp_pat
         expect(opened.locator("#heading")).to_contain_text("Recordings are kept")
         drop(opened, "clip.wav", content)
         expect(opened.locator(".se-said")).to_contain_text("clip.wav")
-        opened.close()
         told, kept = sorted((served.folder / "kept").iterdir())
+        assert (told.suffix, kept.suffix) == (".json", ".wav")
+        assert kept.read_bytes() == content
+        assert '"label"' in told.read_text()
 
-    assert (told.suffix, kept.suffix) == (".json", ".wav")
-    assert kept.read_bytes() == content
-    assert '"label"' in told.read_text()
+        # a folder that can no longer be written to costs nobody an answer
+        shutil.rmtree(served.folder / "kept")
+        (served.folder / "kept").touch()
+        drop(opened, "again.wav", content)
+        expect(opened.locator(".se-said")).to_contain_text("again.wav")
+        opened.close()
+
+    assert "a recording was not kept" in served.said
 
 
 def test_a_port_that_is_taken_is_one_line(served: EmotionPage, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ signal and the end are handled alike, and Gradio's own start, which asks the net
 import logging
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -222,7 +223,10 @@ class _Desk:
         except AudioError as error:
             return _refused(f"{name} {error}.")
         if self._kept is not None and keep_as is not None:
-            keeping.keep(recording, keep_as, self._kept, row(heard.answer, self._choice.versions))
+            try:
+                keeping.keep(recording, keep_as, self._kept, row(heard.answer, self._choice.versions))
+            except OSError as error:  # who asked has their answer all the same
+                print(f"error: {self._kept}: a recording was not kept ({error.strerror}).", file=sys.stderr, flush=True)
         settings = self._choice.recognizer.package.description.features
         return None, None, drawing.verdict(name, heard, self._notes), drawing.details(heard, settings)
 
