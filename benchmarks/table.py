@@ -310,7 +310,7 @@ def stages(measured: dict[str, Any]) -> str:
     lines.append("")
     lines.append(
         f"Corpus {measured['corpus']}, on {machine['cpu']} with {machine['cores']} cores, by "
-        "`python benchmarks/stages.py`."
+        f"`python benchmarks/stages.py`; whatever else the machine did, it was under a load of {machine['load']:.1f}."
     )
     return "\n".join(lines) + "\n"
 

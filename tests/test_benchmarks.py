@@ -191,7 +191,7 @@ def test_each_stage_that_dvc_runs_is_measured_with_its_workers(tmp_path: Path) -
 def test_the_table_of_stages_has_a_row_each() -> None:
     measured = {
         "corpus": "tess",
-        "machine": {"cpu": "a processor", "cores": 2},
+        "machine": {"cpu": "a processor", "cores": 2, "load": 1.0},
         "stages": {"featurize": {"seconds": 10.2, "peak_mib": 300.4}},
     }
 
