@@ -177,13 +177,6 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, recognizer: R
     assert os.listdir(tmp_path / "folder") == []
 
 
-def test_a_folder_is_no_output(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
-    with pytest.raises(UserError, match=r"clips: is a folder\. --output names a file"):
-        predict_into(tmp_path / "clips", Form.csv, recognizer, clips)
-
-    assert list(tmp_path.glob(".*.journal")) == []
-
-
 def test_a_disk_that_is_full_is_one_message_and_what_was_answered_is_kept(
     tmp_path: Path, recognizer: Recognizer, clips: list[Path]
 ) -> None:

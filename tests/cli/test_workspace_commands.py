@@ -36,16 +36,6 @@ def test_outside_of_a_clone_the_way_is_shown(command: Command, name: str, tmp_pa
     assert os.listdir(tmp_path) == []
 
 
-def test_a_database_whose_driver_is_not_here_is_told_how_to_be_written(command: Command, workspace: Path) -> None:
-    done = command("history", cwd=workspace, MLFLOW_TRACKING_URI="postgresql://mlflow@127.0.0.1:1/mlflow")
-
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "error: write postgresql+psycopg2:// for postgresql:// in the database's address, and have "
-        "'speech-emotion[postgres]' installed\n"
-    )
-
-
 def test_a_preset_is_shown_as_a_difference_and_written(command: Command, workspace: Path) -> None:
     done = command("preset", "reference", cwd=workspace)
 
