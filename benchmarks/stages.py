@@ -9,7 +9,6 @@ measured in parts. Memory is that of the stage's process and all its workers tog
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -22,8 +21,9 @@ import psutil
 import measuring
 from speech_emotion.settings.base import read_params
 
-MATRIX: Final = ("train", "evaluate")
-"""Stages that run once a protocol, which is the first thing that they are told."""
+sys.path.insert(0, str(measuring.ROOT / "tests"))
+
+import workspaces
 
 _LOOK_SECONDS: Final = 0.5
 
@@ -53,32 +53,14 @@ def watch(folder: Path, arguments: Sequence[str]) -> tuple[dict[str, dict[str, A
     found: dict[str, dict[str, Any]] = {}
     try:
         while process.poll() is None:
-            for name, stage in _stages(dvc):
-                row = found.setdefault(name, {"seconds": 0.0, "peak_mib": 0.0})
+            for name, stage in workspaces.running_stages(dvc):
+                row = found.setdefault("@".join(name), {"seconds": 0.0, "peak_mib": 0.0})
                 row["seconds"] = round(max(row["seconds"], time.time() - stage.create_time()), 1)
                 row["peak_mib"] = round(max(row["peak_mib"], measuring.memory(stage) / 2**20), 1)
             time.sleep(_LOOK_SECONDS)
     finally:
         process.wait()
     return found, process.returncode
-
-
-def _stages(dvc: psutil.Process) -> list[tuple[str, psutil.Process]]:
-    """Return the stages that DVC is running, by name: `train@speaker`, as `dvc dag` has them."""
-    try:
-        family = dvc.children(recursive=True)
-    except psutil.Error:
-        return []
-    found = []
-    for one in family:
-        try:
-            words = one.cmdline()
-        except psutil.Error:
-            continue  # it has ended meanwhile
-        if len(words) > 1 and "python" in os.path.basename(words[0]) and words[1].startswith("pipeline/"):
-            name = Path(words[1]).stem
-            found.append((f"{name}@{words[2]}" if name in MATRIX else name, one))
-    return found
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def running(trials: list[optuna.trial.FrozenTrial]) -> int:
 def test_a_seed_gives_the_same_trials_twice_also_across_a_resume_and_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {"sampler": "tpe", "trials": 4, "pruner": {"kind": "median", "startup_trials": 2, "warmup_epochs": 1}}
+    asked = {"sampler": "tpe", "trials": 6, "pruner": {"kind": "median", "startup_trials": 2, "warmup_epochs": 1}}
     for name in ("whole", "resumed", "killed"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "whole")
@@ -147,13 +147,12 @@ def test_a_seed_gives_the_same_trials_twice_also_across_a_resume_and_a_kill(
     searching.run()
     killed = searching.trials()
     assert "will be tried again" in searching.log
-    assert len(killed) == 5
+    assert len(killed) == 7
     assert sorted(map(str, tried(killed))) == sorted(map(str, tried(whole)))
 
 
 def test_two_workers_of_four_are_killed_then_the_parent_and_nothing_is_lost_or_counted_twice(workspace: Path) -> None:
-    asked = {"trials": 7, **tuned.ONE_FOLD}
-    searching = Searching(workspace, asked, {"workers": 4})
+    searching = Searching(workspace, {"trials": 8}, {"workers": 4})
     with searching.started() as process:
         wait_until(searching, process, lambda: running(searching.trials()) == 4)
         victims = {trial.user_attrs["process"] for trial in searching.trials() if trial.state.name == "RUNNING"}
@@ -167,14 +166,12 @@ def test_two_workers_of_four_are_killed_then_the_parent_and_nothing_is_lost_or_c
         psutil.wait_procs(others_in(workspace), 60)
         assert not others_in(workspace)
 
-    # the next call need not be as large
-    searching = Searching(workspace, asked, {"workers": 2})
     searching.run()
 
     trials = searching.trials()
     counted = finished(trials)
     assert [trial.number for trial in trials] == list(range(len(trials)))
-    assert len(counted) == len(distinct(trials)) == 7
+    assert len(counted) == len(distinct(trials)) == 8
     assert all(trial.state.name == "COMPLETE" for trial in counted), [reason(trial) for trial in counted]
     assert before.items() <= {trial.number: trial.value for trial in counted}.items()
     assert max(trial.value or 0 for trial in counted) >= max(value or 0 for value in before.values())
@@ -201,8 +198,7 @@ def check_mlflow(trials: list[optuna.trial.FrozenTrial]) -> None:
 
 
 def test_ctrl_c_ends_with_what_was_found_and_the_next_call_goes_on(workspace: Path) -> None:
-    asked = {"trials": 3, "recipe": {"share": 1.0, "epochs": 6, "members": 1}, **tuned.ONE_FOLD}
-    searching = Searching(workspace, asked, {"workers": 1})
+    searching = Searching(workspace, {"trials": 5, "recipe": {"share": 1.0, "epochs": 6, "members": 1}}, {"workers": 1})
     with searching.started() as process:
         wait_until(
             searching, process, lambda: len(finished(searching.trials())) >= 1 and running(searching.trials()) > 0
@@ -214,7 +210,7 @@ def test_ctrl_c_ends_with_what_was_found_and_the_next_call_goes_on(workspace: Pa
 
     searching.run()
 
-    assert len(finished(searching.trials())) == 3
+    assert len(finished(searching.trials())) == 5
     assert {reason(trial) for trial in searching.trials()} <= {"", "interrupted"}
 
 
@@ -244,7 +240,7 @@ def test_a_search_in_which_everything_fails_says_so(workspace: Path) -> None:
 
 
 def test_the_best_are_trained_in_full_and_the_present_settings_beside_them(workspace: Path) -> None:
-    asked = {"promotion": {"trials": 1, "share": 0.5}, "trials": 3, "second": None, **tuned.ONE_FOLD}
+    asked = {"promotion": {"trials": 1, "share": 0.5}, "trials": 3, "second": None}
     outcome, _ = run(workspace, **asked)
 
     assert outcome.winner is not None
@@ -256,7 +252,7 @@ def test_the_best_are_trained_in_full_and_the_present_settings_beside_them(works
 def test_a_second_objective_gives_a_pareto_front(workspace: Path) -> None:
     space = tuned.SPACE | {"train.network.lstm": {"layers": [1], "units": [4, 8]}}
     for second in ("parameters", "latency_ms"):
-        outcome, trials = run(workspace, second=second, space=space, trials=3, **tuned.ONE_FOLD)
+        outcome, trials = run(workspace, second=second, space=space, trials=3)
 
         assert all(len(trial.values) == 2 and trial.values[1] > 0 for trial in trials)
         assert (outcome.report / "pareto_front.png").exists()
@@ -264,7 +260,7 @@ def test_a_second_objective_gives_a_pareto_front(workspace: Path) -> None:
 
 def test_four_workers_on_postgresql_lose_no_trial(workspace: Path) -> None:
     with services.postgresql() as uri:
-        searching = Searching(workspace, {"trials": 8, "storage": uri, **tuned.ONE_FOLD}, {"workers": 4})
+        searching = Searching(workspace, {"trials": 8, "storage": uri}, {"workers": 4})
         searching.run()
         trials = searching.trials()
 

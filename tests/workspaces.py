@@ -240,15 +240,18 @@ def executable(command: tuple[str, ...]) -> list[str]:
 
 def stage_process(dvc: psutil.Popen, stage: str) -> psutil.Process | None:
     """Return the process of a stage's script below a running DVC, once there is one."""
-    script = f"pipeline/{stage}.py"
-    for process in descendants(dvc):
+    return next((process for name, process in running_stages(dvc) if name[0] == stage), None)
+
+
+def running_stages(process: psutil.Process) -> Iterator[tuple[list[str], psutil.Process]]:
+    """Yield the name (see `stage_name`) and the process of each stage that runs below a process."""
+    for one in descendants(process):
         try:
-            arguments = process.cmdline()
+            arguments = one.cmdline()
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
-        if script in arguments[1:2]:
-            return process
-    return None
+        if len(arguments) > 1 and arguments[1].startswith("pipeline/"):
+            yield stage_name(arguments), one
 
 
 def stages_run(output: str) -> list[str]:
@@ -295,13 +298,9 @@ class StageClock:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.2):
-            for process in descendants(psutil.Process()):
-                try:
-                    arguments, started = process.cmdline(), process.create_time()
-                except (psutil.NoSuchProcess, psutil.ZombieProcess):
-                    continue
-                if len(arguments) > 1 and arguments[1].startswith("pipeline/"):
-                    self.seconds[" ".join(map(str, stage_name(arguments)))] = time.time() - started
+            for name, process in running_stages(psutil.Process()):
+                with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    self.seconds[" ".join(name)] = time.time() - process.create_time()
 
 
 def stage_name(arguments: list[str]) -> list[str]:
