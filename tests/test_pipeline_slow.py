@@ -5,6 +5,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -56,6 +57,13 @@ def test_the_demo_is_in_the_mlflow_of_the_root_under_a_name_of_its_own(demo_run:
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len(runs) == 5  # random, word and full have one fold, speaker has one a speaker
     assert all(str(demo_run.home.folder / "mlruns") in run.info.artifact_uri for run in runs)
+
+
+def test_the_demos_registry_is_asked_as_the_demo_says(demo_run: DemoRun) -> None:
+    here = replace(demo_run.demo, environment={"MLFLOW_TRACKING_URI": "sqlite:///../mlflow.db"}, prefix=())
+
+    assert here.environment["MLFLOW_TRACKING_URI"] in demo_run.output
+    assert "challenger" in here.run("speech-emotion", "registry")
 
 
 def test_the_demo_again_runs_nothing_but_publish(demo_run: DemoRun) -> None:
