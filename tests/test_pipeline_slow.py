@@ -162,6 +162,7 @@ def test_every_stage_that_was_killed_is_done_again_to_the_same_end(
     demo_run: DemoRun, copied: Workspace, who: str
 ) -> None:
     before = copied.outs()
+    (copied.folder / "mlflow.db").unlink()  # so that publish has everything to do
     # from the last to the first: a stage that was killed has no outputs, and the next one needs its inputs
     for stage in reversed(PIPELINE):
         interrupt(copied, stage, demo_run.seconds, whom(who))
@@ -220,7 +221,7 @@ def interrupt(workspace: Workspace, stage: str, seconds: dict[str, float], victi
     """Run a stage that DVC has forgotten, and kill -9 in the middle of it."""
     name = f"{stage}@speaker" if stage in MATRIX else stage
     usual = seconds[name.replace("@", " ")]
-    for share in (0.5, 0.25, 0.12, 0.06):  # it may be faster this time
+    for share in (0.5, 0.25, 0.12, 0.06, 0.0):  # it may be faster this time, and the machine less busy
         if stage != "publish":  # which runs every time
             workspace.forget(name)
         with workspace.started("dvc", "repro", "--single-item", name) as dvc:
