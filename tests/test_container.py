@@ -46,6 +46,26 @@ def test_what_is_installed_is_what_serving_needs(root: Path) -> None:
     assert not registry & {"tensorflow", "keras", "librosa", "dvc", "optuna"}
 
 
+def test_all_that_the_server_and_its_workers_import_is_installed(root: Path) -> None:
+    script = (
+        "import sys; from importlib.metadata import packages_distributions\n"
+        "import speech_emotion.cli.serve, speech_emotion.serving.server, speech_emotion.serving.worker\n"
+        "owners = packages_distributions()\n"
+        "print(*{owner for module in sys.modules for owner in owners.get(module.partition('.')[0], ())})"
+    )
+    imported = {normal(one) for one in subprocess.check_output([sys.executable, "-c", script], text=True).split()}
+    command = [sys.executable, str(root / "scripts" / "serving_requirements.py")]
+
+    installed = re.findall(r"^([\w.-]+)==", subprocess.check_output(command, text=True), flags=re.MULTILINE)
+
+    assert {"numpy", "onnxruntime", "threadpoolctl", "uvicorn"} <= imported
+    assert imported - {"speech-emotion"} <= {normal(one) for one in installed}
+
+
+def normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
 def test_it_runs_as_nobody_and_is_looked_after(root: Path) -> None:
     _, final = stages(root)
     by_name = dict(final)
