@@ -81,10 +81,11 @@ class Workspace:
         content: dict[str, Any] = YAML(typ="safe").load((self.folder / "dvc.lock").read_text())
         return content
 
-    def forget(self, stage: str) -> None:
-        """Make DVC believe that a stage has never run."""
+    def forget(self, *stages: str) -> None:
+        """Make DVC believe that stages have never run."""
         content = self.lock()
-        content["stages"].pop(stage, None)
+        for stage in stages:
+            content["stages"].pop(stage, None)
         with open(self.folder / "dvc.lock", "w") as file:
             YAML().dump(content, file)
         shutil.rmtree(self.folder / ".dvc" / "cache" / "runs", ignore_errors=True)
