@@ -558,6 +558,7 @@ def test_nothing_registered_is_one_message(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_server_that_is_away_or_hangs_is_one_message(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with hanging_server() as hanging:
         for uri in ("http://127.0.0.1:9", hanging):
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

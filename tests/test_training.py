@@ -92,9 +92,8 @@ STOPPING = EarlyStoppingSettings(monitor="val_loss", patience=5)
 @pytest.mark.parametrize(
     ("members", "stopping"),
     [
-        (1, None),
-        (2, STOPPING),
-        pytest.param(1, STOPPING, marks=pytest.mark.slow),
+        (1, STOPPING),
+        pytest.param(2, STOPPING, marks=pytest.mark.slow),
         pytest.param(2, None, marks=pytest.mark.slow),
     ],
 )
