@@ -13,6 +13,7 @@ import base64
 import io
 import json
 import random
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -87,6 +88,11 @@ async def main() -> None:
     body = json.dumps({"dataframe_records": [{"audio": audio}]}).encode()
     head = f"POST /invocations HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    try:
+        _, writer = await asyncio.open_connection(address.hostname or "", address.port or 80)
+        writer.close()
+    except OSError:
+        sys.exit(f"error: {options.uri} does not answer. `speech-emotion serve` starts a server there.")
     statuses: Counter = Counter()
     seconds: list[float] = []
     end = time.monotonic() + options.seconds
