@@ -274,11 +274,12 @@ def draw_growth(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     left.set_yscale("log")
     left.set_ylabel("seconds")
-    right.set_ylim(bottom=0)
     right.axhline(1024, color="#b5462f", linestyle="--", linewidth=1)
     right.annotate("1 GiB", (sizes[0], 1024), xytext=(0, 3), textcoords="offset points", fontsize=8)
+    right.set_ylim(bottom=0)
     right.set_ylabel("peak memory, all processes (MiB)")
-    left.legend(frameon=False, fontsize=8)
+    handles, labels = left.get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
     canvas.savefig(path, dpi=130, metadata={"Software": None})
 
 
