@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -31,13 +32,14 @@ def stages(root: Path) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     return found[:second], found[second:]
 
 
-def test_what_is_installed_is_what_serving_needs(root: Path) -> None:
-    command = [sys.executable, str(root / "scripts" / "serving_requirements.py")]
+def installed(root: Path, *extras: str) -> set[str]:
+    """Return what the image installs, for some build arguments."""
+    command = [sys.executable, str(root / "scripts" / "serving_requirements.py"), *extras]
+    return set(re.findall(r"^([\w.-]+)==", subprocess.check_output(command, text=True), flags=re.MULTILINE))
 
-    plain, registry, log = (
-        set(re.findall(r"^([\w.-]+)==", subprocess.check_output([*command, *extras], text=True), flags=re.MULTILINE))
-        for extras in ((), ("registry",), ("log",))
-    )
+
+def test_what_is_installed_is_what_serving_needs(root: Path) -> None:
+    plain, registry, log = (installed(root, *extras) for extras in ((), ("registry",), ("log",)))
 
     assert {"numpy", "onnxruntime", "uvicorn", "h11", "prometheus-client", "pydantic-core"} <= plain
     assert not plain & {"mlflow", "tensorflow", "keras", "librosa", "pandas", "scipy", "dvc", "optuna", "fastapi"}
@@ -47,23 +49,18 @@ def test_what_is_installed_is_what_serving_needs(root: Path) -> None:
 
 
 def test_all_that_the_server_and_its_workers_import_is_installed(root: Path) -> None:
+    normal = runpy.run_path(str(root / "scripts" / "serving_requirements.py"))["normal"]
     script = (
         "import sys; from importlib.metadata import packages_distributions\n"
         "import speech_emotion.cli.serve, speech_emotion.serving.server, speech_emotion.serving.worker\n"
         "owners = packages_distributions()\n"
         "print(*{owner for module in sys.modules for owner in owners.get(module.partition('.')[0], ())})"
     )
-    imported = {normal(one) for one in subprocess.check_output([sys.executable, "-c", script], text=True).split()}
-    command = [sys.executable, str(root / "scripts" / "serving_requirements.py")]
 
-    installed = re.findall(r"^([\w.-]+)==", subprocess.check_output(command, text=True), flags=re.MULTILINE)
+    imported = {normal(one) for one in subprocess.check_output([sys.executable, "-c", script], text=True).split()}
 
     assert {"numpy", "onnxruntime", "threadpoolctl", "uvicorn"} <= imported
-    assert imported - {"speech-emotion"} <= {normal(one) for one in installed}
-
-
-def normal(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+    assert imported - {"speech-emotion"} <= {normal(one) for one in installed(root)}
 
 
 def test_it_runs_as_nobody_and_is_looked_after(root: Path) -> None:

@@ -210,7 +210,7 @@ def whom(name: str) -> Victims:
 def interrupt(workspace: Workspace, stage: str, seconds: dict[str, float], victims: Victims) -> None:
     """Run a stage that DVC has forgotten, and kill -9 in the middle of it."""
     name = f"{stage}@speaker" if stage in MATRIX else stage
-    usual = seconds[name.replace("@", " ")]
+    usual = seconds[name]
     for share in (0.5, 0.25, 0.12, 0.06, 0.0):  # it may be faster this time, and the machine less busy
         if stage != "publish":  # which runs every time
             workspace.forget(name)

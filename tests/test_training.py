@@ -93,6 +93,7 @@ STOPPING = EarlyStoppingSettings(monitor="val_loss", patience=5)
     ("members", "stopping"),
     [
         (1, STOPPING),
+        pytest.param(1, None, marks=pytest.mark.slow),
         pytest.param(2, STOPPING, marks=pytest.mark.slow),
         pytest.param(2, None, marks=pytest.mark.slow),
     ],

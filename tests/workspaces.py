@@ -133,7 +133,7 @@ class DemoRun:
     output : str
         What was printed.
     seconds : dict
-        How long each stage took; matrix stages are named as in "train speaker".
+        How long each stage took; matrix stages are named as in "train@speaker".
     calls : Path
         Where each try to reach another machine would have been written down.
     lock : Path
@@ -301,7 +301,7 @@ class StageClock:
         while not self._stop.wait(0.2):
             for name, process in running_stages(psutil.Process()):
                 with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                    self.seconds[" ".join(name)] = time.time() - process.create_time()
+                    self.seconds["@".join(name)] = time.time() - process.create_time()
 
 
 def stage_name(arguments: list[str]) -> list[str]:
