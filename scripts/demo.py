@@ -13,9 +13,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
+from ruamel.yaml import YAML, YAMLError
+from voluptuous import Invalid
 
 from speech_emotion.errors import UserError
 
@@ -44,7 +47,7 @@ def main() -> None:
 def renew() -> None:
     """Make the clone what the working tree is: HEAD, and the edits on top of it."""
     lock = DEMO / "dvc.lock"
-    kept = lock.read_bytes() if lock.is_file() else None
+    kept = lock.read_bytes() if is_whole(lock) else None
     if not update():
         clone()
     lock.unlink(missing_ok=True)  # HEAD's is about the corpus of the root
@@ -57,6 +60,15 @@ def renew() -> None:
             shutil.copy2(source, target)
         else:
             target.unlink(missing_ok=True)
+
+
+def is_whole(lock: Path) -> bool:
+    """Say whether DVC can read its lock: it writes it in place, and killed meanwhile, leaves a part of it."""
+    try:
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(lock))
+    except (OSError, YAMLError, Invalid):
+        return False
+    return True
 
 
 def clone() -> None:

@@ -217,16 +217,16 @@ def interrupt(workspace: Workspace, stage: str, seconds: dict[str, float], victi
         with workspace.started("dvc", "repro", "--single-item", name) as dvc:
             assert eventually(lambda: stage_process(dvc, stage) is not None or dvc.poll() is not None, 60)
             process = stage_process(dvc, stage)
-            if process is None:  # it has ended already
-                continue
-            if stage == "train":
+            if process is not None and stage == "train":
                 wait_for_an_epoch(workspace, process)
-            else:
+            elif process is not None:
                 time.sleep(usual * share)
-            if process.is_running():
+            if process is not None and process.is_running():
                 kill(*victims(dvc, process))
                 dvc.wait(60)
                 return
+            # over already; DVC has to end by itself, for it writes dvc.lock in place, and killed then, it leaves half
+            assert dvc.wait(60) == 0, workspace.started_log()
     raise AssertionError(f"{name} was never caught at work")
 
 

@@ -56,7 +56,7 @@ class Workspace:
     @contextmanager
     def started(self, *command: str) -> Iterator[psutil.Popen]:
         """Start a command; what is left of it and of its descendants at the end of the block is ended."""
-        with open(self.folder / ".dvc" / "tmp" / "started.log", "wb") as log:
+        with open(self._log, "wb") as log:
             process = psutil.Popen(
                 executable(command),
                 cwd=self.folder,
@@ -70,6 +70,10 @@ class Workspace:
             finally:
                 kill(process, *descendants(process))
                 process.wait()
+
+    def started_log(self) -> str:
+        """Return what the command that was started last has printed."""
+        return self._log.read_text()
 
     def outs(self) -> dict[str, str]:
         """Return the hash of every output, as dvc.lock has it."""
@@ -113,6 +117,10 @@ class Workspace:
             "PYTHONPATH": str(folder / "src"),
         }
         return replace(self, folder=folder, environment=environment, prefix=())
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / ".dvc" / "tmp" / "started.log"
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

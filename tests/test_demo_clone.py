@@ -1,0 +1,65 @@
+"""`scripts/demo.py`: the clone in which the demo runs is made, and made again, whatever was left of it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from workspaces import commit, git
+
+
+@pytest.fixture
+def checkout(root: Path, tmp_path: Path) -> Path:
+    """A small repository with the demo's script, and a dvc.lock of its own."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".scratch").mkdir()
+    shutil.copy(root / "scripts" / "demo.py", tmp_path / "scripts")
+    (tmp_path / ".gitignore").write_text("/.scratch/\n/.demo/\n__pycache__/\n")
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\n")
+    git("init", "--quiet", at=tmp_path)
+    commit(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def lock(checkout: Path) -> Path:
+    """The clone's dvc.lock, as after a run."""
+    renew(checkout)
+    lock = checkout / ".demo" / "dvc.lock"
+    stages = {name: {"cmd": f"python pipeline/{name}.py", "deps": [{"path": name, "md5": "0" * 32}]} for name in "abc"}
+    with open(lock, "w") as file:
+        YAML().dump({"schema": "2.0", "stages": stages}, file)
+    return lock
+
+
+def test_a_new_clone_has_no_lock_of_the_corpus_in_the_root(checkout: Path) -> None:
+    renew(checkout)
+
+    assert not (checkout / ".demo" / "dvc.lock").exists()
+
+
+def test_the_clone_keeps_its_lock(checkout: Path, lock: Path) -> None:
+    before = lock.read_text()
+
+    renew(checkout)
+
+    assert lock.read_text() == before
+
+
+@pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.62, 0.9])
+def test_a_lock_that_dvc_was_killed_over_is_left_behind(checkout: Path, lock: Path, share: float) -> None:
+    whole = lock.read_text()
+    lock.write_text(whole[: int(len(whole) * share)])
+
+    renew(checkout)
+
+    assert not lock.exists()
+
+
+def renew(checkout: Path) -> None:
+    """Renew the clone, as the demo begins."""
+    script = "import demo; demo.renew()"
+    subprocess.run([sys.executable, "-c", script], cwd=checkout, env={"PYTHONPATH": "scripts"}, check=True)
