@@ -4,11 +4,9 @@ import sys
 from pathlib import Path
 
 from speech_emotion.augmentation import Copy
-from speech_emotion.compute import parallel_map
 from speech_emotion.corpora import manifest as manifests
-from speech_emotion.extraction import Recorded, shard_tasks, write_index, write_shard
+from speech_emotion.extraction import Recorded, shard_tasks, write_store
 from speech_emotion.files import replacing_folder
-from speech_emotion.progress import track
 from speech_emotion.settings.augment import AugmentSettings
 from speech_emotion.settings.base import read_section
 from speech_emotion.settings.compute import ComputeSettings
@@ -30,13 +28,8 @@ def main() -> None:
                 list(rows["id"]), list(rows["path"]), raw=raw, folder=folder, settings=settings, rendition=rendition
             )
         ]
-        work = parallel_map(write_shard, tasks, workers=compute.workers, cluster=compute.cluster)
-        shards = list(track(work, len(tasks), "featurize", "shards"))
-        write_index(folder, settings, shards, augment.model_dump(mode="json"))
-    print(
-        f"featurize: {len(rows)} utterances, {augment.copies} copies of each, "
-        f"{sum(int(shard['frames']) for shard in shards)} frames"
-    )
+        frames = write_store(target, folder, tasks, settings, augment.model_dump(mode="json"), compute=compute)
+    print(f"featurize: {len(rows)} utterances, {augment.copies} copies of each, {frames} frames")
 
 
 if __name__ == "__main__":

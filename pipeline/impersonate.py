@@ -4,12 +4,10 @@ import sys
 from pathlib import Path
 
 from speech_emotion import splits
-from speech_emotion.compute import parallel_map
 from speech_emotion.corpora import manifest as manifests
-from speech_emotion.extraction import shard_tasks, write_index, write_shard
+from speech_emotion.extraction import shard_tasks, write_store
 from speech_emotion.files import replacing_folder
 from speech_emotion.impersonation import Impersonated
-from speech_emotion.progress import track
 from speech_emotion.settings.base import read_section
 from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
@@ -41,9 +39,7 @@ def main() -> None:
                 rendition=Impersonated(voice, pseudo_speakers.seed, pseudo_speakers.acting, emotions),
             )
         ]
-        work = parallel_map(write_shard, tasks, workers=compute.workers, cluster=compute.cluster)
-        shards = list(track(work, len(tasks), "impersonate", "shards"))
-        write_index(folder, settings, shards, pseudo_speakers.model_dump(mode="json"))
+        write_store(target, folder, tasks, settings, pseudo_speakers.model_dump(mode="json"), compute=compute)
     print(f"impersonate: {len(rows)} validation utterances in {len(pseudo_speakers.voices)} voices each")
 
 

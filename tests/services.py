@@ -1,4 +1,4 @@
-"""Starts and stops real services on free ports: PostgreSQL, MLflow's server, pages and models, a server that hangs."""
+"""Starts and stops real services on free ports: PostgreSQL, S3, MLflow's server, pages and models, one that hangs."""
 
 import getpass
 import os
@@ -18,6 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3  # type: ignore[import-untyped]
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
 
 @dataclass
 class Service:
@@ -35,6 +40,37 @@ class Service:
         """kill -9, its children included."""
         self.signal(signal.SIGKILL)
         self.process.wait()
+
+
+@contextmanager
+def s3(bucket: str) -> Iterator[str]:
+    """Start a server that speaks S3, with a bucket, and set credentials for it; give its address."""
+    names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in names.items():
+            patch.setenv(name, value)
+        server.start()
+        host, port = server.get_host_and_port()
+        address = f"http://{host}:{port}"
+        boto3.client("s3", endpoint_url=address).create_bucket(Bucket=bucket)
+        try:
+            yield address
+        finally:
+            server.stop()
+
+
+def use_s3(address: str, patch: pytest.MonkeyPatch) -> None:
+    """Have fsspec find an S3 at an address, here and in processes that are started from now on."""
+    patch.setenv("FSSPEC_S3_ENDPOINT_URL", address)
+    patch.setitem(fsspec.config.conf, "s3", {"endpoint_url": address})  # here it has looked already
+    forget_connections()
+
+
+def forget_connections() -> None:
+    """Have fsspec connect anew: it keeps what it was connected to, with the credentials of that time."""
+    for name in ("s3", "file"):
+        fsspec.get_filesystem_class(name).clear_instance_cache()
 
 
 def free_port() -> int:

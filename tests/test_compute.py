@@ -2,21 +2,24 @@
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import soundfile
 
+import services
 from examples import featurize_settings
 from speech_emotion.compute import THREADS, cluster_room, core_count, crew, parallel_map
 from speech_emotion.errors import UserError
-from speech_emotion.extraction import SHARD_SIZE, ShardTask, shard_tasks, write_index, write_shard
+from speech_emotion.extraction import SHARD_SIZE, ShardTask, shard_tasks, write_index, write_shard, write_store
 from speech_emotion.files import digest_folder
 from speech_emotion.settings.compute import ComputeSettings, RaySettings
 from speech_emotion.store import FeatureStore
@@ -93,8 +96,20 @@ def tasks(raw: Path, folder: Path) -> list[ShardTask]:
 
 def finish(folder: Path, shards: list[dict[str, int | str]]) -> str:
     write_index(folder, featurize_settings(), shards)
+    return digest(folder)
+
+
+def digest(folder: Path) -> str:
     assert len(list(FeatureStore(folder).utterances())) == SHARD_SIZE * NODE_TASKS
     return digest_folder(folder)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A URL in a bucket, which a cluster that is started after it reaches too."""
+    with services.s3("team") as address, pytest.MonkeyPatch.context() as patch:
+        services.use_s3(address, patch)
+        yield "s3://team/features"
 
 
 @pytest.mark.slow
@@ -115,6 +130,46 @@ def test_two_nodes_give_the_features_of_this_machine_byte_for_byte_though_one_is
         if len(shards) == 2:
             kill_another(nodes)
     assert finish(tmp_path / "killed", shards) == here
+
+
+@pytest.mark.slow
+def test_nodes_leave_shards_in_a_bucket_from_which_they_come_though_one_is_killed(
+    raw: Path, tmp_path: Path, bucket: str, cluster: Any, kill_another: Callable[[list[Any]], None]
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    local, remote = ComputeSettings(workers=1), RaySettings(address=cluster.address, shards=bucket)
+    write_store(Path("data/x/features"), here, tasks(raw, here), featurize_settings(), {}, compute=local)
+    nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
+    storage, root = fsspec.url_to_fs(bucket)
+    left: list[int] = []
+
+    def kill_one_in_the_middle() -> None:
+        while len(storage.find(root, refresh=True)) < 2:
+            time.sleep(0.05)
+        kill_another(nodes)
+        left.append(NODE_TASKS - len(storage.find(root, refresh=True)))
+
+    killer = threading.Thread(target=kill_one_in_the_middle)
+    killer.start()
+    compute = ComputeSettings(workers=None, backend="ray", ray=remote)
+    write_store(Path("data/x/features"), there, tasks(raw, there), featurize_settings(), {}, compute=compute)
+    killer.join()
+
+    assert left[0] > 0
+    assert digest(there) == digest(here)
+    storage.get(f"{root}/data/x/features", str(tmp_path / "kept"), recursive=True)
+    assert digest(tmp_path / "kept") == digest(here)
+
+
+@pytest.mark.slow
+def test_a_node_that_may_not_write_where_it_should_says_so(raw: Path, tmp_path: Path, cluster: Any) -> None:
+    compute = ComputeSettings(
+        workers=None, backend="ray", ray=RaySettings(address=cluster.address, shards="file:///proc/here")
+    )
+    work = tasks(raw, tmp_path / "features")[:1]
+
+    with pytest.raises(UserError, match=r"file:///proc/here/data/x/recorded-00000\.parquet: cannot be written"):
+        write_store(Path("data/x"), tmp_path / "features", work, featurize_settings(), {}, compute=compute)
 
 
 @pytest.mark.slow

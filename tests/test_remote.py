@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3  # type: ignore[import-untyped]
 import pytest
-from moto.server import ThreadedMotoServer
 
+import services
 from workspaces import DemoRun, Workspace, commit, git
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -46,14 +45,5 @@ def check_travel(author: Workspace, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """The address of a server that speaks S3, with a bucket named `team`."""
-    names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in names.items():
-            patch.setenv(name, value)
-        server.start()
-        host, port = server.get_host_and_port()
-        address = f"http://{host}:{port}"
-        boto3.client("s3", endpoint_url=address).create_bucket(Bucket="team")
+    with services.s3("team") as address:
         yield address
-        server.stop()

@@ -1,7 +1,8 @@
 """Takes a manifest's recordings; gives their features as sharded Parquet, which `store` reads."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -10,10 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from speech_emotion import object_store
 from speech_emotion.audio import AudioError, Sound, decode
+from speech_emotion.compute import parallel_map
 from speech_emotion.errors import UserError
 from speech_emotion.features import Extractor, names, spec_digest
-from speech_emotion.files import digest_file, replacing, write_json
+from speech_emotion.files import replacing, write_json
+from speech_emotion.progress import track
+from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.store import INDEX, RECORDED, SCHEMA
 
@@ -48,11 +53,14 @@ class ShardTask:
     """What a worker needs to write one shard."""
 
     target: Path
+    """Where it has to lie in the end."""
     raw: Path
     ids: tuple[str, ...]
     paths: tuple[str, ...]
     settings: FeaturizeSettings
     rendition: Rendition
+    url: str | None = None
+    """Where the worker writes it instead, if that is elsewhere."""
 
 
 def shard_tasks(
@@ -79,13 +87,77 @@ def shard_tasks(
     ]
 
 
+def write_store(
+    target: Path,
+    folder: Path,
+    tasks: Sequence[ShardTask],
+    settings: FeaturizeSettings,
+    renditions: dict[str, Any],
+    *,
+    compute: ComputeSettings,
+) -> int:
+    """Write a store's shards and its features.json, by this machine's workers or by those of a cluster.
+
+    Where `compute.ray.shards` is set, the tasks of a cluster write below that URL. Each shard comes into the folder
+    from there, and all stay there too, features.json last, for whoever reads Parquet at its place.
+
+    Parameters
+    ----------
+    target : Path
+        The store's path in the workspace; below the URL it has the same.
+    folder : Path
+        What will take the target's place, to which `tasks` belong.
+    tasks : sequence of ShardTask
+    settings : FeaturizeSettings
+    renditions : dict
+        The settings of what is in the store beside the recordings as they are.
+    compute : ComputeSettings
+
+    Returns
+    -------
+    int
+        How many frames there are.
+
+    Raises
+    ------
+    UserError
+        A recording cannot be decoded, the cluster does not answer, or the storage at the URL does not.
+    """
+    url = compute.cluster.shards if compute.cluster else None
+    there = object_store.join(url, target.relative_to(target.anchor).as_posix()) if url else None
+    if there:
+        object_store.remove(object_store.join(there, INDEX))  # it would be that of other shards
+        tasks = [replace(task, url=object_store.join(there, task.target.name)) for task in tasks]
+    work = parallel_map(write_shard, tasks, workers=compute.workers, cluster=compute.cluster)
+    shards = []
+    for task, shard in zip(tasks, track(work, len(tasks), target.name, "shards"), strict=True):
+        if task.url:
+            _bring(task.url, task.target, str(shard["sha256"]))
+        shards.append(shard)
+    write_index(folder, settings, shards, renditions)
+    if there:
+        object_store.put(object_store.join(there, INDEX), (folder / INDEX).read_bytes())
+    return sum(int(shard["frames"]) for shard in shards)
+
+
+def _bring(url: str, target: Path, sha256: str) -> None:
+    content = object_store.bring(url)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise UserError(
+            f"{url}: is not what the task has written. Does another extraction write to the same place? Give each a "
+            "`compute.ray.shards` of its own."
+        )
+    with replacing(target) as aside:
+        aside.write_bytes(content)
+
+
 def write_shard(task: ShardTask) -> dict[str, int | str]:
     """Compute the features of one shard's recordings and write them; return the shard's entry in features.json.
 
     Raises
     ------
     UserError
-        A recording cannot be decoded; names it.
+        A recording cannot be decoded, and it is named; or the shard cannot be written where the task says.
     """
     frames = []
     for name, path in zip(task.ids, task.paths, strict=True):
@@ -104,14 +176,20 @@ def write_shard(task: ShardTask) -> dict[str, int | str]:
         },
         schema=SCHEMA,
     )
-    with replacing(task.target) as aside:
-        pq.write_table(table, aside, compression="zstd", use_dictionary=False, write_statistics=False)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", use_dictionary=False, write_statistics=False)
+    content = sink.getvalue().to_pybytes()
+    if task.url:
+        object_store.put(task.url, content)
+    else:
+        with replacing(task.target) as aside:
+            aside.write_bytes(content)
     return {
         "file": task.target.name,
         "voice": task.rendition.voice,
         "rows": len(frames),
         "frames": sum(len(one) for one in frames),
-        "sha256": digest_file(task.target),
+        "sha256": hashlib.sha256(content).hexdigest(),
     }
 
 

@@ -14,6 +14,8 @@ class RaySettings(Section):
     """`auto`: the cluster that runs on this machine, or that RAY_ADDRESS names; else host:port of its head."""
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=64)] = 0.0
+    shards: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://.+$")] | None = None
+    """A URL of fsspec's below which tasks write shards of features; null: into the workspace."""
 
 
 class ComputeSettings(Section):
