@@ -37,9 +37,9 @@ def main() -> None:
     """Measure, and write results/features.json."""
     given = measuring.options(__doc__).parse_args()
     corpus = workspace.tess()
-    clips = _riff(measuring.some(corpus.paths, 14 if given.tiny else 140))
+    clips = _riff(measuring.some(corpus.paths, 14 if given.tiny else 70))
     with measuring.one_core():
-        figures, floor = _a_clip(clips, corpus, repeats=2 if given.tiny else 7)
+        figures, floor = _a_clip(clips, corpus, repeats=2 if given.tiny else 5)
     figures.append(_whole(corpus.cut(42) if given.tiny else corpus, repeats=1 if given.tiny else 3))
     measuring.write_figures("features", figures, tiny=given.tiny, **floor)
 

@@ -138,8 +138,8 @@ def report(seconds: float) -> None:
         "  .venv/bin/mlflow ui           runs, curves and the registered model, in a browser\n"
         f"  .venv/bin/speech-emotion predict --model .demo/models/demo/package {clip}\n"
         "  make tess                     the same pipeline on real recordings\n\n"
-        "Commands that ask the registry belong to .demo, and its MLflow is that of the root:\n"
-        "  (cd .demo && MLFLOW_TRACKING_URI=sqlite:///../mlflow.db ../.venv/bin/speech-emotion registry)"
+        "The registry is asked for it by its name:\n"
+        "  .venv/bin/speech-emotion registry --corpus demo"
     )
 
 

@@ -58,10 +58,10 @@ def test_the_demo_is_in_the_mlflow_of_the_root_under_a_name_of_its_own(demo_run:
 
 
 def test_the_demos_registry_is_asked_as_the_demo_says(demo_run: DemoRun) -> None:
-    here = replace(demo_run.demo, environment={"MLFLOW_TRACKING_URI": "sqlite:///../mlflow.db"}, prefix=())
+    command = ("speech-emotion", "registry", "--corpus", "demo")
 
-    assert here.environment["MLFLOW_TRACKING_URI"] in demo_run.output
-    assert "challenger" in here.run("speech-emotion", "registry")
+    assert f".venv/bin/{' '.join(command)}" in demo_run.output
+    assert "challenger" in replace(demo_run.home, environment={}, prefix=()).run(*command)
 
 
 def test_the_demo_again_runs_nothing_but_publish(demo_run: DemoRun) -> None:

@@ -584,7 +584,14 @@ def test_the_commands_print_tables_and_end_with_a_status(workspace: Path) -> Non
     assert [line.split("\t")[2] for line in lines] == ["promoted", "promoted, forced", "rolled back"]
     told = json.loads(run("history", "--format", "json")[1])
     assert (told[1]["reason"], told[1]["gates"][0]["name"]) == ("because", "package")
-    assert "1\tchampion\t" in run("registry")[1]
+    registered = run("registry")[1]
+    assert "1\tchampion\t" in registered
+    # the name is all that they need of params.yaml
+    (workspace / "params.yaml").unlink()
+    corpus = NAME.removeprefix("speech-emotion-")
+    assert run("registry", "--corpus", corpus)[1] == registered
+    assert json.loads(run("history", "--corpus", corpus, "--format", "json")[1]) == told
+    assert run("rollback", "--corpus", "another")[0] == 1
 
 
 def test_a_history_without_events_says_so_and_an_event_is_one_line(workspace: Path) -> None:

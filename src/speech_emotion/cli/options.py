@@ -32,6 +32,21 @@ ChosenModel = Annotated[str | None, _model("the workspace's champion, else the o
 """A model, or what `speech_emotion.choosing.choose` takes where none is named."""
 
 
+CorpusOption = Annotated[
+    str | None, typer.Option(help="The corpus's name. Without it: corpus.name of params.yaml.", show_default=False)
+]
+
+
+def corpus_name(asked: str | None) -> str:
+    """Return the name of the corpus that was asked for, else of the one that params.yaml names."""
+    if asked:
+        return asked
+    from speech_emotion.settings.base import read_section
+    from speech_emotion.settings.corpus import CorpusSettings
+
+    return read_section("corpus", CorpusSettings).name
+
+
 class Format(StrEnum):
     """How results are printed."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import Format, FormatOption
+from speech_emotion.cli.options import CorpusOption, Format, FormatOption, corpus_name
 
 if TYPE_CHECKING:
     from speech_emotion.ledger import Event
@@ -98,6 +98,7 @@ def rollback(
         ),
     ] = None,
     reason: ReasonOption = "",
+    corpus: CorpusOption = None,
 ) -> None:
     """Move the champion back to the one before, at once and without gates.
 
@@ -105,10 +106,10 @@ def rollback(
     """
     from speech_emotion.promotion import rollback as carry_out
 
-    _end(carry_out(Path(), corpus=_corpus(), to=to, reason=reason))
+    _end(carry_out(Path(), corpus=corpus_name(corpus), to=to, reason=reason))
 
 
-def history(format: FormatOption = Format.table) -> None:
+def history(format: FormatOption = Format.table, corpus: CorpusOption = None) -> None:
     """Tell how the champion came to be: who, when, from which version to which, why, and what the gates said.
 
     The history lies in the registered model's tags, which whoever may write to MLflow can edit. An alias that was moved
@@ -116,7 +117,7 @@ def history(format: FormatOption = Format.table) -> None:
     """
     from speech_emotion.promotion import history as read
 
-    found = read(_corpus())
+    found = read(corpus_name(corpus))
     for line in found.lines or (() if found.events else ("no version was ever champion",)):
         typer.echo(line, err=True)
     if format is Format.json:
@@ -130,13 +131,6 @@ def history(format: FormatOption = Format.table) -> None:
 
 
 _COLUMNS = ("when", "who", "what", "from", "to", "gates", "why")
-
-
-def _corpus() -> str:
-    from speech_emotion.settings.base import read_section
-    from speech_emotion.settings.corpus import CorpusSettings
-
-    return read_section("corpus", CorpusSettings).name
 
 
 def _end(outcome: "Outcome") -> None:

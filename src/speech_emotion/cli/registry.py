@@ -1,13 +1,16 @@
-"""Takes the corpus that params.yaml names; gives its registered versions at a glance, and mends a moved registry."""
+"""Takes a corpus; gives its registered versions at a glance, and mends a moved registry."""
 
 import typer
 
 from speech_emotion.cli import tables
+from speech_emotion.cli.options import CorpusOption, corpus_name
 
 EXAMPLES = """
 Examples:
 
 speech-emotion registry
+
+speech-emotion registry --corpus demo
 
 speech-emotion registry relocate
 """
@@ -16,15 +19,13 @@ app = typer.Typer(name="registry", rich_markup_mode="markdown")
 
 
 @app.callback(invoke_without_command=True, epilog=EXAMPLES)
-def registry(context: typer.Context) -> None:
+def registry(context: typer.Context, corpus: CorpusOption = None) -> None:
     """List the registered versions: aliases, figures, commit, and whether their files are there."""
     if context.invoked_subcommand is not None:
         return
     from speech_emotion.promotion import glance
-    from speech_emotion.settings.base import read_section
-    from speech_emotion.settings.corpus import CorpusSettings
 
-    found = glance(read_section("corpus", CorpusSettings).name)
+    found = glance(corpus_name(corpus))
     measured = sorted({tag for one, _ in found.versions for tag in one.tags if tag.endswith(".uar")})
     rows = [
         (

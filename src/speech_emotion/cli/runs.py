@@ -1,10 +1,11 @@
-"""Takes the corpus that params.yaml names; gives a table of its trainings in MLflow."""
+"""Takes a corpus; gives a table of its trainings in MLflow."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from speech_emotion.cli import tables
+from speech_emotion.cli.options import CorpusOption, corpus_name
 
 if TYPE_CHECKING:
     from speech_emotion.runs import RecordedRun
@@ -19,9 +20,7 @@ speech-emotion runs --corpus demo --limit 100
 
 
 def runs(
-    corpus: Annotated[
-        str | None, typer.Option(help="The corpus's name. Without it: corpus.name of params.yaml.", show_default=False)
-    ] = None,
+    corpus: CorpusOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many, the newest first.")] = 20,
 ) -> None:
     """List the trainings that MLflow knows: how they were split, how good they are, when and from which commit.
@@ -32,14 +31,7 @@ def runs(
     from speech_emotion.runs import recorded_runs
 
     columns = ("protocol", "fold", "status", "part", "UAR", "accuracy", "when", "commit", "run")
-    tables.write(columns, map(_row, recorded_runs(corpus or _configured_corpus(), limit=limit)))
-
-
-def _configured_corpus() -> str:
-    from speech_emotion.settings.base import read_section
-    from speech_emotion.settings.corpus import CorpusSettings
-
-    return read_section("corpus", CorpusSettings).name
+    tables.write(columns, map(_row, recorded_runs(corpus_name(corpus), limit=limit)))
 
 
 def _row(run: "RecordedRun") -> tuple[str, ...]:
