@@ -104,11 +104,11 @@ def search(
     promoted = ground.tune.promotion
     study = create(name, storage, ground.tune)
     _enqueue(study, [ground.space.current(), *queue], only_first=True)
-    say(f"tune: study {name}, in {storage.shown}; {workers} worker{'s' * (workers > 1)}")
+    say(f"tune: study {name}, in {storage.place(name)}; {workers} worker{'s' * (workers > 1)}")
     first = _Run(ground, compute, storage, study, ground.tune.recipe, digests, say)
     until = ends - 60 * ground.tune.minutes * promoted.share if promoted.trials else ends
     interrupted = first.go(workers, ground.tune.trials, until)
-    deciding, recipe = study, ground.tune.recipe
+    deciding, recipe, full = study, ground.tune.recipe, None
     if promoted.trials and not interrupted and best(study) is not None:
         full = create(f"{name}-{FULL}", storage, ground.tune)
         chosen = _promoted(study, promoted.trials)
@@ -124,7 +124,7 @@ def search(
     folder = report_folder(ground.corpus.name)
     page = storage.folder / f"{name}.html"
     with replacing_folder(folder) as aside:
-        write_tables(study, ground.space, aside, page=page, seed=ground.tune.seed)
+        write_tables(study, ground.space, aside, promoted=full, page=page, seed=ground.tune.seed)
         if winner is not None:
             write_winner(winner, aside)
     first.follow.end([*sorted(folder.iterdir()), page], "KILLED" if interrupted else "FINISHED")

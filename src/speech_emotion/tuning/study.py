@@ -92,6 +92,10 @@ class Storage:
         """Return the file of a study's journal."""
         return self.folder / f"{name}.journal"
 
+    def place(self, name: str) -> str:
+        """Return where a study is, in words: its journal, or the address of the database."""
+        return str(self.journal(name)) if self.url is None else self.shown
+
     @property
     def shown(self) -> str:
         """The address, without what may be a password."""

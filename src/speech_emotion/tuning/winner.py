@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WINNER: Final = "winner.json"
 PRESET: Final = "winner.yaml"
 TRIALS: Final = "trials.csv"
+PROMOTED: Final = "promoted.csv"
 IMPORTANCES: Final = "importances.csv"
 
 FOUND_ON: Final = ("data", "features", "pseudo_speakers")
@@ -76,12 +77,29 @@ def report_folder(corpus: str) -> Path:
     return Path("reports") / corpus / "tuning"
 
 
-def write_tables(study: "Study", space: Space, folder: Path, *, page: Path, seed: int) -> None:
-    """Write trials.csv, a row a trial, importances.csv and the pictures; `page` is for the interactive ones."""
-    with replacing(folder / TRIALS) as aside:
-        table(study.get_trials(deepcopy=False), space).to_csv(
-            aside, index=False, lineterminator="\n", float_format="%.6g"
-        )
+def write_tables(
+    study: "Study", space: Space, folder: Path, *, promoted: "Study | None", page: Path, seed: int
+) -> None:
+    """Write what a search has found.
+
+    Parameters
+    ----------
+    study : Study
+    space : Space
+    folder : Path
+        For trials.csv, a row a trial, promoted.csv, importances.csv and the pictures.
+    promoted : Study or None
+        Of the trials that were trained in full; None: there are none, nor a promoted.csv.
+    page : Path
+        For the interactive pictures.
+    seed : int
+        Of the importances.
+    """
+    for name, trials in ((TRIALS, study), (PROMOTED, promoted)):
+        if trials is not None:
+            with replacing(folder / name) as aside:
+                rows = table(trials.get_trials(deepcopy=False), space)
+                rows.to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
     found = pictures.importances(study, seed=seed)
     with replacing(folder / IMPORTANCES) as aside:
         rows = pd.DataFrame(list(found.items()), columns=["parameter", "importance"])
