@@ -17,8 +17,9 @@ PACKAGE = "speech_emotion"
 NAMES_ONLY = {f"{PACKAGE}/__init__.py", f"{PACKAGE}/corpora/__init__.py", f"{PACKAGE}/settings/__init__.py"}
 """Modules that only give names to others; what a stage uses of them, it imports from where it is."""
 
-OBSERVERS = {f"src/{PACKAGE}/{name}.py" for name in ("journal", "lineage", "progress", "tracking")}
-"""Modules that watch a stage and tell MLflow or a terminal about it; what it writes is the same without them."""
+OBSERVERS = {f"src/{PACKAGE}/{name}.py" for name in ("journal", "lineage", "progress", "settings/compute", "tracking")}
+"""Modules that watch a stage and tell MLflow or a terminal about it, or say how many share its work: what it writes is
+the same without them."""
 
 DEFINITIONS: dict = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 ORDER = [
@@ -78,6 +79,13 @@ def test_declared_parameters_are_those_that_the_stage_reads(stage: str) -> None:
 
     # how many workers share the work changes no result, so a change of it reruns nothing
     assert declared == read - {"compute"}, difference(stage, "params", declared, read - {"compute"})
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_where_the_recordings_lie_matters_to_download_alone(stage: str) -> None:
+    declared = {key for key in DEFINITIONS[stage].get("params", []) if str(key).split(".")[0] == "corpus"}
+
+    assert declared <= ({"corpus"} if stage == "download" else {"corpus.name", "corpus.kind"})
 
 
 def test_a_change_of_the_command_line_reruns_no_stage() -> None:

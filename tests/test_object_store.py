@@ -47,7 +47,7 @@ def test_a_file_is_seen_that_another_process_has_put_since_the_folder_was_looked
 
 
 def test_what_was_removed_is_not_there(place: str) -> None:
-    url = object_store.join(place, "features.json")
+    url = object_store.join(place, "_features.json")
     object_store.put(url, b"{}")
 
     object_store.remove(url)

@@ -106,6 +106,8 @@ def test_the_honest_reading_comes_before_any_table(tmp_path: Path, package: Pack
     assert "A voice that it has never heard" in before
     assert "No answer of this model says what somebody feels." in before
     assert "Against simpler models" in before
+    # the mean over the two is ahead
+    assert re.search(r"Without OAF:</strong> the reference model[^.]*, and this model is behind it", before)
 
 
 def test_what_another_stage_has_written_has_its_section(tmp_path: Path, package: Package, reports: Path) -> None:

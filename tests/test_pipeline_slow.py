@@ -90,10 +90,11 @@ def test_the_demo_runs_again_after_its_clone_was_damaged(demo_run: DemoRun) -> N
         ("  epochs: 3", "  epochs: 4", {"train"}),
         ("  n_mels: 64", "  n_mels: 48", {"featurize", "impersonate"}),
         ("  calibration_bins: 15", "  calibration_bins: 10", {"evaluate", "compare", "robustness"}),
+        ("source: data/incoming", "source: data/elsewhere", {"download"}),
         ("workers: null", "workers: 1", set()),
         ("# Every setting", "# Each setting", set()),
     ],
-    ids=["epochs", "filters", "calibration", "workers", "a comment"],
+    ids=["epochs", "filters", "calibration", "source", "workers", "a comment"],
 )
 def test_a_changed_parameter_makes_stale_only_the_stages_that_read_it(
     demo_run: DemoRun, copied: Workspace, old: str, new: str, stale: set[str]

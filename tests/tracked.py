@@ -97,8 +97,7 @@ def write_training(folder: Path, protocol: str, fold: str = "all", seed: int = 0
         writer.writeheader()
         writer.writerows({"epoch": epoch, **history(epoch)} for epoch in range(1, EPOCHS + 1))
     record = {
-        "params": PARAMS,
-        "features": FEATURES,
+        "settings": {"train": PARAMS, "featurize": FEATURES},
         "lineage": LINEAGE,
         "training_digest": digest_of(protocol, fold, seed),
     }

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss, recall_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    brier_score_loss,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    recall_score,
+)
 
 Metrics = dict[str, Any]
 
@@ -52,7 +59,8 @@ def metrics(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str],
 
 def brier(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the Brier score over all labels, between 0 and 2 (Brier, 1950): mean of sum_k (p_k - y_k)^2."""
-    return float(((probabilities - np.eye(probabilities.shape[1])[truth]) ** 2).sum(axis=1).mean())
+    labels = np.arange(probabilities.shape[1])
+    return float(brier_score_loss(truth, probabilities, labels=labels, scale_by_half=False))
 
 
 def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:

@@ -63,6 +63,18 @@ class Experiment:
             return None
         return self.pseudo_features.narrowed(self.settings.inputs.of(self.pseudo_features.settings))
 
+    @cached_property
+    def deciding(self) -> dict[str, Any]:
+        """All settings that decide what comes of a training, by the sections of params.yaml, beside the data itself."""
+        sections = {
+            "train": self.settings.model_dump(mode="json"),
+            "featurize": self.store.settings.model_dump(mode="json"),
+            "augment": self.features.renditions,
+            "pseudo_speakers": {} if self.pseudo_features is None else self.pseudo_features.renditions,
+            "calibrate": self.calibrate.model_dump(mode="json"),
+        }
+        return {name: values for name, values in sections.items() if values}
+
     @property
     def data_digest(self) -> str:
         """Names the recordings and their labels, whatever else the manifest says of them."""
@@ -124,17 +136,14 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
     lineage = {
         "data": experiment.data_digest,
         "features": store.digest,
-        "params": digest_json(settings.model_dump(mode="json")),
+        "params": digest_json(experiment.deciding),
         "spec": store.spec_digest,
         "split": digest_file(experiment.split),
         "training": digest,
     }
-    record = {
-        "params": settings.model_dump(mode="json"),
-        "features": store.settings.model_dump(mode="json"),
-        "lineage": lineage,
-        "training_digest": digest,
-    }
+    # the same weights under another calibration are another model
+    identity = digest_json({"training": digest, "calibrate": experiment.calibrate.model_dump(mode="json")})
+    record = {"settings": experiment.deciding, "lineage": lineage, "training_digest": identity}
     name = f"{experiment.protocol}/{fold.name}"
     with (
         alone(f"train/{digest}") as scratch,
@@ -142,8 +151,8 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
             corpus=experiment.corpus.name,
             protocol=experiment.protocol,
             fold=fold.name,
-            training_digest=digest,
-            params=tracking.flat({"train": record["params"], "featurize": record["features"]}),
+            training_digest=identity,
+            params=tracking.flat(experiment.deciding),
             lineage=lineage,
         ) as run,
     ):

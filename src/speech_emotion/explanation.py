@@ -120,8 +120,9 @@ def explain(case: Case, target: Path) -> None:
     ----------
     case : Case
     target : Path
-        The folder to make: `network.png`, `occlusion.csv` and `.png`, `utterances.png`, `embeddings.csv` and `.png`,
-        `neighbours.csv`, `errors.csv` and, where there is an error, `errors.png`, and `labels.csv`.
+        The folder to make: `network.png`, `occlusion.csv` and `.png`, `coefficients.png`, `utterances.png`,
+        `embeddings.csv` and `.png`, `neighbours.csv`, `errors.csv` and, where there is an error, `errors.png`, and
+        `labels.csv`.
 
     Raises
     ------
@@ -138,6 +139,7 @@ def explain(case: Case, target: Path) -> None:
         table = occlusions(case)
         _write(folder / "occlusion.csv", table)
         figures.draw_occlusion(folder / "occlusion.png", table, case.labels, SCOPES)
+        figures.draw_single_features(folder / "coefficients.png", table, case.labels, SCOPES)
         figures.draw_occluded_utterances(folder / "utterances.png", examples(case))
         points, neighbours = embeddings(case)
         _write(folder / "embeddings.csv", points)
@@ -162,7 +164,7 @@ def draw_network(package: Path, picture: Path) -> None:
 
 
 def occlusions(case: Case) -> pd.DataFrame:
-    """Return what each tenth of an utterance and each group of features carries, by the emotion that was heard.
+    """Return what each tenth of an utterance, group of features, and feature carries, by the emotion that was heard.
 
     Returns
     -------
@@ -183,6 +185,9 @@ def occlusions(case: Case) -> pd.DataFrame:
             parts.append(_long("time", [str(number + 1) for number in range(occlusion.TENTHS)], time, case.labels))
             grouped = occlusion.occlude_groups(recognizer, frames, nothing, columns)
             parts.append(_long("features", list(columns), grouped, case.labels))
+            each = occlusion.singles(store.names)
+            alone = occlusion.occlude_groups(recognizer, frames, nothing, each)
+            parts.append(_long("one feature", list(each), alone, case.labels))
         rows.append(_averaged(pd.concat(parts)).assign(scope=scope))
     table = pd.concat(rows, ignore_index=True)
     return table[["scope", "hidden", "piece", "emotion", "utterances", "log_odds", "changed"]]

@@ -122,6 +122,28 @@ def draw_occlusion(path: Path, table: pd.DataFrame, labels: Sequence[str], scope
                 figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02, label="nats")
 
 
+def draw_single_features(path: Path, table: pd.DataFrame, labels: Sequence[str], scopes: Mapping[str, str]) -> None:
+    """Draw what each coefficient and track by itself carries of an answer; takes what `draw_occlusion` does."""
+    own = table[table["hidden"] == "one feature"]
+    found = [scope for scope in scopes if scope in set(own["scope"])]
+    high = float(own["log_odds"].abs().max()) or 1.0
+    with drawing(path, width=11.5, height=(0.3 * len(labels) + 1.2) * len(found) + 0.6) as figure:
+        figure.suptitle("What an answer rests on: log-odds lost when one feature is hidden")
+        for axes, scope in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found, strict=True):
+            part = own[own["scope"] == scope]
+            values = part.pivot(index="emotion", columns="piece", values="log_odds")
+            values = values.reindex(index=list(labels), columns=list(dict.fromkeys(part["piece"])))
+            image = axes.imshow(
+                np.ma.masked_invalid(values.to_numpy()), cmap=_DIVERGING, vmin=-high, vmax=high, aspect="auto"
+            )
+            axes.set_facecolor("#cccccc")
+            axes.grid(visible=False)
+            axes.set_yticks(range(len(labels)), [_words(one) for one in labels])
+            axes.set_xticks(range(values.shape[1]), list(values.columns), rotation=90, fontsize=8)
+            axes.set(ylabel="heard as", title=scopes[scope])
+            figure.colorbar(image, ax=axes, shrink=0.85, pad=0.01, label="nats")
+
+
 def draw_occluded_utterances(path: Path, examples: Sequence[OccludedUtterance]) -> None:
     """Draw utterances as spectrograms, each beside what a window that hides a piece of it takes from the answer."""
     end = max(len(one.wave) / one.sample_rate for one in examples)

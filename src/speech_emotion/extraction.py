@@ -96,10 +96,10 @@ def write_store(
     *,
     compute: ComputeSettings,
 ) -> int:
-    """Write a store's shards and its features.json, by this machine's workers or by those of a cluster.
+    """Write a store's shards and its _features.json, by this machine's workers or by those of a cluster.
 
     Where `compute.ray.shards` is set, the tasks of a cluster write below that URL. Each shard comes into the folder
-    from there, and all stay there too, features.json last, for whoever reads Parquet at its place.
+    from there, and all stay there too, _features.json last, for whoever reads Parquet at its place.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def _bring(url: str, target: Path, sha256: str) -> None:
 
 
 def write_shard(task: ShardTask) -> dict[str, int | str]:
-    """Compute the features of one shard's recordings and write them; return the shard's entry in features.json.
+    """Compute the features of one shard's recordings and write them; return the shard's entry in _features.json.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def write_index(
     shards: list[dict[str, int | str]],
     renditions: dict[str, Any] | None = None,
 ) -> None:
-    """Write features.json: the specification, its digest, the shards, and the settings of other renditions."""
+    """Write _features.json: the specification, its digest, the shards, and the settings of other renditions."""
     write_json(
         folder / INDEX,
         {

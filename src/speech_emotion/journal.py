@@ -130,7 +130,7 @@ class Journal:
                 return cls(journal.path)
         folder.mkdir(parents=True, exist_ok=True)
         journal = cls(folder / f"{training.digest[:12]}-{uuid.uuid4().hex[:12]}.jsonl")
-        tags = dvc_tags(locked_outputs(Path()), corpus=training.corpus, protocol=training.protocol)
+        tags = dvc_tags(locked_outputs(Path()), corpus=training.corpus, protocol=training.protocol, trained=False)
         header = Header(training, source_state(Path()), tags, now())
         journal._write({**asdict(header), "process": process_name()})
         return cls(journal.path)

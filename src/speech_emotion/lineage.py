@@ -80,7 +80,7 @@ def locked_outputs(root: Path) -> Mapping[str, Locked]:
     }
 
 
-def dvc_tags(locked: Mapping[str, Locked], *, corpus: str, protocol: str) -> dict[str, str]:
+def dvc_tags(locked: Mapping[str, Locked], *, corpus: str, protocol: str, trained: bool = True) -> dict[str, str]:
     """Return a training's stage and the hashes of its data and model, as tags of an MLflow run.
 
     Parameters
@@ -89,6 +89,8 @@ def dvc_tags(locked: Mapping[str, Locked], *, corpus: str, protocol: str) -> dic
         As `locked_outputs` gives it.
     corpus, protocol : str
         They name the outputs of the stages.
+    trained : bool
+        Whether the training is done; before that, dvc.lock names the model of the one before, which is left out.
     """
     model = f"models/{corpus}/protocols/{protocol}"
     outputs = {
@@ -102,7 +104,7 @@ def dvc_tags(locked: Mapping[str, Locked], *, corpus: str, protocol: str) -> dic
     for tag, path in outputs.items():
         # a stage may list a folder, or the one file in it that another stage reads
         found = locked.get(path) or locked.get(f"{path}/{protocol}.csv") or locked.get(f"{path}/manifest.csv")
-        if found is not None:
+        if found is not None and (trained or path != model):
             tags[tag] = found.md5
     if not locked:
         tags["dvc.lock"] = "absent"

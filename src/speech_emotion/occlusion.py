@@ -69,6 +69,11 @@ def groups(names: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: np.array(columns) for name, columns in found.items()}
 
 
+def singles(names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the column of each feature by itself; takes what `groups` does. Cepstra are called c0, c1 and so on."""
+    return {_single(name): np.array([column]) for column, name in enumerate(names)}
+
+
 def occlude_time(
     recognizer: Recognizer, frames: Sequence[np.ndarray], nothing: np.ndarray, pieces: int = TENTHS
 ) -> Occluded:
@@ -94,7 +99,7 @@ def occlude_time(
 def occlude_groups(
     recognizer: Recognizer, frames: Sequence[np.ndarray], nothing: np.ndarray, columns: Mapping[str, np.ndarray]
 ) -> Occluded:
-    """Hide each group of features throughout every utterance; takes what `occlude_time` does, and `groups`."""
+    """Hide each group of features throughout every utterance; takes what `occlude_time` does, and groups."""
 
     def hidden(one: np.ndarray) -> Iterator[np.ndarray]:
         for chosen in columns.values():
@@ -169,6 +174,13 @@ def _hide(frames: np.ndarray, when: slice, which: slice | np.ndarray, nothing: n
 def _log_odds(probability: np.ndarray) -> np.ndarray:
     kept = np.clip(probability, _LEAST, 1 - _LEAST)
     return np.log(kept / (1 - kept))
+
+
+def _single(name: str) -> str:
+    if not name.startswith("mfcc_"):
+        return name.replace("_", " ")
+    number, _, slope = name.removeprefix("mfcc_").partition("_")
+    return f"c{number} {slope}".rstrip()
 
 
 def _group(name: str) -> str:

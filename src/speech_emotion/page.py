@@ -223,7 +223,8 @@ def _rivals(folder: Path) -> list[str]:
     path = folder / "table.csv"
     if not path.is_file():
         return []
-    whole = [row for row in _rows(path) if row["fold"] in {"all", "mean"}]
+    rows = _rows(path)
+    whole = [row for row in rows if row["fold"] in {"all", "mean"}]
     lines = []
     for protocol in sorted({row["protocol"] for row in whole}, key=_place):
         others = [row for row in whole if row["protocol"] == protocol and row["name"] != MODEL]
@@ -243,6 +244,16 @@ def _rivals(folder: Path) -> list[str]:
                 f"**Without any listening:** level, peak and length alone reach {100 * float(shortcut['uar']):.0f} % "
                 "on `random`, which is why that protocol says little."
             )
+    # a mean over speakers can hide whom it fails
+    for row in rows:
+        if row["fold"] in {"all", "mean"} or row["name"] == MODEL or float(row["model_ahead_high"]) >= 0:
+            continue
+        ahead, low, high = (100 * float(row[f"model_ahead{end}"]) for end in ("", "_low", "_high"))
+        reached = f"{100 * float(row['uar']):.0f} % on that speaker"
+        lines.append(
+            f"**Without {row['fold']}:** {_title(row['name'])} reaches {reached}, "
+            f"and this model is behind it (difference {ahead:+.1f} points, {low:+.1f} to {high:+.1f})."
+        )
     return lines
 
 
@@ -288,6 +299,7 @@ def _rests(path: Path) -> list[dict[str, Any]]:
             "pieces": rows.nlargest(3, "changed")[["piece", "changed"]].to_dict("records"),
         }
         for (scope, hidden), rows in sums.groupby(["scope", "hidden"], sort=False)
+        if hidden in {"time", "features"}
     ]
 
 
@@ -367,8 +379,11 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "network": "The network, from frames to answers.",
     "occlusion": "Hiding a tenth of each utterance (left) or a group of features (right), and what the answer loses: "
     "red carried it. By the emotion that was heard; numbers are log-odds.",
+    "coefficients": "Hiding one coefficient or track at a time, as above: red carried the answer.",
     "explanation/utterances": "Single utterances: spectrogram, and what the answer loses where 0.2 s are hidden, in "
     "all features together and group by group.",
     "embeddings": "Near is like; distances across the map mean nothing. Emotions should gather, and speakers mix.",
     "errors": "The most confident mistakes, each kind once.",
+    "pseudo-speakers/plot": "How well pseudo-speakers foretell a new voice: a point a model, by its UAR on validation "
+    "words said by pseudo-speakers (across) and on the speaker who was left out (up).",
 }

@@ -206,7 +206,7 @@ class _Trained:
                 protocol=self.protocol,
                 fold=self.folder.name,
                 digest=record["training_digest"],
-                params=flat({"train": record["params"], "featurize": record.get("features", {})}),
+                params=flat(record["settings"]),
                 lineage=record["lineage"],
             )
         except KeyError as error:

@@ -18,6 +18,7 @@ import pandas as pd
 import soundfile
 import soxr
 from scipy.signal import butter, sosfilt
+from sklearn.metrics import recall_score
 
 from speech_emotion import figures
 from speech_emotion.audio import AudioError, decode
@@ -287,8 +288,9 @@ def write(table: pd.DataFrame, target: Path, *, corpus: str) -> None:
 
 
 def _uar(fold: Predictions) -> float:
-    right = fold.probabilities.argmax(axis=1) == fold.truth
-    return float(np.mean([right[fold.truth == label].mean() for label in np.unique(fold.truth)]))
+    return float(
+        recall_score(fold.truth, fold.probabilities.argmax(axis=1), average="macro", labels=np.unique(fold.truth))
+    )
 
 
 @lru_cache(maxsize=4)

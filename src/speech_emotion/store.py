@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,8 @@ from speech_emotion.files import digest_file
 from speech_emotion.frames import StoredFrames
 from speech_emotion.settings.featurize import FeaturizeSettings
 
-INDEX: Final = "features.json"
+INDEX: Final = "_features.json"
+"""Engines that read a folder of Parquet leave a file out whose name begins so."""
 
 RECORDED: Final = "recorded"
 """The voice of an utterance as it was recorded; beside it there may be copies in others."""
@@ -38,6 +39,8 @@ class FeatureStore:
     Attributes
     ----------
     settings : FeaturizeSettings
+    renditions : dict
+        The settings of what is there beside the recordings as they are; empty where there is nothing.
     names : tuple of str
         What each number of a frame is.
     voices : tuple of str
@@ -56,6 +59,7 @@ class FeatureStore:
         try:
             content = json.loads(index.read_text(encoding="utf-8"))
             self.settings = FeaturizeSettings.model_validate_json(json.dumps(content["settings"]))
+            self.renditions: dict[str, Any] = dict(content["renditions"] or {})
             self.names = tuple(map(str, content["names"]))
             self.spec_digest = str(content["spec_digest"])
             self._shards = [(str(shard["voice"]), folder / shard["file"]) for shard in content["shards"]]

@@ -140,7 +140,7 @@ def training_digest(
             "train": list(train),
             "validation": list(validation),
             "code": {source.name: digest_file(source) for source in sources},
-            "keras": keras.__version__,
+            "libraries": {"keras": keras.__version__, "numpy": np.__version__, "tensorflow": tf.__version__},
         }
     )
 
