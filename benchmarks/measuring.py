@@ -46,6 +46,12 @@ _VERSIONS: Final = (
 _QUIET: Final = {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
+_TENSORFLOW_THREADS: Final = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+for _name in _TENSORFLOW_THREADS:
+    # this library trains on one core, for the same bits everywhere; a peer takes all, and what is held against it has to
+    os.environ.setdefault(_name, str(core_count()))
+
+
 @dataclass(frozen=True)
 class Times:
     """Seconds of the same work, one a repeat."""
@@ -202,7 +208,8 @@ def surroundings(more: Mapping[str, str] | None = None) -> dict[str, str]:
     own_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = {**os.environ, **_QUIET, "PATH": own_path, **(more or {})}
     # an installation has its bytecode; whoever is told not to write any would compile this library at every start
-    found.pop("PYTHONDONTWRITEBYTECODE", None)
+    for name in ("PYTHONDONTWRITEBYTECODE", *_TENSORFLOW_THREADS):
+        found.pop(name, None)
     return found
 
 

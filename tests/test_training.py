@@ -1,4 +1,5 @@
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -256,20 +257,25 @@ def test_the_digest_changes_with_all_that_decides_the_weights() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not confine a process to a core")
+def test_a_process_with_one_core_trains_the_same_bits_as_one_with_all(tmp_path: Path) -> None:
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path; from test_training import fit, fingerprint, train_settings\n"
-        "print(fingerprint(fit(train_settings(), Path(sys.argv[2]))))"
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[3])])\n"
+        "from pathlib import Path; from test_training import fit, fingerprint, network_settings, train_settings\n"
+        # wide enough for its products to be shared among threads, if there are several
+        "network = network_settings(lstm=(128,), bidirectional=True, dense=(64,))\n"
+        "settings = train_settings(batch_size=64, epochs=1, network=network)\n"
+        "print(fingerprint(fit(settings, Path(sys.argv[2]), count=256)))"
     )
     outputs = [
         subprocess.run(
-            [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / name)],
+            [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / cores), cores],
             capture_output=True,
             text=True,
             check=True,
         ).stdout.splitlines()[-1]
-        for name in "ab"
+        for cores in ("1", "64")
     ]
 
     assert outputs[0] == outputs[1]

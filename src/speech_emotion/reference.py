@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from speech_emotion.audio import load
+from speech_emotion.baselines import Known, as_table, classical
 from speech_emotion.compute import parallel_map
 from speech_emotion.features import Extractor
 from speech_emotion.files import digest_json
@@ -45,6 +46,29 @@ def mean_mfcc(manifest: pd.DataFrame, raw: Path, settings: FeaturizeSettings, *,
     paths = [raw / path for path in manifest["path"]]
     rows = list(track(parallel_map(work, paths, workers=workers), len(paths), "mean MFCCs", "recordings"))
     return pd.DataFrame(np.stack(rows), index=pd.Index(manifest["id"]))
+
+
+def every_baseline(fold: Fold, *, known: Known, reference: Reference, shuffles: int) -> pd.DataFrame:
+    """Return what every baseline, the reference model among them, says of a fold's test part, as `as_table` does.
+
+    Parameters
+    ----------
+    fold : Fold
+    known : Known
+        `mean_mfcc` as the reference model hears it.
+    reference : Reference
+        Its seed is that of all.
+    shuffles : int
+        Of the labels, for the control.
+
+    Raises
+    ------
+    UserError
+        A label has a single utterance to train on.
+    """
+    found = classical(fold, known, seed=reference.train.seed, shuffles=shuffles)
+    heard = predictions(fold, known.mean_mfcc, known.emotions, reference.train, on_epoch=lambda row: None)
+    return as_table({**found, "reference": (heard,)}, fold)
 
 
 def predictions(
