@@ -133,3 +133,32 @@ def test_parts_that_the_user_named_are_kept(tmp_path: Path) -> None:
     (fold,) = folds(rows, "random", tmp_path)
 
     assert set(fold.test) == set(rows.loc[rows["part"] == "test", "id"])
+
+
+def parts_of_a_table(rows: pd.DataFrame) -> list[str]:
+    return ["test" if text in {"word1", "word2"} else "train" for text in rows["text"]]
+
+
+@pytest.mark.parametrize("protocol", ["random", "full"])
+def test_where_the_user_named_no_validation_it_is_dealt_from_the_training_part(protocol, tmp_path: Path) -> None:
+    rows = manifest()
+    rows["part"] = parts_of_a_table(rows)
+    copies = rows.assign(id=rows["id"] + "_again")
+    both = pd.concat([rows, copies], ignore_index=True)
+
+    (fold,) = folds(both, protocol, tmp_path)
+
+    tested = set(both.loc[both["part"] == "test", "id"])
+    assert set(fold.test) == (tested if protocol == "random" else set())
+    for group in both.groupby(["speaker", "emotion"])["id"]:
+        assert len(set(group[1]) & set(fold.validation)) == 2
+    originals = {name.removesuffix("_again") for name in fold.validation}
+    assert len(fold.validation) == 2 * len(originals)
+
+
+def test_a_part_that_the_user_s_table_lacks_is_told_so() -> None:
+    rows = manifest()
+    rows["part"] = "train"
+
+    with pytest.raises(UserError, match=r"the test part is empty; the table of your corpus names none .* 'split'"):
+        splits.make(rows, "random", SETTINGS)

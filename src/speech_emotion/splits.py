@@ -38,7 +38,8 @@ def make(manifest: pd.DataFrame, protocol: Protocol, settings: SplitSettings) ->
     Parameters
     ----------
     manifest : pd.DataFrame
-        As `corpora.manifest.read` gives it. A `part` that the user's own table names is kept in `random` and `full`.
+        As `corpora.manifest.read` gives it. A `part` that the user's own table names is kept in `random` and `full`;
+        where it names no validation, that is dealt from what it trains on.
     protocol : {"random", "word", "speaker", "full"}
         * random: stratified by speaker and emotion;
         * word: no text on two sides;
@@ -89,6 +90,7 @@ def check(split: pd.DataFrame, manifest: pd.DataFrame, protocol: Protocol) -> No
         raise UserError(
             f"split '{protocol}': {len(unknown)} ids are not in the manifest, the first is {unknown.iloc[0]}."
         )
+    named = protocol == "random" and bool((manifest["part"] != "").all())
     for fold, part in rows.groupby("fold", sort=True):
         where = f"split '{protocol}', fold '{fold}'"
         _one_side_only(part, "id", where)
@@ -103,7 +105,10 @@ def check(split: pd.DataFrame, manifest: pd.DataFrame, protocol: Protocol) -> No
             raise UserError(f"{where}: has {len(part)} of the manifest's {len(manifest)} utterances.")
         for needed in (TRAIN, VALIDATION) if protocol == "full" else (TRAIN, VALIDATION, TEST):
             if not (part["part"] == needed).any():
-                raise UserError(f"{where}: the {needed} part is empty; the corpus is too small for these shares.")
+                why = "the corpus is too small for these shares"
+                if named and needed != VALIDATION:
+                    why = "the table of your corpus names none for it in its column 'split'"
+                raise UserError(f"{where}: the {needed} part is empty; {why}.")
         unlearned = sorted(set(part["emotion"]) - set(part.loc[part["part"] == TRAIN, "emotion"]))
         if unlearned:
             raise UserError(f"{where}: '{unlearned[0]}' has no utterance to train on.")
@@ -142,10 +147,19 @@ def _one_fold(manifest: pd.DataFrame, parts: np.ndarray) -> pd.DataFrame:
 
 
 def _random(manifest: pd.DataFrame, rng: np.random.Generator, test_share: float, validation_share: float) -> np.ndarray:
-    """Deal the utterances of each speaker and emotion out by the shares; copies of one recording stay together."""
+    """Keep the parts that the user's table names, a validation part dealt where it names none; else deal all out."""
     named = manifest["part"].to_numpy(dtype=object)
-    if (named != "").all():
-        return np.where(named == TEST, TEST if test_share else TRAIN, named)
+    if (named == "").any():
+        return _dealt(manifest, rng, test_share, validation_share)
+    parts = np.where(named == TEST, TEST if test_share else TRAIN, named)
+    trained = parts == TRAIN
+    if trained.any() and not (parts == VALIDATION).any():
+        parts[trained] = _dealt(manifest[trained], rng, 0.0, validation_share)
+    return parts
+
+
+def _dealt(manifest: pd.DataFrame, rng: np.random.Generator, test_share: float, validation_share: float) -> np.ndarray:
+    """Deal the utterances of each speaker and emotion out by the shares; copies of one recording stay together."""
     parts = np.full(len(manifest), TRAIN, dtype=object)
     for rows in manifest.groupby(["speaker", "emotion"], sort=True).indices.values():
         digests = manifest["sha256"].to_numpy()[rows]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from speech_emotion.errors import UserError
+from speech_emotion.errors import UserError, in_words
 
 SCRATCH = Path(".scratch")
 """What must survive a kill lies here, keyed by its inputs: DVC deletes a stage's outputs before it starts the stage."""
@@ -24,14 +24,17 @@ _PR_SET_PDEATHSIG = 1
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main function and end the process with its status.
 
-    A `UserError` is printed as it is, and ends the process with status 1. A stage outlives neither DVC nor the terminal
-    that it was started from.
+    A `UserError` is printed as it is, and ends the process with status 1; so does what the machine refuses, such as a
+    full disk. A stage outlives neither DVC nor the terminal that it was started from.
     """
     die_with_parent()
     try:
         main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+    except (UserError, OSError) as error:
+        message = in_words(error) if isinstance(error, OSError) else str(error)
+        if not message:
+            raise
+        print(f"error: {message}", file=sys.stderr, flush=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

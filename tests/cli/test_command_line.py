@@ -100,6 +100,17 @@ def test_a_mistake_is_one_line_and_status_1(command: Command, tmp_path: Path) ->
     )
 
 
+def test_what_the_machine_refuses_is_one_line_and_status_1(command: Command, model: Path, tmp_path: Path) -> None:
+    name = "a" * 300
+
+    done = command("predict", f"{name}.wav", "--model", model)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"error: {name}.wav: File name too long. Choose a shorter name, or a place with a shorter path.\n"
+    )
+
+
 @pytest.mark.parametrize("arguments", [["predict", "a.wav"], ["serve"], ["monitor", "log"], ["app"], ["listen"]])
 def test_an_empty_name_of_a_model_is_not_taken_for_this_folder(
     in_process: Command, tmp_path: Path, arguments: list[str]

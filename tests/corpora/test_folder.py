@@ -151,3 +151,21 @@ def test_a_source_around_or_within_the_raw_tree_is_refused(tmp_path: Path, sourc
 def test_a_raw_tree_that_was_not_fetched_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no labels.csv. Run `dvc repro download`."):
         corpus(tmp_path).utterances(tmp_path)
+
+
+def test_recordings_that_cannot_be_read_are_named_all_at_once(tmp_path: Path) -> None:
+    source, raw = fill(tmp_path / "source", FILES), tmp_path / "data" / "raw"
+    corpus(source).fetch(raw)
+    before = digest_folder(raw)
+    (source / "S1/sad/gone.wav").symlink_to("nowhere.wav")
+    (source / "S2/joy/circle.wav").symlink_to("circle.wav")
+    with pytest.raises(UserError) as error:
+        corpus(source).fetch(raw)
+    assert str(error.value) == (
+        f"{source}: 2 of 6 recordings cannot be read:\n"
+        "  S1/sad/gone.wav: a link that leads nowhere\n"
+        "  S2/joy/circle.wav: a link that leads nowhere\n"
+        "Make them readable, or take them away."
+    )
+    assert digest_folder(raw) == before
+    assert list(raw.parent.iterdir()) == [raw]

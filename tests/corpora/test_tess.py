@@ -156,6 +156,21 @@ def test_what_the_user_names_and_is_not_there_is_an_error(
     assert not Path("raw").exists()
 
 
+def test_a_named_source_without_recordings_is_an_error_and_the_default_one_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: DataverseServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lay_out(tmp_path / "mine", {"notes.txt": b"x"})
+    monkeypatch.setenv("TESS_DIR", str(lay_out(tmp_path / "copy", flat())))
+    with pytest.raises(UserError, match=r"^mine: holds neither recordings nor a zip\. Put .* change corpus\.source"):
+        corpus("mine", server.url).fetch(Path("raw"))
+    assert not Path("raw").exists()
+    shutil.rmtree("data/incoming")
+    for default in ("./data/incoming", tmp_path / "data" / "incoming"):
+        corpus(default, server.url).fetch(Path("raw"))
+        assert f"reading {tmp_path / 'copy'}" in capfd.readouterr().out
+    assert not server.requests
+
+
 def refused(source: Path) -> str:
     """Return the message with which a copy is refused, having seen that it leaves nothing behind."""
     with pytest.raises(UserError) as error:
@@ -366,6 +381,14 @@ def test_the_catalogue_tells_of_every_corpus_whether_it_is_here(
     assert states()["demo"] == "here: .demo/data/demo/raw (1 file)"
     assert states(kind="folder", name="mine", source="typo")["folder"] == "there is no typo"
     assert "DVC does not know ~" in states(kind="folder", name="mine", source="~/recordings")["folder"]
+    assert states()["folder"].startswith("not set up")
+    for name in ("kettle", "toaster"):
+        lay_out(Path("data") / name / "raw", {"labels.csv": b"x", "sad/a.wav": b"x"})
+    assert states()["folder"] == "here: data/kettle/raw (2 files), data/toaster/raw (2 files)"
+    assert states(kind="folder", name="toaster")["folder"].startswith("here: data/toaster/raw (2 files), ")
+    lay_out(Path("mine"), {"notes.txt": b"x"})
+    shutil.rmtree("data/tess")
+    assert "mine: holds neither recordings nor a zip" in states(source="mine")["tess"]
     assert all(one.title and one.licence for one in survey(Path.cwd()))
 
 

@@ -31,8 +31,8 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def prepare(workspace: Path, root: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(root / "pipeline" / "prepare.py"), "raw", "out"]
+def prepare(workspace: Path, root: Path, out: str = "out") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(root / "pipeline" / "prepare.py"), "raw", out]
     return subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=60)
 
 
@@ -86,6 +86,49 @@ def test_a_mistake_in_params_is_one_line(workspace: Path, root: Path) -> None:
     assert result.stderr == (
         'error: params.yaml: prepare.bad_recordings: found "ignore"; allowed: one of stop, leave out.\n'
     )
+
+
+def test_a_section_that_is_misspelt_stops_the_stage_though_it_reads_others(workspace: Path, root: Path) -> None:
+    (workspace / "params.yaml").write_text(PARAMS + "trian: {}\n")
+    result = prepare(workspace, root)
+    assert result.returncode == 1
+    assert result.stderr == "error: params.yaml: trian: there is no such section. Did you mean 'train'?\n"
+
+
+@pytest.mark.parametrize(
+    ("occupied", "out"),
+    [(".scratch", "out"), ("out", "out"), ("data", "data/manifest"), ("data", "data/mine/manifest")],
+    ids=["scratch", "the output", "its folder", "the folder above"],
+)
+def test_a_file_where_a_folder_is_needed_is_one_line(workspace: Path, root: Path, occupied: str, out: str) -> None:
+    (workspace / occupied).write_text("in the way")
+    result = prepare(workspace, root, out)
+    assert result.returncode == 1
+    assert result.stderr in {
+        f"error: {occupied}: {why}. A file lies where a folder is needed: move it away, or name another place.\n"
+        for why in ("Not a directory", "File exists")
+    }
+    assert (workspace / occupied).read_text() == "in the way"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+def test_a_full_disk_is_one_line(workspace: Path, root: Path) -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from speech_emotion.stage import run_stage\n"
+        "run_stage(lambda: Path('/dev/full').write_text('a'))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], cwd=workspace, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr == "error: No space left on device. Make room on the disk that is written to.\n"
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(workspace: Path, root: Path) -> None:
+    script = "from speech_emotion.stage import run_stage\nrun_stage(lambda: open('nowhere'))\n"
+    result = subprocess.run([sys.executable, "-c", script], cwd=workspace, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Traceback")
+    assert "FileNotFoundError" in result.stderr
 
 
 def test_imports_neither_tensorflow_nor_mlflow_nor_librosa(workspace: Path, root: Path) -> None:

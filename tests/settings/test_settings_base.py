@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 
 from speech_emotion.errors import UserError
-from speech_emotion.settings.base import read_params, read_section
+from speech_emotion.settings.anywhere import section_or
+from speech_emotion.settings.base import SECTIONS, Section, read_params, read_section
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.train import EarlyStoppingSettings, TrainSettings
-from speech_emotion.settings.whole import read_settings
+from speech_emotion.settings.whole import Settings, read_settings
 
 
 @pytest.fixture
@@ -224,6 +225,41 @@ def test_a_section_that_is_missing_or_unknown_is_named(params: Path) -> None:
     assert lines[1:] == ["params.yaml: the section 'prepare:' is missing."]
     with pytest.raises(UserError, match=r"the section 'tuning:' is missing"):
         read_section("tuning", CorpusSettings, params)
+
+
+def test_a_stage_refuses_a_section_that_it_does_not_read_and_that_is_unknown(params: Path) -> None:
+    change(params, "\nevaluate:", "\nevalute:")
+    with pytest.raises(UserError) as error:
+        read_section("featurize", FeaturizeSettings, params)
+    assert str(error.value) == "params.yaml: evalute: there is no such section. Did you mean 'evaluate'?"
+    assert message(params).splitlines()[0] == str(error.value)
+
+
+def test_where_no_section_is_near_all_are_named(params: Path) -> None:
+    params.write_text(params.read_text(encoding="utf-8") + "\n2: {}\n", encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"^params\.yaml: 2: there is no such section\. Known here: corpus, .*, compute\.$"
+    ):
+        read_section("corpus", CorpusSettings, params)
+
+
+def test_the_sections_that_a_stage_knows_by_name_are_those_that_there_are() -> None:
+    assert tuple(Settings.model_fields) == SECTIONS
+
+
+def test_a_file_with_sections_of_its_own_is_held_against_none_of_these(tmp_path: Path) -> None:
+    class Own(Section):
+        a: int
+
+    (tmp_path / "own.yaml").write_text("own: {a: 1}\nothers: {}\n")
+    assert read_section("own", Own, tmp_path / "own.yaml") == Own(a=1)
+
+
+def test_beside_another_programs_sections_a_command_reads_its_own(tmp_path: Path) -> None:
+    corpus = CorpusSettings(name="a", kind="demo", source="b")
+    (tmp_path / "params.yaml").write_text("corpus: {name: c, kind: tess, source: d}\nothers: {}\n")
+    assert section_or(corpus, "corpus", tmp_path / "params.yaml").name == "c"
+    assert section_or(corpus, "corpus", tmp_path / "none.yaml") is corpus
 
 
 @pytest.mark.parametrize(

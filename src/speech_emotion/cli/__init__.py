@@ -26,7 +26,7 @@ from speech_emotion.cli import (
     serve,
     tune,
 )
-from speech_emotion.errors import UserError
+from speech_emotion.errors import UserError, in_words
 
 _EXTRAS = {"gradio": "app", "sounddevice": "listen", "boto3": "s3", "psycopg2": "postgres", "ray": "cluster"}
 """Packages that are in another extra than `pipeline`."""
@@ -60,6 +60,11 @@ class _Commands(TyperGroup):
             # whoever read the output has seen enough; Python would complain once more when it closes the stream
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
+        except OSError as error:
+            message = in_words(error)
+            if not message:
+                raise
+            raise _end(message) from None
 
 
 def _end(message: str) -> typer.Exit:

@@ -37,7 +37,8 @@ class FolderCorpus:
         Raises
         ------
         UserError
-            The source is missing, cannot be understood, or has a single label; a recording cannot be read.
+            The source is missing, cannot be understood, or has a single label; recordings cannot be read: the first
+            20 of them are named.
         """
         if not self.source.exists():
             raise UserError(
@@ -105,9 +106,19 @@ def _check_labels(labelled: Labelled) -> None:
 
 
 def _copy(labelled: Labelled, target: Path) -> None:
+    unreadable = []
     for one in track(labelled.utterances, len(labelled.utterances), "copying", "recordings"):
+        recording = labelled.root / one.path
         (target / one.path).parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copyfile(labelled.root / one.path, target / one.path)
-        except PermissionError as error:
-            raise UserError(f"{labelled.root / one.path}: cannot be read ({error.strerror}).") from None
+            shutil.copyfile(recording, target / one.path)
+        except OSError as error:
+            if error.filename2 is not None or error.filename != str(recording):
+                raise  # it is the copy that cannot be written
+            leads_nowhere = recording.is_symlink() and not recording.exists()
+            unreadable.append(f"{one.path}: {'a link that leads nowhere' if leads_nowhere else error.strerror}")
+    if unreadable:
+        raise UserError(
+            f"{labelled.root}: {len(unreadable)} of {len(labelled.utterances)} recordings cannot be read:\n"
+            f"{listing(unreadable)}\nMake them readable, or take them away."
+        )

@@ -5,6 +5,7 @@ from typing import Final
 
 from speech_emotion.corpora.archive import files_below
 from speech_emotion.corpora.base import CorpusState
+from speech_emotion.corpora.labels import TABLE
 from speech_emotion.corpora.tess import find_copy
 from speech_emotion.errors import UserError
 from speech_emotion.settings.base import read_section
@@ -45,11 +46,13 @@ def _state(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
     """Return where the recordings of a kind are; "" if they are not here."""
     name = chosen.name if chosen.kind == kind else kind
     # the demonstration has a clone of its own
-    for raw in (root / "data" / name / "raw", root / ".demo" / "data" / name / "raw"):
-        count = len(files_below(raw))
-        if count:
-            return f"here: {raw.relative_to(root).as_posix()} ({count:,} file{'s' if count > 1 else ''})"
-    return _waiting(root, kind, chosen)
+    places = [root / "data" / name / "raw", root / ".demo" / "data" / name / "raw"]
+    if kind == "folder":
+        # bears a name of the user's, of which params.yaml may speak no longer: its table tells it
+        places += sorted(table.parent for table in (root / "data").glob(f"*/raw/{TABLE}"))
+    found = {raw.relative_to(root).as_posix(): len(files_below(raw)) for raw in places}
+    here = [f"{raw} ({count:,} file{'s' if count > 1 else ''})" for raw, count in found.items() if count]
+    return f"here: {', '.join(here)}" if here else _waiting(root, kind, chosen)
 
 
 def _waiting(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
@@ -63,7 +66,7 @@ def _waiting(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
         return f"`dvc repro` reads {chosen.source}" if source.exists() else f"there is no {chosen.source}"
     if kind == "tess":
         try:
-            copy = find_copy(chosen.model_copy(update={"source": str(source)}))
+            copy = find_copy(chosen, root)
         except UserError as error:
             return str(error)
         return f"`dvc repro` reads {copy}" if copy else ""

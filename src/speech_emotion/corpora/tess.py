@@ -33,6 +33,9 @@ from speech_emotion.stage import SCRATCH, alone
 VARIABLE: Final = "TESS_DIR"
 """The environment variable that may name a copy."""
 
+DEFAULT_SOURCE: Final = Path("data/incoming")
+"""The one place that may be absent or empty: nobody has named it. params.yaml comes with it, and a clone has it."""
+
 SPEAKERS: Final[Mapping[str, str]] = MappingProxyType({"OAF": "OAF", "OA": "OAF", "YAF": "YAF"})
 """What a name begins with, and whose recording it is; one name in the original lacks its F."""
 
@@ -61,8 +64,8 @@ class TessCorpus:
     Parameters
     ----------
     settings : CorpusSettings
-        Its `source` may be a zip, or a folder with recordings or zips in it; where there are none, the environment
-        variable `TESS_DIR` may name one, and else the official server is asked.
+        Its `source` may be a zip, or a folder with recordings or zips in it. Where it is `data/incoming` and there are
+        none, the environment variable `TESS_DIR` may name one, and else the official server is asked.
     download : DownloadSettings or None
         The official server; None where nothing is fetched.
     checksums : mapping of str to str
@@ -217,17 +220,30 @@ def take_census(
     return _judge(checksums, places, strangers)
 
 
-def find_copy(settings: CorpusSettings) -> Path | None:
-    """Return the folder or zip that the user has named, `corpus.source` if anything is in it, else `TESS_DIR`; or None.
+def find_copy(settings: CorpusSettings, root: Path = Path()) -> Path | None:
+    """Return the folder or zip that the user has named, as `corpus.source` or else as `TESS_DIR`; or None.
+
+    Parameters
+    ----------
+    settings : CorpusSettings
+        Where its `source` is `data/incoming`, that may be absent, or hold no recordings.
+    root : Path
+        The root of the repository, which `corpus.source` is relative to.
 
     Raises
     ------
     UserError
-        What is named is not there, or is neither folder nor zip; `TESS_DIR` holds nothing.
+        What is named is not there, is neither folder nor zip, or holds nothing.
     """
-    source = Path(settings.source).expanduser()
-    if _holds_recordings(source, "corpus.source in params.yaml"):
+    source = root / Path(settings.source).expanduser()
+    is_default = source.resolve() == (root / DEFAULT_SOURCE).resolve()
+    if (source.exists() or not is_default) and _holds_recordings(source, "corpus.source in params.yaml"):
         return source
+    if not is_default:
+        raise UserError(
+            f"{source}: holds neither recordings nor a zip. Put your copy of TESS there, or change corpus.source in "
+            f"params.yaml: while it is {DEFAULT_SOURCE}, and that is empty, {VARIABLE} or the official server is asked."
+        )
     named = os.environ.get(VARIABLE)
     if not named:
         return None

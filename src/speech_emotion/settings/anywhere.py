@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from speech_emotion.settings.base import PARAMS, SectionT, read_params, read_section
+from speech_emotion.settings.base import PARAMS, SectionT, parse_section, read_params
 
 
 def section_or(default: SectionT, name: str, path: Path = PARAMS) -> SectionT:
     """Read a section of params.yaml for a command that works outside of a clone too.
 
     Without the file, the built-in settings hold; so too where it has no such section: every project of DVC has a
-    params.yaml, and the working folder may be another one's.
+    params.yaml, and the working folder may be another one's. So other sections are nothing to complain of either.
 
     Parameters
     ----------
@@ -25,6 +25,5 @@ def section_or(default: SectionT, name: str, path: Path = PARAMS) -> SectionT:
     UserError
         The section is there and holds a mistake.
     """
-    if not path.is_file() or name not in read_params(path):
-        return default
-    return read_section(name, type(default), path)
+    values = read_params(path) if path.is_file() else {}
+    return parse_section(name, type(default), values[name], path) if name in values else default

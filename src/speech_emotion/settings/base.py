@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
@@ -24,6 +24,31 @@ class Section(BaseModel):
 SectionT = TypeVar("SectionT", bound=Section)
 
 PARAMS = Path("params.yaml")
+
+SECTIONS: Final = (
+    "corpus",
+    "download",
+    "prepare",
+    "featurize",
+    "augment",
+    "split",
+    "pseudo_speakers",
+    "calibrate",
+    "train",
+    "evaluate",
+    "robustness",
+    "explain",
+    "baselines",
+    "survey",
+    "package",
+    "windows",
+    "promote",
+    "serve",
+    "monitor",
+    "tune",
+    "compute",
+)
+"""All sections of params.yaml, by name: whoever reads one notices a misspelt one, without the models of the others."""
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
@@ -54,12 +79,12 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
 
 
 def read_section(name: str, model: type[SectionT], path: Path = PARAMS) -> SectionT:
-    """Read one section of params.yaml.
+    """Read one section of params.yaml, or of a file with sections of its own.
 
     Parameters
     ----------
     name : str
-        The section's key in params.yaml.
+        The section's key. A file that is asked for a section of params.yaml may hold no others than those.
     model : type[Section]
         The model that checks it.
     path : Path
@@ -71,9 +96,21 @@ def read_section(name: str, model: type[SectionT], path: Path = PARAMS) -> Secti
         Names the key, what was found, and what is allowed.
     """
     values = read_params(path)
+    unknown = unknown_sections(values, path) if name in SECTIONS else []
+    if unknown:
+        raise UserError("\n".join(unknown))
     if name not in values:
         raise UserError(f"{path}: the section '{name}:' is missing. `git diff {path}` shows what was changed.")
     return parse_section(name, model, values[name], path)
+
+
+def unknown_sections(values: Mapping[str, Any], path: Path = PARAMS) -> list[str]:
+    """Return one line for each section that params.yaml does not have: the key, and the nearest that it has."""
+    return [
+        f"{path}: {name}: there is no such section.{_suggestion(str(name), SECTIONS)}"
+        for name in values
+        if name not in SECTIONS
+    ]
 
 
 def parse_section(name: str, model: type[SectionT], value: Any, path: Path = PARAMS) -> SectionT:
@@ -95,7 +132,9 @@ def describe(error: ValidationError, name: str, model: type[BaseModel], path: Pa
         key = ".".join([name, *map(str, location)])
         kind = mistake["type"]
         if kind == "extra_forbidden":
-            lines.append(f"{path}: {key}: there is no such setting.{_suggestion(schema, location)}")
+            lines.append(
+                f"{path}: {key}: there is no such setting.{_suggestion(str(location[-1]), _keys(schema, location))}"
+            )
             continue
         allowed = mistake["msg"].removeprefix("Value error, ") if kind == "value_error" else _allowed(schema, location)
         # what breaks a rule between settings is named by the rule
@@ -188,9 +227,13 @@ def _count(part: Mapping[str, Any]) -> str:
     return f"{low} or more" if high is None else f"{low} to {high}"
 
 
-def _suggestion(schema: Mapping[str, Any], location: Sequence[int | str]) -> str:
-    known = list(_resolved(schema, _at(schema, location[:-1])).get("properties", {}))
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+def _keys(schema: Mapping[str, Any], location: Sequence[int | str]) -> list[str]:
+    """Return the keys that a JSON schema knows beside the last one of a place in a value."""
+    return list(_resolved(schema, _at(schema, location[:-1])).get("properties", {}))
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f" Did you mean '{near[0]}'?"
     return f" Known here: {', '.join(known)}."

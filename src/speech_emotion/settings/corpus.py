@@ -17,7 +17,7 @@ class CorpusSettings(Section):
     kind: CorpusName
     """How the recordings are laid out and labelled."""
     source: Annotated[str, Field(min_length=1)]
-    """A folder or a zip of the user's; for `tess` it may be empty of audio."""
+    """A folder or a zip of the user's; for `tess`, `data/incoming` may be empty of audio."""
 
 
 class DownloadSettings(Section):

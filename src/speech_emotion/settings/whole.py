@@ -1,11 +1,11 @@
-"""Takes params.yaml; gives all of it, checked: what the command line and publish look at, and no other stage."""
+"""Takes params.yaml; gives all of it, checked: what `preset`, `tune` and `promote` look at, and no stage does."""
 
 from pathlib import Path
 from typing import Any
 
 from speech_emotion.errors import UserError
 from speech_emotion.settings.augment import AugmentSettings
-from speech_emotion.settings.base import PARAMS, Section, describe, parse_section, read_params
+from speech_emotion.settings.base import PARAMS, Section, describe, parse_section, read_params, unknown_sections
 from speech_emotion.settings.baselines import BaselinesSettings
 from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.compute import ComputeSettings
@@ -64,11 +64,10 @@ def read_settings(path: Path = PARAMS) -> Settings:
     """
     values = read_params(path)
     fields = Settings.model_fields
-    unknown = [name for name in values if name not in fields]
+    unknown = unknown_sections(values, path)
     missing = [name for name in fields if name not in values]
     if unknown or missing:
-        lines = [f"{path}: {name}: there is no such section. Known: {', '.join(fields)}." for name in unknown]
-        raise UserError("\n".join(lines + [f"{path}: the section '{name}:' is missing." for name in missing]))
+        raise UserError("\n".join(unknown + [f"{path}: the section '{name}:' is missing." for name in missing]))
     sections, mistakes = {}, []
     for name, field in fields.items():
         model: Any = field.annotation
