@@ -248,24 +248,26 @@ def test_ctrl_c_ends_with_what_was_found_and_the_next_call_goes_on(workspace: Pa
 def test_a_trial_that_fails_is_recorded_and_one_that_is_hopeless_is_pruned(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rate, decay = "train.optimizer.learning_rate", "train.optimizer.weight_decay"
-    space = {rate: {"choices": [0.1, 1e-6, 10.0]}, decay: {"choices": [0.0, 0.9]}}
-    pruner = {"kind": "median", "startup_trials": 1, "warmup_epochs": 1}
+    optimizer = "train.optimizer"
+    names = (f"{optimizer}.learning_rate", f"{optimizer}.weight_decay", f"{optimizer}.schedule", "train.batch_size")
+    choices = ([0.1, 1e-6, 10.0], [0.0, 0.9], ["one cycle", "constant"], [16, 1])
+    space = {name: {"choices": values} for name, values in zip(names, choices, strict=True)}
+    pruner = {"kind": "median", "startup_trials": 2, "warmup_epochs": 1}
     ground = tuned.ground(space=space, pruner=pruner, trials=4, recipe={"share": 1.0, "epochs": 6, "members": 1})
-    # with the rate and the decay at their highest, each step makes every weight eight times as large
-    lost = [{rate: 10.0, decay: 0.9}, {rate: 1e-6, decay: 0.0}]
+    # with this rate and decay, each of many steps makes every weight eight times as large
+    tries = ((10.0, 0.9, "constant", 1), (0.1, 0.0, "constant", 16), (1e-6, 0.0, "one cycle", 16))
+    queue = [dict(zip(names, values, strict=True)) for values in tries]
 
-    outcome = search(ground, ComputeSettings(workers=1), queue=lost)
+    outcome = search(ground, ComputeSettings(workers=1), queue=queue)
 
     trials = open_study(ground.study_name(), storage_of(ground.tune)).get_trials()
     assert outcome.winner is not None
-    assert [trial.state.name for trial in trials[:3]] == ["COMPLETE", "FAIL", "PRUNED"]
-    assert len(finished(trials)) == len(trials) == 4
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE", "PRUNED"]
     why = reason(trials[1])
     assert why.startswith("train: the loss is no longer a number in epoch ")
     rows = pd.read_csv(outcome.report / "trials.csv", keep_default_na=False)
-    assert list(rows["reason"][:3]) == ["", why, ""]
-    assert list(rows["state"][:3]) == ["complete", "fail", "pruned"]
+    assert list(rows["reason"]) == ["", why, "", ""]
+    assert list(rows["state"]) == ["complete", "fail", "complete", "pruned"]
     run = mlflow_runs()["trial-001"]
     assert (run.info.status, run.data.tags["state"], run.data.tags["reason"]) == ("FAILED", "failed", why)
     assert f": {why}; 2 of 4, best " in capsys.readouterr().out
@@ -341,7 +343,6 @@ def test_a_silent_trial_of_another_machine_is_tried_again_and_one_that_shows_lif
         assert [trial.state.name for trial in trials] == ["FAIL", "RUNNING", "WAITING"]
         assert reason(trials[0]) == "its process was killed"
         assert [trial.number for trial in distinct(trials)] == [1, 2]
-        study._storage.engine.dispose()  # type: ignore[attr-defined]
 
 
 GONE = "error: tune.storage: the database postgresql+psycopg2://127.0.0.1:"
