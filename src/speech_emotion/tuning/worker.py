@@ -180,6 +180,12 @@ def _one_trial(study: "Study", objective: Objective, shift: Shift, ticket: FileL
         if not any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False) if trial.number in begun):
             raise
         # its signs of life came so late that it was taken for dead, and another worker has it by now
+    except (UnboundLocalError, AssertionError) as error:
+        # where a trial's end cannot be written, Optuna (5.0) stumbles over what it believes of that trial
+        silence = error.__context__
+        if not isinstance(silence, StorageInternalError):
+            raise
+        raise silence from silence.__cause__
     return True
 
 
