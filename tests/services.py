@@ -1,4 +1,4 @@
-"""Starts and stops real services on free ports: PostgreSQL, S3, MLflow's server, pages and models, one that hangs."""
+"""Starts and stops real services on free ports: PostgreSQL, S3, MLflow, Optuna's dashboard, one that hangs."""
 
 import getpass
 import os
@@ -79,9 +79,37 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+@dataclass
+class Database:
+    """A PostgreSQL that can be stopped, and started again with what it held."""
+
+    uri: str
+    control: list[str | Path]
+    options: list[str | Path]
+    user: str | None
+    runs: bool = False
+
+    def start(self) -> None:
+        _as(self.user, [*self.control, *self.options, "start"])
+        self.runs = True
+
+    def stop(self) -> None:
+        """Stop it as a crash would."""
+        if self.runs:
+            _as(self.user, [*self.control, "-m", "immediate", "stop"])
+        self.runs = False
+
+
 @contextmanager
 def postgresql() -> Iterator[str]:
     """Start a PostgreSQL of its own with an empty database; give the URI that SQLAlchemy and MLflow take."""
+    with database() as server:
+        yield server.uri
+
+
+@contextmanager
+def database() -> Iterator[Database]:
+    """Start a PostgreSQL of its own with an empty database."""
     programs, user = _postgresql_programs(), _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     data, port = folder / "data", free_port()
@@ -89,12 +117,17 @@ def postgresql() -> Iterator[str]:
         os.chown(folder, *_ids(user))
     _as(user, [programs / "initdb", "--auth=trust", "--username=mlflow", "--no-sync", "--encoding=UTF8", "-D", data])
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    control = [programs / "pg_ctl", "-D", data, "-w"]
-    _as(user, [*control, "-l", folder / "log", "-o", options, "start"])
+    server = Database(
+        f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres",
+        [programs / "pg_ctl", "-D", data, "-w"],
+        ["-l", folder / "log", "-o", options],
+        user,
+    )
+    server.start()
     try:
-        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+        yield server
     finally:
-        _as(user, [*control, "-m", "immediate", "stop"])
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -126,6 +159,15 @@ def scoring_server(model_uri: str, folder: Path, environment: dict[str, str]) ->
 
 
 @contextmanager
+def optuna_dashboard(storage: str, folder: Path) -> Iterator[Service]:
+    """Start `optuna-dashboard` on a storage, in a folder, as a person does there; only the port is chosen."""
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "optuna-dashboard"), storage, "--port", str(port)]
+    with _served(command, folder, f"http://127.0.0.1:{port}", "/api/studies") as service:
+        yield service
+
+
+@contextmanager
 def hanging_server() -> Iterator[str]:
     """Give the address of a server that takes every connection and never answers."""
     held = []
@@ -150,12 +192,20 @@ def hanging_server() -> Iterator[str]:
 def _mlflow(
     command: list[str], folder: Path, uri: str, health: str, environment: dict[str, str] | None = None
 ) -> Iterator[Service]:
+    with _served([sys.executable, "-m", "mlflow", *command], folder, uri, health, environment) as service:
+        yield service
+
+
+@contextmanager
+def _served(
+    command: list[str], folder: Path, uri: str, health: str, environment: dict[str, str] | None = None
+) -> Iterator[Service]:
     folder.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     with open(folder / "server.log", "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command],
+            command,
             cwd=folder,
             env={**inherited, "PATH": path, **(environment or {})},
             stdin=subprocess.DEVNULL,

@@ -1,23 +1,28 @@
 """What is true of a study without training anything: its space, its counting, its seeds, its winner, its likeness."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import pytest
 from mlflow.entities import Run, ViewType
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
+from typer.testing import CliRunner
 
 import tuned
 from examples import network_settings, train_settings
 from speech_emotion import tracking
+from speech_emotion.cli import app
 from speech_emotion.errors import UserError
 from speech_emotion.journal import process_name
 from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.tune import parameter_names
 from speech_emotion.tuning.following import Follower, best_so_far
 from speech_emotion.tuning.objective import Ground, sample
+from speech_emotion.tuning.pictures import draw
 from speech_emotion.tuning.search import search
 from speech_emotion.tuning.space import Space
 from speech_emotion.tuning.study import (
@@ -36,7 +41,8 @@ from speech_emotion.tuning.study import (
     sampler,
     storage_of,
 )
-from speech_emotion.tuning.winner import FOUND_ON, Winner, apply, table, write_tables, write_winner
+from speech_emotion.tuning.winner import FOUND_ON, Winner, apply, report_folder, table, write_tables, write_winner
+from speech_emotion.tuning.worker import own_devices
 
 TRAIN = train_settings(network=network_settings(lstm=(8, 8), dense=()))
 DEAD = f"{process_name().split(':')[0]}:999999999:1.00"
@@ -369,7 +375,7 @@ def test_pictures_and_tables_are_drawn_and_the_page_asks_no_network(
     folder = tmp_path / "report"
     folder.mkdir()
 
-    write_tables(study, ground.space, folder, page=tmp_path / "page.html", seed=1)
+    write_tables(study, ground.space, folder, promoted=None, page=tmp_path / "page.html", seed=1)
 
     names = {path.name for path in folder.iterdir()}
     assert names == {"trials.csv", "importances.csv"} | {
@@ -387,6 +393,76 @@ def test_pictures_and_tables_are_drawn_and_the_page_asks_no_network(
     assert page.count("<h2>") == 6
     assert "<script src=" not in page
     assert "cdn." not in page.replace(page[page.index("<script>") : page.index("</script>")], "")
+
+
+def test_the_trials_that_were_trained_in_full_have_a_table_of_their_own(
+    study: optuna.Study, ground: Ground, tmp_path: Path
+) -> None:
+    fill(study)
+    full = create("a-study-full", storage_of(ground.tune), ground.tune)
+    full.add_trial(ended(value=0.625))
+
+    write_tables(study, ground.space, tmp_path, promoted=full, page=tmp_path / "page.html", seed=1)
+
+    assert len(pd.read_csv(tmp_path / "trials.csv")) == 5
+    rows = pd.read_csv(tmp_path / "promoted.csv")
+    assert list(rows["uar"]) == [0.625]
+    assert rows["train.optimizer.learning_rate"].iloc[0] == 0.1
+
+
+def test_the_picture_of_importances_shows_those_of_the_table(
+    study: optuna.Study, ground: Ground, tmp_path: Path
+) -> None:
+    fill(study)
+    names = sorted(PARAMETERS)
+
+    draw(study, tmp_path, page=tmp_path / "page.html", found={names[0]: 0.625, names[1]: 0.375})
+
+    page = (tmp_path / "page.html").read_text()
+    bars = page[page.rindex('id="param_importances"') : page.rindex('id="parallel_coordinate"')]
+    assert "0.625" in bars
+    assert "0.375" in bars
+
+
+@pytest.mark.parametrize(
+    ("devices", "neighbours", "shares"),
+    [
+        ("0 1", 2, ["0", "1"]),
+        ("0 1 2 3", 2, ["0 2", "1 3"]),
+        ("4 6 7", 2, ["4 7", "6"]),
+        ("0 1", 3, ["0", "1", "0"]),
+        ("GPU-aa", 2, ["GPU-aa", "GPU-aa"]),
+        ("0 1", 1, ["0 1"]),
+    ],
+)
+def test_workers_divide_the_gpus_of_their_machine(devices: str, neighbours: int, shares: list[str]) -> None:
+    found = [own_devices(devices.split(), worker=number, neighbours=neighbours) for number in range(neighbours)]
+
+    assert [" ".join(one) for one in found] == shares
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said", "unsaid"),
+    [
+        ("trained 3 epochs on all training utterances", "should come to about 0.750.", "may turn out"),
+        ("trained 2 epochs on 50% of the training utterances", "may turn out the better ones", "should come to"),
+    ],
+)
+def test_applying_promises_a_figure_only_of_the_full_recipe(
+    ground: Ground, tmp_path: Path, recipe: str, said: str, unsaid: str
+) -> None:
+    tuned.write_params(tmp_path)
+    folder = report_folder(ground.corpus.name)
+    folder.mkdir(parents=True)
+    write_winner(replace(winner(ground), recipe=recipe), folder)
+
+    first, again = (CliRunner().invoke(app, ["tune", "--apply"]) for _ in range(2))
+
+    assert first.exit_code == again.exit_code == 0, first.output
+    assert said in first.stdout
+    assert unsaid not in first.stdout
+    assert again.stdout.startswith("params.yaml has these settings already.\n")
+    assert said not in again.stdout
 
 
 def runs(study: optuna.Study) -> dict[str, Run]:

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ruamel.yaml import YAML
 
 from examples import EMOTIONS, featurize_settings, manifest, network_settings, train_settings
-from speech_emotion import splits
+from speech_emotion import presets, splits
 from speech_emotion.extraction import write_index
 from speech_emotion.features import names
-from speech_emotion.files import digest_file
+from speech_emotion.files import digest_file, write_json
 from speech_emotion.settings.base import parse_section
 from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.corpus import CorpusSettings
@@ -94,6 +95,23 @@ def _write_store(
         entry = {"file": shard.name, "voice": voice, "rows": len(table), "frames": sum(lengths)}
         shards.append(entry | {"sha256": digest_file(shard)})
     write_index(folder, featurize_settings(), shards)
+
+
+def write_params(folder: Path, **changes: Any) -> None:
+    """Write a params.yaml that asks for the search that `ground` returns, with the comments of the real one."""
+    asked = ground(**changes)
+    path = folder / "params.yaml"
+    path.write_bytes((Path(__file__).parent.parent / "params.yaml").read_bytes())
+    sections = {name: getattr(asked, name).model_dump(mode="json") for name in ("corpus", "calibrate", "train", "tune")}
+    searched = sections["tune"].pop("space")
+    write_json(folder / "search.json", sections | {"compute": {"backend": "local", "workers": 1}})
+    presets.apply(folder / "search.json", path)
+    yaml = YAML()
+    yaml.width = 4096
+    params = yaml.load(path.read_text())
+    params["tune"]["space"] = searched  # a preset can add to what is searched, and take nothing away
+    with open(path, "w") as file:
+        yaml.dump(params, file)
 
 
 def ground(*, network: dict[str, Any] | None = None, **changes: Any) -> Ground:

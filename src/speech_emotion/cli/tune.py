@@ -71,10 +71,19 @@ def tune(
 
 
 def _apply(ground: "Ground") -> None:
+    from speech_emotion.tuning.objective import in_words
     from speech_emotion.tuning.winner import apply, report_folder
 
     difference, winner = apply(ground, report_folder(ground.corpus.name))
     typer.echo(difference or "params.yaml has these settings already.\n", nl=False)
     typer.echo(f"found: {winner.sentence}")
-    if difference:
+    if not difference:
+        return
+    if winner.recipe == in_words(ground.full):
         typer.echo(f"`dvc repro` trains it; `val_uar` of '{winner.protocol}' should come to about {winner.uar:.3f}.")
+        return
+    typer.echo(
+        f"`dvc repro` trains it. It was not found by the full recipe, but {winner.recipe}: {in_words(ground.full)}, "
+        f"`val_uar` of '{winner.protocol}' will come to something else than {winner.uar:.3f}, and the settings before "
+        "may turn out the better ones. With tune.promotion.trials above 0, a search compares them by the full recipe."
+    )

@@ -87,11 +87,15 @@ class Follower:
         self._try(finish)
 
     def _try(self, action: Any) -> None:
+        from optuna.exceptions import StorageInternalError
+
         if self._given_up:
             return
         try:
             with patience(_REQUEST_SECONDS, retries=0):
                 action()
+        except StorageInternalError:
+            raise  # it is the study's own database that does not answer
         except Exception as error:  # whatever MLflow, its database or its server does is no reason to stop a search
             self._given_up = True
             print(

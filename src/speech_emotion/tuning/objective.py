@@ -136,6 +136,13 @@ class Ground:
         return f"{self.corpus.name}-{self.tune.protocol}-{digest[:10]}"
 
 
+def in_words(recipe: RecipeSettings) -> str:
+    """Return how a recipe trains, in words."""
+    share = "all training utterances" if recipe.share == 1 else f"{recipe.share:.0%} of the training utterances"
+    networks = "" if recipe.members == 1 else f", {recipe.members} networks"
+    return f"trained {recipe.epochs} epochs on {share}{networks}"
+
+
 class Objective:
     """Trains each fold by a recipe and reports every epoch.
 
@@ -174,6 +181,8 @@ class Objective:
         UserError
             The training diverged, or the settings do not go together.
         """
+        from optuna.exceptions import StorageInternalError
+
         from speech_emotion.backend import keras
 
         settings = self._space.settings(self._space.suggest(trial))
@@ -190,7 +199,7 @@ class Objective:
                 if fold is self.folds[-1] and self.ground.tune.second is not None:
                     second = self._second(experiment, trained, scratch)
                 del trained
-        except (TrialInterruptedError, KeyboardInterrupt):
+        except (TrialInterruptedError, StorageInternalError, KeyboardInterrupt):
             keep = True
             raise
         finally:

@@ -2,7 +2,7 @@
 
 import html
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +10,7 @@ from speech_emotion.files import replacing, write_text
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.importance import BaseImportanceEvaluator
 
 TITLES: Final = {
     "optimization_history": "Best so far",
@@ -29,7 +30,7 @@ _LEGEND: Final = 12
 """Lines that a legend can tell apart."""
 
 
-def draw(study: "Study", folder: Path, *, page: Path, seed: int) -> None:
+def draw(study: "Study", folder: Path, *, page: Path, found: Mapping[str, float]) -> None:
     """Draw what the study has enough trials for.
 
     Parameters
@@ -39,8 +40,8 @@ def draw(study: "Study", folder: Path, *, page: Path, seed: int) -> None:
         Of the PNGs; it exists.
     page : Path
         The HTML file, of some megabytes.
-    seed : int
-        Of the trees that the importances come from.
+    found : mapping of str to float
+        The importances, as `importances` gives them.
 
     Notes
     -----
@@ -51,9 +52,9 @@ def draw(study: "Study", folder: Path, *, page: Path, seed: int) -> None:
     import plotly.offline
 
     parts = []
-    most = list(importances(study, seed=seed))[:_SHOWN]
+    most = list(found)[:_SHOWN]
     for name, title in _possible(study).items():
-        options = _options(study, name, seed)
+        options = _options(study, name, found)
         figure = _drawn(getattr(interactive, f"plot_{name}"), study, options)
         if figure is None:
             continue
@@ -85,15 +86,26 @@ def _possible(study: "Study") -> dict[str, str]:
     return {name: title for name, title in TITLES.items() if name not in left_out}
 
 
-def _options(study: "Study", name: str, seed: int) -> dict[str, Any]:
-    from optuna.importance import FanovaImportanceEvaluator
-
+def _options(study: "Study", name: str, found: Mapping[str, float]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if name in {"optimization_history", "param_importances", "parallel_coordinate", "slice"}:
         options = {"target": _uar(study), "target_name": "UAR"}
     if name == "param_importances":
-        options["evaluator"] = FanovaImportanceEvaluator(seed=seed)
+        options["evaluator"] = _known(found)
     return options
+
+
+def _known(found: Mapping[str, float]) -> "BaseImportanceEvaluator":
+    """Return what tells Optuna's pictures the importances that were computed before, once."""
+    from optuna.importance import BaseImportanceEvaluator
+
+    class Known(BaseImportanceEvaluator):
+        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+            if not found:
+                raise ValueError("too few trials")
+            return dict(found)
+
+    return Known()
 
 
 def _uar(study: "Study") -> Callable[[Any], float] | None:

@@ -17,7 +17,7 @@ from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.tune import RecipeSettings
 from speech_emotion.stage import SCRATCH
 from speech_emotion.tuning.following import Follower
-from speech_emotion.tuning.objective import Ground
+from speech_emotion.tuning.objective import Ground, in_words
 from speech_emotion.tuning.study import (
     Storage,
     best,
@@ -93,9 +93,21 @@ def search(
     Raises
     ------
     UserError
-        The search cannot work as it is set, no worker could, or every trial failed; says why.
+        The search cannot work as it is set, no worker could, every trial failed, or the database of the study went
+        away; says why.
     """
     storage = storage_of(ground.tune)
+    with storage.answering():
+        return _search(ground, compute, storage, say, queue)
+
+
+def _search(
+    ground: Ground,
+    compute: ComputeSettings,
+    storage: Storage,
+    say: Callable[[str], None],
+    queue: Sequence[dict[str, object]],
+) -> Outcome:
     workers = _workers(compute, storage)
     digests = ground.digests()
     name = ground.study_name()
@@ -115,7 +127,7 @@ def search(
         _enqueue(full, [ground.space.current(), *(dict(trial.params) for trial in chosen)])
         last = _Run(ground, compute, storage, full, ground.full, digests, say)
         budget = len(distinct(full.get_trials(deepcopy=False)))
-        say(f"tune: the best {len(chosen)} and the present settings, {_words(ground.full)}")
+        say(f"tune: the best {len(chosen)} and the present settings, {in_words(ground.full)}")
         interrupted = last.go(workers, budget, ends)
         last.follow.end([], "KILLED" if interrupted else "FINISHED")
         if best(full) is not None:
@@ -148,7 +160,7 @@ class _Run:
     ) -> None:
         self._ground, self._compute, self._storage, self._study = ground, compute, storage, study
         self._recipe, self._say = recipe, say
-        self.follow = Follower(study, ground, digests, recipe=_words(recipe))
+        self.follow = Follower(study, ground, digests, recipe=in_words(recipe))
         self._began = time.time()
         self._ended_before = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
         self._told = set(self._ended_before)
@@ -168,6 +180,8 @@ class _Run:
                 study=self._study.study_name,
                 storage=self._storage,
                 worker=number,
+                # on a cluster each task is given devices of its own
+                neighbours=1 if self._compute.cluster else workers,
                 trials=trials,
                 ends=until,
                 call=call,
@@ -258,7 +272,7 @@ def _winner(ground: Ground, study: "Study", recipe: RecipeSettings, digests: dic
         protocol=ground.tune.protocol,
         uar=round(float(found.values[0]), 6),
         present_uar=round(float(same[0].values[0]), 6) if same else None,
-        recipe=_words(recipe),
+        recipe=in_words(recipe),
         values=ground.space.values(found.params),
         data=digests["data"],
         features=digests["features"],
@@ -285,12 +299,6 @@ def _outcome(trial: "FrozenTrial") -> str:
     if trial.state.name == "PRUNED":
         return f"pruned at step {max(trial.intermediate_values, default=0)}{seconds}"
     return f"failed{seconds}: {reason(trial)}"
-
-
-def _words(recipe: RecipeSettings) -> str:
-    share = "all training utterances" if recipe.share == 1 else f"{recipe.share:.0%} of the training utterances"
-    networks = "" if recipe.members == 1 else f", {recipe.members} networks"
-    return f"trained {recipe.epochs} epochs on {share}{networks}"
 
 
 def _folder(study: str) -> Path:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
-    from optuna.storages import BaseStorage
+    from optuna.storages import BaseStorage, RDBStorage
     from optuna.trial import FrozenTrial
 
 STUDIES: Final = Path("tuning") / "studies"
@@ -30,6 +30,7 @@ PROCESS: Final = "process"
 REASON: Final = "reason"
 HISTORY: Final = "history"
 NUMBER: Final = "number"
+DEVICES: Final = "devices"
 
 INTERRUPTED: Final = "interrupted"
 NAMELESS_SECONDS: Final = 60.0
@@ -72,12 +73,11 @@ class Storage:
 
             self.folder.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFileBackend(str(self.journal(name))))
-        from optuna.storages import RDBStorage
         from sqlalchemy.exc import SQLAlchemyError
 
         with _unwarned():
             try:
-                return RDBStorage(
+                return _database()(
                     self.url,
                     engine_kwargs={"pool_pre_ping": True},
                     heartbeat_interval=self.heartbeat_seconds,
@@ -95,6 +95,30 @@ class Storage:
     def place(self, name: str) -> str:
         """Return where a study is, in words: its journal, or the address of the database."""
         return str(self.journal(name)) if self.url is None else self.shown
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Have a database that goes away meanwhile named in one message.
+
+        Raises
+        ------
+        UserError
+            It no longer answers.
+        """
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import InterfaceError, OperationalError
+
+        try:
+            yield
+        except (StorageInternalError, OperationalError, InterfaceError) as error:
+            # Optuna puts its own words, which speak of a commit, around what the driver says
+            cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+            if not isinstance(cause, OperationalError | InterfaceError):
+                raise
+            raise UserError(
+                f"tune.storage: the database {self.shown} no longer answers ({_first_line(cause)}). What has ended is "
+                "kept: the same command goes on when it does."
+            ) from None
 
     @property
     def shown(self) -> str:
@@ -197,17 +221,20 @@ def reason(trial: "FrozenTrial") -> str:
 def release_the_dead(study: "Study", storage: Storage) -> int:
     """Have the trials of killed processes tried again, and return how many there were.
 
-    A database has Optuna's heartbeat; a journal has none, so the name of its process is with every trial, and on the
-    same machine one can see whether that still runs.
+    A database has Optuna's heartbeat, which tells of other machines too; a journal has none, so the name of its process
+    is with every trial, and on the same machine one can see whether that still runs.
     """
     import optuna
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
+    ran = {trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
     with _unwarned():
         optuna.storages.fail_stale_trials(study)
         again = optuna.storages.RetryHeartbeatStaleTrialCallback(storage.retries)
-    found = 0
+    failed_since = study.get_trials(deepcopy=False, states=(TrialState.FAIL,)) if ran else []
+    # a worker that sees its trial fail says why
+    found = sum(trial.number in ran and not trial.user_attrs.get(REASON) for trial in failed_since)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not _is_dead(trial):
             continue
@@ -246,6 +273,21 @@ def _is_dead(trial: "FrozenTrial") -> bool:
         began = trial.datetime_start
         return began is not None and (datetime.now() - began).total_seconds() > NAMELESS_SECONDS
     return is_gone(str(process))
+
+
+def _database() -> type["RDBStorage"]:
+    from optuna.exceptions import StorageInternalError
+    from optuna.storages import RDBStorage
+
+    class Database(RDBStorage):
+        """Takes a sign of life that does not arrive for no reason to give no more of them."""
+
+        def record_heartbeat(self, trial_id: int) -> None:
+            # Optuna's thread would end here, with a traceback; whether the database is gone, the trial itself will see
+            with contextlib.suppress(StorageInternalError):
+                super().record_heartbeat(trial_id)
+
+    return Database
 
 
 @contextlib.contextmanager

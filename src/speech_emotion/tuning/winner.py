@@ -104,7 +104,7 @@ def write_tables(
     with replacing(folder / IMPORTANCES) as aside:
         rows = pd.DataFrame(list(found.items()), columns=["parameter", "importance"])
         rows.to_csv(aside, index=False, lineterminator="\n", float_format="%.4f")
-    pictures.draw(study, folder, page=page, seed=seed)
+    pictures.draw(study, folder, page=page, found=found)
 
 
 def write_winner(winner: Winner, folder: Path) -> None:

@@ -1,8 +1,11 @@
 """Takes its share of a search; runs one trial after the other until the budget, or the time, is used up."""
 
+import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock
@@ -13,6 +16,7 @@ from speech_emotion.settings.tune import RecipeSettings
 from speech_emotion.stage import SCRATCH
 from speech_emotion.tuning.objective import Ground, Objective, TrialInterruptedError
 from speech_emotion.tuning.study import (
+    DEVICES,
     INTERRUPTED,
     NUMBER,
     PROCESS,
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
 
+VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 LOOK_SECONDS: Final = 1.0
 """Between two looks of a worker that has nothing to do but to wait for the trials of others."""
 
@@ -48,6 +53,8 @@ class Shift:
     storage : Storage
     worker : int
         Its number among the workers of the call.
+    neighbours : int
+        Workers on this machine, itself among them, that divide its GPUs.
     trials : int
         Of the study, at which it ends.
     ends : float
@@ -61,13 +68,52 @@ class Shift:
     study: str
     storage: Storage
     worker: int
+    neighbours: int
     trials: int
     ends: float
     call: str
 
 
 def work(shift: Shift) -> None:
-    """Run trials. A trial that fails is recorded with its reason, and the next one begins."""
+    """Run trials. A trial that fails is recorded with its reason, and the next one begins.
+
+    Raises
+    ------
+    UserError
+        The database of the study no longer answers.
+    """
+    if shift.neighbours > 1 and (devices := _devices()):
+        # before TensorFlow is loaded, which takes all that it sees
+        os.environ[VISIBLE] = ",".join(own_devices(devices, worker=shift.worker, neighbours=shift.neighbours))
+    with shift.storage.answering():
+        _work(shift)
+
+
+def own_devices(devices: Sequence[str], *, worker: int, neighbours: int) -> list[str]:
+    """Return a worker's GPUs: those of a machine are divided, and where there are fewer than workers, shared.
+
+    Parameters
+    ----------
+    devices : sequence of str
+        One at least.
+    worker : int
+        From 0.
+    neighbours : int
+        Workers of the machine.
+    """
+    return list(devices[worker::neighbours]) or [devices[worker % len(devices)]]
+
+
+def _devices() -> list[str]:
+    """Return the GPUs that this process may use, by the names that CUDA knows them by."""
+    told = os.environ.get(VISIBLE)
+    if told is not None:
+        return [name.strip() for name in told.split(",") if name.strip()]
+    # CUDA counts those that are there from 0, also where a container was given the last of four
+    return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
+def _work(shift: Shift) -> None:
     from optuna.pruners import NopPruner
 
     study = open_study(shift.study, shift.storage)
@@ -100,7 +146,7 @@ def _one_trial(study: "Study", objective: Objective, shift: Shift, ticket: FileL
 
     The ticket is given back when the trial has begun, so that no more are begun than there should be.
     """
-    from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
     release_the_dead(study, shift.storage)
     counted = distinct(study.get_trials(deepcopy=False))
@@ -114,13 +160,16 @@ def _one_trial(study: "Study", objective: Objective, shift: Shift, ticket: FileL
         trial.set_user_attr(PROCESS, process_name())
         trial.set_user_attr(NUMBER, trial.number)
         trial.set_user_attr(REASON, "")
+        trial.set_user_attr(DEVICES, os.environ.get(VISIBLE, ""))
         begun.append(trial.number)
         known = next(one for one in study.get_trials(deepcopy=False) if one.number == trial.number)
         ticket.release()
         try:
             return objective(trial, first_try=first_try(known))
         except Exception as error:
-            why = INTERRUPTED if isinstance(error, TrialInterruptedError) else _in_words(error)
+            # a database that was away for a moment is no fault of the trial
+            cut_off = isinstance(error, TrialInterruptedError | StorageInternalError)
+            why = INTERRUPTED if cut_off else _in_words(error)
             with suppress(UpdateFinishedTrialError):
                 trial.set_user_attr(REASON, why)
             raise
@@ -131,6 +180,12 @@ def _one_trial(study: "Study", objective: Objective, shift: Shift, ticket: FileL
         if not any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False) if trial.number in begun):
             raise
         # its signs of life came so late that it was taken for dead, and another worker has it by now
+    except (UnboundLocalError, AssertionError) as error:
+        # where a trial's end cannot be written, Optuna (5.0) stumbles over what it believes of that trial
+        silence = error.__context__
+        if not isinstance(silence, StorageInternalError):
+            raise
+        raise silence from silence.__cause__
     return True
 
 
