@@ -48,7 +48,7 @@ _QUIET: Final = {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "R
 
 _TENSORFLOW_THREADS: Final = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 for _name in _TENSORFLOW_THREADS:
-    # this library trains on one core, for the same bits everywhere; a peer takes all, and what is held against it has to
+    # this library trains on one core, for the same bits everywhere; a peer takes all, and so both have them here
     os.environ.setdefault(_name, str(core_count()))
 
 

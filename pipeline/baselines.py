@@ -40,7 +40,7 @@ def main() -> None:
             own = [table for (protocol, _), table in zip(judged, tables, strict=True) if protocol == name]
             with replacing(folder / f"{name}.csv") as aside:
                 pd.concat(own).to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
-    print(f"baselines: {len(judged)} folds of {len(set(protocol for protocol, _ in judged))} protocols")
+    print(f"baselines: {len(judged)} folds of {len({protocol for protocol, _ in judged})} protocols")
 
 
 if __name__ == "__main__":
