@@ -27,7 +27,7 @@ tess: setup  ## the whole pipeline on TESS (`dvc repro`): your copy in data/inco
 	@dvc repro
 
 test: setup  ## the tests that need nothing but .venv
-	@python -m pytest -n $(JOBS) --dist loadfile
+	@python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-slow: setup  ## whole pipelines, kills, real servers, a browser, TESS (TESS_DIR); installs the system packages they need
 	@scripts/system-packages

@@ -28,6 +28,15 @@ LONGEST = (
     "test_own_corpus_slow",
     "test_app_slow",
     "test_offline",
+    "test_experiment",
+    "test_training",
+    "test_promotion",
+    "test_page",
+    "test_study",
+    "test_publishing",
+    "test_demo",
+    "test_portrait",
+    "test_folder",
 )
 """Files of tests that take minutes, in the order in which they begin: what is left for the end is short, and no process
 of tests waits for another. The first needs the demo, and the second not: it need not wait until that is made."""
