@@ -14,6 +14,7 @@ from speech_emotion.inference import Recognizer
 from speech_emotion.package import Package
 
 FILES = {
+    "coefficients.png",
     "embeddings.csv",
     "embeddings.png",
     "errors.csv",
