@@ -80,7 +80,19 @@ def _overheads(trials: int, *, tiny: bool) -> list[float]:
         bounds = []
         for number in range(1, trials + 2):
             began, before = time.perf_counter(), sum(taken)
-            work(Shift(ground, ground.tune.recipe, name, storage, 0, number, time.time() + 3600, "benchmark"))
+            work(
+                Shift(
+                    ground=ground,
+                    recipe=ground.tune.recipe,
+                    study=name,
+                    storage=storage,
+                    worker=0,
+                    neighbours=1,
+                    trials=number,
+                    ends=time.time() + 3600,
+                    call="benchmark",
+                )
+            )
             bounds.append((time.perf_counter() - began, sum(taken) - before))
     return [100 * (whole - trained) / trained for whole, trained in bounds[1:]]
 
