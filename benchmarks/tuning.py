@@ -28,7 +28,7 @@ from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.tuning.objective import Ground
 from speech_emotion.tuning.search import search
 from speech_emotion.tuning.study import create, finished, open_study, storage_of
-from speech_emotion.tuning.worker import Shift, work
+from speech_emotion.tuning.worker import work
 
 EPOCHS: Final = 6
 
@@ -73,26 +73,13 @@ def _overheads(trials: int, *, tiny: bool) -> list[float]:
     """
     taken: list[float] = []
     with _ground(trials + 1, tiny=tiny) as ground, _timed_training(taken):
-        name, storage = ground.study_name(), storage_of(ground.tune)
-        study = create(name, storage, ground.tune)
+        study = create(ground.study_name(), storage_of(ground.tune), ground.tune)
         for number in range(1, trials + 2):
             study.enqueue_trial(_trial(number))
         bounds = []
         for number in range(1, trials + 2):
             began, before = time.perf_counter(), sum(taken)
-            work(
-                Shift(
-                    ground=ground,
-                    recipe=ground.tune.recipe,
-                    study=name,
-                    storage=storage,
-                    worker=0,
-                    neighbours=1,
-                    trials=number,
-                    ends=time.time() + 3600,
-                    call="benchmark",
-                )
-            )
+            work(tuned.shift(ground, trials=number, seconds=3600))
             bounds.append((time.perf_counter() - began, sum(taken) - before))
     return [100 * (whole - trained) / trained for whole, trained in bounds[1:]]
 

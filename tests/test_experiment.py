@@ -81,13 +81,13 @@ class Corpus:
                 ids, paths, raw=self.folder / "raw", folder=self.folder / name, settings=settings, rendition=rendition
             )
         ]
-        write_index(self.folder / name, settings, shards)
+        write_index(self.folder / name, settings, shards, {"voices": [rendition.voice for rendition in renditions]})
         return FeatureStore(self.folder / name)
 
     def folds(self, protocol: str) -> list[splits.Fold]:
         return splits.read(self.folder / f"{protocol}.csv")
 
-    def train(self, protocol: str, target: Path, **changes: Any) -> None:
+    def train(self, protocol: str, target: Path, *, risk: float = 0.1, **changes: Any) -> None:
         experiment = Experiment(
             corpus=CorpusSettings(name="tones", kind="folder", source="nowhere"),
             protocol=protocol,
@@ -96,7 +96,7 @@ class Corpus:
             features=self.store,
             split=self.folder / f"{protocol}.csv",
             pseudo_features=self.pseudo_speakers,
-            calibrate=CalibrateSettings(risk=0.1),
+            calibrate=CalibrateSettings(risk=risk),
         )
         for fold in self.folds(protocol):
             train_fold(experiment, fold, target / fold.name)
@@ -161,6 +161,22 @@ def test_a_fold_becomes_a_package_with_its_history(trained: Path) -> None:
     assert list(history["epoch"]) == list(range(1, 9))
     assert record["epochs"] == record["best_epoch"] == 8
     assert set(record["lineage"]) == {"data", "features", "params", "spec", "split", "training"}
+
+
+def test_all_settings_that_decide_are_written_down_and_two_calibrations_are_two_models(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for risk in (0.1, 0.3):
+        corpus.train("full", tmp_path / f"{risk}", epochs=1, risk=risk)
+
+    first, second = (json.loads((tmp_path / f"{risk}/all/training.json").read_text()) for risk in (0.1, 0.3))
+
+    assert set(first["settings"]) == {"train", "featurize", "augment", "pseudo_speakers", "calibrate"}
+    assert second["settings"]["calibrate"] == {"risk": 0.3}
+    assert first["lineage"]["training"] == second["lineage"]["training"]
+    assert first["lineage"]["params"] != second["lineage"]["params"]
+    assert first["training_digest"] != second["training_digest"]
 
 
 def test_graph_and_network_of_a_package_agree_on_every_utterance(corpus: Corpus, trained: Path) -> None:

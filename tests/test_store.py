@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -41,6 +42,14 @@ def test_frames_come_back_as_they_were_computed_in_the_order_asked_for(raw: Path
     for number, one in zip([130, 2], frames, strict=True):
         samples = soundfile.read(raw / f"{number}.wav", dtype="float32")[0]
         np.testing.assert_allclose(one, extractor(samples), atol=1e-5)
+
+
+def test_the_folder_is_read_as_it_lies_by_whoever_reads_parquet(raw: Path, tmp_path: Path) -> None:
+    build(raw, tmp_path, 1)
+
+    table = pq.read_table(tmp_path)
+
+    assert sorted(table["id"].to_pylist()) == sorted(f"utterance-{number}" for number in range(COUNT))
 
 
 def test_frames_on_disk_are_those_in_memory_and_leave_no_file(raw: Path, tmp_path: Path) -> None:

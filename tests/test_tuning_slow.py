@@ -42,7 +42,7 @@ from speech_emotion.tuning.study import (
     release_the_dead,
     storage_of,
 )
-from speech_emotion.tuning.worker import Shift, work
+from speech_emotion.tuning.worker import work
 from workspaces import descendants, kill, works_in
 
 pytestmark = pytest.mark.slow
@@ -383,20 +383,8 @@ def test_a_worker_whose_database_goes_away_says_so_in_one_line(
 ) -> None:
     with services.database() as server:
         ground = tuned.ground(storage=server.uri, trials=40, heartbeat_seconds=1, **tuned.ONE_FOLD)
-        storage, name = storage_of(ground.tune), ground.study_name()
-        study = create(name, storage, ground.tune)
-        shift = Shift(
-            ground=ground,
-            recipe=ground.tune.recipe,
-            study=name,
-            storage=storage,
-            worker=0,
-            neighbours=1,
-            trials=40,
-            ends=time.time() + 300,
-            call="a-call",
-        )
-        with crew(work, [shift]) as team:
+        study = create(ground.study_name(), storage_of(ground.tune), ground.tune)
+        with crew(work, [tuned.shift(ground, trials=40, seconds=300)]) as team:
             end = time.monotonic() + 120
             while not finished(study.get_trials()) or not running(study.get_trials()):
                 assert team.wait(0.3), capfd.readouterr()

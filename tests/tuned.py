@@ -1,5 +1,6 @@
 """Takes a folder; gives a workspace with the features of a tiny corpus, in which a search is a matter of seconds."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.tune import TuneSettings
 from speech_emotion.store import RECORDED, SCHEMA
 from speech_emotion.tuning.objective import Ground
+from speech_emotion.tuning.study import storage_of
+from speech_emotion.tuning.worker import Shift
 
 CORPUS = CorpusSettings(name="tiny", kind="folder", source="nowhere")
 SPACE: dict[str, Any] = {
@@ -112,6 +115,21 @@ def write_params(folder: Path, **changes: Any) -> None:
     params["tune"]["space"] = searched  # a preset can add to what is searched, and take nothing away
     with open(path, "w") as file:
         yaml.dump(params, file)
+
+
+def shift(ground: Ground, *, trials: int, seconds: float) -> Shift:
+    """Return what the one worker of a call is told, whose study is there."""
+    return Shift(
+        ground=ground,
+        recipe=ground.tune.recipe,
+        study=ground.study_name(),
+        storage=storage_of(ground.tune),
+        worker=0,
+        neighbours=1,
+        trials=trials,
+        ends=time.time() + seconds,
+        call="alone",
+    )
 
 
 def ground(*, network: dict[str, Any] | None = None, **changes: Any) -> Ground:
