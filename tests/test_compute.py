@@ -21,6 +21,7 @@ from speech_emotion.compute import THREADS, cluster_room, core_count, crew, para
 from speech_emotion.errors import UserError
 from speech_emotion.extraction import SHARD_SIZE, ShardTask, shard_tasks, write_index, write_shard, write_store
 from speech_emotion.files import digest_folder
+from speech_emotion.settings.base import parse_section
 from speech_emotion.settings.compute import ComputeSettings, RaySettings
 from speech_emotion.store import FeatureStore
 
@@ -72,6 +73,11 @@ def test_a_crew_ends_with_the_block_that_it_works_in() -> None:
 def test_only_the_backend_ray_has_a_cluster() -> None:
     assert ComputeSettings(workers=None).cluster is None
     assert ComputeSettings(workers=None, backend="ray").cluster == RaySettings()
+
+
+def test_a_path_that_is_no_url_is_told_what_one_looks_like() -> None:
+    with pytest.raises(UserError, match=r"compute\.ray\.shards: allowed: a URL such as s3://.* not '/tmp/x'"):
+        parse_section("compute", ComputeSettings, {"workers": None, "ray": {"shards": "/tmp/x"}})
 
 
 def test_a_cluster_that_does_not_answer_says_how_to_start_one() -> None:

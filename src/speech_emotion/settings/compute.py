@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from speech_emotion.settings.base import Section
 
@@ -14,8 +14,16 @@ class RaySettings(Section):
     """`auto`: the cluster that runs on this machine, or that RAY_ADDRESS names; else host:port of its head."""
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=64)] = 0.0
-    shards: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://.+$")] | None = None
+    shards: str | None = None
     """A URL of fsspec's below which tasks write shards of features; null: into the workspace."""
+
+    @field_validator("shards")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        scheme, mark, place = (value or "file://x").partition("://")
+        if not (scheme and mark and place):
+            raise ValueError(f"a URL such as s3://bucket/folder, or null, and not '{value}'")
+        return value
 
 
 class ComputeSettings(Section):
