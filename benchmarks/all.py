@@ -13,14 +13,19 @@ from typing import Final
 import measuring
 from speech_emotion.errors import UserError
 
-SCRIPTS: Final = ("features", "answering", "training", "tuning", "repro", "workers", "growth")
-GROWING: Final = ("workers", "growth")
+SCRIPTS: Final = ("features", "answering", "training", "tuning", "repro", "growth")
+WHOLE: Final = ("training", "growth")
+"""Those that run a part and reckon the rest, unless told otherwise."""
 
 
 def main() -> None:
     """Run all of them."""
     parser = measuring.options(__doc__)
-    parser.add_argument("--whole", action="store_true", help="growth over all of TESS instead of a part: hours")
+    parser.add_argument(
+        "--whole",
+        action="store_true",
+        help="growth over all of TESS instead of a part, and all epochs of the reference recipe: hours",
+    )
     given = parser.parse_args()
     measuring.recordings()
     for name in SCRIPTS:
@@ -28,7 +33,7 @@ def main() -> None:
     failed = []
     began = time.monotonic()
     for name in SCRIPTS:
-        chosen = [*(["--tiny"] if given.tiny else []), *(["--whole"] if given.whole and name in GROWING else [])]
+        chosen = [*(["--tiny"] if given.tiny else []), *(["--whole"] if given.whole and name in WHOLE else [])]
         print(f"\n== {name} (at {time.monotonic() - began:.0f} s)", flush=True)
         try:
             print(measuring.run("python", str(Path(__file__).with_name(f"{name}.py")), *chosen).output, flush=True)

@@ -10,10 +10,11 @@
 
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -57,34 +58,49 @@ def main() -> None:
 
 def _a_clip(clips: Sequence[Path], *, repeats: int) -> tuple[dict[str, Times], list[float]]:
     """Return the times of a clip by each way, and of every single answer of ours, in milliseconds."""
+    recorded = [path.read_bytes() for path in clips]
+    waited: list[float] = []
+    with ExitStack() as stack:
+        ways = {
+            name: stack.enter_context(measuring.apart(_each, make, recorded))
+            for name, make in {"ours": _ours, "notebook": _notebook, "decode": _decoding}.items()
+        }
+        answer = ways["ours"]
+        times = measuring.interleaved({**ways, "ours": lambda: waited.extend(answer())}, repeats)
+    # the first round was not warm
+    return {name: one.scaled(1 / len(clips)) for name, one in times.items()}, waited[len(clips) :]
+
+
+def _each(make: Callable[[], Callable[[bytes], object]], recorded: Sequence[bytes]) -> Callable[[], list[float]]:
+    """Make a way to answer, and return what goes over all recordings by it and says how long each took."""
+    way = make()
+    return lambda: [1000 * measuring.timed(partial(way, one)) for one in recorded]
+
+
+def _ours() -> Callable[[bytes], object]:
+    import speech_emotion
+
+    return speech_emotion.load().predict
+
+
+def _notebook() -> Callable[[bytes], object]:
     import librosa
 
+    network = peers.reference_network()
+
+    def answer(recording: bytes) -> object:
+        samples, rate = librosa.load(io.BytesIO(recording))
+        means = librosa.feature.mfcc(y=samples, sr=rate, n_mfcc=peers.COEFFICIENTS).mean(axis=1)
+        return network.predict(means[None, :, None], verbose=0)
+
+    return answer
+
+
+def _decoding() -> Callable[[bytes], object]:
     import speech_emotion
     from speech_emotion.audio import load
 
-    recognizer = speech_emotion.load()
-    network = peers.reference_network()
-    recorded = [path.read_bytes() for path in clips]
-    waited: list[float] = []
-
-    def ours() -> None:
-        for one in recorded:
-            waited.append(1000 * measuring.timed(partial(recognizer.predict, one)))
-
-    def notebook() -> None:
-        for one in recorded:
-            samples, rate = librosa.load(io.BytesIO(one))
-            means = librosa.feature.mfcc(y=samples, sr=rate, n_mfcc=peers.COEFFICIENTS).mean(axis=1)
-            network.predict(means[None, :, None], verbose=0)
-
-    def decoding() -> None:
-        for one in recorded:
-            load(one, recognizer.package.description.features.sample_rate)
-
-    ways: dict[str, Any] = {"ours": ours, "notebook": notebook, "decode": decoding}
-    times = measuring.interleaved(ways, repeats)
-    # the first round was not warm
-    return {name: one.scaled(1 / len(clips)) for name, one in times.items()}, waited[len(clips) :]
+    return partial(load, sample_rate=speech_emotion.load().package.description.features.sample_rate)
 
 
 def _cold(model: Path, clip: Path, *, repeats: int) -> dict[str, Times]:

@@ -7,6 +7,7 @@ One core and warm for a recording; two fresh processes, all cores, for the whole
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -52,20 +53,17 @@ def _riff(paths: Sequence[Path]) -> list[Path]:
 def _a_clip(
     clips: Sequence[Path], corpus: workspace.Corpus, *, repeats: int
 ) -> tuple[list[Figure], dict[str, dict[str, float]]]:
-    settings = parse_section("featurize", FeaturizeSettings, workspace.REFERENCE)
-    extractor = Extractor(settings)
-
-    def ours(path: Path) -> np.ndarray:
-        return extractor(load(path, settings.sample_rate))
-
+    ours = _ours()
     worst = max(float(np.abs(ours(path) - peers.librosa_mfcc(path).T).max()) for path in clips)
     if worst > AGREEMENT:
         raise UserError(f"the coefficients differ from librosa's by {worst:.1e}, more than {AGREEMENT:.0e}: no ratio.")
-    ways: dict[str, Callable[[Path], object]] = {"ours": ours, "librosa": peers.librosa_mfcc}
+    makers: dict[str, Callable[[], peers.Features]] = {"ours": _ours, "librosa": _librosa}
     # what a clip costs before the first coefficient
-    ways |= {"decode": decode, "decode and resample": partial(load, sample_rate=settings.sample_rate)}
-    ways |= {row: found for row, (_, open_peer) in OTHERS.items() if (found := open_peer()) is not None}
-    times = measuring.interleaved({name: partial(_each, way, clips) for name, way in ways.items()}, repeats)
+    makers |= {"decode": _decode, "decode and resample": _load}
+    makers |= {row: open_peer for row, (_, open_peer) in OTHERS.items() if open_peer() is not None}
+    with ExitStack() as stack:
+        ways = {name: stack.enter_context(measuring.apart(_over, make, clips)) for name, make in makers.items()}
+        times = measuring.interleaved(ways, repeats)
     times = {name: one.scaled(1 / len(clips)) for name, one in times.items()}
     seconds = float(corpus.rows["seconds"].mean())
     figures = [
@@ -79,15 +77,43 @@ def _a_clip(
     }
 
 
+def _settings() -> FeaturizeSettings:
+    return parse_section("featurize", FeaturizeSettings, workspace.REFERENCE)
+
+
+def _ours() -> peers.Features:
+    settings = _settings()
+    extractor = Extractor(settings)
+    return lambda path: extractor(load(path, settings.sample_rate))
+
+
+def _librosa() -> peers.Features:
+    return peers.librosa_mfcc
+
+
+def _decode() -> peers.Features:
+    return lambda path: decode(path).samples
+
+
+def _load() -> peers.Features:
+    return partial(load, sample_rate=_settings().sample_rate)
+
+
+def _over(make: Callable[[], peers.Features], clips: Sequence[Path]) -> Callable[[], None]:
+    """Make a way, and return what goes over all clips by it."""
+    way = make()
+
+    def each() -> None:
+        for clip in clips:
+            way(clip)
+
+    return each
+
+
 def _against(row: str, name: str, times: dict[str, Times]) -> Figure:
     if row not in times:
         return Figure(row, None, note=f"{name} is not installed: `make bench` installs it")
     return Figure.ratio(row, times["ours"], times[row])
-
-
-def _each(way: Callable[[Path], object], clips: Sequence[Path]) -> None:
-    for clip in clips:
-        way(clip)
 
 
 def _whole(corpus: workspace.Corpus, *, repeats: int) -> Figure:

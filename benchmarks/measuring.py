@@ -9,9 +9,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -157,6 +159,36 @@ def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int, *, warm:
     return {name: Times(tuple(found)) for name, found in seconds.items()}
 
 
+@contextmanager
+def apart(make: Callable[..., Callable[[], Any]], *arguments: object) -> Iterator[Callable[[], Any]]:
+    """Have work made, and then done whenever it is called, in a process of its own.
+
+    What a library does to its process, to how memory is kept for instance, would help or hinder the others in it.
+
+    Parameters
+    ----------
+    make : callable
+        Of a module; given the arguments, it returns the work. What the work returns comes back from each call.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn"), _prepare, (make, arguments)) as process:
+        yield lambda: process.submit(_do).result()
+
+
+_work: Callable[[], Any] | None = None
+"""Of a process that `apart` started."""
+
+
+def _prepare(make: Callable[..., Callable[[], Any]], arguments: Sequence[object]) -> None:
+    global _work
+    _work = make(*arguments)
+
+
+def _do() -> Any:
+    if _work is None:
+        raise RuntimeError("nothing was prepared in this process")
+    return _work()
+
+
 def timed(work: Callable[[], object]) -> float:
     """Return the seconds that a piece of work takes."""
     began = time.perf_counter()
@@ -231,7 +263,7 @@ def memory(process: psutil.Process) -> int:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Keep this process to one core, where the system can, and BLAS to one thread."""
+    """Keep this process to one core, and those that it starts, where the system can, and BLAS to one thread."""
     from threadpoolctl import threadpool_limits
 
     if not hasattr(os, "sched_setaffinity"):

@@ -1,8 +1,10 @@
 """Takes TESS (TESS_DIR); gives the time of training, against the reference recipe, plain Keras, and the machine itself.
 
-    TESS_DIR=/where/it/is python benchmarks/training.py
+    TESS_DIR=/where/it/is python benchmarks/training.py            # a few epochs of the reference recipe
+    TESS_DIR=/where/it/is python benchmarks/training.py --whole    # all of them: minutes
 
-* To the reference project's test accuracy, on the same random split: its recipe in whole, and ours in whole (`QUICK`).
+* To the reference project's test accuracy, on the same random split: ours in whole (`QUICK`), and the reference recipe,
+  of whose epochs, which are all alike, a few are run and the rest reckoned.
 * An epoch of two LSTM layers of 128 units over frames: `model.fit` on batches of 32 that are padded to the longest
   utterance of all, and the library's own loop; both learn, for the same epochs, and have to end equally right.
 * The floor: the time that the machine needs for the products of that epoch alone, at the rate of its own largest ones.
@@ -64,6 +66,9 @@ PLAIN: Final[dict[str, Any]] = {
 }
 """The network of `peers.frames_network`, trained as the library would."""
 
+RECIPE_EPOCHS, RECIPE_RUN = 33, 5
+"""Of the reference recipe, and how many of them are run."""
+
 PLAIN_BATCH, PLAIN_RATE = 32, 0.02
 BATCH, RATE = 128, 0.2
 """A batch of four times as many, and a rate that climbs to ten times as much and falls again."""
@@ -100,12 +105,14 @@ class Data:
 
 def main() -> None:
     """Measure, and write results/training.json."""
-    given = measuring.options(__doc__).parse_args()
+    parser = measuring.options(__doc__)
+    parser.add_argument("--whole", action="store_true", help="the reference recipe with all of its epochs")
+    given = parser.parse_args()
     corpus = workspace.tess()
     if given.tiny:
         corpus = corpus.cut(84)
     with workspace.made_of(corpus) as made:
-        figures = [_to_accuracy(made, tiny=given.tiny)]
+        figures = [_to_accuracy(made, tiny=given.tiny, whole=given.whole)]
         made.set({"featurize": workspace.REFERENCE, "augment": {"copies": 0}})
         figures += _an_epoch(_standardized(_data(made, "frames")), epochs=2 if given.tiny else 7, tiny=given.tiny)
     measuring.write_figures("training", figures, tiny=given.tiny)
@@ -124,31 +131,49 @@ def settings_of(changes: dict[str, Any]) -> TrainSettings:
     return parse_section("train", TrainSettings, values)
 
 
-def _to_accuracy(made: workspace.Workspace, *, tiny: bool) -> Figure:
+def _to_accuracy(made: workspace.Workspace, *, tiny: bool, whole: bool) -> Figure:
     made.set({"featurize": workspace.REFERENCE, "augment": {"copies": 0}})
     means = _means(_data(made, "reference"))
     made.set({"augment": {"copies": 0}})
     ours = _data(made, "quick")
-    right: dict[str, list[float]] = {"reference": [], "ours": []}
-
-    def reference() -> None:
-        network = peers.reference_network()
-        network.fit(*means["training"], batch_size=32, epochs=1 if tiny else 33, verbose=0)
-        right["reference"].append(_accuracy(network.predict(means["test"][0], verbose=0), ours.test.labels))
+    right: list[float] = []
 
     def quick() -> None:
         found = _train(settings_of(QUICK | ({"epochs": 1} if tiny else {})), ours)
-        right["ours"].append(_accuracy(predict_logits(found.network, ours.test.frames), ours.test.labels))
+        right.append(_accuracy(predict_logits(found.network, ours.test.frames), ours.test.labels))
 
     # The recipe takes minutes, so it is followed once, between two of ours. Neither has anything to be warmed up by.
     before = measuring.timed(quick)
-    peer = measuring.timed(reference)
+    peer, theirs = _recipe(means, ours.test.labels, epochs=RECIPE_EPOCHS if whole else 2 if tiny else RECIPE_RUN)
     own = Times((before,) if tiny else (before, measuring.timed(quick)))
-    reached, theirs = min(right["ours"]), min(right["reference"])
-    note = f"test accuracy {reached:.1%} against {theirs:.1%}"
+    reached = min(right)
+    note = f"test accuracy {reached:.1%} after {own.median:.1f} s"
+    note += f" against {theirs:.1%}" if whole else f"; {RECIPE_RUN} of the recipe's {RECIPE_EPOCHS} epochs were run"
     if reached < ACCURACY and not tiny:
         return Figure("train 94", None, note=f"no ratio: {note}, below the {ACCURACY:.0%} to reach")
     return Figure.ratio("train 94", own, Times((peer,) * len(own.seconds)), note)
+
+
+def _recipe(means: dict[str, tuple[np.ndarray, np.ndarray]], labels: np.ndarray, *, epochs: int) -> tuple[float, float]:
+    """Follow the reference recipe for some epochs; return the seconds of all of them, and the test accuracy so far.
+
+    The first epoch builds what the others run, and so is taken as it is; those that are not run last as long as the
+    middle one of those that are.
+    """
+    from speech_emotion.backend import keras
+
+    moments = [time.perf_counter()]
+    network = peers.reference_network()
+    network.fit(
+        *means["training"],
+        batch_size=32,
+        epochs=epochs,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: moments.append(time.perf_counter()))],
+        verbose=0,
+    )
+    run = np.diff(moments)
+    seconds = float(run.sum() + (RECIPE_EPOCHS - epochs) * np.median(run[1:]))
+    return seconds, _accuracy(network.predict(means["test"][0], verbose=0), labels)
 
 
 def _means(data: Data) -> dict[str, tuple[np.ndarray, np.ndarray]]:

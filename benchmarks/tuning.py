@@ -36,7 +36,7 @@ EPOCHS: Final = 6
 def main() -> None:
     """Measure, and write results/tuning.json."""
     parser = measuring.options(__doc__)
-    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--trials", type=int, default=4)
     given = parser.parse_args()
     trials = 2 if given.tiny else given.trials
     one, two = (_search(workers=workers, trials=trials, tiny=given.tiny) for workers in (1, 2))

@@ -28,6 +28,17 @@ SCRATCH = ROOT / ".scratch"
 OWN = {"params.yaml", "dvc.lock"}
 """Files that are the clone's own affair: no edit of them in the root reaches it."""
 CODE = ("src", "pipeline", "presets")
+SIDE_BY_SIDE = (
+    (
+        ("train@random", "evaluate@random", "train@full", "evaluate@full"),
+        ("train@word", "evaluate@word", "train@speaker", "evaluate@speaker"),
+    ),
+    (("baselines", "compare", "survey"), ("portray", "robustness", "explain")),
+)
+"""Stages for two processes of DVC at the same time, and then for two more; before the first, what they need is made.
+
+`dvc repro` takes a stage after the other, and most of them use one core for most of their time.
+"""
 
 
 def main() -> None:
@@ -38,6 +49,10 @@ def main() -> None:
         with FileLock(SCRATCH / "demo.lock", timeout=0):
             renew()
             run("speech_emotion", "preset", "demo")
+            if not (DEMO / "dvc.lock").exists():
+                run("dvc", "repro", "featurize", "impersonate")
+                for groups in SIDE_BY_SIDE:
+                    run_all(*(("dvc", "--wait-for-lock", "repro", "--single-item", *group) for group in groups))
             run("dvc", "repro")
     except Timeout:
         raise UserError("`make demo` is already running in this repository. Wait for it, or end it.") from None
@@ -112,15 +127,21 @@ def git(*arguments: str, folder: Path = ROOT) -> str:
 
 def run(module: str, *arguments: str) -> None:
     """Run one of the environment's commands in the clone, with the clone's code and the root's MLflow."""
+    run_all((module, *arguments))
+
+
+def run_all(*commands: tuple[str, ...]) -> None:
+    """Run commands at the same time, all of them to their ends."""
     environment = {key: value for key, value in os.environ.items() if key not in {"DVC_ROOT", "TESS_DIR"}}
     environment.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{ROOT / 'mlflow.db'}")
     in_front = {"PATH": Path(sys.executable).parent, "PYTHONPATH": DEMO / "src"}
     for name, place in in_front.items():
         environment[name] = os.pathsep.join([str(place), environment.get(name, "")]).rstrip(os.pathsep)
-    command = [module, *arguments]
-    status = subprocess.run([sys.executable, "-m", *command], cwd=DEMO, env=environment, check=False).returncode
-    if status:
-        raise UserError(f"`{' '.join(command)}` ended with status {status} in .demo/; its message is above.")
+    running = [subprocess.Popen([sys.executable, "-m", *command], cwd=DEMO, env=environment) for command in commands]
+    ended = [process.wait() for process in running]
+    for command, status in zip(commands, ended, strict=True):
+        if status:
+            raise UserError(f"`{' '.join(command)}` ended with status {status} in .demo/; its message is above.")
 
 
 def report(seconds: float) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,19 @@ def test_ways_take_turns_and_the_first_round_does_not_count() -> None:
 
     assert done == ["a", "b"] * 4
     assert [len(one.seconds) for one in times.values()] == [3, 3]
+
+
+def test_a_way_made_apart_is_done_in_a_process_of_its_own() -> None:
+    with measuring.apart(_makes, "a clip") as one, measuring.apart(_makes, "another") as other:
+        first, again, others = one(), one(), other()
+
+    assert first == again
+    assert [first[1], others[1]] == ["a clip", "another"]
+    assert len({os.getpid(), first[0], others[0]}) == 3
+
+
+def _makes(what: str) -> Callable[[], tuple[int, str]]:
+    return lambda: (os.getpid(), what)
 
 
 def test_a_ratio_is_that_of_what_was_measured_together() -> None:

@@ -1,4 +1,5 @@
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,20 @@ def test_while_a_stage_runs_dvc_says_which(clone: Path, monkeypatch: pytest.Monk
     assert dvc_tags(locked_outputs(clone), corpus="tiny", protocol="word")["dvc.stage"] == "train@word"
 
 
-@pytest.mark.parametrize("content", [None, "", "not: [yaml", "stages:\n"])
+def test_a_lock_that_dvc_is_writing_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    whole = "schema: '2.0'\nstages:\n  split:\n    outs:\n    - path: splits\n      md5: abc\n"
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(whole[: whole.index("outs")])
+    writing = threading.Timer(0.3, lock.write_text, [whole])
+    writing.start()
+
+    found = locked_outputs(tmp_path)
+
+    writing.join()
+    assert found == {"splits": Locked("split", "abc")}
+
+
+@pytest.mark.parametrize("content", [None, "", "not: [yaml", "stages:\n", "stages:\n  split:\n"])
 def test_without_a_lock_there_are_no_hashes(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "dvc.lock").write_text(content)

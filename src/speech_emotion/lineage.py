@@ -2,10 +2,11 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -17,6 +18,8 @@ PARAMS: Final = "params.yaml"
 LOCK: Final = "dvc.lock"
 
 _GIT_SECONDS: Final = 10
+_LOOKS: Final = 5
+_LOOK_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,24 @@ def source_state(root: Path) -> SourceState:
 
 
 def locked_outputs(root: Path) -> Mapping[str, Locked]:
-    """Read the outputs in `root`'s dvc.lock, by path; there are none where it is absent or unreadable."""
-    try:
-        text = (root / LOCK).read_text(encoding="utf-8")
-        content = YAML(typ="safe").load(text)
-    except (OSError, ValueError, YAMLError):
-        return {}
-    stages: Mapping[str, Any] = (content or {}).get("stages") or {}
-    return {
-        output["path"]: Locked(name, str(output["md5"]))
-        for name, stage in stages.items()
-        for output in stage.get("outs") or ()
-        if "md5" in output
-    }
+    """Read the outputs in `root`'s dvc.lock, by path; there are none where it is absent or unreadable.
+
+    DVC writes that file in place: one that another DVC is at this moment is read again.
+    """
+    for _ in range(_LOOKS):
+        try:
+            content = YAML(typ="safe").load((root / LOCK).read_text(encoding="utf-8"))
+            return {
+                output["path"]: Locked(name, str(output["md5"]))
+                for name, stage in (content["stages"] or {}).items()
+                for output in stage.get("outs") or ()
+                if "md5" in output
+            }
+        except OSError:
+            return {}
+        except (ValueError, YAMLError, AttributeError, KeyError, TypeError):
+            time.sleep(_LOOK_SECONDS)
+    return {}
 
 
 def dvc_tags(locked: Mapping[str, Locked], *, corpus: str, protocol: str, trained: bool = True) -> dict[str, str]:
