@@ -39,9 +39,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "reference.keras"
         peers.reference_network().save(model)
-        cold = _cold(model, clips[0], repeats=1 if given.tiny else 3)
+        cold = _cold(model, clips[0], repeats=1 if given.tiny else 2)
     with workspace.made_of(corpus) as made:
-        batch = _batch(made.raw, repeats=1 if given.tiny else 3)
+        batch = _batch(made.raw, repeats=1 if given.tiny else 2)
     loop = times["notebook"].scaled(len(corpus.paths))
     measuring.write_figures(
         "answering",

@@ -41,7 +41,7 @@ def main() -> None:
     clips = _riff(measuring.some(corpus.paths, 14 if given.tiny else 70))
     with measuring.one_core():
         figures, floor = _a_clip(clips, corpus, repeats=2 if given.tiny else 5)
-    figures.append(_whole(corpus.cut(42) if given.tiny else corpus, repeats=1 if given.tiny else 3))
+    figures.append(_whole(corpus.cut(42) if given.tiny else corpus, repeats=1 if given.tiny else 2))
     measuring.write_figures("features", figures, tiny=given.tiny, **floor)
 
 

@@ -1,6 +1,6 @@
 """Takes TESS (TESS_DIR); gives time and peak memory of the pipeline's stages as the corpus grows.
 
-    TESS_DIR=/where/it/is python benchmarks/growth.py            # 70 recordings, 1, 4, 16 and 64 times
+    TESS_DIR=/where/it/is python benchmarks/growth.py            # 35 recordings, 1, 4, 16 and 64 times
     TESS_DIR=/where/it/is python benchmarks/growth.py --whole    # all 2,800 of them, so often: hours, and 60 GB of disk
 
 Each stage is the process that DVC would start: featurize (as recorded), split, train (one epoch of a small network),
@@ -16,7 +16,7 @@ import measuring
 import workspace
 from measuring import Run
 
-RECORDINGS: Final = 70
+RECORDINGS: Final = 35
 TIMES: Final = (1, 4, 16, 64)
 LIMIT: Final = 2**30
 """Bytes that featurize and predict may hold, however many recordings there are."""

@@ -30,7 +30,7 @@ from speech_emotion.tuning.search import search
 from speech_emotion.tuning.study import create, finished, open_study, storage_of
 from speech_emotion.tuning.worker import work
 
-EPOCHS: Final = 6
+EPOCHS: Final = 4
 
 
 def main() -> None:
