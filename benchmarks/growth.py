@@ -71,15 +71,17 @@ def _stages(made: workspace.Workspace) -> dict[str, Callable[[], Run]]:
     def train() -> Run:
         # what impersonate would have made
         made.no_pseudo_speakers()
-        return made.stage("train", "random", manifest, "features", "pseudo_speakers", split, model)
+        return made.stage("train", "random", manifest, "features", "pseudo_speakers", split, model, watched=True)
 
     return {
-        "featurize": lambda: made.stage("featurize", "raw", manifest, "features"),
-        "split": lambda: made.stage("split", manifest, "splits"),
+        "featurize": lambda: made.stage("featurize", "raw", manifest, "features", watched=True),
+        "split": lambda: made.stage("split", manifest, "splits", watched=True),
         "train": train,
-        "evaluate": lambda: made.stage("evaluate", "random", manifest, "features", split, model, "reports/random"),
+        "evaluate": lambda: made.stage(
+            "evaluate", "random", manifest, "features", split, model, "reports/random", watched=True
+        ),
         "predict": lambda: measuring.run(
-            "speech-emotion", "predict", "raw", "--output", "answers.csv", folder=made.folder
+            "speech-emotion", "predict", "raw", "--output", "answers.csv", folder=made.folder, watched=True
         ),
     }
 

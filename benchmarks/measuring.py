@@ -130,7 +130,7 @@ class Run:
     seconds : float
     peak : int
         The most bytes that it and its descendants held at once, what they share counted once (PSS, where the system
-        knows it).
+        knows it); 0: nobody looked.
     output : str
     """
 
@@ -196,7 +196,9 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def run(*command: str, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> Run:
+def run(
+    *command: str, folder: Path | None = None, environment: Mapping[str, str] | None = None, watched: bool = False
+) -> Run:
     """Run a command of this environment to its end; one that fails ends the benchmark with what it said.
 
     Parameters
@@ -207,6 +209,8 @@ def run(*command: str, folder: Path | None = None, environment: Mapping[str, str
         To run it in.
     environment : mapping or None
         What is set for it beside what is set here.
+    watched : bool
+        Whether to look at its memory all the while, which takes much of a core and holds it up.
     """
     program = sys.executable if command[0] == "python" else command[0]
     with tempfile.TemporaryFile() as said:
@@ -221,9 +225,10 @@ def run(*command: str, folder: Path | None = None, environment: Mapping[str, str
         )
         peak = 0
         try:
-            while process.poll() is None:
+            while watched and process.poll() is None:
                 peak = max(peak, memory(process))
                 time.sleep(_LOOK_SECONDS)
+            process.wait()
         finally:
             if process.poll() is None:
                 process.kill()

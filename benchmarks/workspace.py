@@ -54,11 +54,11 @@ class Workspace:
         with open(self.folder / "params.yaml", "w", encoding="utf-8") as file:
             YAML(typ="safe").dump(values, file)
 
-    def stage(self, name: str, *arguments: str) -> measuring.Run:
-        """Run a stage's script here."""
+    def stage(self, name: str, *arguments: str, watched: bool = False) -> measuring.Run:
+        """Run a stage's script here; see `measuring.run`."""
         script = str(measuring.ROOT / "pipeline" / f"{name}.py")
         tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder / 'mlflow.db'}"}
-        return measuring.run("python", script, *arguments, folder=self.folder, environment=tracking)
+        return measuring.run("python", script, *arguments, folder=self.folder, environment=tracking, watched=watched)
 
     def no_pseudo_speakers(self) -> Path:
         """Make a store of no voices: a benchmark's validation is heard as recorded."""

@@ -63,7 +63,7 @@ def test_a_command_is_measured_with_all_that_it_starts() -> None:
     hold = "import time; kept = bytearray(60_000_000); time.sleep(0.6)"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}]); print('done')"
 
-    run = measuring.run("python", "-c", script)
+    run = measuring.run("python", "-c", script, watched=True)
 
     assert run.output == "done\n"
     assert run.peak > 60_000_000
@@ -225,7 +225,6 @@ def test_a_benchmark_runs_in_its_tiny_form(script: str, root: Path, tess_dir: Pa
     result = measuring.results(tiny=True) / f"{script}.json"
     result.unlink(missing_ok=True)
 
-    # not by `measuring.run`: to watch the memory of so many processes is a third of the work
     command = [sys.executable, str(root / "benchmarks" / f"{script}.py"), "--tiny"]
     done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
