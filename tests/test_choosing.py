@@ -47,6 +47,7 @@ def test_a_workspace_without_a_champion_has_the_one_that_is_built_in(corpus: Pat
     assert choose(None).words == BUILT_IN
 
 
+@pytest.mark.slow
 def test_the_champion_of_the_workspace_answers(corpus: Path) -> None:
     released.release(corpus, seed=1, skill=0.9)
     released.ask(1, reason="the first that we trust")

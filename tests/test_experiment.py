@@ -130,6 +130,7 @@ def trained(corpus: Corpus, tmp_path_factory) -> Path:
     return workspace
 
 
+@pytest.mark.slow
 def test_a_network_that_hears_fewer_cepstra_is_trained_packaged_and_evaluated_with_them(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +319,7 @@ def test_training_and_judging_again_gives_the_same_bytes(
     assert digest_folder(tmp_path / "a") == digest_folder(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_the_table_holds_the_model_against_every_baseline_on_the_same_utterances(
     corpus: Corpus, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,6 +379,7 @@ def test_baselines_of_other_utterances_are_refused(corpus: Corpus, trained: Path
         read_contest("speaker", tmp_path / "report", tmp_path / "speaker.csv")
 
 
+@pytest.mark.slow
 def test_the_same_recordings_under_other_labels_are_trained_anew(
     corpus: Corpus, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def test_every_table_and_picture_is_there_and_shows_something(explained: Path) -
         assert matplotlib.image.imread(path)[..., :3].std() > 0.05, path.name
 
 
+@pytest.mark.slow
 def test_explained_again_it_has_the_same_bytes(case: Case, explained: Path, tmp_path: Path) -> None:
     explain(case, tmp_path / "again")
 

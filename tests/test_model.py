@@ -88,6 +88,7 @@ def test_saved_network_is_the_same_network_and_equal_weights_have_equal_bytes(tm
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_model_of_several_networks_is_their_mean_in_keras_in_onnx_and_on_disk(tmp_path: Path) -> None:
     frames, lengths = sounds()
     members = [network(NETWORKS[0], seed=seed) for seed in (1, 2, 3)]

@@ -92,6 +92,7 @@ def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path, package: 
     assert len(read.images) > 12
 
 
+@pytest.mark.slow
 def test_equal_reports_give_equal_bytes_that_git_can_hold(tmp_path: Path, package: Package, reports: Path) -> None:
     first = page(tmp_path / "a.html", package, reports)
 

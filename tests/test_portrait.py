@@ -2,6 +2,7 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pytest
 import soundfile
 
 from examples import manifest
@@ -26,6 +27,7 @@ def test_emotions_that_share_no_text_have_an_example_each_all_the_same() -> None
     assert list(choose_examples(rows)["emotion"]) == ["angry", "happy", "sad"]
 
 
+@pytest.mark.slow
 def test_a_corpus_is_drawn_and_drawn_again_to_the_same_bytes(tmp_path: Path) -> None:
     rows = manifest(words=2)
     rng = np.random.default_rng(0)

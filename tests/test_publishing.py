@@ -240,6 +240,7 @@ def test_a_server_that_hangs_is_one_message_within_seconds(finished: Path, monke
         assert time.monotonic() - began < 20
 
 
+@pytest.mark.slow
 def test_the_stage_prints_what_it_did(finished: Path) -> None:
     (finished / "params.yaml").write_text("corpus: {name: tiny, kind: folder, source: x}\n")
 

@@ -74,6 +74,7 @@ def folds_and_material(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[s
     )
 
 
+@pytest.mark.slow
 def test_every_kind_of_model_is_scored_on_every_signal_and_resumed(
     folds_and_material: tuple[list[splits.Fold], Material], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

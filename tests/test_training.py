@@ -75,6 +75,7 @@ def test_frames_that_lie_in_a_file_give_the_same_bits_as_those_in_memory(tmp_pat
     assert len(prints) == 1
 
 
+@pytest.mark.slow
 def test_the_members_of_a_model_are_what_each_seed_alone_gives(tmp_path: Path) -> None:
     several = fit(train_settings(epochs=2, seed=5, members=2), tmp_path / "several")
 
