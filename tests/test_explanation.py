@@ -81,6 +81,7 @@ def test_at_most_so_many_utterances_of_each_emotion_and_speaker_are_looked_at(ca
     assert set(chosen.groupby(["speaker", "emotion"]).size()) == {SETTINGS.utterances}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocols", [("speaker",), ("full",)])
 def test_one_protocol_is_enough(tmp_path: Path, protocols: tuple) -> None:
     explain(make_case(tmp_path, protocols), tmp_path / "explanation")
@@ -104,6 +105,7 @@ def test_an_untrained_network_has_other_weights_and_the_same_shape(case: Case, t
     assert not np.allclose(before.predict_frames(frames), Recognizer(package).predict_frames(frames))
 
 
+@pytest.mark.slow
 def test_a_network_that_knows_the_emotions_has_them_for_neighbours(case: Case) -> None:
     _, neighbours = embeddings(case)
 

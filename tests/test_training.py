@@ -51,6 +51,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_gives_others(tmp_path: Pa
     assert prints[0] == prints[1] != prints[2]
 
 
+@pytest.mark.slow
 def test_frames_that_lie_in_a_file_give_the_same_bits_as_those_in_memory(tmp_path: Path) -> None:
     held = Part(*clusters(60, seed=0), copies=(clusters(60, seed=3)[0],))
     stored = Part(StoredFrames(held.frames, tmp_path), held.labels, (StoredFrames(held.copies[0], tmp_path),))
