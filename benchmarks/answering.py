@@ -62,19 +62,15 @@ def _a_clip(clips: Sequence[Path], *, repeats: int) -> tuple[dict[str, Times], l
     waited: list[float] = []
     with ExitStack() as stack:
         ways = {
-            name: stack.enter_context(measuring.apart(_each, make, recorded))
+            name: stack.enter_context(measuring.apart(measuring.each, make, recorded))
             for name, make in {"ours": _ours, "notebook": _notebook, "decode": _decoding}.items()
         }
         answer = ways["ours"]
         times = measuring.interleaved({**ways, "ours": lambda: waited.extend(answer())}, repeats)
     # the first round was not warm
-    return {name: one.scaled(1 / len(clips)) for name, one in times.items()}, waited[len(clips) :]
-
-
-def _each(make: Callable[[], Callable[[bytes], object]], recorded: Sequence[bytes]) -> Callable[[], list[float]]:
-    """Make a way to answer, and return what goes over all recordings by it and says how long each took."""
-    way = make()
-    return lambda: [1000 * measuring.timed(partial(way, one)) for one in recorded]
+    return {name: one.scaled(1 / len(clips)) for name, one in times.items()}, [
+        1000 * one for one in waited[len(clips) :]
+    ]
 
 
 def _ours() -> Callable[[bytes], object]:

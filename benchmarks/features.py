@@ -62,7 +62,9 @@ def _a_clip(
     makers |= {"decode": _decode, "decode and resample": _load}
     makers |= {row: open_peer for row, (_, open_peer) in OTHERS.items() if open_peer() is not None}
     with ExitStack() as stack:
-        ways = {name: stack.enter_context(measuring.apart(_over, make, clips)) for name, make in makers.items()}
+        ways = {
+            name: stack.enter_context(measuring.apart(measuring.each, make, clips)) for name, make in makers.items()
+        }
         times = measuring.interleaved(ways, repeats)
     times = {name: one.scaled(1 / len(clips)) for name, one in times.items()}
     seconds = float(corpus.rows["seconds"].mean())
@@ -97,17 +99,6 @@ def _decode() -> peers.Features:
 
 def _load() -> peers.Features:
     return partial(load, sample_rate=_settings().sample_rate)
-
-
-def _over(make: Callable[[], peers.Features], clips: Sequence[Path]) -> Callable[[], None]:
-    """Make a way, and return what goes over all clips by it."""
-    way = make()
-
-    def each() -> None:
-        for clip in clips:
-            way(clip)
-
-    return each
 
 
 def _against(row: str, name: str, times: dict[str, Times]) -> Figure:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
@@ -187,6 +188,15 @@ def _do() -> Any:
     if _work is None:
         raise RuntimeError("nothing was prepared in this process")
     return _work()
+
+
+def each(make: Callable[[], Callable[[Any], object]], items: Sequence[Any]) -> Callable[[], list[float]]:
+    """Make a way to do something with an item; return what goes over all of them and gives the seconds of each.
+
+    For `apart`, in whose process the way is then made.
+    """
+    way = make()
+    return lambda: [timed(partial(way, item)) for item in items]
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -138,7 +138,13 @@ def run_all(*commands: tuple[str, ...]) -> None:
     for name, place in in_front.items():
         environment[name] = os.pathsep.join([str(place), environment.get(name, "")]).rstrip(os.pathsep)
     running = [subprocess.Popen([sys.executable, "-m", *command], cwd=DEMO, env=environment) for command in commands]
-    ended = [process.wait() for process in running]
+    try:
+        ended = [process.wait() for process in running]
+    except KeyboardInterrupt:
+        # the terminal has told them too, and none is to work on behind
+        for process in running:
+            process.wait()
+        raise
     for command, status in zip(commands, ended, strict=True):
         if status:
             raise UserError(f"`{' '.join(command)}` ended with status {status} in .demo/; its message is above.")

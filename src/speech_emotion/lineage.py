@@ -70,7 +70,8 @@ def source_state(root: Path) -> SourceState:
 def locked_outputs(root: Path) -> Mapping[str, Locked]:
     """Read the outputs in `root`'s dvc.lock, by path; there are none where it is absent or unreadable.
 
-    DVC writes that file in place: one that another DVC is at this moment is read again.
+    DVC writes that file in place: one that another DVC is at this moment is read again. Where what there is of it so
+    far looks whole, outputs are missing: a training's run then has their hashes from `publish`.
     """
     for _ in range(_LOOKS):
         try:
