@@ -49,7 +49,7 @@ def main() -> None:
         with FileLock(SCRATCH / "demo.lock", timeout=0):
             renew()
             run("speech_emotion", "preset", "demo")
-            if not (DEMO / "dvc.lock").exists():
+            if not (DEMO / "models" / "demo" / "package").exists():  # also where a first run was cut off
                 run("dvc", "repro", "featurize", "impersonate")
                 for groups in SIDE_BY_SIDE:
                     run_all(*(("dvc", "--wait-for-lock", "repro", "--single-item", *group) for group in groups))
