@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from speech_emotion.augmentation import Copy
-from speech_emotion.corpora import manifest as manifests
 from speech_emotion.extraction import Recorded, shard_tasks, write_store
 from speech_emotion.files import replacing_folder
 from speech_emotion.settings.augment import AugmentSettings
@@ -15,6 +14,9 @@ from speech_emotion.stage import run_stage
 
 
 def main() -> None:
+    # each worker imports this script anew, and has no use for pandas, which takes as long as hundreds of recordings
+    from speech_emotion.corpora import manifest as manifests
+
     raw, manifest, target = map(Path, sys.argv[1:])
     settings = read_section("featurize", FeaturizeSettings)
     augment = read_section("augment", AugmentSettings)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.signal import butter, sosfilt
 
 from speech_emotion.audio import Sound
 from speech_emotion.features import Extractor
@@ -98,6 +97,8 @@ def render(sound: Sound, sample_rate: int, recipe: Recipe, *, seed: int, name: s
     if recipe.snr_db is not None:
         waveform = with_noise(waveform, recipe.snr_db, pink=recipe.pink, rng=_seeded(f"{seed} {name}"))
     if recipe.narrow:
+        from scipy.signal import butter, sosfilt  # takes longer to import than most of what a worker does without it
+
         high = min(_TELEPHONE_HZ[1], 0.45 * sample_rate)
         waveform = sosfilt(butter(4, (_TELEPHONE_HZ[0], high), "bandpass", fs=sample_rate, output="sos"), waveform)
     return waveform.astype(np.float32)

@@ -31,7 +31,16 @@ REQUIREMENTS: Final = "requirements.txt"
 LICENSE: Final = "LICENSE.md"
 EVIDENCE: Final = "evidence"
 
-REQUIRED_DISTRIBUTIONS: Final = ("av", "numpy", "onnxruntime", "pydantic", "ruamel.yaml", "soundfile", "soxr")
+REQUIRED_DISTRIBUTIONS: Final = (
+    "av",
+    "numpy",
+    "onnxruntime",
+    "pydantic",
+    "ruamel.yaml",
+    "ruamel.yaml.clib",
+    "soundfile",
+    "soxr",
+)
 """What prediction imports."""
 
 DEFAULT_LIMITS: Final = PackageSettings(min_seconds=0.2, max_seconds=60.0)
