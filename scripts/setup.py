@@ -4,6 +4,7 @@ Runs on whatever Python is at hand, so that an unfit one gets a message and not 
 the environment is already as the lock says.
 """
 
+import ast
 import fcntl
 import hashlib
 import os
@@ -17,8 +18,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 SUPPORTED = ((3, 11), (3, 12), (3, 13))
-COMPILED = "import librosa, numpy; librosa.feature.chroma_stft(S=numpy.ones((513, 4)), n_fft=1024, tuning=0.0)"
-"""What librosa compiles at its first use in an environment: half a minute, not to be spent in every first run."""
+USED = (
+    "import librosa, numpy; librosa.feature.chroma_stft(S=numpy.ones((513, 4)), n_fft=1024, tuning=0.0)",
+    "import keras, onnx, onnxruntime, pyarrow.parquet, scipy.signal, seaborn, sklearn.ensemble, sklearn.manifold",
+    "import dvc.cli, dvc.commands.repro, dvc.repo, mlflow.pyfunc, mlflow.server, optuna, pytest",
+)
+"""What the first runs would wait for: Python and librosa compile what is imported or called for the first time.
+
+All that is installed would take two minutes; a third of it is ever imported.
+"""
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DVC_NO_ANALYTICS": "1",
@@ -26,6 +34,15 @@ QUIET = {
     "ORT_DISABLE_TELEMETRY": "1",
 }
 """Set in every Python of the environment, unless the user has set it: a bare `mlflow ui` otherwise calls home."""
+PIP_TOLD = {
+    "index-url": ("UV_DEFAULT_INDEX", " "),
+    "extra-index-url": ("UV_INDEX", " "),
+    "find-links": ("UV_FIND_LINKS", ","),
+    "no-index": ("UV_NO_INDEX", ""),
+    "cert": ("SSL_CERT_FILE", ""),
+    "proxy": ("ALL_PROXY", ""),
+}
+"""Settings of pip about where packages come from: what uv calls each, and what it puts between several."""
 
 
 def main(venv: Path) -> None:
@@ -69,25 +86,46 @@ def install(venv: Path) -> None:
     if not same_base:  # a half-made one, another Python, or a moved checkout
         run([sys.executable, "-m", "venv", "--clear", str(venv)], hint="On Debian and Ubuntu: apt install python3-venv")
     stamp.unlink(missing_ok=True)
-    pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as builder:
+    python = str(venv / "bin" / "python")
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as first:
         # packages that come as source are built by the pinned setuptools, not by whichever is newest today
-        builder.write(pinned("setuptools"))
-        builder.flush()
-        run([*pip, "install", "--require-hashes", "-r", builder.name])
-    built_here = ["--use-pep517", "--no-build-isolation"]
-    # pip compiles one file after the other; `compile_all` takes all cores for it: 225 s in all instead of 255 on two
-    run([*pip, "install", "--require-hashes", "--no-compile", *built_here, "-r", str(LOCK)])
-    run([*pip, "install", "--no-deps", *built_here, "--editable", str(ROOT)])
-    compile_all(venv)
+        first.write(pinned("setuptools") + pinned("uv"))
+        first.flush()
+        run([*pip, "--require-hashes", "-r", first.name])
+    everything = ["--require-hashes", "--no-build-isolation", "-r", str(LOCK)]
+    # uv takes seconds where pip takes minutes; what it does not get, pip may: pip can be told of places in more ways
+    uv = [str(venv / "bin" / "uv"), "pip", "install", "--quiet", "--python", python]
+    if subprocess.run([*uv, *everything], cwd=ROOT, env=as_pip_was_told(python), check=False).returncode:
+        print("pip goes on where uv has stopped", flush=True)
+        run([*pip, "--no-compile", "--use-pep517", *everything])
+    run([*pip, "--no-deps", "--use-pep517", "--no-build-isolation", "--editable", str(ROOT)])
     hush(venv)
-    run([str(venv / "bin" / "python"), "-c", COMPILED])
+    compile_used(python)
 
 
-def compile_all(venv: Path) -> None:
-    """Compile what was installed, on all cores; what a package brings for other Pythons fails, and nobody needs it."""
-    command = [str(venv / "bin" / "python"), "-m", "compileall", "-qq", "-j", "0", str(venv / "lib")]
-    subprocess.run(command, check=False)
+def as_pip_was_told(python: str) -> "dict[str, str]":
+    """Return an environment in which uv looks for packages where pip does, unless uv was told of a place itself."""
+    listed = subprocess.run([python, "-m", "pip", "config", "list"], check=False, stdout=subprocess.PIPE, text=True)
+    told = {}
+    for line in listed.stdout.splitlines():
+        key, _, value = line.partition("=")
+        names = PIP_TOLD.get(key.rpartition(".")[2])
+        if names and value:
+            # the variables of the environment come first, and count more than files
+            told.setdefault(names[0], names[1].join(ast.literal_eval(value).split()))
+    # of several indexes pip takes whichever has the version; every file is held against its hash
+    return {"UV_INDEX_STRATEGY": "unsafe-best-match", **told, **os.environ}
+
+
+def compile_used(python: str) -> None:
+    """Use what will be used, on all cores, so that it is compiled."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    started = [subprocess.Popen([python, "-c", script], stderr=subprocess.PIPE, env=kept) for script in USED]
+    for process in started:
+        told = process.communicate()[1]
+        if process.returncode:
+            sys.exit(f"error: what was installed does not work:\n{told.decode(errors='replace').strip()}")
 
 
 def hush(venv: Path) -> None:
