@@ -43,24 +43,22 @@ def test_uv_looks_where_pip_was_told_to_look(
     setup: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = tmp_path / "pip.conf"
-    config.write_text(
-        "[global]\nindex-url = https://one.example/simple\nextra-index-url = https://two.example https://three.example\n"
-        "find-links = /some/where\n"
-    )
+    config.write_text("[global]\nindex-url: https://one.example\nfind-links: /some/where\n")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://two.example https://three.example")
     monkeypatch.setenv("PIP_FIND_LINKS", "/first /second")
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)
 
     told = setup["as_pip_was_told"](sys.executable)
 
-    assert told["UV_DEFAULT_INDEX"] == "https://one.example/simple"
+    assert told["UV_DEFAULT_INDEX"] == "https://one.example"
     assert told["UV_INDEX"] == "https://two.example https://three.example"
     assert told["UV_FIND_LINKS"] == "/first,/second"  # pip's variables count more than its files
 
 
 def test_where_uv_was_told_to_look_itself_stays(setup: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_INDEX_URL", "https://one.example/simple")
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://other.example/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://one.example")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://other.example")
 
-    assert setup["as_pip_was_told"](sys.executable)["UV_DEFAULT_INDEX"] == "https://other.example/simple"
+    assert setup["as_pip_was_told"](sys.executable)["UV_DEFAULT_INDEX"] == "https://other.example"

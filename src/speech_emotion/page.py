@@ -121,15 +121,10 @@ def picture(path: Path, caption: str) -> Picture:
         shown = image.convert("RGB")
     if shown.width > _WIDEST:
         shown = shown.resize((_WIDEST, round(shown.height * _WIDEST / shown.width)), Image.Resampling.LANCZOS)
-    # lines and letters are smallest as they are, spectrograms with a little loss
-    text = base64.b64encode(min(_webp(shown, lossless=True), _webp(shown, lossless=False), key=len)).decode()
-    return Picture(f"data:image/webp;base64,{text}", shown.width, shown.height, caption)
-
-
-def _webp(image: Image.Image, *, lossless: bool) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", lossless=lossless, quality=_QUALITY, method=4)
-    return buffer.getvalue()
+    shown.save(buffer, "WEBP", quality=_QUALITY, method=4)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return Picture(f"data:image/webp;base64,{text}", shown.width, shown.height, caption)
 
 
 def _content(manifest: pd.DataFrame, package: Package, reports: Path, corpus: CorpusSettings) -> dict[str, Any]:
