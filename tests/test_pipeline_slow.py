@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,9 @@ from workspaces import (
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SHARES = (0.5, 0.25, 0.12, 0.06, 0.0)
+"""Of a stage's usual time, after which it is killed; where it was faster than that, it is tried again, earlier."""
 
 PROTOCOLS = ("random", "word", "speaker", "full")
 
@@ -154,8 +157,8 @@ def test_every_stage_that_was_killed_and_a_second_run_of_all_come_to_the_same_by
     (copied.folder / "mlflow.db").unlink()  # so that publish has everything to do
     # from the last to the first: a stage that was killed has no outputs, and the next one needs its inputs
     for stage in reversed(PIPELINE):
-        for who in ("the stage alone", "DVC and all its children"):
-            interrupt(copied, stage, demo_run.seconds, whom(who))
+        for who, shares in (("the stage alone", SHARES), ("DVC and all its children", SHARES[1:])):
+            interrupt(copied, stage, demo_run.seconds, whom(who), shares)
             assert eventually(lambda: copied.processes() == [], 60), (stage, who)
 
     copied.forget(*copied.lock()["stages"])
@@ -208,11 +211,13 @@ def whom(name: str) -> Victims:
     return lambda dvc, process: [dvc, *descendants(dvc)]
 
 
-def interrupt(workspace: Workspace, stage: str, seconds: dict[str, float], victims: Victims) -> None:
+def interrupt(
+    workspace: Workspace, stage: str, seconds: dict[str, float], victims: Victims, shares: Sequence[float] = SHARES
+) -> None:
     """Run a stage that DVC has forgotten, and kill -9 in the middle of it."""
     name = f"{stage}@speaker" if stage in MATRIX else stage
     usual = seconds[name]
-    for share in (0.5, 0.25, 0.12, 0.06, 0.0):  # it may be faster this time, and the machine less busy
+    for share in shares:
         if stage != "publish":  # which runs every time
             workspace.forget(name)
         with workspace.started("dvc", "repro", "--single-item", name) as dvc:

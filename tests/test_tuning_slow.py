@@ -147,12 +147,13 @@ def running(trials: list[optuna.trial.FrozenTrial]) -> int:
 def test_a_seed_gives_the_same_trials_twice_also_across_a_resume_and_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {"sampler": "tpe", "trials": 6, "pruner": {"kind": "median", "startup_trials": 2, "warmup_epochs": 1}}
+    pruner = {"kind": "median", "startup_trials": 2, "warmup_epochs": 1}
+    asked = tuned.ONE_FOLD | {"sampler": "tpe", "trials": 6, "pruner": pruner}
     for name in ("whole", "resumed", "killed"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "whole")
     _, whole = run(tmp_path / "whole", **asked)
-    assert whole[0].params == tuned.ground().space.current()
+    assert whole[0].params == tuned.ground(**asked).space.current()
 
     monkeypatch.chdir(tmp_path / "resumed")
     run(tmp_path / "resumed", **asked | {"trials": 2})
@@ -175,7 +176,7 @@ def test_a_seed_gives_the_same_trials_twice_also_across_a_resume_and_a_kill(
 
 
 def test_two_workers_of_four_are_killed_then_the_parent_and_nothing_is_lost_or_counted_twice(workspace: Path) -> None:
-    searching = Searching(workspace, {"trials": 8}, {"workers": 4})
+    searching = Searching(workspace, tuned.ONE_FOLD | {"trials": 8}, {"workers": 4})
     with searching.started() as process:
         wait_until(searching, process, lambda: running(searching.trials()) == 4)
         victims = {trial.user_attrs["process"] for trial in searching.trials() if trial.state.name == "RUNNING"}
@@ -300,7 +301,7 @@ def test_the_best_are_trained_in_full_and_the_present_settings_beside_them(works
 def test_a_second_objective_gives_a_pareto_front(workspace: Path) -> None:
     space = tuned.SPACE | {"train.network.lstm": {"layers": [1], "units": [4, 8]}}
     for second in ("parameters", "latency_ms"):
-        outcome, trials = run(workspace, second=second, space=space, trials=3)
+        outcome, trials = run(workspace, **tuned.ONE_FOLD, second=second, space=space, trials=3)
 
         assert all(len(trial.values) == 2 and trial.values[1] > 0 for trial in trials)
         assert (outcome.report / "pareto_front.png").exists()
@@ -308,7 +309,7 @@ def test_a_second_objective_gives_a_pareto_front(workspace: Path) -> None:
 
 def test_four_workers_on_postgresql_lose_no_trial(workspace: Path) -> None:
     with services.postgresql() as uri:
-        searching = Searching(workspace, {"trials": 8, "storage": uri}, {"workers": 4})
+        searching = Searching(workspace, tuned.ONE_FOLD | {"trials": 8, "storage": uri}, {"workers": 4})
         searching.run()
         trials = searching.trials()
 
