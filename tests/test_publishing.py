@@ -110,6 +110,36 @@ def test_again_there_is_nothing_to_do(finished: Path) -> None:
     assert numbers() == [1]
 
 
+def test_while_nothing_has_changed_mlflow_is_not_even_imported(finished: Path) -> None:
+    published()
+    script = (
+        "import sys; from pathlib import Path; from speech_emotion.publishing import publish; "
+        f"told = publish(Path(), corpus={tracked.CORPUS!r}); print(told.lines[0]); print('mlflow' in sys.modules)"
+    )
+
+    def again() -> list[str]:
+        done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+        return done.stdout.splitlines()
+
+    [told, asked] = again()
+    assert (told.startswith("nothing to do"), asked) == (True, "False")
+    tracked.client().set_registered_model_tag(tracked.MODEL, "looked at by", "somebody")
+    [told, asked] = again()
+    assert (told.startswith("nothing to do"), asked) == (True, "True")
+
+
+def test_while_a_training_runs_mlflow_is_asked_each_time(finished: Path) -> None:
+    published()
+    client = tracked.client()
+    run = client.create_run(tracked.runs()[0].info.experiment_id)
+    published()
+    assert not list(finished.rglob("synced.json"))
+
+    client.set_terminated(run.info.run_id)
+    published()
+    assert list(finished.rglob("synced.json"))
+
+
 def test_a_run_that_was_live_is_completed(workspace: Path) -> None:
     tracked.train(workspace, "random")
     tracked.evaluate(workspace, "random", {"all": 0.75})

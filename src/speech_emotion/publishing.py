@@ -23,6 +23,7 @@ from speech_emotion.lineage import Locked, SourceState, dvc_tags, locked_outputs
 from speech_emotion.package import Package
 from speech_emotion.registration import register
 from speech_emotion.stage import SCRATCH, alone
+from speech_emotion.sync import Synced, recall, remember, sizes
 from speech_emotion.tracking import (
     PROCESS,
     RECORDED,
@@ -35,6 +36,7 @@ from speech_emotion.tracking import (
     first_line,
     flat,
     fluent,
+    is_running,
     model_name,
     patience,
     place,
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
 
 PUBLISHED: Final = "published"
 """The tag of a run that holds all that the workspace knows: the digest of what that was."""
+
+SYNCED: Final = "synced.json"
+"""What lies in the scratch folder of `publish` while there is nothing to tell."""
 
 _FORMAT: Final = 1
 """Counts changes of what a run is told, so that older runs are told again."""
@@ -129,7 +134,10 @@ def publish(root: Path, *, corpus: str) -> Published:
     """
     where = place()
     workspace = _Workspace(root, corpus)
-    with alone(str((root / SCRATCH / "publish").resolve())), _telling(where):
+    with alone(str((root / SCRATCH / "publish").resolve())) as scratch, _telling(where):
+        synced = recall(scratch / SYNCED, where, workspace.content)
+        if synced is not None:
+            return Published(where, model_name(corpus), (), (), 0, synced.version, False, False)
         # whether it answers at all is soon known; what is sent then, a model among it, may take its time
         with patience(5, retries=1):
             client = connect(where)
@@ -141,6 +149,12 @@ def publish(root: Path, *, corpus: str) -> Published:
                 training.name: _publish_training(client, experiment, training) for training in workspace.trainings
             }
             version, registered, moved = _publish_package(client, experiment, workspace)
+            files = _files(client, workspace, version)
+            if files is None or is_running(client, experiment):
+                (scratch / SYNCED).unlink(missing_ok=True)
+            else:
+                # of the workspace as it is now: journals that were sent are gone
+                remember(scratch / SYNCED, where, Synced(_Workspace(root, corpus).content, version, files))
     made = tuple(name for name, outcome in outcomes.items() if outcome == "made")
     completed = {name for name, outcome in outcomes.items() if outcome == "completed"} | (sent - set(made))
     return Published(where, model_name(corpus), made, tuple(sorted(completed)), killed, version, registered, moved)
@@ -174,6 +188,18 @@ class _Workspace:
     @property
     def package(self) -> Path:
         return self.root / "models" / self.corpus / "package"
+
+    @property
+    def content(self) -> str:
+        """The digest of all that MLflow is told: trainings, the package, and what was noted while it was away."""
+        journals = self.root / JOURNALS
+        return digest_json(
+            {
+                "trainings": {one.name: [one.training.digest, one.content] for one in self.trainings},
+                "package": Package.load(self.package).digest if self.package.is_dir() else None,
+                "journals": _digests(journals),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -394,6 +420,18 @@ def _publish_package(client: "MlflowClient", experiment: str, workspace: _Worksp
     if moved:
         client.set_registered_model_alias(name, registry.CHALLENGER, str(version.number))
     return version.number, registered, moved
+
+
+def _files(client: "MlflowClient", workspace: _Workspace, version: int | None) -> dict[str, int] | None:
+    """Return the version's files with their sizes; None: they are not on this machine."""
+    if version is None:
+        return {}
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import is_local_uri
+
+    [found] = [one for one in registry.versions(client, model_name(workspace.corpus)) if one.number == version]
+    uri = registry.package_uri(client, found)
+    return sizes(sorted(Path(local_file_uri_to_path(uri)).rglob("*"))) if is_local_uri(uri) else None
 
 
 def _version_tags(workspace: _Workspace, package: Package, run: "MlflowRun | None") -> dict[str, str]:

@@ -207,6 +207,11 @@ def end_the_killed(client: "MlflowClient", experiment: str) -> int:
     return len(killed)
 
 
+def is_running(client: "MlflowClient", experiment: str) -> bool:
+    """Tell whether any run is RUNNING: what becomes of its process is not in MLflow, and has to be looked for."""
+    return bool(client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=1))
+
+
 class Mirror:
     """One run of MLflow, which is brought to what a journal, or the files of a training, say.
 
