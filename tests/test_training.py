@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from examples import clusters, network_settings, train_settings
 from speech_emotion.errors import UserError
@@ -21,6 +22,7 @@ from speech_emotion.training import (
     predict_logits,
     train,
     training_digest,
+    unweighted_recall,
 )
 
 
@@ -43,6 +45,23 @@ def test_an_easy_task_is_learned_and_every_epoch_reported(tmp_path: Path) -> Non
     assert tuple(seen) == trained.history
     assert trained.history[-1].val_uar == 1.0
     assert trained.history[-1].loss < trained.history[0].loss
+
+
+def test_the_unweighted_recall_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    truth, heard = rng.choice([0, 1, 3], (2, 200), p=[0.6, 0.3, 0.1])
+
+    assert unweighted_recall(truth, heard) == pytest.approx(balanced_accuracy_score(truth, heard), abs=1e-12)
+
+
+def test_keras_comes_without_what_it_does_not_need_and_leaves_it_to_others() -> None:
+    script = (
+        "import sys, gc; import speech_emotion.backend; "
+        "print('sklearn' in sys.modules, 'matplotlib' in sys.modules, gc.isenabled()); import sklearn.svm, matplotlib"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+
+    assert done.stdout.split() == ["False", "False", "True"]
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_gives_others(tmp_path: Path) -> None:

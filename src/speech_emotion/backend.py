@@ -1,5 +1,6 @@
 """Takes nothing; gives Keras on TensorFlow, deterministic, without what TensorFlow says to nobody on its way up."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -25,13 +26,39 @@ def _said_only_if_it_fails() -> Iterator[None]:
             os.close(real)
 
 
+@contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Have packages that were not imported yet appear as if they were not installed."""
+    new = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(new))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in new:
+            del sys.modules[name]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Do without the garbage collector, and keep from it for good what is there in the end."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
 os.environ["KERAS_BACKEND"] = "tensorflow"
 # The bits of a matrix product depend on how many threads share it. One, so that a training ends in the same weights on
 # two cores and on sixteen; more gain networks of this size next to nothing. Who sets the variables has it otherwise.
 for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with _said_only_if_it_fails():
+# Every training begins with this import. Keras takes scikit-learn and matplotlib where they are, for wrappers and
+# pictures that nobody here asks for, and the collector looks again and again through what is there to stay: without
+# either it takes two thirds of the time.
+with _said_only_if_it_fails(), _hidden("sklearn", "matplotlib"), _uncollected():
     import keras
     import tensorflow
 

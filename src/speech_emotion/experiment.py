@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import recall_score
 
 from speech_emotion import graph, model, tracking
 from speech_emotion.calibration import fit_rejection, fit_temperature, softmax
@@ -23,7 +22,7 @@ from speech_emotion.settings.train import TrainSettings
 from speech_emotion.splits import Fold
 from speech_emotion.stage import alone
 from speech_emotion.store import RECORDED, FeatureStore
-from speech_emotion.training import Epoch, Part, Trained, predict_logits, train, training_digest
+from speech_emotion.training import Epoch, Part, Trained, predict_logits, train, training_digest, unweighted_recall
 
 HISTORY: Final = "history.csv"
 TRAINING: Final = "training.json"
@@ -226,11 +225,10 @@ def _calibrate(
     rows["prediction"] = np.array(experiment.labels)[probabilities.argmax(axis=1)]
     rows["confidence"] = probabilities.max(axis=1)
     columns = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in experiment.labels])
-    recalls = recall_score(strangers.labels, probabilities.argmax(axis=1), average=None, zero_division=0)
     summary = {
         "utterances": len(keys),
         "voices": sorted({voice for voice, _ in keys}),
-        "uar": round(float(recalls.mean()), 6),
+        "uar": round(unweighted_recall(strangers.labels, probabilities.argmax(axis=1)), 6),
         "temperature": temperature,
         "rejection": rejection.model_dump(mode="json"),
     }
