@@ -259,6 +259,7 @@ def test_a_server_that_is_away_is_one_message_within_seconds(finished: Path, mon
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_one_message_within_seconds(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hanging_server() as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -64,6 +64,7 @@ def test_keras_comes_without_what_it_does_not_need_and_leaves_it_to_others() -> 
     assert done.stdout.split() == ["False", "False", "True"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_gives_others(tmp_path: Path) -> None:
     prints = [fingerprint(fit(train_settings(seed=seed), tmp_path / str(n))) for n, seed in enumerate([1, 1, 2])]
 

@@ -99,6 +99,7 @@ def test_a_killed_worker_costs_no_row(tmp_path: Path, package: Path) -> None:
     assert len(wait_for(folder, 2)) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_writer_costs_the_rows_that_it_held_and_another_takes_its_place(tmp_path: Path, package: Path) -> None:
     folder = tmp_path / "log"
     options = ("--model", package, "--log-predictions", folder)

@@ -199,6 +199,7 @@ def test_nothing_is_pickled_and_all_requirements_are_pinned(registered: Path) ->
     assert {"mlflow", "numpy", "onnxruntime", "soundfile"} <= {line.partition("==")[0] for line in requirements}
 
 
+@pytest.mark.slow
 def test_it_answers_where_the_library_is_not_installed(at_home: Path) -> None:
     program = """
 import sys

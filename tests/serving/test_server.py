@@ -336,6 +336,7 @@ def talk(server: EmotionServer, *pieces: bytes, pause: float = 0.0) -> bytes:
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
+@pytest.mark.slow
 def test_a_sender_who_takes_too_long_is_told_so(server: EmotionServer) -> None:
     slow_body = talk(server, HEAD + b"Content-Length: 1000\r\n\r\n", *(b"{" for _ in range(5)), pause=0.4)
     slow_head = talk(server, *(HEAD[at : at + 4] for at in range(0, 24, 4)), pause=0.4)
