@@ -9,6 +9,7 @@ import pytest
 
 import tracked
 from services import hanging_server
+from speech_emotion import publishing
 from speech_emotion.errors import UserError
 from speech_emotion.publishing import Published, publish
 
@@ -126,6 +127,22 @@ def test_while_nothing_has_changed_mlflow_is_not_even_imported(finished: Path) -
     tracked.client().set_registered_model_tag(tracked.MODEL, "looked at by", "somebody")
     [told, asked] = again()
     assert (told.startswith("nothing to do"), asked) == (True, "True")
+
+
+def test_what_changes_while_mlflow_is_told_is_told_the_next_time(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = publishing._publish_package
+
+    def late(*given):  # type: ignore[no-untyped-def]
+        tracked.evaluate(finished, "random", {"all": 0.25})
+        return package(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "_publish_package", late)
+        published()
+
+    assert published().completed == ("random/all",)
 
 
 def test_while_a_training_runs_mlflow_is_asked_each_time(finished: Path) -> None:

@@ -135,7 +135,7 @@ def publish(root: Path, *, corpus: str) -> Published:
     where = place()
     workspace = _Workspace(root, corpus)
     with alone(str((root / SCRATCH / "publish").resolve())) as scratch, _telling(where):
-        synced = recall(scratch / SYNCED, where, workspace.content)
+        synced = recall(scratch / SYNCED, where, workspace.content, _digests(root / JOURNALS))
         if synced is not None:
             return Published(where, model_name(corpus), (), (), 0, synced.version, False, False)
         # whether it answers at all is soon known; what is sent then, a model among it, may take its time
@@ -153,8 +153,8 @@ def publish(root: Path, *, corpus: str) -> Published:
             if files is None or is_running(client, experiment):
                 (scratch / SYNCED).unlink(missing_ok=True)
             else:
-                # of the workspace as it is now: journals that were sent are gone
-                remember(scratch / SYNCED, where, Synced(_Workspace(root, corpus).content, version, files))
+                # the content is what it was before it was told: what has changed meanwhile is told next time
+                remember(scratch / SYNCED, where, Synced(workspace.content, _digests(root / JOURNALS), version, files))
     made = tuple(name for name, outcome in outcomes.items() if outcome == "made")
     completed = {name for name, outcome in outcomes.items() if outcome == "completed"} | (sent - set(made))
     return Published(where, model_name(corpus), made, tuple(sorted(completed)), killed, version, registered, moved)
@@ -189,15 +189,13 @@ class _Workspace:
     def package(self) -> Path:
         return self.root / "models" / self.corpus / "package"
 
-    @property
+    @cached_property
     def content(self) -> str:
-        """The digest of all that MLflow is told: trainings, the package, and what was noted while it was away."""
-        journals = self.root / JOURNALS
+        """The digest of all that MLflow is told, as it is when this is first asked for."""
         return digest_json(
             {
                 "trainings": {one.name: [one.training.digest, one.content] for one in self.trainings},
                 "package": Package.load(self.package).digest if self.package.is_dir() else None,
-                "journals": _digests(journals),
             }
         )
 

@@ -21,6 +21,8 @@ class Synced:
     ----------
     content : str
         The digest of all that is published of the workspace.
+    journals : dict of str to str
+        Digests of what was noted while MLflow was away, or a training at work, by file.
     version : int or None
         The version that its package is; None: it has none.
     files : dict of str to int
@@ -28,11 +30,12 @@ class Synced:
     """
 
     content: str
+    journals: dict[str, str]
     version: int | None
     files: dict[str, int]
 
 
-def recall(path: Path, where: Place, content: str) -> Synced | None:
+def recall(path: Path, where: Place, content: str, journals: dict[str, str]) -> Synced | None:
     """Return what was so, if it still is; None: MLflow has to be asked.
 
     Parameters
@@ -42,6 +45,7 @@ def recall(path: Path, where: Place, content: str) -> Synced | None:
     where : Place
     content : str
         The digest of what is to be published now.
+    journals : dict of str to str
     """
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
@@ -49,7 +53,11 @@ def recall(path: Path, where: Place, content: str) -> Synced | None:
         database = written["database"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    holds = synced.content == content and database == _state(where) and synced.files == sizes(map(Path, synced.files))
+    holds = (
+        (synced.content, synced.journals) == (content, journals)
+        and database == _state(where)
+        and synced.files == sizes(map(Path, synced.files))
+    )
     return synced if holds else None
 
 
