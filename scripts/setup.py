@@ -94,14 +94,27 @@ def install(venv: Path) -> None:
         first.flush()
         run([*pip, "--require-hashes", "-r", first.name])
     everything = ["--require-hashes", "--no-build-isolation", "-r", str(LOCK)]
-    # uv takes seconds where pip takes minutes; what it does not get, pip may: pip can be told of places in more ways
-    uv = [str(venv / "bin" / "uv"), "pip", "install", "--quiet", "--python", python]
-    if subprocess.run([*uv, *everything], cwd=ROOT, env=as_pip_was_told(python), check=False).returncode:
+    if not by_uv(python, [str(venv / "bin" / "uv"), "pip", "install", "--quiet", "--python", python, *everything]):
         print("pip goes on where uv has stopped", flush=True)
         run([*pip, "--no-compile", "--use-pep517", *everything])
     run([*pip, "--no-deps", "--use-pep517", "--no-build-isolation", "--editable", str(ROOT)])
     hush(venv)
     compile_used(python)
+
+
+def by_uv(python: str, command: "list[str]") -> bool:
+    """Install with uv, which takes seconds where pip takes minutes; False: pip has to, which can be told more."""
+    told = as_pip_was_told(python)
+    tries = [told]
+    if "UV_INDEX" in told and "UV_INDEX" not in os.environ:
+        # Of two indexes with the same version uv sees the first one's files alone, and a further index may have only
+        # the wheel for any platform, without the library inside. So the main index is asked by itself first.
+        tries.insert(0, {name: value for name, value in told.items() if name != "UV_INDEX"})
+    for one, environment in enumerate(tries, 1):
+        shown = None if one == len(tries) else subprocess.DEVNULL  # what is not there may be at the next try
+        if not subprocess.run(command, cwd=ROOT, env=environment, check=False, stderr=shown).returncode:
+            return True
+    return False
 
 
 def as_pip_was_told(python: str) -> "dict[str, str]":

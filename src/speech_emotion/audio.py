@@ -7,6 +7,7 @@ reads the rest: what phones, browsers and messengers record.
 
 import io
 import math
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -191,9 +192,10 @@ def _decode_libsndfile(file: BinaryIO, max_seconds: float | None) -> Sound | Non
     promised, present = _audio_bytes(file)
     file.seek(0)
     # a descriptor is faster than Python's file, and has no name from which a format could be guessed
-    handle = file if isinstance(file, io.BytesIO) else file.fileno()
+    # A copy of it: libsndfile up to 1.2.0 closes what it cannot read, even where it is told to leave it open.
+    handle = file if isinstance(file, io.BytesIO) else os.dup(file.fileno())
     try:
-        opened = soundfile.SoundFile(handle, closefd=False)
+        opened = soundfile.SoundFile(handle, closefd=True)
     except soundfile.LibsndfileError:
         return None
     with opened as sound:
