@@ -1,7 +1,7 @@
 """Takes a corpus's manifest, features and a split; gives one trained package a fold, with its history."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,10 @@ HISTORY: Final = "history.csv"
 TRAINING: Final = "training.json"
 PSEUDO: Final = "pseudo.csv"
 """What the network says of its validation utterances in the voices of pseudo-speakers, after calibration."""
+
+
+Strangers = tuple[Part, list[tuple[str, str]]]
+"""Utterances in the voices of pseudo-speakers, and voice and id of each."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,16 @@ class Experiment:
         """The corpus's labels, in the order of every network's outputs."""
         return tuple(sorted(set(self.manifest["emotion"])))
 
+    def training_digest(self, fold: Fold) -> str:
+        """Name the training of a fold by all that decides its weights."""
+        return training_digest(
+            self.settings,
+            features=self.store.digest,
+            train=self.labelled(fold.train),
+            validation=self.labelled(fold.validation),
+            strangers=None if self.pseudo_speakers is None else self.pseudo_speakers.digest,
+        )
+
     def labelled(self, ids: Sequence[str]) -> list[tuple[str, str]]:
         """Return utterances with their labels."""
         emotions = self.manifest.set_index("id")["emotion"]
@@ -98,9 +112,7 @@ class Experiment:
         recorded, *others = (self.store.read(ids, voice, scratch=scratch) for voice in (RECORDED, *voices))
         return Part(recorded, self._indices(ids), tuple(others))
 
-    def strangers(
-        self, ids: Sequence[str], *, scratch: Path | None = None
-    ) -> tuple[Part, list[tuple[str, str]]] | None:
+    def strangers(self, ids: Sequence[str], *, scratch: Path | None = None) -> Strangers | None:
         """Return utterances in the voice of every pseudo-speaker, with voice and id of each; None: there are none."""
         if self.pseudo_speakers is None or not self.pseudo_speakers.voices:
             return None
@@ -116,6 +128,37 @@ class Experiment:
         return np.array([index[label] for _, label in self.labelled(ids)], dtype=np.int64)
 
 
+def fit(
+    experiment: Experiment, fold: Fold, *, scratch: Path, on_epoch: Callable[[Epoch], None]
+) -> tuple[Trained, Strangers | None]:
+    """Train on a fold, judged by its validation utterances; return the training, and pseudo-speakers as it heard them.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    fold : Fold
+    scratch : Path
+        Where checkpoint and frames lie: a folder of `Experiment.training_digest`, held by `stage.alone`.
+    on_epoch : callable
+
+    Raises
+    ------
+    UserError
+        Training diverged.
+    """
+    heard = experiment.strangers(fold.validation, scratch=scratch)
+    trained = train(
+        experiment.settings,
+        training=experiment.part(fold.train, copies=True, scratch=scratch),
+        validation=experiment.part(fold.validation, scratch=scratch),
+        strangers=heard and heard[0],
+        labels=len(experiment.labels),
+        scratch=scratch,
+        on_epoch=on_epoch,
+    )
+    return trained, heard
+
+
 def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
     """Train one fold and write its package, `history.csv` and `training.json` to `target`.
 
@@ -125,13 +168,7 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
         Training diverged.
     """
     settings, store = experiment.settings, experiment.store
-    digest = training_digest(
-        settings,
-        features=store.digest,
-        train=experiment.labelled(fold.train),
-        validation=experiment.labelled(fold.validation),
-        strangers=None if experiment.pseudo_speakers is None else experiment.pseudo_speakers.digest,
-    )
+    digest = experiment.training_digest(fold)
     lineage = {
         "data": experiment.data_digest,
         "features": store.digest,
@@ -165,16 +202,7 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
                 flush=True,
             )
 
-        heard = experiment.strangers(fold.validation, scratch=scratch)
-        trained = train(
-            settings,
-            training=experiment.part(fold.train, copies=True, scratch=scratch),
-            validation=experiment.part(fold.validation, scratch=scratch),
-            strangers=heard and heard[0],
-            labels=len(experiment.labels),
-            scratch=scratch,
-            on_epoch=on_epoch,
-        )
+        trained, heard = fit(experiment, fold, scratch=scratch, on_epoch=on_epoch)
         with replacing_folder(target) as aside:
             calibration = _calibrate(experiment, trained, heard)
             _write(experiment, fold, trained, calibration, lineage, aside)
@@ -208,9 +236,7 @@ class _Calibration:
     predictions: pd.DataFrame | None = None
 
 
-def _calibrate(
-    experiment: Experiment, trained: Trained, heard: tuple[Part, list[tuple[str, str]]] | None
-) -> _Calibration:
+def _calibrate(experiment: Experiment, trained: Trained, heard: Strangers | None) -> _Calibration:
     """Fit temperature and threshold on the voices of pseudo-speakers: same-voice validation is nearly without error."""
     if heard is None:
         return _Calibration()

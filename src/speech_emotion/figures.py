@@ -263,6 +263,33 @@ def signals(path: Path, models: pd.DataFrame, correlation: pd.DataFrame, *, titl
         figure.legend(loc="outside right center", fontsize="small")
 
 
+def sweep(path: Path, rows: pd.DataFrame, *, title: str, parameter: str) -> None:
+    """Draw what each value of a parameter comes to, by fold, and the mean over folds.
+
+    Parameters
+    ----------
+    path : Path
+        A png file.
+    rows : pd.DataFrame [columns=(value, fold, uar, same_voice_uar)]
+    title : str
+    parameter : str
+        What the values are of.
+    """
+    values = [str(value) for value in dict.fromkeys(rows["value"])]
+    means = rows.groupby("value", sort=False, dropna=False)[["uar", "same_voice_uar"]].mean()
+    with drawing(path, width=8.0, height=4.4) as figure:
+        axes = figure.subplots()
+        axes.plot(values, means["same_voice_uar"], color="grey", ls="--", marker="o", label="the same voices, mean")
+        for number, (fold, part) in enumerate(rows.groupby("fold", sort=False)):
+            axes.plot(values, part["uar"], color=COLOURS[number], lw=1.2, label=f"pseudo-speakers, without {fold}")
+        axes.plot(values, means["uar"], color="black", marker="o", lw=2.2, label="pseudo-speakers, mean")
+        highest = int(np.argmax(means["uar"].to_numpy()))
+        axes.scatter(values[highest], means["uar"].iloc[highest], s=160, facecolors="none", edgecolors="black", lw=1.5)
+        axes.set(ylim=(0, 1.02), xlabel=parameter, ylabel="UAR")
+        axes.set_title(title)
+        figure.legend(loc="outside right center", fontsize="small")
+
+
 @contextmanager
 def drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     """Give a figure to draw on, then write it, whole or not at all."""

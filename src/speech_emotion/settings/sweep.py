@@ -1,0 +1,21 @@
+"""The section `sweep` of a study's params.yaml: which training parameter takes which values."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from speech_emotion.settings.base import Section
+
+
+class SweepSettings(Section):
+    """One parameter of `train`, tried at several values while all others stay as they are."""
+
+    parameter: Annotated[str, Field(pattern=r"^train(\.[a-z_0-9]+)+$")]
+    """Its name in params.yaml, such as ``train.inputs.n_mfcc``."""
+    values: Annotated[tuple[Any, ...], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len({repr(value) for value in self.values}) != len(self.values):
+            raise ValueError("values that differ")
+        return self

@@ -1,0 +1,130 @@
+"""Takes a training parameter and its values; gives how each does on pseudo-speakers, trained in full.
+
+What `speech-emotion tune` finds by short trials is not always what full trainings prefer. For one parameter with a few
+values they can all be afforded. No test utterance is heard.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from speech_emotion import figures
+from speech_emotion.errors import UserError
+from speech_emotion.experiment import Experiment, fit
+from speech_emotion.files import replacing, replacing_folder, write_json, write_text
+from speech_emotion.settings.base import PARAMS, parse_section
+from speech_emotion.settings.sweep import SweepSettings
+from speech_emotion.settings.train import TrainSettings
+from speech_emotion.splits import Fold
+from speech_emotion.stage import alone
+from speech_emotion.training import Epoch
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a training came to, on validation utterances alone.
+
+    Attributes
+    ----------
+    value : object
+        Of the parameter.
+    fold : str
+        The speaker that is left out, and not looked at.
+    uar : float
+        On validation utterances in the voices of pseudo-speakers.
+    same_voice_uar : float
+        On the same utterances as recorded.
+    """
+
+    value: Any
+    fold: str
+    uar: float
+    same_voice_uar: float
+
+
+def settings_at(train: dict[str, Any], parameter: str, value: Any) -> TrainSettings:
+    """Return the training settings with one parameter changed.
+
+    Parameters
+    ----------
+    train : dict
+        The section `train` of params.yaml.
+    parameter : str
+        Dotted, with `train` in front.
+    value : object
+
+    Raises
+    ------
+    UserError
+        There is no such parameter, or it cannot have this value.
+    """
+    _, *path, last = parameter.split(".")
+
+    def changed(here: Any, names: Sequence[str]) -> dict[str, Any]:
+        if not isinstance(here, dict) or (names[0] if names else last) not in here:
+            raise UserError(f"sweep.parameter: {PARAMS} has no '{parameter}'.")
+        if not names:
+            return {**here, last: value}
+        return {**here, names[0]: changed(here[names[0]], names[1:])}
+
+    return parse_section("train", TrainSettings, changed(train, path), Path(f"the sweep's {parameter} = {value!r}"))
+
+
+def heard(value: Any, fold: Fold, experiment: Experiment) -> Heard:
+    """Train a fold with settings that hold `value`; what was trained before, also in a killed process, is not again.
+
+    The scratch folder is that of the very same training in `dvc repro`: whichever comes second finds it done.
+    """
+    epochs = experiment.settings.epochs
+
+    def told(row: Epoch) -> None:
+        print(
+            f"{value}, without {fold.name}: epoch {row.epoch}/{epochs}  pseudo-speakers {row.val_uar:.3f}", flush=True
+        )
+
+    with alone(f"train/{experiment.training_digest(fold)}") as scratch:
+        trained, _ = fit(experiment, fold, scratch=scratch, on_epoch=told)
+    best = trained.history[trained.best_epoch - 1]
+    return Heard(value, fold.name, best.val_uar, best.same_voice_uar)
+
+
+def chosen(found: Sequence[Heard]) -> Any:
+    """Return the value with the highest mean UAR on pseudo-speakers; of equals, the first one asked for."""
+    means: dict[str, list[float]] = {}
+    values: dict[str, Any] = {}
+    for one in found:
+        values.setdefault(repr(one.value), one.value)
+        means.setdefault(repr(one.value), []).append(one.uar)
+    return values[max(means, key=lambda name: float(np.mean(means[name])))]
+
+
+def write(found: Sequence[Heard], settings: SweepSettings, target: Path, *, corpus: str) -> None:
+    """Write `scores.csv`, `chosen.json`, `table.md` and `plot.png`."""
+    rows = pd.DataFrame([asdict(one) for one in found])
+    with replacing_folder(target) as folder:
+        with replacing(folder / "scores.csv") as aside:
+            rows.to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
+        write_json(folder / "chosen.json", {"parameter": settings.parameter, "value": chosen(found)})
+        write_text(folder / "table.md", markdown(rows, settings.parameter))
+        figures.sweep(
+            folder / "plot.png",
+            rows,
+            title=f"{corpus}: UAR on validation, trained without one speaker",
+            parameter=settings.parameter,
+        )
+
+
+def markdown(rows: pd.DataFrame, parameter: str) -> str:
+    """Return the sweep as Markdown: a row a value, pseudo-speakers by fold and their mean, then the same voices."""
+    folds = list(dict.fromkeys(rows["fold"]))
+    heads = [f"`{parameter}`", *(f"pseudo-speakers, without {fold}" for fold in folds), "mean", "same voices, mean"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for value, part in rows.groupby("value", sort=False, dropna=False):
+        uars = [*(part.loc[part["fold"] == fold, "uar"].mean() for fold in folds), part["uar"].mean()]
+        cells = [f"{one:.3f}" for one in (*uars, part["same_voice_uar"].mean())]
+        lines.append("| " + " | ".join([str(value), *cells]) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,62 @@
+"""features + pseudo-speakers + the speaker split → how many cepstra pseudo-speakers prefer, by full trainings."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from speech_emotion import splits
+from speech_emotion.compute import parallel_map
+from speech_emotion.corpora import manifest as manifests
+from speech_emotion.experiment import Experiment
+from speech_emotion.progress import track
+from speech_emotion.settings.base import read_params, read_section
+from speech_emotion.settings.calibrate import CalibrateSettings
+from speech_emotion.settings.compute import ComputeSettings
+from speech_emotion.settings.corpus import CorpusSettings
+from speech_emotion.settings.sweep import SweepSettings
+from speech_emotion.settings.train import TrainSettings
+from speech_emotion.stage import run_stage
+from speech_emotion.store import FeatureStore
+from speech_emotion.sweep import Heard, chosen, heard, settings_at, write
+
+
+def main() -> None:
+    """Train every value on every speaker fold, and write what pseudo-speakers say of it."""
+    manifest, features, pseudo_speakers, split, params, target = map(Path, sys.argv[1:])
+    asked = read_section("sweep", SweepSettings, params)
+    present = read_params()["train"]
+    corpus = read_section("corpus", CorpusSettings)
+    experiments = [
+        (
+            value,
+            Experiment(
+                corpus=corpus,
+                protocol="speaker",
+                settings=settings_at(present, asked.parameter, value),
+                manifest=manifests.read(manifest),
+                features=FeatureStore(features),
+                split=split,
+                pseudo_features=FeatureStore(pseudo_speakers),
+                calibrate=read_section("calibrate", CalibrateSettings),
+            ),
+        )
+        for value in asked.values
+    ]
+    tasks = [(value, fold, experiment) for value, experiment in experiments for fold in splits.read(split)]
+    made = parallel_map(_heard, tasks, workers=read_section("compute", ComputeSettings).workers)
+    found = list(track(made, len(tasks), "sweep", "trainings"))
+    write(found, asked, target, corpus=corpus.name)
+    settings = read_section("train", TrainSettings)
+    stands = settings_at(present, asked.parameter, chosen(found)) == settings
+    print(
+        f"sweep: pseudo-speakers prefer {asked.parameter} = {chosen(found)}"
+        + (", as params.yaml has it" if stands else "; params.yaml has another value")
+    )
+
+
+def _heard(task: tuple[Any, splits.Fold, Experiment]) -> Heard:
+    return heard(*task)
+
+
+if __name__ == "__main__":
+    run_stage(main)
