@@ -36,6 +36,7 @@ def committed(folder: Path, package: Path, change: Callable[[dict[str, Any]], An
     stages = json.loads(json.dumps(LOCK))
     stages["package"]["outs"] = [{"path": "models/tiny/package", "md5": folder_md5(package)}]
     change(stages)
+    stages = {name: {"cmd": "true", **stage} for name, stage in stages.items()}
     folder.mkdir()
     (folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
     (folder / "params.yaml").write_text(
@@ -82,6 +83,38 @@ def test_settings_that_changed_after_the_training_are_told(tmp_path: Path, packa
     root = committed(tmp_path / "repository", package, lambda stages: None, epochs=4)
 
     assert sentences(root, package) == {"head.params": "train@full ran with another train.epochs"}
+
+
+def test_a_protocol_that_was_taken_out_does_not_count(tmp_path: Path, package: Path) -> None:
+    def change(stages: dict[str, Any]) -> None:
+        stages["package"]["deps"] = [{"path": "models/tiny/protocols", "md5": "5" * 32}]
+        stages["train@word"] = {
+            "deps": [{"path": "data/x", "md5": "4" * 32}],
+            "params": {"params.yaml": {"train.epochs": 9}},
+            "outs": [{"path": "models/tiny/protocols/word", "md5": "6" * 32}],
+        }
+
+    root = committed(tmp_path / "repository", package, change)
+    told = {
+        "head.data": "train@word read another data/x",
+        "head.params": "train@word ran with another train.epochs",
+    }
+    assert sentences(root, package) == told  # there is no dvc.yaml that says which stages there are
+    defined(root, protocols=["full", "word"])
+    assert sentences(root, package) == told
+    defined(root, protocols=["full"])
+    assert sentences(root, package) == {}
+
+
+def defined(root: Path, *, protocols: list[str]) -> None:
+    """Commit a dvc.yaml whose stage `train` is a matrix over protocols, as this project's is."""
+    if not (root / ".dvc").exists():
+        Repo.init(str(root)).close()
+    single = {"cmd": "true"}
+    train = {"matrix": {"protocol": protocols}, "cmd": "echo ${item.protocol}"}
+    (root / "dvc.yaml").write_text(json.dumps({"stages": {"prepare": single, "train": train, "package": single}}))
+    for arguments in (("add", "."), ("commit", "--quiet", "--message", "x")):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@x", *arguments], cwd=root, check=True)
 
 
 def test_without_a_commit_or_its_package_nothing_passes(tmp_path: Path, package: Path) -> None:

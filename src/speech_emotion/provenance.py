@@ -36,7 +36,7 @@ def of_head(root: Path, corpus: str, package: Path) -> list[Gate]:
         HEAD's params.yaml.
     """
     lock, params = _committed(root, "dvc.lock"), _committed(root, "params.yaml")
-    stages: Mapping[str, Any] = (lock or {}).get("stages") or {}
+    stages = _defined((lock or {}).get("stages") or {}, root)
     output = f"models/{corpus}/package"
     outputs = [(name, out) for name, stage in stages.items() for out in stage.get("outs", ())]
     makers = {out["path"]: (name, str(out.get("md5", ""))) for name, out in outputs}
@@ -69,6 +69,20 @@ def folder_md5(folder: Path) -> str:
     files = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
     listed = [{"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": name} for name, path in files]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def _defined(stages: Mapping[str, Any], root: Path) -> Mapping[str, Any]:
+    """Return those that HEAD's dvc.yaml still has: DVC leaves what it once ran in dvc.lock, an old protocol's too."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+
+    try:
+        with Repo(str(root), rev="HEAD") as repo:
+            known = {getattr(one, "name", None) for one in repo.index.stages if one.path_in_repo == "dvc.yaml"}
+    except (DvcException, SCMError):
+        return stages  # whose definitions cannot be read: dvc.lock alone speaks
+    return {name: stage for name, stage in stages.items() if name in known}
 
 
 def _upstream(stage: str, stages: Mapping[str, Any], makers: Mapping[str, tuple[str, str]]) -> Iterator[str]:
