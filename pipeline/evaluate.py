@@ -2,18 +2,20 @@
 
 import sys
 from pathlib import Path
+from typing import cast
 
 from speech_emotion import splits
 from speech_emotion.corpora import manifest as manifests
 from speech_emotion.report import evaluate_folds
 from speech_emotion.settings.base import read_section
 from speech_emotion.settings.evaluate import EvaluateSettings
+from speech_emotion.settings.split import Protocol
 from speech_emotion.stage import run_stage
 from speech_emotion.store import FeatureStore
 
 
 def main() -> None:
-    protocol = sys.argv[1]
+    protocol = cast(Protocol, sys.argv[1])
     manifest, features, split, models, target = map(Path, sys.argv[2:])
     summary = evaluate_folds(
         splits.read(split),

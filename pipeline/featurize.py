@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from speech_emotion.augmentation import Copy
-from speech_emotion.extraction import Recorded, shard_tasks, write_store
+from speech_emotion.extraction import Recorded, Rendition, shard_tasks, write_store
 from speech_emotion.files import replacing_folder
 from speech_emotion.settings.augment import AugmentSettings
 from speech_emotion.settings.base import read_section
@@ -23,9 +23,10 @@ def main() -> None:
     compute = read_section("compute", ComputeSettings)
     rows = manifests.read(manifest)
     with replacing_folder(target) as folder:
+        renditions: list[Rendition] = [Recorded(), *(Copy(augment, number) for number in range(augment.copies))]
         tasks = [
             task
-            for rendition in (Recorded(), *(Copy(augment, number) for number in range(augment.copies)))
+            for rendition in renditions
             for task in shard_tasks(
                 list(rows["id"]), list(rows["path"]), raw=raw, folder=folder, settings=settings, rendition=rendition
             )

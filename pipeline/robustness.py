@@ -52,7 +52,7 @@ def main() -> None:
     tables = [score(protocol, own, list(islice(answers, len(own))), rows, evaluate) for protocol, own in asked.items()]
     table = pd.concat(tables, ignore_index=True)
     write(table, target, corpus=corpus.name)
-    worst = table.loc[table["drop"].idxmax()]
+    worst = table.iloc[int(table["drop"].argmax())]
     print(f"robustness: the largest drop is {worst['drop']:.3f} ({worst['protocol']}, {worst['condition']})")
 
 

@@ -120,7 +120,7 @@ def by_uv(python: str, command: "list[str]") -> bool:
 def as_pip_was_told(python: str) -> "dict[str, str]":
     """Return an environment in which uv looks for packages where pip does, unless uv was told of a place itself."""
     listed = subprocess.run([python, "-m", "pip", "config", "list"], check=False, stdout=subprocess.PIPE, text=True)
-    told = {}
+    told: dict[str, str] = {}
     for line in listed.stdout.splitlines():
         key, _, value = line.partition("=")
         names = PIP_TOLD.get(key.rpartition(".")[2])
