@@ -33,6 +33,7 @@ from speech_emotion.settings.pseudo_speakers import VoiceSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import InputSettings
 from speech_emotion.store import FeatureStore
+from speech_emotion.sweep import heard
 
 SPLIT = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.2)
 EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=1))
@@ -88,7 +89,12 @@ class Corpus:
         return splits.read(self.folder / f"{protocol}.csv")
 
     def train(self, protocol: str, target: Path, *, risk: float = 0.1, **changes: Any) -> None:
-        experiment = Experiment(
+        experiment = self.experiment(protocol, risk=risk, **changes)
+        for fold in self.folds(protocol):
+            train_fold(experiment, fold, target / fold.name)
+
+    def experiment(self, protocol: str, *, risk: float = 0.1, **changes: Any) -> Experiment:
+        return Experiment(
             corpus=CorpusSettings(name="tones", kind="folder", source="nowhere"),
             protocol=protocol,
             settings=train_settings(**{"epochs": 8, **changes}),
@@ -98,8 +104,6 @@ class Corpus:
             pseudo_features=self.pseudo_speakers,
             calibrate=CalibrateSettings(risk=risk),
         )
-        for fold in self.folds(protocol):
-            train_fold(experiment, fold, target / fold.name)
 
     def evaluate(self, protocol: str, models: Path, target: Path) -> dict:
         return evaluate_folds(
@@ -144,6 +148,28 @@ def test_a_network_that_hears_fewer_cepstra_is_trained_packaged_and_evaluated_wi
     assert description.features.n_mfcc == 5
     assert description.spec_digest == spec_digest(featurize_settings(c0=False, n_mfcc=5))
     assert (tmp_path / "report/metrics.json").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_what_the_stage_trains_and_neither_does_it_again(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes = {"epochs": 2, "inputs": InputSettings(n_mfcc=6, prosody=True)}
+    [fold, *_] = corpus.folds("speaker")
+
+    found = heard(6, fold, corpus.experiment("speaker", **changes))
+    said = capfd.readouterr().out
+    again = heard(6, fold, corpus.experiment("speaker", **changes))
+    train_fold(corpus.experiment("speaker", **changes), fold, tmp_path / "model")
+
+    assert said.count("6, without A: epoch") == 2
+    assert "goes on after epoch" not in said
+    assert capfd.readouterr().out.count("goes on after epoch 2\n") == 2
+    assert found == again
+    history = pd.read_csv(tmp_path / "model" / "history.csv")
+    assert found.uar == pytest.approx(history["val_uar"].iloc[-1], abs=1e-6)
+    assert found.same_voice_uar == pytest.approx(history["same_voice_uar"].iloc[-1], abs=1e-6)
 
 
 def test_more_cepstra_than_there_are_cannot_be_heard(

@@ -271,12 +271,13 @@ def sweep(path: Path, rows: pd.DataFrame, *, title: str, parameter: str) -> None
     path : Path
         A png file.
     rows : pd.DataFrame [columns=(value, fold, uar, same_voice_uar)]
+        Values are text, in the order in which they are to stand.
     title : str
     parameter : str
         What the values are of.
     """
-    values = [str(value) for value in dict.fromkeys(rows["value"])]
-    means = rows.groupby("value", sort=False, dropna=False)[["uar", "same_voice_uar"]].mean()
+    values = list(dict.fromkeys(rows["value"]))
+    means = rows.groupby("value", sort=False)[["uar", "same_voice_uar"]].mean()
     with drawing(path, width=8.0, height=4.4) as figure:
         axes = figure.subplots()
         axes.plot(values, means["same_voice_uar"], color="grey", ls="--", marker="o", label="the same voices, mean")

@@ -4,6 +4,7 @@ What `speech-emotion tune` finds by short trials is not always what full trainin
 values they can all be afforded. No test utterance is heard.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,7 +105,8 @@ def chosen(found: Sequence[Heard]) -> Any:
 
 def write(found: Sequence[Heard], settings: SweepSettings, target: Path, *, corpus: str) -> None:
     """Write `scores.csv`, `chosen.json`, `table.md` and `plot.png`."""
-    rows = pd.DataFrame([asdict(one) for one in found])
+    # as text, as params.yaml would have it: None among numbers would turn them into fractions
+    rows = pd.DataFrame([{**asdict(one), "value": json.dumps(one.value)} for one in found])
     with replacing_folder(target) as folder:
         with replacing(folder / "scores.csv") as aside:
             rows.to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
@@ -123,7 +125,7 @@ def markdown(rows: pd.DataFrame, parameter: str) -> str:
     folds = list(dict.fromkeys(rows["fold"]))
     heads = [f"`{parameter}`", *(f"pseudo-speakers, without {fold}" for fold in folds), "mean", "same voices, mean"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for value, part in rows.groupby("value", sort=False, dropna=False):
+    for value, part in rows.groupby("value", sort=False):
         uars = [*(part.loc[part["fold"] == fold, "uar"].mean() for fold in folds), part["uar"].mean()]
         cells = [f"{one:.3f}" for one in (*uars, part["same_voice_uar"].mean())]
         lines.append("| " + " | ".join([str(value), *cells]) + " |")

@@ -1,0 +1,88 @@
+"""A parameter's values in order of what pseudo-speakers say of them, and that params.yaml has the one they prefer."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib import image
+
+from examples import train_settings
+from speech_emotion import sweep
+from speech_emotion.errors import UserError
+from speech_emotion.settings.base import read_params, read_section
+from speech_emotion.settings.sweep import SweepSettings
+from speech_emotion.settings.train import TrainSettings
+from speech_emotion.sweep import Heard, settings_at
+
+FOUND = [
+    Heard(9, "A", 0.5, 1.0),
+    Heard(9, "B", 0.7, 0.9),
+    Heard(None, "A", 0.8, 1.0),
+    Heard(None, "B", 0.6, 1.0),
+    Heard(40, "A", 0.6, 1.0),
+    Heard(40, "B", 0.8, 1.0),
+]
+
+
+def present() -> dict:
+    return json.loads(train_settings().model_dump_json())
+
+
+def test_one_parameter_changes_and_no_other() -> None:
+    changed = settings_at(present(), "train.optimizer.momentum", 0.5)
+
+    assert changed.optimizer.momentum == 0.5
+    assert changed.model_copy(update={"optimizer": train_settings().optimizer}) == train_settings()
+
+
+@pytest.mark.parametrize("name", ["train.momentum", "train.optimizer.momentums", "train.epochs.more", "train.no.such"])
+def test_a_parameter_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(UserError, match=rf"params\.yaml has no '{name}'"):
+        settings_at(present(), name, 1)
+
+
+def test_a_value_that_the_training_refuses_is_named() -> None:
+    with pytest.raises(UserError, match=r"train\.epochs = 0"):
+        settings_at(present(), "train.epochs", 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["{parameter: tune.trials, values: [1, 2]}", "{parameter: train.epochs, values: [3]}", "{values: [3, 3]}"]
+)
+def test_a_sweep_of_nothing_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(f"sweep: {text}\n")
+    with pytest.raises(UserError, match="sweep"):
+        read_section("sweep", SweepSettings, file)
+
+
+def test_the_mean_over_folds_decides_and_the_first_of_equals_is_taken() -> None:
+    assert sweep.chosen(FOUND) is None
+    assert sweep.chosen([one for one in FOUND if one.value is not None]) == 40
+    assert sweep.chosen(FOUND[:2]) == 9
+
+
+def test_what_was_heard_is_a_table_a_picture_and_a_choice(tmp_path: Path) -> None:
+    target = tmp_path / "cepstra"
+
+    sweep.write(FOUND, SweepSettings(parameter="train.inputs.n_mfcc", values=(9, None, 40)), target, corpus="tiny")
+
+    assert json.loads((target / "chosen.json").read_text()) == {"parameter": "train.inputs.n_mfcc", "value": None}
+    assert len(pd.read_csv(target / "scores.csv")) == 6
+    assert "| null | 0.800 | 0.600 | 0.700 | 1.000 |" in (target / "table.md").read_text()
+    assert image.imread(target / "plot.png").std() > 0.05
+
+
+def test_params_has_the_number_of_cepstra_that_pseudo_speakers_prefer(root: Path) -> None:
+    folder = root / "reports" / "tess" / "cepstra"
+    rows = pd.read_csv(folder / "scores.csv")
+    asked = read_section("sweep", SweepSettings, root / "studies" / "cepstra" / "params.yaml")
+    settings = read_section("train", TrainSettings, root / "params.yaml")
+    featurize = read_params(root / "params.yaml")["featurize"]
+
+    assert list(rows["value"].unique()) == list(asked.values)
+    assert set(rows["fold"]) == {"OAF", "YAF"}
+    best = int(rows.groupby("value")["uar"].mean().idxmax())
+    assert json.loads((folder / "chosen.json").read_text())["value"] == best
+    assert (settings.inputs.n_mfcc or featurize["n_mfcc"]) == best
