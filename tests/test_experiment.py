@@ -163,7 +163,7 @@ def test_a_sweep_trains_what_the_stage_trains_and_neither_does_it_again(
     again = heard(6, fold, corpus.experiment("speaker", **changes))
     train_fold(corpus.experiment("speaker", **changes), fold, tmp_path / "model")
 
-    assert said.count("6, without A: epoch") == 2
+    assert said.count("6, seed 1, without A: epoch") == 2
     assert "goes on after epoch" not in said
     assert capfd.readouterr().out.count("goes on after epoch 2\n") == 2
     assert found == again

@@ -1,6 +1,7 @@
 """A parameter's values in order of what pseudo-speakers say of them, and that params.yaml has the one they prefer."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,12 +17,12 @@ from speech_emotion.settings.train import TrainSettings
 from speech_emotion.sweep import Heard, settings_at
 
 FOUND = [
-    Heard(9, "A", 0.5, 1.0),
-    Heard(9, "B", 0.7, 0.9),
-    Heard(None, "A", 0.8, 1.0),
-    Heard(None, "B", 0.6, 1.0),
-    Heard(40, "A", 0.6, 1.0),
-    Heard(40, "B", 0.8, 1.0),
+    Heard(9, 1, "A", 0.5, 1.0),
+    Heard(9, 1, "B", 0.7, 0.9),
+    Heard(None, 1, "A", 0.8, 1.0),
+    Heard(None, 1, "B", 0.6, 1.0),
+    Heard(40, 1, "A", 0.6, 1.0),
+    Heard(40, 1, "B", 0.8, 1.0),
 ]
 
 
@@ -48,7 +49,14 @@ def test_a_value_that_the_training_refuses_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{parameter: tune.trials, values: [1, 2]}", "{parameter: train.epochs, values: [3]}", "{values: [3, 3]}"]
+    "text",
+    [
+        "{parameter: tune.trials, values: [1, 2], seeds: [1]}",
+        "{parameter: train.epochs, values: [3], seeds: [1]}",
+        "{parameter: train.epochs, values: [3, 3], seeds: [1]}",
+        "{parameter: train.epochs, values: [3, 4], seeds: [1, 1]}",
+        "{parameter: train.epochs, values: [3, 4], seeds: []}",
+    ],
 )
 def test_a_sweep_of_nothing_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "params.yaml"
@@ -63,10 +71,26 @@ def test_the_mean_over_folds_decides_and_the_first_of_equals_is_taken() -> None:
     assert sweep.chosen(FOUND[:2]) == 9
 
 
+def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
+    other = [replace(one, seed=2, uar=round(one.uar - 0.1, 2)) for one in FOUND]
+    target = tmp_path / "cepstra"
+
+    sweep.write(
+        [*FOUND, *other],
+        SweepSettings(parameter="train.epochs", values=(9, None, 40), seeds=(1, 2)),
+        target,
+        corpus="x",
+    )
+
+    assert "| 40 | 0.550 | 0.750 | 0.650 (0.600 to 0.700) | 1.000 |" in (target / "table.md").read_text()
+
+
 def test_what_was_heard_is_a_table_a_picture_and_a_choice(tmp_path: Path) -> None:
     target = tmp_path / "cepstra"
 
-    sweep.write(FOUND, SweepSettings(parameter="train.inputs.n_mfcc", values=(9, None, 40)), target, corpus="tiny")
+    sweep.write(
+        FOUND, SweepSettings(parameter="train.inputs.n_mfcc", values=(9, None, 40), seeds=(1,)), target, corpus="tiny"
+    )
 
     assert json.loads((target / "chosen.json").read_text()) == {"parameter": "train.inputs.n_mfcc", "value": None}
     assert len(pd.read_csv(target / "scores.csv")) == 6
@@ -83,6 +107,8 @@ def test_params_has_the_number_of_cepstra_that_pseudo_speakers_prefer(root: Path
 
     assert list(rows["value"].unique()) == list(asked.values)
     assert set(rows["fold"]) == {"OAF", "YAF"}
+    assert settings.seed in asked.seeds
+    assert len(rows) == len(asked.values) * len(asked.seeds) * 2
     best = int(rows.groupby("value")["uar"].mean().idxmax())
     assert json.loads((folder / "chosen.json").read_text())["value"] == best
     assert (settings.inputs.n_mfcc or featurize["n_mfcc"]) == best

@@ -270,7 +270,7 @@ def sweep(path: Path, rows: pd.DataFrame, *, title: str, parameter: str) -> None
     ----------
     path : Path
         A png file.
-    rows : pd.DataFrame [columns=(value, fold, uar, same_voice_uar)]
+    rows : pd.DataFrame [columns=(value, seed, fold, uar, same_voice_uar)]
         Values are text, in the order in which they are to stand.
     title : str
     parameter : str
@@ -282,7 +282,10 @@ def sweep(path: Path, rows: pd.DataFrame, *, title: str, parameter: str) -> None
         axes = figure.subplots()
         axes.plot(values, means["same_voice_uar"], color="grey", ls="--", marker="o", label="the same voices, mean")
         for number, (fold, part) in enumerate(rows.groupby("fold", sort=False)):
-            axes.plot(values, part["uar"], color=COLOURS[number], lw=1.2, label=f"pseudo-speakers, without {fold}")
+            one = part.groupby("value", sort=False)["uar"].mean()
+            axes.plot(values, one, color=COLOURS[number], lw=1.2, label=f"pseudo-speakers, without {fold}")
+        by_seed = rows.groupby(["value", "seed"], sort=False)["uar"].mean().reset_index()
+        axes.scatter(by_seed["value"], by_seed["uar"], color="black", s=12, alpha=0.5, label="mean of one seed")
         axes.plot(values, means["uar"], color="black", marker="o", lw=2.2, label="pseudo-speakers, mean")
         highest = int(np.argmax(means["uar"].to_numpy()))
         axes.scatter(values[highest], means["uar"].iloc[highest], s=160, facecolors="none", edgecolors="black", lw=1.5)

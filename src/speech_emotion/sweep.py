@@ -33,6 +33,7 @@ class Heard:
     ----------
     value : object
         Of the parameter.
+    seed : int
     fold : str
         The speaker that is left out, and not looked at.
     uar : float
@@ -42,6 +43,7 @@ class Heard:
     """
 
     value: Any
+    seed: int
     fold: str
     uar: float
     same_voice_uar: float
@@ -80,21 +82,20 @@ def heard(value: Any, fold: Fold, experiment: Experiment) -> Heard:
 
     The scratch folder is that of the very same training in `dvc repro`: whichever comes second finds it done.
     """
-    epochs = experiment.settings.epochs
+    epochs, seed = experiment.settings.epochs, experiment.settings.seed
+    name = f"{value}, seed {seed}, without {fold.name}"
 
     def told(row: Epoch) -> None:
-        print(
-            f"{value}, without {fold.name}: epoch {row.epoch}/{epochs}  pseudo-speakers {row.val_uar:.3f}", flush=True
-        )
+        print(f"{name}: epoch {row.epoch}/{epochs}  pseudo-speakers {row.val_uar:.3f}", flush=True)
 
     with alone(f"train/{experiment.training_digest(fold)}") as scratch:
         trained, _ = fit(experiment, fold, scratch=scratch, on_epoch=told)
     best = trained.history[trained.best_epoch - 1]
-    return Heard(value, fold.name, best.val_uar, best.same_voice_uar)
+    return Heard(value, seed, fold.name, best.val_uar, best.same_voice_uar)
 
 
 def chosen(found: Sequence[Heard]) -> Any:
-    """Return the value with the highest mean UAR on pseudo-speakers; of equals, the first one asked for."""
+    """Return the value with the highest mean UAR on pseudo-speakers, over folds and seeds; of equals, the first one."""
     means: dict[str, list[float]] = {}
     values: dict[str, Any] = {}
     for one in found:
@@ -121,12 +122,18 @@ def write(found: Sequence[Heard], settings: SweepSettings, target: Path, *, corp
 
 
 def markdown(rows: pd.DataFrame, parameter: str) -> str:
-    """Return the sweep as Markdown: a row a value, pseudo-speakers by fold and their mean, then the same voices."""
+    """Return the sweep as Markdown: a row a value, pseudo-speakers by fold and their mean, then the same voices.
+
+    Where there are several seeds, the least and the largest mean over folds of one seed stand behind the mean.
+    """
     folds = list(dict.fromkeys(rows["fold"]))
     heads = [f"`{parameter}`", *(f"pseudo-speakers, without {fold}" for fold in folds), "mean", "same voices, mean"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for value, part in rows.groupby("value", sort=False):
         uars = [*(part.loc[part["fold"] == fold, "uar"].mean() for fold in folds), part["uar"].mean()]
         cells = [f"{one:.3f}" for one in (*uars, part["same_voice_uar"].mean())]
+        by_seed = part.groupby("seed")["uar"].mean()
+        if len(by_seed) > 1:
+            cells[-2] += f" ({by_seed.min():.3f} to {by_seed.max():.3f})"
         lines.append("| " + " | ".join([str(value), *cells]) + " |")
     return "\n".join(lines) + "\n"

@@ -32,7 +32,7 @@ def main() -> None:
             Experiment(
                 corpus=corpus,
                 protocol="speaker",
-                settings=settings_at(present, asked.parameter, value),
+                settings=settings_at({**present, "seed": seed}, asked.parameter, value),
                 manifest=manifests.read(manifest),
                 features=FeatureStore(features),
                 split=split,
@@ -40,6 +40,7 @@ def main() -> None:
                 calibrate=read_section("calibrate", CalibrateSettings),
             ),
         )
+        for seed in asked.seeds
         for value in asked.values
     ]
     tasks = [(value, fold, experiment) for value, experiment in experiments for fold in splits.read(split)]

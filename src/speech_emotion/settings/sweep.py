@@ -13,9 +13,12 @@ class SweepSettings(Section):
     parameter: Annotated[str, Field(pattern=r"^train(\.[a-z_0-9]+)+$")]
     """Its name in params.yaml, such as ``train.inputs.n_mfcc``."""
     values: Annotated[tuple[Any, ...], Field(min_length=2)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
+    """Each value is trained from each: what differs between seeds is chance."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if len({repr(value) for value in self.values}) != len(self.values):
-            raise ValueError("values that differ")
+        for kind, given in (("values", self.values), ("seeds", self.seeds)):
+            if len({repr(one) for one in given}) != len(given):
+                raise ValueError(f"{kind} that differ")
         return self
