@@ -249,6 +249,7 @@ def test_the_report_says_what_the_package_says_of_the_recordings_themselves(
         "predictions.csv",
         "confusion.csv",
         "curves.csv",
+        "mean_curves.csv",
         "reliability.csv",
         "risk_coverage.csv",
         "confusion.png",

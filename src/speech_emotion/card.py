@@ -183,16 +183,42 @@ def reading(description: Description, evidence: Evidence) -> list[str]:
         error = evidence["speaker"]["mean"]["ece"]
         lines.append(
             f"**How sure it says it is:** in a new voice its confidence is off by {_points(error)} on average "
-            "(expected calibration error)."
+            f"(expected calibration error).{_known_voices(evidence, known)}"
         )
     if description.rejection is not None:
         rejection = description.rejection
         lines.append(
             f"**When it says “not sure”:** below a confidence of {rejection.threshold:.2f}. In the artificial voices "
             f"where this was fitted, {_percent(rejection.coverage)} of the answers were above it, and "
-            f"{_percent(rejection.risk)} of those were wrong. A real new voice may be harder."
+            f"{_percent(rejection.risk)} of those were wrong.{_sure_of_new_voices(evidence)}"
         )
     return lines
+
+
+def _known_voices(evidence: Evidence, known: str | None) -> str:
+    """Return what calibration for new voices does to known ones, with a space in front, where it does anything."""
+    if known is None:
+        return ""
+    mean = evidence[known]["mean"]
+    before = mean.get("uncalibrated", {}).get("ece")
+    if before is None or mean["ece"] <= before:
+        return ""
+    return (
+        f" It is fitted for new voices, so in voices that it knows it is too modest: off by {_points(mean['ece'])} "
+        f"on {QUESTIONS[known]}, where {_points(before)} would be its own."
+    )
+
+
+def _sure_of_new_voices(evidence: Evidence) -> str:
+    """Return what is above the threshold in voices that were never heard, with a space in front."""
+    folds = evidence.get("speaker", {}).get("folds", {})
+    found = {name: fold["rejection"] for name, fold in folds.items() if fold.get("rejection")}
+    if not found:
+        return " A real new voice may be harder."
+    coverage = _among({name: one["coverage"] for name, one in found.items()})
+    risks = {name: one["risk"] for name, one in found.items() if one["risk"] is not None}
+    wrong = f"; of those, {_among(risks)} were wrong" if risks else ""
+    return f" In voices that it has never heard, {coverage} of the answers are above it{wrong}."
 
 
 def limits(kind: CorpusName) -> str:
@@ -275,7 +301,8 @@ def _slices(description: Description, evidence: Evidence) -> str:
 
 def _robustness(found: Mapping[str, Any]) -> str:
     lines = [
-        "UAR under each condition, and what is lost.",
+        "UAR under each condition, and what is lost, in voices that the model knows. What noise costs in a voice that "
+        "it has never heard was not asked: each look at those is one look fewer to judge by.",
         "",
         "| protocol | condition | UAR | lost |",
         "|---|---|---|---|",

@@ -23,6 +23,11 @@ MODEL: Final = "model"
 RECALL_COLUMNS: Final = ("protocol", "fold", "name", "speaker", "emotion", "utterances", "recall", "low", "high")
 
 
+_COLUMNS: Final = ("uar", *(metric for metric in HEADLINES if metric != "uar"))
+_FEW_FOLDS: Final = 4
+"""Of a protocol with more, the short table has the mean alone."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table.
@@ -187,39 +192,53 @@ def _rows(contest: Contest, name: str, settings: EvaluateSettings) -> list[Row]:
 def markdown(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
     """Return the table as Markdown: UAR with its interval, and calibration error, a line a model."""
     lines = [
-        "| protocol | left out | model | UAR (95 %) | accuracy | macro-F1 | NLL | Brier | ECE (before calibration) "
-        "| model ahead by (95 %) |",
+        "Each figure with its 95 % interval; ECE also before calibration.",
+        "",
+        "| protocol | left out | model | UAR | accuracy | macro-F1 | NLL | Brier | ECE | model ahead by (UAR) |",
         "|---" * 10 + "|",
     ]
     for row in rows:
-        low, high = row.interval["uar"]
         left_out = {"all": "", "mean": "mean"}.get(row.fold, row.fold)
         ahead = ""
         if row.behind is not None:
             ahead = f"{row.behind.value:+.3f} ({row.behind.interval.low:+.3f} to {row.behind.interval.high:+.3f})"
-        before = "" if row.uncalibrated is None else f" ({row.uncalibrated[0]:.3f})"
-        others = " | ".join(f"{row.metrics[metric]:.3f}" for metric in HEADLINES if metric != "uar")
+        before = ""
+        if row.uncalibrated is not None:
+            value, interval = row.uncalibrated
+            before = f"; before {_figure(value, interval.low, interval.high)}"
+        figures_of = [_figure(row.metrics[metric], *row.interval[metric]) for metric in _COLUMNS]
         name = _title(row, descriptions)
-        lines.append(
-            f"| {row.protocol} | {left_out} | {name} | {row.metrics['uar']:.3f} ({low:.3f} to {high:.3f}) "
-            f"| {others}{before} | {ahead} |"
-        )
+        lines.append(f"| {row.protocol} | {left_out} | {name} | {' | '.join(figures_of)}{before} | {ahead} |")
     return "\n".join(lines) + "\n"
 
 
 def summary(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
-    """Return a line a model and a column a protocol: UAR with its interval, the mean over the folds."""
-    whole = [row for row in rows if row.fold in {"all", "mean"}]
-    protocols = list(dict.fromkeys(row.protocol for row in whole))
-    cells = {(row.name, row.protocol): row for row in whole}
-    lines = [f"| UAR (95 %) | {' | '.join(protocols)} |", "|---" * (len(protocols) + 1) + "|"]
-    for name in dict.fromkeys(row.name for row in whole):
-        shown = [cells[name, protocol] for protocol in protocols]
-        values = [
-            f"{row.metrics['uar']:.3f} ({row.interval['uar'][0]:.3f} to {row.interval['uar'][1]:.3f})" for row in shown
-        ]
+    """Return a line a model and a column a protocol: UAR; of few folds each one, and their mean."""
+    folds: dict[str, list[str]] = {}
+    for row in rows:
+        if row.fold not in folds.setdefault(row.protocol, []):
+            folds[row.protocol].append(row.fold)
+    columns = [
+        (protocol, fold)
+        for protocol, found in folds.items()
+        for fold in found
+        if fold in {"all", "mean"} or len(found) <= _FEW_FOLDS + 1
+    ]
+    cells = {(row.name, row.protocol, row.fold): row for row in rows}
+    heads = [
+        {"all": protocol, "mean": f"{protocol}: mean"}.get(fold, f"{protocol}: without {fold}")
+        for protocol, fold in columns
+    ]
+    lines = [f"| UAR (95 %) | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for name in dict.fromkeys(row.name for row in rows):
+        shown = [cells[name, protocol, fold] for protocol, fold in columns]
+        values = [_figure(row.metrics["uar"], *row.interval["uar"]) for row in shown]
         lines.append(f"| {_title(shown[0], descriptions)} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
+
+
+def _figure(value: float, low: float, high: float) -> str:
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _title(row: Row, descriptions: Mapping[str, str]) -> str:

@@ -147,7 +147,11 @@ def _content(manifest: pd.DataFrame, package: Package, reports: Path, corpus: Co
             for protocol in order
             for fold, scores in evidence[protocol]["folds"].items()
         ],
-        "calibration": [{"protocol": name, **_calibration(evidence[name]["mean"])} for name in order],
+        "calibration": [
+            {"protocol": name, "fold": fold, **_calibration(found)}
+            for name in order
+            for fold, found in _folds_and_mean(evidence[name])
+        ],
         "description": description,
         "pictures": {
             "comparison": _pictures(reports / "comparison"),
@@ -275,10 +279,25 @@ def _title(name: str) -> str:
     return "this model" if name == MODEL else DESCRIPTIONS.get(name, name)
 
 
-def _calibration(mean: Mapping[str, Any]) -> dict[str, Any]:
-    before = mean.get("uncalibrated", {}).get("ece")
-    cells = {name: (mean[name], *mean["interval"][name]) for name in ("ece", "nll", "brier")}
-    return {"before": before, "cells": cells}
+def _folds_and_mean(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    folds = report["folds"]
+    return [*folds.items(), ("mean", report["mean"])] if len(folds) > 1 else [("", report["mean"])]
+
+
+def _calibration(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the table: errors with their intervals, and what the threshold lets through."""
+
+    def cell(place: Mapping[str, Any], name: str) -> tuple[float, float, float] | None:
+        value = place.get(name)
+        return None if value is None else (value, *place["interval"][name])
+
+    before, rejection = found.get("uncalibrated"), found.get("rejection")
+    return {
+        "before": before and cell(before, "ece"),
+        "cells": {name: cell(found, name) for name in ("ece", "nll", "brier")},
+        "sure": rejection and cell(rejection, "coverage"),
+        "wrong": rejection and cell(rejection, "risk"),
+    }
 
 
 def _rests(path: Path) -> list[dict[str, Any]]:

@@ -25,6 +25,8 @@ SCORES: Final = "scores.json"
 """The headline metrics alone: what `dvc metrics show` puts in a table that a screen holds."""
 PREDICTIONS: Final = "predictions.csv"
 CURVES: Final = "curves.csv"
+MEAN_CURVES: Final = "mean_curves.csv"
+"""The mean over folds, one row an epoch: what `dvc plots` draws as one line."""
 CONFUSION: Final = "confusion.csv"
 RELIABILITY: Final = "reliability.csv"
 RISK_COVERAGE: Final = "risk_coverage.csv"
@@ -83,7 +85,7 @@ def evaluate_folds(
     settings : EvaluateSettings
     target : Path
         The folder to make: `metrics.json`, `scores.json`, `predictions.csv`, `confusion.csv`, `curves.csv`,
-        `reliability.csv`, `risk_coverage.csv`, pictures.
+        `mean_curves.csv`, `reliability.csv`, `risk_coverage.csv`, pictures.
 
     Returns
     -------
@@ -113,6 +115,7 @@ def evaluate_folds(
         pairs = pd.concat(predictions.values())[["emotion", "prediction"]]
         _write_csv(aside / CONFUSION, pairs.rename(columns={"emotion": "actual", "prediction": "predicted"}))
         _write_csv(aside / CURVES, history)
+        _write_csv(aside / MEAN_CURVES, history.drop(columns="fold").groupby("epoch").mean().reset_index())
         _write_csv(aside / RELIABILITY, reliabilities)
         _write_csv(aside / RISK_COVERAGE, coverages)
         draw(aside, summary, predictions, history, labels)

@@ -263,7 +263,8 @@ def markdown(table: pd.DataFrame) -> str:
     heads = " | ".join(f"{name}: UAR (95 %) | drop (95 %)" for name in protocols)
     asked = ", ".join(f"{counts[name]} of `{name}`" for name in protocols)
     lines = [
-        f"Of a fixed part of the judged utterances: {asked}. A drop is the UAR as recorded less that of the condition.",
+        f"Of a fixed part of the judged utterances: {asked}. A drop is the UAR as recorded less that of the condition. "
+        "All in voices that the model knows: a left-out speaker's recordings are kept for `evaluate`.",
         "",
         f"| condition | {heads} |",
         "|---" * (2 * len(protocols) + 1) + "|",
