@@ -242,7 +242,7 @@ def _session(cluster: "RaySettings") -> Iterator[Any]:
     except ModuleNotFoundError:
         raise UserError(
             "compute.backend: 'ray' needs the package 'ray', which is not installed: "
-            "pip install 'speech-emotion[cluster]'"
+            "`make setup` in the checkout, or pip install '.[cluster]' there"
         ) from None
     if ray.is_initialized():
         yield ray

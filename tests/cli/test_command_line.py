@@ -154,7 +154,7 @@ def test_a_missing_extra_is_named(command: Command, model: Path, tmp_path: Path)
     assert done.returncode == 1
     assert done.stderr == (
         "error: this command needs the package 'sklearn', which is not installed: "
-        "pip install 'speech-emotion[pipeline]'\n"
+        "`make setup` in the checkout, or pip install '.[pipeline]' there\n"
     )
 
 

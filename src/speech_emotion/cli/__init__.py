@@ -52,7 +52,7 @@ class _Commands(TyperGroup):
             extra = _EXTRAS.get(error.name or "", "pipeline")
             raise _end(
                 f"this command needs the package '{error.name}', which is not installed: "
-                f"pip install 'speech-emotion[{extra}]'"
+                f"`make setup` in the checkout, or pip install '.[{extra}]' there"
             ) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
