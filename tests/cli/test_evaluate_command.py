@@ -92,6 +92,11 @@ def test_a_label_that_the_model_does_not_know_is_a_mistake(in_process: Command, 
     [
         (["joy"], [], "--map joy: expected YOURS=MODEL'S, as in --map joy=happy."),
         (["joy=joyful"], [], "--map joy=joyful: the model has no label 'joyful'. It has happy, sad."),
+        (
+            ["joy=happy", "joy=sad"],
+            [],
+            "--map joy=sad: 'joy' is mapped to 'happy' already. Keep the one that is meant.",
+        ),
         (["joi=happy"], [], "no recording is labelled 'joi'. The labels found: joy, sad."),
         (["joy=happy"], ["calm"], "no recording is labelled 'calm'. The labels found: joy, sad."),
         ([], ["joy", "sad"], "every recording is left out."),

@@ -104,15 +104,21 @@ def label_mapping(
     Raises
     ------
     UserError
-        A label is neither the model's, mapped nor left out; a mapping or an omission names what is not there.
+        A label is neither the model's, mapped nor left out, or is mapped to two; a mapping or an omission names what is
+        not there.
     """
     mapping = {label: label for label in found if label in known}
+    said: dict[str, str] = {}
     for pair in pairs:
         yours, equals, model = pair.partition("=")
         if not (yours and equals and model):
             raise UserError(f"--map {pair}: expected YOURS=MODEL'S, as in --map joy=happy.")
         if model not in known:
             raise UserError(f"--map {pair}: the model has no label '{model}'. It has {', '.join(known)}.")
+        if said.setdefault(yours, model) != model:
+            raise UserError(
+                f"--map {pair}: '{yours}' is mapped to '{said[yours]}' already. Keep the one that is meant."
+            )
         mapping[yours] = model
     strangers = sorted(({*mapping} | {*left_out}) - found)
     if strangers:
