@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,8 @@ def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main function and end the process with its status.
 
     A `UserError` is printed as it is, and ends the process with status 1; so does what the machine refuses, such as a
-    full disk. A stage outlives neither DVC nor the terminal that it was started from.
+    full disk. A stage outlives neither DVC nor the terminal that it was started from. One that was called by hand with
+    other arguments than those of dvc.yaml ends with status 2, and says how DVC calls it.
     """
     die_with_parent()
     try:
@@ -36,8 +38,34 @@ def run_stage(main: Callable[[], None]) -> None:
             raise
         print(f"error: {message}", file=sys.stderr, flush=True)
         sys.exit(1)
+    except (ValueError, IndexError) as error:
+        stage = _stage()
+        if stage is None or not _about_arguments(error):
+            raise
+        print(
+            f"error: {sys.argv[0]}: it takes other arguments than the {len(sys.argv) - 1} given. DVC knows them: "
+            f"`dvc repro {stage}`.",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _about_arguments(error: Exception) -> bool:
+    """Whether an error was raised by a line of main itself, not below it, that takes `sys.argv` apart."""
+    raised = traceback.extract_tb(error.__traceback__)
+    return len(raised) == 2 and "sys.argv" in (raised[-1].line or "")
+
+
+def _stage() -> str | None:
+    """Return what `dvc repro` is to be given for the script of this process, if that is a stage's."""
+    script = Path(sys.argv[0])
+    if script.resolve().parent.name == "pipeline":
+        return script.stem
+    beside = script.with_name("dvc.yaml")
+    return str(beside) if beside.exists() else None
 
 
 def die_with_parent() -> None:
