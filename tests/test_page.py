@@ -12,8 +12,9 @@ from speech_emotion.errors import UserError
 from speech_emotion.explanation import explain
 from speech_emotion.files import write_json
 from speech_emotion.package import Package
-from speech_emotion.page import markdown, write_page
+from speech_emotion.page import _CAPTIONS, markdown, write_page
 from speech_emotion.settings.corpus import CorpusSettings
+from speech_emotion.tuning.pictures import TITLES
 from test_card import EVIDENCE
 from tiny_package import make_package
 
@@ -121,6 +122,14 @@ def test_what_another_stage_has_written_has_its_section(tmp_path: Path, package:
 
     assert '<h2 id="robustness">Robustness</h2>' in text
     assert "<td>telephone band</td><td>0.412</td>" in text
+
+
+def test_every_committed_picture_has_a_caption_of_its_own(root: Path) -> None:
+    pictures = sorted((root / "reports" / "tess").rglob("*.png"))
+
+    without = [path.name for path in pictures if f"{path.parent.name}/{path.stem}" not in _CAPTIONS]
+    assert [name for name in without if name.removesuffix(".png") not in _CAPTIONS] == []
+    assert {f"tuning/{name}" for name in TITLES} | {"cepstra/plot", "voices/similarity"} <= set(_CAPTIONS)
 
 
 def test_a_report_that_is_missing_is_named(tmp_path: Path, package: Package, reports: Path) -> None:

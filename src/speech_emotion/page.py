@@ -381,7 +381,9 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "table": "UAR of every model by protocol, with 95 % intervals; chance is dotted.",
     "recall": "Recall of each emotion, by protocol and speaker.",
     "confusion": "what was said (rows) and what was heard (columns), in percent.",
-    "curves": "loss and accuracy by epoch.",
+    "curves": "loss and accuracy by epoch. Validation is of words in the voices of pseudo-speakers, whom the model has "
+    "not heard (dashed), where the corpus has them; and of the same words in the voices that it has heard (dotted), "
+    "which is what a random or a word test asks.",
     "reliability": "how often answers of a given confidence are right; on the diagonal, confidence can be believed.",
     "risk_coverage": "what share of answers is wrong when only the surest are given.",
     "robustness/table": "UAR of recordings that were made louder, noisier, narrower or smaller; 95 % intervals.",
@@ -392,12 +394,32 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "confounds": "Level and length by emotion and speaker: what gives emotions away without any listening.",
     "network": "The network, from frames to answers.",
     "occlusion": "Hiding a tenth of each utterance (left) or a group of features (right), and what the answer loses: "
-    "red carried it. By the emotion that was heard; numbers are log-odds.",
-    "coefficients": "Hiding one coefficient or track at a time, as above: red carried the answer.",
+    "red carried it. By the emotion that was heard; numbers are log-odds. c1, c2 and so on are cepstral coefficients: "
+    "the first ones hold the broad shape of the spectrum, c25 and up its finest ripples. The alpha ratio is the energy "
+    "from 1 to 5 kHz against that below 1 kHz, in dB: how sharp a voice is.",
+    "coefficients": "Hiding one coefficient (c1, c2, …) or track at a time, as above: red carried the answer. The "
+    "alpha ratio is the energy from 1 to 5 kHz against that below 1 kHz, in dB.",
     "explanation/utterances": "Single utterances: spectrogram, and what the answer loses where 0.2 s are hidden, in "
     "all features together and group by group.",
     "embeddings": "Near is like; distances across the map mean nothing. Emotions should gather, and speakers mix.",
     "errors": "The most confident mistakes, each kind once.",
     "pseudo-speakers/plot": "How well pseudo-speakers foretell a new voice: a point a model, by its UAR on validation "
-    "words said by pseudo-speakers (across) and on the speaker who was left out (up).",
+    "words said by pseudo-speakers (across) and on the speaker who was left out (up). Axes are cut to what is there.",
+    "cepstra/plot": "How many cepstral coefficients pseudo-speakers prefer: UAR on validation words in their voices "
+    "and in the same voices as in training, by the number of coefficients that a training hears. The highest mean is "
+    "ringed.",
+    "voices/similarity": "Whom a speaker encoder takes each voice for, recorded or made: the mean similarity of what "
+    "it hears in two voices with other words. Pseudo-speakers should be like themselves, and unlike whom they were "
+    "made of.",
+    "tuning/optimization_history": "The search for settings, trial by trial: UAR on validation words in the voices of "
+    "pseudo-speakers, and the best so far.",
+    "tuning/param_importances": "Which settings decide: the share of the differences between trials that each explains "
+    "(fANOVA).",
+    "tuning/parallel_coordinate": "Every trial that was completed as a line through its settings; the darker, the "
+    "higher its UAR.",
+    "tuning/slice": "UAR by each setting on its own; the darker, the later the trial.",
+    "tuning/timeline": "When each trial ran, and how it ended. One that was pruned was given up early, as too poor.",
+    "tuning/intermediate_values": "UAR of each trial after every epoch, the mean over the folds trained so far, so it "
+    "steps where the next fold begins. Trials that end early were pruned.",
+    "tuning/pareto_front": "UAR against what was kept small beside it; trials that no other beats in both are marked.",
 }
