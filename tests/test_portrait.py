@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from examples import manifest
-from speech_emotion.portrait import choose_examples, portray
+from speech_emotion.portrait import _standardized, choose_examples, portray
 
 
 def test_an_example_of_each_emotion_by_one_speaker_with_one_text() -> None:
@@ -25,6 +25,18 @@ def test_emotions_that_share_no_text_have_an_example_each_all_the_same() -> None
     rows["text"] = rows["emotion"] + rows["text"]
 
     assert list(choose_examples(rows)["emotion"]) == ["angry", "happy", "sad"]
+
+
+def test_cepstra_of_all_utterances_are_on_one_scale() -> None:
+    quiet, lively = np.array([[0.0, 2.0], [5.0, 5.0]]), np.array([[-9.0, 11.0], [5.0, 5.0]])
+
+    shown = _standardized([quiet, lively])
+
+    together = np.concatenate(shown, axis=1)
+    assert together[0].mean() == pytest.approx(0)
+    assert together[0].std() == pytest.approx(1)
+    assert np.ptp(shown[1][0]) == pytest.approx(10 * np.ptp(shown[0][0]))
+    assert not together[1].any()
 
 
 @pytest.mark.slow

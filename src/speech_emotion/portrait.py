@@ -124,7 +124,10 @@ def draw_utterances(path: Path, chosen: pd.DataFrame, raw: Path) -> None:
             row[0].plot(np.arange(len(one.wave)) / SAMPLE_RATE, one.wave, color=COLOURS[0], lw=0.4)
             row[0].set(ylim=(-peak, peak), ylabel=one.emotion.replace("_", "\n"), xlabel="")
         for column, (attribute, (colours, rows)) in enumerate(_PANELS.items(), start=1):
-            image = _column(grid[:, column], [getattr(one, attribute) for one in examples], colours, rows)
+            values = [getattr(one, attribute) for one in examples]
+            if attribute == "mfcc":
+                values = _standardized(values)
+            image = _column(grid[:, column], values, colours, rows)
             figure.colorbar(
                 image, ax=grid[:, column], location="bottom", shrink=0.9, aspect=30, pad=0.01, label=_UNITS[attribute]
             )
@@ -192,7 +195,7 @@ _DEVIATIONS: Final = 4.0
 _UNITS: Final = {
     "decibels": "dB",
     "chroma": "strength, the strongest 1",
-    "mfcc": "each in its own deviations",
+    "mfcc": "deviations from the coefficient's mean,\nboth over all rows",
 }
 
 
@@ -259,8 +262,15 @@ def _example(emotion: str, path: Path) -> _Example:
         librosa.amplitude_to_db(magnitude, ref=1.0, top_db=None).clip(-60, None),
         # speech has no tuning to be estimated, and librosa's estimate ends the process with numba 0.68
         librosa.feature.chroma_stft(S=magnitude**2, sr=SAMPLE_RATE, n_fft=_N_FFT, hop_length=_HOP, tuning=0.0),
-        mfcc / mfcc.std(axis=1, keepdims=True),
+        mfcc,
     )
+
+
+def _standardized(cepstra: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return each coefficient less its mean, in its deviations, both over all utterances: so that rows compare."""
+    everything = np.concatenate(cepstra, axis=1)
+    mean, deviation = everything.mean(axis=1, keepdims=True), everything.std(axis=1, keepdims=True)
+    return [(one - mean) / np.maximum(deviation, 1e-9) for one in cepstra]
 
 
 def _words(labels: Sequence[str]) -> list[str]:
