@@ -1,5 +1,6 @@
 """What is true of a study without training anything: its space, its counting, its seeds, its winner, its likeness."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from mlflow.entities import Run, ViewType
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
@@ -20,6 +24,7 @@ from speech_emotion.errors import UserError
 from speech_emotion.journal import process_name
 from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.tune import parameter_names
+from speech_emotion.tuning import pictures
 from speech_emotion.tuning.following import Follower, best_so_far
 from speech_emotion.tuning.objective import Ground, sample
 from speech_emotion.tuning.pictures import draw
@@ -393,6 +398,42 @@ def test_pictures_and_tables_are_drawn_and_the_page_asks_no_network(
     assert page.count("<h2>") == 6
     assert "<script src=" not in page
     assert "cdn." not in page.replace(page[page.index("<script>") : page.index("</script>")], "")
+
+
+def test_pictures_have_the_style_of_the_others_and_leave_everyone_elses_as_it_is(
+    study: optuna.Study, tmp_path: Path
+) -> None:
+    fill(study)
+    before = dict(pyplot.rcParams), dict(pyplot.style.library["ggplot"])
+
+    draw(study, tmp_path, page=tmp_path / "page.html", found=dict.fromkeys(sorted(PARAMETERS), 1 / 3))
+
+    assert (dict(pyplot.rcParams), dict(pyplot.style.library["ggplot"])) == before
+    for path in tmp_path.glob("*.png"):
+        pixels = pyplot.imread(path)[..., :3]
+        assert pixels.shape[:2] == (600, 1080)
+        # Optuna's own have a grey ground
+        assert (pixels == 1).all(axis=-1).mean() > 0.5, path.name
+
+
+def test_names_of_parameters_are_written_in_full(
+    study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(study)
+    texts: dict[str, set[str]] = {}
+
+    def read(figure: Figure, path: str, **_: Any) -> None:
+        texts[Path(path).name.partition(".png")[0].lstrip(".")] = {one.get_text() for one in figure.findobj(Text)}
+
+    monkeypatch.setattr(pictures, "replacing", nullcontext)
+    monkeypatch.setattr(Figure, "savefig", read)
+    draw(study, tmp_path, page=tmp_path / "page.html", found=dict.fromkeys(sorted(PARAMETERS), 1 / 3))
+
+    broken = {name.removeprefix("train.").replace(".", ".\n") for name in PARAMETERS}
+    assert broken <= texts["parallel_coordinate"]
+    assert broken <= texts["slice"]
+    assert {"completed", "pruned: too poor to go on", "failed or interrupted"} <= texts["timeline"]
+    assert {"completed", "pruned or cut off", "the best trial"} <= texts["intermediate_values"]
 
 
 def test_the_trials_that_were_trained_in_full_have_a_table_of_their_own(
