@@ -436,6 +436,27 @@ def test_names_of_parameters_are_written_in_full(
     assert {"completed", "pruned or cut off", "the best trial"} <= texts["intermediate_values"]
 
 
+def test_every_axis_of_parallel_coordinates_ends_where_its_values_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"even": FloatDistribution(0, 1), "rate": FloatDistribution(0.01, 0.5, log=True)}
+    study = optuna.create_study(direction="maximize")
+    for even, rate in ((0.13, 0.03), (0.47, 0.4), (0.2, 0.1)):
+        study.add_trial(create_trial(params={"even": even, "rate": rate}, distributions=asked, value=even))
+    spans: dict[str, list[tuple[float, float]]] = {}
+
+    def read(figure: Figure, path: str, **_: Any) -> None:
+        figure.draw_without_rendering()
+        spans[Path(path).stem.lstrip(".")] = [axes.get_ylim() for axes in figure.axes[-2:]]
+
+    monkeypatch.setattr(pictures, "replacing", nullcontext)
+    monkeypatch.setattr(Figure, "savefig", read)
+    draw(study, tmp_path, page=tmp_path / "page.html", found=dict.fromkeys(asked, 0.5))
+
+    # lines are drawn by those ends, whatever ticks there are
+    assert spans["parallel_coordinate"] == [pytest.approx((0.13, 0.47)), pytest.approx((0.03, 0.4))]
+
+
 def test_the_trials_that_were_trained_in_full_have_a_table_of_their_own(
     study: optuna.Study, ground: Ground, tmp_path: Path
 ) -> None:

@@ -231,6 +231,7 @@ def _finish_importances(panels: Sequence[Any], study: "Study", options: Mapping[
 
 def _finish_parallel(panels: Sequence[Any], study: "Study", options: Mapping[str, Any]) -> None:
     from matplotlib.patheffects import withStroke
+    from matplotlib.ticker import FixedLocator
 
     first, *others = [axes for axes in panels[0].figure.axes if axes.get_label() != "<colorbar>"]
     # Optuna cuts long names, and so makes some of them alike
@@ -249,14 +250,12 @@ def _finish_parallel(panels: Sequence[Any], study: "Study", options: Mapping[str
     for axes in others:
         axes.spines["left"].set_visible(False)
         axes.spines["right"].set_visible(True)
-        if axes.get_yscale() != "log":
-            axes.set_yticks(axes.get_yticks(), [_broken(text.get_text()) for text in axes.get_yticklabels()])
         for text in axes.get_yticklabels():
             text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-        for text, side in zip(
-            [*axes.get_yticklabels()[:1], *axes.get_yticklabels()[-1:]], ("bottom", "top"), strict=False
-        ):
-            text.set_verticalalignment(side if axes.get_yscale() != "log" else "center")
+        if isinstance(axes.yaxis.get_major_locator(), FixedLocator):  # of choices; other ticks can lie beyond the axis
+            axes.set_yticks(axes.get_yticks(), [_broken(text.get_text()) for text in axes.get_yticklabels()])
+            axes.get_yticklabels()[0].set_verticalalignment("bottom")
+            axes.get_yticklabels()[-1].set_verticalalignment("top")
     for lines in first.collections:
         lines.set(cmap="cividis_r", alpha=0.8, linewidth=1.2)
 
