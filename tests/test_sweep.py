@@ -31,7 +31,7 @@ def present() -> dict:
 
 
 def test_one_parameter_changes_and_no_other() -> None:
-    changed = settings_at(present(), "train.optimizer.momentum", 0.5)
+    changed = settings_at(present(), {"train.optimizer.momentum": 0.5})
 
     assert changed.optimizer.momentum == 0.5
     assert changed.model_copy(update={"optimizer": train_settings().optimizer}) == train_settings()
@@ -40,12 +40,12 @@ def test_one_parameter_changes_and_no_other() -> None:
 @pytest.mark.parametrize("name", ["train.momentum", "train.optimizer.momentums", "train.epochs.more", "train.no.such"])
 def test_a_parameter_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(UserError, match=rf"params\.yaml has no '{name}'"):
-        settings_at(present(), name, 1)
+        settings_at(present(), {name: 1})
 
 
 def test_a_value_that_the_training_refuses_is_named() -> None:
     with pytest.raises(UserError, match=r"train\.epochs = 0"):
-        settings_at(present(), "train.epochs", 0)
+        settings_at(present(), {"train.seed": 3, "train.epochs": 0})
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,7 @@ def test_a_value_that_the_training_refuses_is_named() -> None:
         "{parameter: train.epochs, values: [3, 3], seeds: [1]}",
         "{parameter: train.epochs, values: [3, 4], seeds: [1, 1]}",
         "{parameter: train.epochs, values: [3, 4], seeds: []}",
+        "{parameter: train.epochs, values: [3, 4], seeds: [1], others: {epochs: 3}}",
     ],
 )
 def test_a_sweep_of_nothing_is_refused(tmp_path: Path, text: str) -> None:
@@ -98,17 +99,27 @@ def test_what_was_heard_is_a_table_a_picture_and_a_choice(tmp_path: Path) -> Non
     assert image.imread(target / "plot.png").std() > 0.05
 
 
-def test_params_has_the_number_of_cepstra_that_pseudo_speakers_prefer(root: Path) -> None:
-    folder = root / "reports" / "tess" / "cepstra"
+@pytest.mark.parametrize("name", ["cepstra", "epochs"])
+def test_params_has_what_pseudo_speakers_prefer(root: Path, name: str) -> None:
+    folder = root / "reports" / "tess" / f"sweep_{name}"
     rows = pd.read_csv(folder / "scores.csv")
-    asked = read_section("sweep", SweepSettings, root / "studies" / "cepstra" / "params.yaml")
+    asked = read_section(name, SweepSettings, root / "studies" / "sweeps" / "params.yaml")
     settings = read_section("train", TrainSettings, root / "params.yaml")
-    featurize = read_params(root / "params.yaml")["featurize"]
+    present = read_params(root / "params.yaml")["train"]
 
     assert list(rows["value"].unique()) == list(asked.values)
     assert set(rows["fold"]) == {"OAF", "YAF"}
     assert settings.seed in asked.seeds
     assert len(rows) == len(asked.values) * len(asked.seeds) * 2
     best = int(rows.groupby("value")["uar"].mean().idxmax())
-    assert json.loads((folder / "chosen.json").read_text())["value"] == best
-    assert (settings.inputs.n_mfcc or featurize["n_mfcc"]) == best
+    assert json.loads((folder / "chosen.json").read_text()) == {"parameter": asked.parameter, "value": best}
+    assert settings_at(present, {asked.parameter: best}) == settings
+
+
+def test_each_sweep_stood_on_what_the_one_before_had_chosen(root: Path) -> None:
+    file = root / "studies" / "sweeps" / "params.yaml"
+    cepstra, epochs = (read_section(name, SweepSettings, file) for name in ("cepstra", "epochs"))
+    chosen = json.loads((root / "reports" / "tess" / "sweep_cepstra" / "chosen.json").read_text())
+
+    assert epochs.others == {chosen["parameter"]: chosen["value"]}
+    assert cepstra.others == {"train.epochs": epochs.values[0]}

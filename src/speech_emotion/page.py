@@ -405,9 +405,10 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "errors": "The most confident mistakes, each kind once.",
     "pseudo-speakers/plot": "How well pseudo-speakers foretell a new voice: a point a model, by its UAR on validation "
     "words said by pseudo-speakers (across) and on the speaker who was left out (up). Axes are cut to what is there.",
-    "cepstra/plot": "How many cepstral coefficients pseudo-speakers prefer: UAR on validation words in their voices "
-    "and in the same voices as in training, by the number of coefficients that a training hears. The highest mean is "
-    "ringed.",
+    "sweep_cepstra/plot": "How many cepstral coefficients pseudo-speakers prefer: UAR on validation words in their "
+    "voices and in the same voices as in training, by the number of coefficients that a training hears. The highest "
+    "mean is ringed.",
+    "sweep_epochs/plot": "How many epochs pseudo-speakers prefer: as above, by the number of epochs.",
     "voices/similarity": "Whom a speaker encoder takes each voice for, recorded or made: the mean similarity of what "
     "it hears in two voices with other words. Pseudo-speakers should be like themselves, and unlike whom they were "
     "made of.",

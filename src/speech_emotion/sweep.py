@@ -5,7 +5,7 @@ values they can all be afforded. No test utterance is heard.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,32 +49,33 @@ class Heard:
     same_voice_uar: float
 
 
-def settings_at(train: dict[str, Any], parameter: str, value: Any) -> TrainSettings:
-    """Return the training settings with one parameter changed.
+def settings_at(train: dict[str, Any], values: Mapping[str, Any]) -> TrainSettings:
+    """Return the training settings with some parameters changed.
 
     Parameters
     ----------
     train : dict
         The section `train` of params.yaml.
-    parameter : str
-        Dotted, with `train` in front.
-    value : object
+    values : mapping of str to object
+        By parameter, dotted, with `train` in front.
 
     Raises
     ------
     UserError
         There is no such parameter, or it cannot have this value.
     """
-    _, *path, last = parameter.split(".")
+    whole: Any = train
+    for parameter, value in values.items():
+        whole = _changed(whole, parameter, parameter.split(".")[1:], value)
+    said = ", ".join(f"{parameter} = {value!r}" for parameter, value in values.items())
+    return parse_section("train", TrainSettings, whole, Path(f"the sweep's {said}"))
 
-    def changed(here: Any, names: Sequence[str]) -> dict[str, Any]:
-        if not isinstance(here, dict) or (names[0] if names else last) not in here:
-            raise UserError(f"sweep.parameter: {PARAMS} has no '{parameter}'.")
-        if not names:
-            return {**here, last: value}
-        return {**here, names[0]: changed(here[names[0]], names[1:])}
 
-    return parse_section("train", TrainSettings, changed(train, path), Path(f"the sweep's {parameter} = {value!r}"))
+def _changed(here: Any, parameter: str, path: Sequence[str], value: Any) -> dict[str, Any]:
+    name, *below = path
+    if not isinstance(here, dict) or name not in here:
+        raise UserError(f"{PARAMS} has no '{parameter}', which is to be swept.")
+    return {**here, name: _changed(here[name], parameter, below, value) if below else value}
 
 
 def heard(value: Any, fold: Fold, experiment: Experiment) -> Heard:

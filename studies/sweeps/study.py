@@ -1,4 +1,4 @@
-"""features + pseudo-speakers + the speaker split → how many cepstra pseudo-speakers prefer, by full trainings."""
+"""features + pseudo-speakers + the speaker split → the value of a parameter that pseudo-speakers prefer."""
 
 import sys
 from pathlib import Path
@@ -22,8 +22,9 @@ from speech_emotion.sweep import Heard, chosen, heard, settings_at, write
 
 def main() -> None:
     """Train every value on every speaker fold, and write what pseudo-speakers say of it."""
-    manifest, features, pseudo_speakers, split, params, target = map(Path, sys.argv[1:])
-    asked = read_section("sweep", SweepSettings, params)
+    name = sys.argv[1]
+    manifest, features, pseudo_speakers, split, params, target = map(Path, sys.argv[2:])
+    asked = read_section(name, SweepSettings, params)
     present = read_params()["train"]
     corpus = read_section("corpus", CorpusSettings)
     experiments = [
@@ -32,7 +33,7 @@ def main() -> None:
             Experiment(
                 corpus=corpus,
                 protocol="speaker",
-                settings=settings_at({**present, "seed": seed}, asked.parameter, value),
+                settings=settings_at(present, {**asked.others, "train.seed": seed, asked.parameter: value}),
                 manifest=manifests.read(manifest),
                 features=FeatureStore(features),
                 split=split,
@@ -48,7 +49,7 @@ def main() -> None:
     found = list(track(made, len(tasks), "sweep", "trainings"))
     write(found, asked, target, corpus=corpus.name)
     settings = read_section("train", TrainSettings)
-    stands = settings_at(present, asked.parameter, chosen(found)) == settings
+    stands = settings_at(present, {asked.parameter: chosen(found)}) == settings
     print(
         f"sweep: pseudo-speakers prefer {asked.parameter} = {chosen(found)}"
         + (", as params.yaml has it" if stands else "; params.yaml has another value")
