@@ -56,7 +56,6 @@ def test_a_value_that_the_training_refuses_is_named() -> None:
         "{parameter: train.epochs, values: [3, 3], seeds: [1]}",
         "{parameter: train.epochs, values: [3, 4], seeds: [1, 1]}",
         "{parameter: train.epochs, values: [3, 4], seeds: []}",
-        "{parameter: train.epochs, values: [3, 4], seeds: [1], others: {epochs: 3}}",
     ],
 )
 def test_a_sweep_of_nothing_is_refused(tmp_path: Path, text: str) -> None:
@@ -99,7 +98,7 @@ def test_what_was_heard_is_a_table_a_picture_and_a_choice(tmp_path: Path) -> Non
     assert image.imread(target / "plot.png").std() > 0.05
 
 
-@pytest.mark.parametrize("name", ["cepstra", "epochs"])
+@pytest.mark.parametrize("name", ["cepstra"])
 def test_params_has_what_pseudo_speakers_prefer(root: Path, name: str) -> None:
     folder = root / "reports" / "tess" / f"sweep_{name}"
     rows = pd.read_csv(folder / "scores.csv")
@@ -114,12 +113,3 @@ def test_params_has_what_pseudo_speakers_prefer(root: Path, name: str) -> None:
     best = int(rows.groupby("value")["uar"].mean().idxmax())
     assert json.loads((folder / "chosen.json").read_text()) == {"parameter": asked.parameter, "value": best}
     assert settings_at(present, {asked.parameter: best}) == settings
-
-
-def test_each_sweep_stood_on_what_the_one_before_had_chosen(root: Path) -> None:
-    file = root / "studies" / "sweeps" / "params.yaml"
-    cepstra, epochs = (read_section(name, SweepSettings, file) for name in ("cepstra", "epochs"))
-    chosen = json.loads((root / "reports" / "tess" / "sweep_cepstra" / "chosen.json").read_text())
-
-    assert epochs.others == {chosen["parameter"]: chosen["value"]}
-    assert cepstra.others == {"train.epochs": epochs.values[0]}

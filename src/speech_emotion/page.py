@@ -408,7 +408,6 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "sweep_cepstra/plot": "How many cepstral coefficients pseudo-speakers prefer: UAR on validation words in their "
     "voices and in the same voices as in training, by the number of coefficients that a training hears. The highest "
     "mean is ringed.",
-    "sweep_epochs/plot": "How many epochs pseudo-speakers prefer: as above, by the number of epochs.",
     "voices/similarity": "Whom a speaker encoder takes each voice for, recorded or made: the mean similarity of what "
     "it hears in two voices with other words. Pseudo-speakers should be like themselves, and unlike whom they were "
     "made of.",

@@ -33,7 +33,7 @@ def main() -> None:
             Experiment(
                 corpus=corpus,
                 protocol="speaker",
-                settings=settings_at(present, {**asked.others, "train.seed": seed, asked.parameter: value}),
+                settings=settings_at(present, {"train.seed": seed, asked.parameter: value}),
                 manifest=manifests.read(manifest),
                 features=FeatureStore(features),
                 split=split,

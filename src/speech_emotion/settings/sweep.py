@@ -15,15 +15,10 @@ class SweepSettings(Section):
     values: Annotated[tuple[Any, ...], Field(min_length=2)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)]
     """Each value is trained from each: what differs between seeds is chance."""
-    others: dict[str, Any] = Field(default_factory=dict)
-    """Parameters that are held at other values than those of params.yaml, which may be chosen after this one."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         for kind, given in (("values", self.values), ("seeds", self.seeds)):
             if len({repr(one) for one in given}) != len(given):
                 raise ValueError(f"{kind} that differ")
-        wrong = [name for name in self.others if not name.startswith("train.")]
-        if wrong:
-            raise ValueError(f"others by names that begin with train., not '{wrong[0]}'")
         return self
