@@ -93,7 +93,7 @@ def test_a_picture_of_many_folds_is_no_wider_than_a_page(tmp_path: Path, folds: 
     figures.reliability(tmp_path / "reliability.png", bins(folds), title="x")
     figures.risk_coverage(tmp_path / "risk.png", coverages(folds), marks, title="x")
     figures.protocol_table(tmp_path / "table.png", comparison(folds), names=["this model", "majority"], title="x")
-    figures.sweep(tmp_path / "sweep.png", swept(folds), title="x", parameter="train.inputs.n_mfcc")
+    figures.sweep(tmp_path / "sweep.png", swept(folds), title="x", parameter="train.inputs.n_mfcc", chosen="9")
 
     for path in tmp_path.iterdir():
         pixels = image.imread(path)
@@ -167,7 +167,7 @@ def test_folds_of_a_crowded_protocol_are_dots_beside_their_mean(tmp_path: Path, 
 
 
 def test_a_sweep_of_many_folds_has_a_band_in_their_place(tmp_path: Path, drawn: list[Figure]) -> None:
-    figures.sweep(tmp_path / "a.png", swept(9), title="x", parameter="train.inputs.n_mfcc")
+    figures.sweep(tmp_path / "a.png", swept(9), title="x", parameter="train.inputs.n_mfcc", chosen="9")
 
     assert "pseudo-speakers, range of 9 folds" in legend(drawn[0])
     assert not [name for name in legend(drawn[0]) if "without" in name]

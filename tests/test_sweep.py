@@ -14,7 +14,7 @@ from speech_emotion.errors import UserError
 from speech_emotion.settings.base import read_params, read_section
 from speech_emotion.settings.sweep import SweepSettings
 from speech_emotion.settings.train import TrainSettings
-from speech_emotion.sweep import Heard, settings_at
+from speech_emotion.sweep import Heard, settings_at, value_of
 
 FOUND = [
     Heard(9, 1, "A", 0.5, 1.0),
@@ -65,10 +65,23 @@ def test_a_sweep_of_nothing_is_refused(tmp_path: Path, text: str) -> None:
         read_section("sweep", SweepSettings, file)
 
 
-def test_the_mean_over_folds_decides_and_the_first_of_equals_is_taken() -> None:
-    assert sweep.chosen(FOUND) is None
-    assert sweep.chosen([one for one in FOUND if one.value is not None]) == 40
-    assert sweep.chosen(FOUND[:2]) == 9
+def test_a_value_that_is_ahead_from_every_seed_takes_the_place_of_the_present_one() -> None:
+    both = [one for seed in (1, 2) for one in (Heard(9, seed, "A", 0.5, 1.0), Heard(None, seed, "A", 0.6, 1.0))]
+
+    assert sweep.chosen(both, 9) is None
+    assert sweep.chosen([*both, Heard(40, 1, "A", 0.9, 1.0), Heard(40, 2, "A", 0.55, 1.0)], 9) == 40
+
+
+def test_what_is_behind_from_one_seed_leaves_the_present_value_where_it_is() -> None:
+    found = [Heard(9, 1, "A", 0.5, 1.0), Heard(9, 2, "A", 0.6, 1.0), Heard(11, 1, "A", 0.9, 1.0)]
+
+    assert sweep.chosen([*found, Heard(11, 2, "A", 0.59, 1.0)], 9) == 9
+    assert sweep.chosen([*found, Heard(11, 2, "A", 0.6, 1.0)], 9) == 9  # equal is not ahead
+
+
+def test_a_present_value_that_was_not_tried_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"has not tried 13, the value of params\.yaml"):
+        sweep.chosen(FOUND, 13)
 
 
 def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
@@ -79,6 +92,7 @@ def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
         [*FOUND, *other],
         SweepSettings(parameter="train.epochs", values=(9, None, 40), seeds=(1, 2)),
         target,
+        present=9,
         corpus="x",
     )
 
@@ -89,7 +103,11 @@ def test_what_was_heard_is_a_table_a_picture_and_a_choice(tmp_path: Path) -> Non
     target = tmp_path / "cepstra"
 
     sweep.write(
-        FOUND, SweepSettings(parameter="train.inputs.n_mfcc", values=(9, None, 40), seeds=(1,)), target, corpus="tiny"
+        FOUND,
+        SweepSettings(parameter="train.inputs.n_mfcc", values=(9, None, 40), seeds=(1,)),
+        target,
+        present=9,
+        corpus="tiny",
     )
 
     assert json.loads((target / "chosen.json").read_text()) == {"parameter": "train.inputs.n_mfcc", "value": None}
@@ -101,15 +119,18 @@ def test_what_was_heard_is_a_table_a_picture_and_a_choice(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["cepstra"])
 def test_params_has_what_pseudo_speakers_prefer(root: Path, name: str) -> None:
     folder = root / "reports" / "tess" / f"sweep_{name}"
-    rows = pd.read_csv(folder / "scores.csv")
+    rows = pd.read_csv(folder / "scores.csv", dtype={"value": str}, keep_default_na=False)
     asked = read_section(name, SweepSettings, root / "studies" / "sweeps" / "params.yaml")
     settings = read_section("train", TrainSettings, root / "params.yaml")
     present = read_params(root / "params.yaml")["train"]
 
-    assert list(rows["value"].unique()) == list(asked.values)
+    assert list(rows["value"].unique()) == [json.dumps(value) for value in asked.values]
     assert set(rows["fold"]) == {"OAF", "YAF"}
     assert settings.seed in asked.seeds
     assert len(rows) == len(asked.values) * len(asked.seeds) * 2
-    best = int(rows.groupby("value")["uar"].mean().idxmax())
+    means = rows.groupby(["value", "seed"])["uar"].mean().unstack("seed")
+    own = json.dumps(value_of(present, asked.parameter))
+    ahead = means[(means > means.loc[own]).all(axis=1)]
+    best = json.loads(ahead.mean(axis=1).idxmax()) if len(ahead) else json.loads(own)
     assert json.loads((folder / "chosen.json").read_text()) == {"parameter": asked.parameter, "value": best}
     assert settings_at(present, {asked.parameter: best}) == settings

@@ -436,7 +436,7 @@ def _number(axes: Axes, points: np.ndarray) -> None:
         )
 
 
-def sweep(path: Path, rows: pd.DataFrame, *, title: str, parameter: str) -> None:
+def sweep(path: Path, rows: pd.DataFrame, *, title: str, parameter: str, chosen: str) -> None:
     """Draw what each value of a parameter comes to, by fold, and the mean over folds.
 
     Of many folds there is a band, from the least to the greatest of them.
@@ -450,6 +450,8 @@ def sweep(path: Path, rows: pd.DataFrame, *, title: str, parameter: str) -> None
     title : str
     parameter : str
         What the values are of.
+    chosen : str
+        The value that is ringed.
     """
     values = list(dict.fromkeys(rows["value"]))
     means = rows.groupby("value", sort=False)[["uar", "same_voice_uar"]].mean()
@@ -469,8 +471,7 @@ def sweep(path: Path, rows: pd.DataFrame, *, title: str, parameter: str) -> None
         by_seed = rows.groupby(["value", "seed"], sort=False)["uar"].mean().reset_index()
         axes.scatter(by_seed["value"], by_seed["uar"], color="black", s=12, alpha=0.5, label="mean of one seed")
         axes.plot(values, means["uar"], color="black", marker="o", lw=2.2, label="pseudo-speakers, mean")
-        highest = int(np.argmax(means["uar"].to_numpy()))
-        axes.scatter(values[highest], means["uar"].iloc[highest], s=160, facecolors="none", edgecolors="black", lw=1.5)
+        axes.scatter(chosen, means["uar"][chosen], s=160, facecolors="none", edgecolors="black", lw=1.5)
         axes.set(ylim=(0, 1.02), xlabel=parameter, ylabel="UAR")
         axes.set_title(title)
         figure.legend(loc="outside right center", fontsize="small")

@@ -1,5 +1,6 @@
 """features + pseudo-speakers + the speaker split → the value of a parameter that pseudo-speakers prefer."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,9 @@ from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.sweep import SweepSettings
-from speech_emotion.settings.train import TrainSettings
 from speech_emotion.stage import run_stage
 from speech_emotion.store import FeatureStore
-from speech_emotion.sweep import Heard, chosen, heard, settings_at, write
+from speech_emotion.sweep import Heard, chosen, heard, settings_at, value_of, write
 
 
 def main() -> None:
@@ -25,7 +25,8 @@ def main() -> None:
     name = sys.argv[1]
     manifest, features, pseudo_speakers, split, params, target = map(Path, sys.argv[2:])
     asked = read_section(name, SweepSettings, params)
-    present = read_params()["train"]
+    train = read_params()["train"]
+    present = value_of(train, asked.parameter)
     corpus = read_section("corpus", CorpusSettings)
     experiments = [
         (
@@ -33,7 +34,7 @@ def main() -> None:
             Experiment(
                 corpus=corpus,
                 protocol="speaker",
-                settings=settings_at(present, {"train.seed": seed, asked.parameter: value}),
+                settings=settings_at(train, {"train.seed": seed, asked.parameter: value}),
                 manifest=manifests.read(manifest),
                 features=FeatureStore(features),
                 split=split,
@@ -47,13 +48,12 @@ def main() -> None:
     tasks = [(value, fold, experiment) for value, experiment in experiments for fold in splits.read(split)]
     made = parallel_map(_heard, tasks, workers=read_section("compute", ComputeSettings).workers)
     found = list(track(made, len(tasks), "sweep", "trainings"))
-    write(found, asked, target, corpus=corpus.name)
-    settings = read_section("train", TrainSettings)
-    stands = settings_at(present, {asked.parameter: chosen(found)}) == settings
-    print(
-        f"sweep: pseudo-speakers prefer {asked.parameter} = {chosen(found)}"
-        + (", as params.yaml has it" if stands else "; params.yaml has another value")
-    )
+    write(found, asked, target, present=present, corpus=corpus.name)
+    best = json.dumps(chosen(found, present))
+    if best == json.dumps(present):
+        print(f"sweep: nothing is clearly better than {asked.parameter} = {best}, as params.yaml has it")
+    else:
+        print(f"sweep: pseudo-speakers clearly prefer {asked.parameter} = {best} to what params.yaml has")
 
 
 def _heard(task: tuple[Any, splits.Fold, Experiment]) -> Heard:
