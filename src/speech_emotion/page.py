@@ -406,8 +406,8 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "pseudo-speakers/plot": "How well pseudo-speakers foretell a new voice: a point a model, by its UAR on validation "
     "words said by pseudo-speakers (across) and on the speaker who was left out (up). Axes are cut to what is there.",
     "sweep_cepstra/plot": "How many cepstral coefficients pseudo-speakers prefer: UAR on validation words in their "
-    "voices and in the same voices as in training, by the number of coefficients that a training hears. The highest "
-    "mean is ringed.",
+    "voices and in the same voices as in training, by the number of coefficients that a training hears (null: all). "
+    "Ringed is what was chosen: another number than the present one only if it is ahead of it from every seed.",
     "voices/similarity": "Whom a speaker encoder takes each voice for, recorded or made: the mean similarity of what "
     "it hears in two voices with other words. Pseudo-speakers should be like themselves, and unlike whom they were "
     "made of.",
