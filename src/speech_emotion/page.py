@@ -32,7 +32,7 @@ TEMPLATE: Final = "report.html.j2"
 
 _WIDEST: Final = 1120
 """Pixels of a picture in the page: what a screen of usual width shows; the reports' own pictures are larger."""
-_QUALITY: Final = 66
+_QUALITY: Final = 63
 
 _NAMES: Final = {
     "uar": "UAR",
@@ -122,7 +122,7 @@ def picture(path: Path, caption: str) -> Picture:
     if shown.width > _WIDEST:
         shown = shown.resize((_WIDEST, round(shown.height * _WIDEST / shown.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    shown.save(buffer, "WEBP", quality=_QUALITY, method=4)
+    shown.save(buffer, "WEBP", quality=_QUALITY, method=6)
     text = base64.b64encode(buffer.getvalue()).decode()
     return Picture(f"data:image/webp;base64,{text}", shown.width, shown.height, caption)
 
