@@ -24,8 +24,6 @@ RECALL_COLUMNS: Final = ("protocol", "fold", "name", "speaker", "emotion", "utte
 
 
 _COLUMNS: Final = ("uar", *(metric for metric in HEADLINES if metric != "uar"))
-_FEW_FOLDS: Final = 4
-"""Of a protocol with more, the short table has the mean alone."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,7 @@ def _rows(contest: Contest, name: str, settings: EvaluateSettings) -> list[Row]:
 
 
 def markdown(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
-    """Return the table as Markdown: UAR with its interval, and calibration error, a line a model."""
+    """Return the table as Markdown: every metric with its interval, a line a model and fold."""
     lines = [
         "Each figure with its 95 % interval; ECE also before calibration.",
         "",
@@ -213,7 +211,7 @@ def markdown(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
 
 
 def summary(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
-    """Return a line a model and a column a protocol: UAR; of few folds each one, and their mean."""
+    """Return a line a model and a column a protocol: UAR; of folds as many as pictures show, and the mean."""
     folds: dict[str, list[str]] = {}
     for row in rows:
         if row.fold not in folds.setdefault(row.protocol, []):
@@ -222,7 +220,7 @@ def summary(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
         (protocol, fold)
         for protocol, found in folds.items()
         for fold in found
-        if fold in {"all", "mean"} or len(found) <= _FEW_FOLDS + 1
+        if fold in {"all", "mean"} or len(found) <= figures.PANELS + 1
     ]
     cells = {(row.name, row.protocol, row.fold): row for row in rows}
     heads = [

@@ -5,7 +5,7 @@ values they can all be afforded. No test utterance is heard.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from speech_emotion import figures
 from speech_emotion.errors import UserError
 from speech_emotion.experiment import Experiment, fit
 from speech_emotion.files import replacing, replacing_folder, write_json, write_text
-from speech_emotion.settings.base import PARAMS, parse_section
+from speech_emotion.settings.base import PARAMS
 from speech_emotion.settings.sweep import SweepSettings
 from speech_emotion.settings.train import TrainSettings
 from speech_emotion.splits import Fold
 from speech_emotion.stage import alone
+from speech_emotion.tracking import flat
 from speech_emotion.training import Epoch
 
 
@@ -48,43 +49,18 @@ class Heard:
     same_voice_uar: float
 
 
-def settings_at(train: dict[str, Any], values: Mapping[str, Any]) -> TrainSettings:
-    """Return the training settings with some parameters changed.
-
-    Parameters
-    ----------
-    train : dict
-        The section `train` of params.yaml.
-    values : mapping of str to object
-        By parameter, dotted, with `train` in front.
+def value_of(train: TrainSettings, parameter: str) -> Any:
+    """Return the present value of a parameter, dotted, with `train` in front.
 
     Raises
     ------
     UserError
-        There is no such parameter, or it cannot have this value.
+        There is no such parameter.
     """
-    whole: Any = train
-    for parameter, value in values.items():
-        whole = _changed(whole, parameter, parameter.split(".")[1:], value)
-    said = ", ".join(f"{parameter} = {value!r}" for parameter, value in values.items())
-    return parse_section("train", TrainSettings, whole, Path(f"the sweep's {said}"))
-
-
-def value_of(train: Mapping[str, Any], parameter: str) -> Any:
-    """Return the present value of a parameter, dotted, with `train` in front."""
-    here: Any = train
-    for name in parameter.split(".")[1:]:
-        if not isinstance(here, Mapping) or name not in here:
-            raise UserError(f"{PARAMS} has no '{parameter}', which is to be swept.")
-        here = here[name]
-    return here
-
-
-def _changed(here: Any, parameter: str, path: Sequence[str], value: Any) -> dict[str, Any]:
-    name, *below = path
-    if not isinstance(here, dict) or name not in here:
-        raise UserError(f"{PARAMS} has no '{parameter}', which is to be swept.")
-    return {**here, name: _changed(here[name], parameter, below, value) if below else value}
+    try:
+        return flat({"train": train.model_dump(mode="json")})[parameter]
+    except KeyError:
+        raise UserError(f"{PARAMS} has no '{parameter}', which is to be swept.") from None
 
 
 def heard(value: Any, fold: Fold, experiment: Experiment) -> Heard:
@@ -134,20 +110,20 @@ def _rows(found: Sequence[Heard]) -> pd.DataFrame:
     return pd.DataFrame([{**asdict(one), "value": json.dumps(one.value)} for one in found])
 
 
-def write(found: Sequence[Heard], settings: SweepSettings, target: Path, *, present: Any, corpus: str) -> None:
-    """Write `scores.csv`, `chosen.json`, `table.md` and `plot.png`."""
+def write(found: Sequence[Heard], settings: SweepSettings, target: Path, *, best: Any, corpus: str) -> None:
+    """Write `scores.csv`, `chosen.json`, `table.md` and `plot.png`; `best` is what `chosen` gives."""
     rows = _rows(found)
     with replacing_folder(target) as folder:
         with replacing(folder / "scores.csv") as aside:
             rows.to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
-        write_json(folder / "chosen.json", {"parameter": settings.parameter, "value": chosen(found, present)})
+        write_json(folder / "chosen.json", {"parameter": settings.parameter, "value": best})
         write_text(folder / "table.md", markdown(rows, settings.parameter))
         figures.sweep(
             folder / "plot.png",
             rows,
             title=f"{corpus}: UAR on validation, trained without one speaker",
             parameter=settings.parameter,
-            chosen=json.dumps(chosen(found, present)),
+            chosen=json.dumps(best),
         )
 
 

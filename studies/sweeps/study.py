@@ -10,14 +10,16 @@ from speech_emotion.compute import parallel_map
 from speech_emotion.corpora import manifest as manifests
 from speech_emotion.experiment import Experiment
 from speech_emotion.progress import track
-from speech_emotion.settings.base import read_params, read_section
+from speech_emotion.settings.base import read_section
 from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.sweep import SweepSettings
+from speech_emotion.settings.train import TrainSettings
 from speech_emotion.stage import run_stage
 from speech_emotion.store import FeatureStore
-from speech_emotion.sweep import Heard, chosen, heard, settings_at, value_of, write
+from speech_emotion.sweep import Heard, chosen, heard, value_of, write
+from speech_emotion.tuning.space import Space
 
 
 def main() -> None:
@@ -25,8 +27,9 @@ def main() -> None:
     name = sys.argv[1]
     manifest, features, pseudo_speakers, split, params, target = map(Path, sys.argv[2:])
     asked = read_section(name, SweepSettings, params)
-    train = read_params()["train"]
+    train = read_section("train", TrainSettings)
     present = value_of(train, asked.parameter)
+    space = Space({}, train)
     corpus = read_section("corpus", CorpusSettings)
     experiments = [
         (
@@ -34,7 +37,7 @@ def main() -> None:
             Experiment(
                 corpus=corpus,
                 protocol="speaker",
-                settings=settings_at(train, {"train.seed": seed, asked.parameter: value}),
+                settings=space.settings({"train.seed": seed, asked.parameter: value}),
                 manifest=manifests.read(manifest),
                 features=FeatureStore(features),
                 split=split,
@@ -48,12 +51,12 @@ def main() -> None:
     tasks = [(value, fold, experiment) for value, experiment in experiments for fold in splits.read(split)]
     made = parallel_map(_heard, tasks, workers=read_section("compute", ComputeSettings).workers)
     found = list(track(made, len(tasks), "sweep", "trainings"))
-    write(found, asked, target, present=present, corpus=corpus.name)
-    best = json.dumps(chosen(found, present))
-    if best == json.dumps(present):
-        print(f"sweep: nothing is clearly better than {asked.parameter} = {best}, as params.yaml has it")
+    best = chosen(found, present)
+    write(found, asked, target, best=best, corpus=corpus.name)
+    if best == present:
+        print(f"sweep: nothing is clearly better than {asked.parameter} = {json.dumps(best)}, as params.yaml has it")
     else:
-        print(f"sweep: pseudo-speakers clearly prefer {asked.parameter} = {best} to what params.yaml has")
+        print(f"sweep: pseudo-speakers clearly prefer {asked.parameter} = {json.dumps(best)} to what params.yaml has")
 
 
 def _heard(task: tuple[Any, splits.Fold, Experiment]) -> Heard:

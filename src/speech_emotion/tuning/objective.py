@@ -7,7 +7,7 @@ training has heard, every trial is as good as perfect, and nothing can be chosen
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -215,7 +215,7 @@ class Objective:
     ) -> "Trained":
         import optuna
 
-        from speech_emotion.training import train
+        from speech_emotion.experiment import fit
 
         told: dict[str, list[float]] = {}
         offset = len(before) * self.recipe.epochs
@@ -233,16 +233,7 @@ class Objective:
                 raise optuna.TrialPruned(f"after epoch {row.epoch} of fold {fold.name}")
 
         scratch.mkdir(parents=True, exist_ok=True)
-        strangers = experiment.strangers(fold.validation, scratch=scratch)
-        return train(
-            experiment.settings,
-            training=experiment.part(self._sample(fold), copies=True, scratch=scratch),
-            validation=experiment.part(fold.validation, scratch=scratch),
-            strangers=strangers and strangers[0],
-            labels=len(experiment.labels),
-            scratch=scratch,
-            on_epoch=on_epoch,
-        )
+        return fit(experiment, replace(fold, train=self._sample(fold)), scratch=scratch, on_epoch=on_epoch)[0]
 
     def _sample(self, fold: splits.Fold) -> tuple[str, ...]:
         """Return the recipe's share of the training part: the same in every trial, of each speaker and emotion."""
