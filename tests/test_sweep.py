@@ -14,7 +14,7 @@ from speech_emotion.errors import UserError
 from speech_emotion.settings.base import read_section
 from speech_emotion.settings.sweep import SweepSettings
 from speech_emotion.settings.train import TrainSettings
-from speech_emotion.sweep import Heard, value_of
+from speech_emotion.sweep import Heard, present_value
 from speech_emotion.tuning.space import Space
 
 FOUND = [
@@ -35,13 +35,22 @@ def test_one_parameter_changes_and_no_other() -> None:
 
 
 def test_the_present_value_is_read_by_its_name() -> None:
-    assert value_of(train_settings(), "train.optimizer.momentum") == train_settings().optimizer.momentum
+    asked = SweepSettings(parameter="train.optimizer.momentum", values=(0.1, 0.9), seeds=(1,))
+
+    assert present_value(train_settings(), asked) == train_settings().optimizer.momentum == 0.9
 
 
 @pytest.mark.parametrize("name", ["train.momentum", "train.optimizer.momentums", "train.epochs.more", "train.no.such"])
 def test_a_parameter_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(UserError, match=rf"params\.yaml has no '{name}'"):
-        value_of(train_settings(), name)
+        present_value(train_settings(), SweepSettings(parameter=name, values=(1, 2), seeds=(1,)))
+
+
+def test_a_present_value_that_is_not_tried_is_an_error_before_anything_is_trained() -> None:
+    asked = SweepSettings(parameter="train.optimizer.momentum", values=(0.1, 0.2), seeds=(1,))
+
+    with pytest.raises(UserError, match=r"does not try 0\.9, the value of params\.yaml"):
+        present_value(train_settings(), asked)
 
 
 def test_a_value_that_the_training_refuses_is_named() -> None:
@@ -78,11 +87,6 @@ def test_what_is_behind_from_one_seed_leaves_the_present_value_where_it_is() -> 
 
     assert sweep.chosen([*found, Heard(11, 2, "A", 0.59, 1.0)], 9) == 9
     assert sweep.chosen([*found, Heard(11, 2, "A", 0.6, 1.0)], 9) == 9  # equal is not ahead
-
-
-def test_a_present_value_that_was_not_tried_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"has not tried 13, the value of params\.yaml"):
-        sweep.chosen(FOUND, 13)
 
 
 def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
@@ -129,7 +133,7 @@ def test_params_has_what_pseudo_speakers_prefer(root: Path, name: str) -> None:
     assert settings.seed in asked.seeds
     assert len(rows) == len(asked.values) * len(asked.seeds) * 2
     means = rows.groupby(["value", "seed"])["uar"].mean().unstack("seed")
-    own = json.dumps(value_of(settings, asked.parameter))
+    own = json.dumps(present_value(settings, asked))
     ahead = means[(means > means.loc[own]).all(axis=1)]
     best = json.loads(ahead.mean(axis=1).idxmax()) if len(ahead) else json.loads(own)
     assert json.loads((folder / "chosen.json").read_text()) == {"parameter": asked.parameter, "value": best}

@@ -49,18 +49,24 @@ class Heard:
     same_voice_uar: float
 
 
-def value_of(train: TrainSettings, parameter: str) -> Any:
-    """Return the present value of a parameter, dotted, with `train` in front.
+def present_value(train: TrainSettings, settings: SweepSettings) -> Any:
+    """Return the value that params.yaml has of what is swept.
 
     Raises
     ------
     UserError
-        There is no such parameter.
+        There is no such parameter, or its present value is not among those that are tried.
     """
     try:
-        return flat({"train": train.model_dump(mode="json")})[parameter]
+        present = flat({"train": train.model_dump(mode="json")})[settings.parameter]
     except KeyError:
-        raise UserError(f"{PARAMS} has no '{parameter}', which is to be swept.") from None
+        raise UserError(f"{PARAMS} has no '{settings.parameter}', which is to be swept.") from None
+    if present not in settings.values:
+        raise UserError(
+            f"the sweep of {settings.parameter} does not try {json.dumps(present)}, the value of {PARAMS}: add it to "
+            "the sweep's values."
+        )
+    return present
 
 
 def heard(value: Any, fold: Fold, experiment: Experiment) -> Heard:
@@ -90,18 +96,10 @@ def chosen(found: Sequence[Heard], present: Any) -> Any:
     ----------
     found : sequence of Heard
     present : object
-        The value of params.yaml.
-
-    Raises
-    ------
-    UserError
-        The present value was not tried.
+        The value of params.yaml, one of those that were tried.
     """
     means = _rows(found).groupby(["value", "seed"], sort=False)["uar"].mean().unstack("seed")
-    own = json.dumps(present)
-    if own not in means.index:
-        raise UserError(f"the sweep has not tried {own}, the value of {PARAMS}: add it to its values.")
-    ahead = means[(means > means.loc[own]).all(axis=1)]
+    ahead = means[(means > means.loc[json.dumps(present)]).all(axis=1)]
     return present if ahead.empty else json.loads(str(ahead.mean(axis=1).idxmax()))
 
 

@@ -18,7 +18,7 @@ from speech_emotion.settings.sweep import SweepSettings
 from speech_emotion.settings.train import TrainSettings
 from speech_emotion.stage import run_stage
 from speech_emotion.store import FeatureStore
-from speech_emotion.sweep import Heard, chosen, heard, value_of, write
+from speech_emotion.sweep import Heard, chosen, heard, present_value, write
 from speech_emotion.tuning.space import Space
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     manifest, features, pseudo_speakers, split, params, target = map(Path, sys.argv[2:])
     asked = read_section(name, SweepSettings, params)
     train = read_section("train", TrainSettings)
-    present = value_of(train, asked.parameter)
+    present = present_value(train, asked)
     space = Space({}, train)
     corpus = read_section("corpus", CorpusSettings)
     experiments = [

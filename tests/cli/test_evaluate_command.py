@@ -93,6 +93,11 @@ def test_a_label_that_the_model_does_not_know_is_a_mistake(in_process: Command, 
         (["joy"], [], "--map joy: expected YOURS=MODEL'S, as in --map joy=happy."),
         (["joy=joyful"], [], "--map joy=joyful: the model has no label 'joyful'. It has happy, sad."),
         (
+            ["joy=happy"],
+            ["joy"],
+            "--leave-out joy: 'joy' is mapped to 'happy' too. Keep the one that is meant.",
+        ),
+        (
             ["joy=happy", "joy=sad"],
             [],
             "--map joy=sad: 'joy' is mapped to 'happy' already. Keep the one that is meant.",

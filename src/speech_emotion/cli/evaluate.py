@@ -104,8 +104,8 @@ def label_mapping(
     Raises
     ------
     UserError
-        A label is neither the model's, mapped nor left out, or is mapped to two; a mapping or an omission names what is
-        not there.
+        A label is neither the model's, mapped nor left out, or it is two of these; a mapping or an omission names what
+        is not there.
     """
     mapping = {label: label for label in found if label in known}
     said: dict[str, str] = {}
@@ -120,6 +120,11 @@ def label_mapping(
                 f"--map {pair}: '{yours}' is mapped to '{said[yours]}' already. Keep the one that is meant."
             )
         mapping[yours] = model
+    for name in said:
+        if name in left_out:
+            raise UserError(
+                f"--leave-out {name}: '{name}' is mapped to '{said[name]}' too. Keep the one that is meant."
+            )
     strangers = sorted(({*mapping} | {*left_out}) - found)
     if strangers:
         raise UserError(f"no recording is labelled '{strangers[0]}'. The labels found: {', '.join(sorted(found))}.")
