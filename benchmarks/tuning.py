@@ -23,7 +23,7 @@ from measuring import Figure, Spread
 sys.path.insert(0, str(measuring.ROOT / "tests"))
 
 import tuned
-from speech_emotion import training
+from speech_emotion import experiment
 from speech_emotion.settings.compute import ComputeSettings
 from speech_emotion.tuning.objective import Ground
 from speech_emotion.tuning.search import search
@@ -81,13 +81,14 @@ def _overheads(trials: int, *, tiny: bool) -> list[float]:
             began, before = time.perf_counter(), sum(taken)
             work(tuned.shift(ground, trials=number, seconds=3600))
             bounds.append((time.perf_counter() - began, sum(taken) - before))
+            assert bounds[-1][1] > 0, "the search trains by something else than what is timed here"
     return [100 * (whole - trained) / trained for whole, trained in bounds[1:]]
 
 
 @contextmanager
 def _timed_training(taken: list[float]) -> Iterator[None]:
     """Have `train` note the seconds that it takes, less those in which it tells the search of an epoch."""
-    real = training.train
+    real = experiment.train
 
     def noted(*arguments: Any, on_epoch: Callable[[Any], None], **named: Any) -> Any:
         told: list[float] = []
@@ -96,11 +97,11 @@ def _timed_training(taken: list[float]) -> Iterator[None]:
         taken.append(time.perf_counter() - began - sum(told))
         return found
 
-    training.train = noted
+    experiment.train = noted
     try:
         yield
     finally:
-        training.train = real
+        experiment.train = real
 
 
 def _trial(number: int) -> dict[str, object]:

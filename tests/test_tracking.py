@@ -212,6 +212,28 @@ def test_a_training_needs_no_journal(
     assert "no journal can be kept" in capfd.readouterr().err
 
 
+def test_the_making_of_the_database_can_be_interrupted_and_made_good(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracking.hush()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    (workspace / "mlflow.db").unlink()
+    with monkeypatch.context() as patched:
+        # Ctrl-C in the middle: the tables are there, and nothing in them
+        patched.setattr(SqlAlchemyStore, "_create_default_experiment", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            tracking.connect(tracking.place())
+    assert not list(workspace.glob("mlflow.db*"))
+
+    # in the same process, as a search does that hears of Ctrl-C and tells MLflow what it has found
+    client = tracking.connect(tracking.place())
+
+    assert [one.name for one in client.search_experiments()] == ["Default"]
+    assert [path.name for path in workspace.glob("mlflow.db*")] == ["mlflow.db"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     "first",
     [

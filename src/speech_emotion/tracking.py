@@ -138,15 +138,15 @@ def _make_database(database: Path, artifacts: Path) -> None:
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    aside = database.with_name(f"{database.name}.{os.getpid()}")
     try:
-        SqlAlchemyStore(f"sqlite:///{aside.as_posix()}", artifacts.as_posix()).engine.dispose()
-        with suppress(FileExistsError):  # another process was faster
-            os.link(aside, database)
+        # a name is used once: MLflow keeps its connections by their address, also those to a file that is gone
+        with tempfile.TemporaryDirectory(prefix=f"{database.name}.", dir=database.parent) as folder:
+            aside = Path(folder) / database.name
+            SqlAlchemyStore(f"sqlite:///{aside.as_posix()}", artifacts.as_posix()).engine.dispose()
+            with suppress(FileExistsError):  # another process was faster
+                os.link(aside, database)
     except Exception:  # MLflow then makes it by itself, or says why it cannot
         return
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @contextmanager
