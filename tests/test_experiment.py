@@ -33,7 +33,7 @@ from speech_emotion.settings.pseudo_speakers import VoiceSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import InputSettings
 from speech_emotion.store import FeatureStore
-from speech_emotion.sweep import heard
+from speech_emotion.sweep import Candidate, heard
 
 SPLIT = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.2)
 EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=1))
@@ -158,12 +158,13 @@ def test_a_sweep_trains_what_the_stage_trains_and_neither_does_it_again(
     changes = {"epochs": 2, "inputs": InputSettings(n_mfcc=6, prosody=True)}
     [fold, *_] = corpus.folds("speaker")
 
-    found = heard(6, fold, corpus.experiment("speaker", **changes))
+    cepstra = Candidate("train.inputs.n_mfcc", 6)
+    found = heard(cepstra, fold, corpus.experiment("speaker", **changes))
     said = capfd.readouterr().out
-    again = heard(6, fold, corpus.experiment("speaker", **changes))
+    again = heard(cepstra, fold, corpus.experiment("speaker", **changes))
     train_fold(corpus.experiment("speaker", **changes), fold, tmp_path / "model")
 
-    assert said.count("6, seed 1, without A: epoch") == 2
+    assert said.count("train.inputs.n_mfcc = 6, seed 1, without A: epoch") == 2
     assert "goes on after epoch" not in said
     assert capfd.readouterr().out.count("goes on after epoch 2\n") == 2
     assert found == again

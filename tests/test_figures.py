@@ -11,7 +11,7 @@ from matplotlib import image
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from speech_emotion import figures
+from speech_emotion import figures, sweep_figures
 
 MOST_PIXELS = 1800
 LABELS = ("angry", "happy", "sad")
@@ -74,8 +74,8 @@ def comparison(folds: int) -> pd.DataFrame:
 
 
 def swept(folds: int) -> pd.DataFrame:
-    rows = [(value, 1, fold, 0.5, 0.9) for value in ("9", "13", "null") for fold in names(folds)]
-    return pd.DataFrame(rows, columns=["value", "seed", "fold", "uar", "same_voice_uar"])
+    rows = [("train.inputs.n_mfcc", value, 1, fold, 0.5, 0.9) for value in ("9", "13", "null") for fold in names(folds)]
+    return pd.DataFrame(rows, columns=["parameter", "value", "seed", "fold", "uar", "same_voice_uar"])
 
 
 def legend(figure: Figure) -> list[str]:
@@ -93,7 +93,7 @@ def test_a_picture_of_many_folds_is_no_wider_than_a_page(tmp_path: Path, folds: 
     figures.reliability(tmp_path / "reliability.png", bins(folds), title="x")
     figures.risk_coverage(tmp_path / "risk.png", coverages(folds), marks, title="x")
     figures.protocol_table(tmp_path / "table.png", comparison(folds), names=["this model", "majority"], title="x")
-    figures.sweep(tmp_path / "sweep.png", swept(folds), title="x", parameter="train.inputs.n_mfcc", chosen="9")
+    sweep_figures.by_value(tmp_path / "sweep.png", swept(folds), title="x", chosen="9")
 
     for path in tmp_path.iterdir():
         pixels = image.imread(path)
@@ -167,7 +167,7 @@ def test_folds_of_a_crowded_protocol_are_dots_beside_their_mean(tmp_path: Path, 
 
 
 def test_a_sweep_of_many_folds_has_a_band_in_their_place(tmp_path: Path, drawn: list[Figure]) -> None:
-    figures.sweep(tmp_path / "a.png", swept(9), title="x", parameter="train.inputs.n_mfcc", chosen="9")
+    sweep_figures.by_value(tmp_path / "a.png", swept(9), title="x", chosen="9")
 
     assert "pseudo-speakers, range of 9 folds" in legend(drawn[0])
     assert not [name for name in legend(drawn[0]) if "without" in name]

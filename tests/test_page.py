@@ -131,6 +131,7 @@ def test_every_committed_picture_has_a_caption_of_its_own(root: Path) -> None:
     assert [name for name in without if name.removesuffix(".png") not in _CAPTIONS] == []
     assert {f"tuning/{name}" for name in TITLES} | {
         "sweep_cepstra/plot",
+        "sweep_recipe/plot",
         "voices/similarity",
     } <= set(_CAPTIONS)
 

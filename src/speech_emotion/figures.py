@@ -436,47 +436,6 @@ def _number(axes: Axes, points: np.ndarray) -> None:
         )
 
 
-def sweep(path: Path, rows: pd.DataFrame, *, title: str, parameter: str, chosen: str) -> None:
-    """Draw what each value of a parameter comes to, by fold, and the mean over folds.
-
-    Of many folds there is a band, from the least to the greatest of them.
-
-    Parameters
-    ----------
-    path : Path
-        A png file.
-    rows : pd.DataFrame [columns=(value, seed, fold, uar, same_voice_uar)]
-        Values are text, in the order in which they are to stand.
-    title : str
-    parameter : str
-        What the values are of.
-    chosen : str
-        The value that is ringed.
-    """
-    values = list(dict.fromkeys(rows["value"]))
-    means = rows.groupby("value", sort=False)[["uar", "same_voice_uar"]].mean()
-    with drawing(path, width=8.0, height=4.4) as figure:
-        axes = figure.subplots()
-        axes.plot(values, means["same_voice_uar"], color="grey", ls="--", marker="o", label="the same voices, mean")
-        by_fold = rows.pivot_table(index="value", columns="fold", values="uar", sort=False).reindex(values)
-        if by_fold.shape[1] > PANELS:
-            label = f"pseudo-speakers, range of {by_fold.shape[1]} folds"
-            axes.fill_between(
-                values, by_fold.min(axis=1), by_fold.max(axis=1), color=COLOURS[0], alpha=0.2, lw=0, label=label
-            )
-        else:
-            for colour, fold in zip(COLOURS, by_fold, strict=False):
-                label = f"pseudo-speakers, without {fold}"
-                axes.plot(values, by_fold[fold], color=colour, lw=1.2, label=label)
-        by_seed = rows.groupby(["value", "seed"], sort=False)["uar"].mean().reset_index()
-        axes.scatter(by_seed["value"], by_seed["uar"], color="black", s=12, alpha=0.5, label="mean of one seed")
-        axes.plot(values, means["uar"], color="black", marker="o", lw=2.2, label="pseudo-speakers, mean")
-        axes.scatter(chosen, means["uar"][chosen], s=160, facecolors="none", edgecolors="black", lw=1.5)
-        axes.set(ylim=(0, 1.02), xlabel=parameter, ylabel="UAR")
-        axes.set_title(title)
-        figure.legend(loc="outside right center", fontsize="small")
-
-
 @contextmanager
 def drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
     """Give a figure to draw on, then write it, whole or not at all."""
