@@ -60,7 +60,7 @@ def test_a_ratio_is_that_of_what_was_measured_together() -> None:
 
 
 def test_a_command_is_measured_with_all_that_it_starts() -> None:
-    hold = "import time; kept = bytearray(60_000_000); time.sleep(0.6)"
+    hold = "import time; kept = bytearray(60_000_000); time.sleep(2)"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}]); print('done')"
 
     run = measuring.run("python", "-c", script, watched=True)
@@ -190,7 +190,7 @@ def test_the_pages_that_are_written_into_have_the_marks(root: Path, page: str, m
 def test_each_stage_that_dvc_runs_is_measured_with_its_workers(tmp_path: Path) -> None:
     script = tmp_path / "pipeline" / "train.py"
     script.parent.mkdir()
-    script.write_text("import time; kept = bytearray(60_000_000); time.sleep(2)")
+    script.write_text("import time; kept = bytearray(60_000_000); time.sleep(4)")
     (tmp_path / "dvc.yaml").write_text("stages:\n  train:\n    cmd: python pipeline/train.py random\n")
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=tmp_path, check=True)
 

@@ -227,13 +227,22 @@ def interrupt(
                 wait_for_an_epoch(workspace, process)
             elif process is not None:
                 time.sleep(usual * share)
-            if process is not None and process.is_running():
+            if process is not None and is_held(process):
                 kill(*victims(dvc, process))
                 dvc.wait(60)
                 return
             # over already; DVC has to end by itself, for it writes dvc.lock in place, and killed then, it leaves half
             assert dvc.wait(60) == 0, workspace.started_log()
     raise AssertionError(f"{name} was never caught at work")
+
+
+def is_held(process: psutil.Process) -> bool:
+    """Stop a process where it is, so that DVC does not go on while who is to be killed is looked for; or it is over."""
+    try:
+        process.suspend()
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_for_an_epoch(workspace: Workspace, training: psutil.Process) -> None:

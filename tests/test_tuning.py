@@ -1,5 +1,9 @@
 """What is true of a study without training anything: its space, its counting, its seeds, its winner, its likeness."""
 
+import os
+import signal
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +32,7 @@ from speech_emotion.tuning import pictures
 from speech_emotion.tuning.following import Follower, best_so_far
 from speech_emotion.tuning.objective import Ground, sample
 from speech_emotion.tuning.pictures import draw
-from speech_emotion.tuning.search import search
+from speech_emotion.tuning.search import _ctrl_c_waits, search
 from speech_emotion.tuning.space import Space
 from speech_emotion.tuning.study import (
     INTERRUPTED,
@@ -40,6 +44,7 @@ from speech_emotion.tuning.study import (
     create,
     distinct,
     finished,
+    open_study,
     reason,
     release_the_dead,
     requeue,
@@ -292,6 +297,56 @@ def test_a_database_that_is_not_there_is_named_without_its_password(tmp_path: Pa
         storage.open("study")
 
     assert "secret" not in str(error.value).split("(")[0]
+
+
+HOLDING = """
+import os, time
+from speech_emotion.tuning.study import create, storage_of
+import tuned
+settings = tuned.tune_settings()
+study = create("a-study", storage_of(settings), settings)
+print("made", flush=True)
+os.fsync = lambda _: (print("held", flush=True), time.sleep(600))
+study.ask()
+"""
+
+
+@pytest.mark.timeout(60)
+def test_who_is_killed_while_it_writes_the_journal_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = tuned.tune_settings()
+    place = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": place}
+    ) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["made\n", "held\n"]
+        process.kill()
+
+    study = open_study("a-study", storage_of(settings))
+
+    assert study.ask().number == 1
+    assert [trial.state.name for trial in study.get_trials()] == ["RUNNING", "RUNNING"]
+
+
+def test_ctrl_c_waits_for_what_libraries_have_begun_and_a_second_one_does_not() -> None:
+    done: list[int] = []
+
+    def press(times: int) -> None:
+        with _ctrl_c_waits():
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+            done.append(times)
+
+    press(0)
+    for times in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            press(times)
+
+    assert done == [0, 1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_local_journal_with_a_cluster_is_refused_with_the_reason(ground: Ground) -> None:

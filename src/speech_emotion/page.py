@@ -405,9 +405,9 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "errors": "The most confident mistakes, each kind once.",
     "pseudo-speakers/plot": "How well pseudo-speakers foretell a new voice: a point a model, by its UAR on validation "
     "words said by pseudo-speakers (across) and on the speaker who was left out (up). Axes are cut to what is there.",
-    "sweep_recipe/plot": "What else each training setting could be, one at a time: UAR on validation words in the voices of "
-    "pseudo-speakers, less that of the present settings from the same seed. What is ahead from every seed would take "
-    "the present one's place; what is behind from one seed was not trained from the next.",
+    "sweep_recipe/plot": "What else each training setting could be, one at a time: UAR on validation words in the "
+    "voices of pseudo-speakers, less that of the present settings from the same seed. What is ahead from every seed "
+    "would take the present one's place; what is behind from one seed was not trained from the next.",
     "sweep_cepstra/plot": "How many cepstral coefficients pseudo-speakers prefer: UAR on validation words in their "
     "voices and in the same voices as in training, by the number of coefficients that a training hears (null: all). "
     "Ringed is what was chosen: another number than the present one only if it is ahead of it from every seed.",

@@ -133,8 +133,10 @@ def test_a_file_that_is_far_too_large_is_refused_with_its_limit(page: Page, tmp_
 
 def test_the_microphone_is_recorded_and_answered(page: Page) -> None:
     page.get_by_role("button", name="Record").click()
+    stop = page.get_by_role("button", name="Stop").first
+    expect(stop).to_be_visible()
     page.wait_for_timeout(2500)
-    page.get_by_role("button", name="Stop").first.click()
+    stop.click()
 
     expect(page.locator(".se-said")).to_contain_text("your recording, ")
     expect(page.locator(".se-label")).not_to_be_empty()

@@ -1,11 +1,14 @@
 """Takes the settings of a search; runs its trials among workers, and gives the winner with its report."""
 
+import signal
+import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock
@@ -192,7 +195,8 @@ class _Run:
         with crew(work, shifts, cluster=self._compute.cluster) as team:
             try:
                 while team.wait(LOOK_SECONDS):
-                    self._look(trials, until)
+                    with _ctrl_c_waits():
+                        self._look(trials, until)
             except KeyboardInterrupt:
                 interrupted = True
                 self._say("tune: interrupted; the trials that run end with their epoch, and go on with the next call")
@@ -299,6 +303,33 @@ def _outcome(trial: "FrozenTrial") -> str:
     if trial.state.name == "PRUNED":
         return f"pruned at step {max(trial.intermediate_values, default=0)}{seconds}"
     return f"failed{seconds}: {reason(trial)}"
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Have the first Ctrl-C wait until what is done here is done; a second one does not.
+
+    What Optuna, SQLAlchemy and MLflow do in between was not made to be left anywhere: a log half applied, a run that
+    nobody knows of, an interrupt that is printed and lost.
+    """
+    pressed: list[int] = []
+
+    def later(number: int, frame: FrameType | None) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    usual = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or usual is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, later)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _folder(study: str) -> Path:

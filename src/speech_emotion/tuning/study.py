@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
+from filelock import FileLock
 
 from speech_emotion.errors import UserError
 from speech_emotion.journal import is_gone
@@ -72,7 +73,12 @@ class Storage:
             from optuna.storages.journal import JournalFileBackend
 
             self.folder.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(str(self.journal(name))))
+            journal = self.journal(name)
+            # The system takes this lock from who is killed. Optuna's own is a link, which then stays behind: others
+            # wait half a minute for it, and for ever if the journal's path is relative (Optuna 5.0), for they look at
+            # what the link leads to, and that is not beside it.
+            lock = FileLock(f"{journal}.held", poll_interval=0.005)
+            return JournalStorage(JournalFileBackend(str(journal), lock))  # type: ignore[arg-type]
         from sqlalchemy.exc import SQLAlchemyError
 
         with _unwarned():
@@ -116,8 +122,8 @@ class Storage:
             if not isinstance(cause, OperationalError | InterfaceError):
                 raise
             raise UserError(
-                f"tune.storage: the database {self.shown} no longer answers ({_first_line(cause)}). What has ended is "
-                "kept: the same command goes on when it does."
+                f"tune.storage: the database {self.shown} no longer answers. What has ended is kept: the same command "
+                "goes on when it does."
             ) from None
 
     @property
