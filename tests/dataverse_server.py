@@ -31,6 +31,8 @@ class Act:
         Other bytes of the same length.
     silence : float
         Seconds before the answer begins.
+    meeting : threading.Barrier or None
+        Where the answer waits until as many requests are there.
     """
 
     status: int = 0
@@ -38,6 +40,7 @@ class Act:
     cut: int | None = None
     garbage: bool = False
     silence: float = 0.0
+    meeting: threading.Barrier | None = None
 
 
 @dataclass
@@ -131,6 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
             name, body = "", b""
         act = self.dataset.act(name) if name else Act(status=404)
         time.sleep(act.silence)
+        if act.meeting is not None:
+            with suppress(threading.BrokenBarrierError):
+                act.meeting.wait()
         if act.status:
             said = json.dumps({"status": "ERROR", "message": "said by the server"}).encode()
             self._send(request, act.status, said, act)
