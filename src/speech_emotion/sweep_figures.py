@@ -81,5 +81,5 @@ def by_difference(path: Path, differences: pd.DataFrame, *, title: str, chosen: 
         for text in axes.get_yticklabels():
             text.set_fontweight("bold" if text.get_text() == chosen else "normal")
         axes.set(ylim=(len(differences) - 0.4, -0.6), xlabel="UAR on pseudo-speakers less that of the present settings")
-        axes.set_title(title, loc="right")
+        figure.suptitle(title, fontsize="medium")
         figure.legend(loc="outside lower center", ncols=min(5, differences.shape[1]), fontsize="small")
