@@ -32,7 +32,7 @@ TEMPLATE: Final = "report.html.j2"
 
 _WIDEST: Final = 1120
 """Pixels of a picture in the page: what a screen of usual width shows; the reports' own pictures are larger."""
-_QUALITY: Final = 63
+_QUALITY: Final = 60
 
 _NAMES: Final = {
     "uar": "UAR",
