@@ -5,6 +5,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -229,6 +230,8 @@ def interrupt(
                 time.sleep(usual * share)
             if process is not None and is_held(process):
                 kill(*victims(dvc, process))
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
                 dvc.wait(60)
                 return
             # over already; DVC has to end by itself, for it writes dvc.lock in place, and killed then, it leaves half

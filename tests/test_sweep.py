@@ -53,6 +53,8 @@ def test_the_present_value_of_one_parameter_is_always_tried() -> None:
         [Candidate(name, 0.1), present],
     )
     assert candidates(train_settings(), asked(optimizer__momentum=[0.1])) == (present, [present, Candidate(name, 0.1)])
+    race = SweepSettings(values={name: (0.1, 0.9)}, seeds=(1, 2), leave_behind=True)
+    assert candidates(train_settings(), race) == (Candidate(""), [Candidate(""), Candidate(name, 0.1)])
 
 
 def test_of_several_parameters_each_is_changed_alone_and_the_present_settings_are_trained_once() -> None:

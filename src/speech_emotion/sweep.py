@@ -82,7 +82,8 @@ class Heard:
 def candidates(train: TrainSettings, settings: SweepSettings) -> tuple[Candidate, list[Candidate]]:
     """Return the present settings, and all that is trained, these among them: in front, or where the sweep lists them.
 
-    Where one parameter is swept, the present settings are its present value.
+    Where one parameter is swept, the present settings are its present value; where what is behind is left, means over
+    seeds are of unlike seeds, and differences tell more.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def candidates(train: TrainSettings, settings: SweepSettings) -> tuple[Candidate
         if name not in present_values:
             raise UserError(f"{PARAMS} has no '{name}', which is to be swept.")
     listed = [Candidate(name, value) for name, values in settings.values.items() for value in values]
-    if len(settings.values) == 1:
+    if len(settings.values) == 1 and not settings.leave_behind:
         [name] = settings.values
         present = Candidate(name, present_values[name])
         return present, listed if present in listed else [present, *listed]
