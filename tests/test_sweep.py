@@ -84,7 +84,12 @@ def test_a_value_that_the_training_refuses_is_named() -> None:
     [
         "{values: {tune.trials: [1, 2]}, seeds: [1]}",
         "{values: {train.epochs: []}, seeds: [1]}",
+        "{values: {train.epochs: 3}, seeds: [1]}",
+        "{values: {train.epochs: {3: 4}}, seeds: [1]}",
         "{values: {}, seeds: [1]}",
+        "{values: [train.epochs], seeds: [1]}",
+        "{values: 3, seeds: [1]}",
+        "{values: null, seeds: [1]}",
         "{values: {train.epochs: [3, 3]}, seeds: [1]}",
         "{values: {train.epochs: [3, 4]}, seeds: [1, 1]}",
         "{values: {train.epochs: [3, 4]}, seeds: []}",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from speech_emotion.settings.base import Section
 
@@ -17,14 +17,23 @@ class SweepSettings(Section):
     leave_behind: bool = False
     """Whether what is behind the present settings from one seed, and cannot be chosen, is not trained from the next."""
 
+    @field_validator("values", mode="before")
+    @classmethod
+    def _lists(cls, values: Any) -> Any:
+        such = "such as `train.epochs: [25, 40]`"
+        if not isinstance(values, dict) or not values:
+            raise ValueError(f"one parameter at least, each with a list of its values, {such}")
+        for name, tried in values.items():
+            if not str(name).startswith("train."):
+                raise ValueError(f"parameters of the training, {such}. '{name}' is none")
+            if not isinstance(tried, list | tuple) or not tried:
+                raise ValueError(f"a list of values for '{name}', {such}")
+        return {str(name): tuple(tried) for name, tried in values.items()}
+
     @model_validator(mode="after")
-    def _something_to_try(self) -> Self:
-        if not self.values or not all(self.values.values()):
-            raise ValueError("one parameter at least with one value at least, such as `train.epochs: [25, 40]`")
-        for name in self.values:
-            if not name.startswith("train."):
-                raise ValueError(f"parameters of the training, such as `train.epochs`. '{name}' is none")
-        for kind, given in (*self.values.items(), ("seeds", self.seeds)):
+    def _distinct(self) -> Self:
+        tried = ((f"values of {name}", values) for name, values in self.values.items())
+        for kind, given in (*tried, ("seeds", self.seeds)):
             if len({repr(one) for one in given}) != len(given):
                 raise ValueError(f"{kind} that differ")
         return self
