@@ -170,8 +170,15 @@ def _at(schema: Mapping[str, Any], location: Sequence[int | str]) -> Mapping[str
     here = schema
     for part in location:
         here = _resolved(schema, here)
-        here = here["items"] if isinstance(part, int) else here["properties"].get(part, {})
+        # a mapping whose keys are not given beforehand has no properties
+        here = _item(here, part) if isinstance(part, int) else here.get("properties", {}).get(part, {})
     return here
+
+
+def _item(part: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+    """Return what an array's schema says of an item; a pair or a triple has a schema for each."""
+    each: Sequence[Mapping[str, Any]] = part.get("prefixItems", ())
+    return each[number] if number < len(each) else part.get("items", {})
 
 
 def _resolved(schema: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -195,9 +202,9 @@ def _in_words(schema: Mapping[str, Any], part: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(_plain(value) for value in part["enum"])
     kind = part.get("type")
     if kind == "array":
-        return f"a list of {_count(part)}, each {_in_words(schema, part['items'])}"
+        return f"a list of {_count(part)}, each {_in_words(schema, _item(part, 0))}"
     if kind == "object":
-        return f"a mapping with the keys {', '.join(part['properties'])}"
+        return f"a mapping with the keys {', '.join(part['properties'])}" if "properties" in part else "a mapping"
     if kind == "string":
         pattern = part.get("pattern")
         return f"text that matches {pattern}" if pattern else "text, not empty"
@@ -224,6 +231,8 @@ def _bounds(part: Mapping[str, Any]) -> str:
 
 def _count(part: Mapping[str, Any]) -> str:
     low, high = part.get("minItems", 0), part.get("maxItems")
+    if low == high:
+        return str(low)
     return f"{low} or more" if high is None else f"{low} to {high}"
 
 
