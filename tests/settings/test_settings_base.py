@@ -1,11 +1,14 @@
+import copy
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from speech_emotion.errors import UserError
 from speech_emotion.settings.anywhere import section_or
-from speech_emotion.settings.base import SECTIONS, Section, read_params, read_section
+from speech_emotion.settings.base import SECTIONS, Section, parse_section, read_params, read_section
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.train import EarlyStoppingSettings, TrainSettings
@@ -245,6 +248,46 @@ def test_where_no_section_is_near_all_are_named(params: Path) -> None:
 
 def test_the_sections_that_a_stage_knows_by_name_are_those_that_there_are() -> None:
     assert tuple(Settings.model_fields) == SECTIONS
+
+
+def places(value: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield where every setting is, a mapping itself before what it holds."""
+    for key in value if isinstance(value, dict) else ():
+        yield (*above, key)
+        yield from places(value[key], (*above, key))
+
+
+@pytest.mark.parametrize("wrong", [3, "x", [], {}, None, [3], ["x"], {"x": 3}, [1, 2, 3], ["x", "y"]], ids=repr)
+def test_whatever_stands_in_the_place_of_any_setting_is_right_or_told_in_words(root: Path, wrong: Any) -> None:
+    values = read_params(root / "params.yaml")
+    said: dict[tuple[str, ...], str] = {}
+    for path in places(values):
+        changed = copy.deepcopy(values[path[0]])
+        if len(path) == 1:
+            changed = wrong
+        else:
+            here = changed
+            for key in path[1:-1]:
+                here = here[key]
+            here[path[-1]] = wrong
+        field = Settings.model_fields[path[0]].annotation
+        assert isinstance(field, type)
+        assert issubclass(field, Section)
+        try:
+            parse_section(path[0], field, changed)
+        except UserError as error:
+            said[path] = str(error)
+    assert said
+    assert [path for path, words in said.items() if not words.startswith(f"params.yaml: {path[0]}")] == []
+
+
+def test_a_pair_and_a_mapping_of_free_keys_are_told_as_every_other_setting(params: Path) -> None:
+    change(params, "speed: [0.8, 1.25]", "speed: [0.8]")
+    change(params, "warp: [0.85, 1.16]", "warp: 3")
+    assert message(params).splitlines() == [
+        "params.yaml: augment.speed.1: is missing; allowed: a number above 0.",
+        "params.yaml: augment.warp: found 3; allowed: a list of 2, each a number above 0.",
+    ]
 
 
 def test_a_file_with_sections_of_its_own_is_held_against_none_of_these(tmp_path: Path) -> None:
