@@ -68,15 +68,10 @@ def _stages(made: workspace.Workspace) -> dict[str, Callable[[], Run]]:
     """Return the stages of a workspace, in their order."""
     manifest, split, model = str(made.manifest), "splits/random.csv", "models/random"
 
-    def train() -> Run:
-        # what impersonate would have made
-        made.no_pseudo_speakers()
-        return made.stage("train", "random", manifest, "features", "pseudo_speakers", split, model, watched=True)
-
     return {
         "featurize": lambda: made.stage("featurize", "raw", manifest, "features", watched=True),
         "split": lambda: made.stage("split", manifest, "splits", watched=True),
-        "train": train,
+        "train": lambda: made.stage("train", "random", manifest, "features", split, model, watched=True),
         "evaluate": lambda: made.stage(
             "evaluate", "random", manifest, "features", split, model, "reports/random", watched=True
         ),

@@ -17,9 +17,7 @@ from ruamel.yaml import YAML
 
 import measuring
 from speech_emotion.corpora import manifest as manifests
-from speech_emotion.extraction import write_index
 from speech_emotion.settings.base import parse_section, read_params
-from speech_emotion.settings.featurize import FeaturizeSettings
 
 CORPUS: Final = "bench"
 REFERENCE: Final = read_params(measuring.ROOT / "presets" / "reference.yaml")["featurize"]
@@ -59,13 +57,6 @@ class Workspace:
         script = str(measuring.ROOT / "pipeline" / f"{name}.py")
         tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder / 'mlflow.db'}"}
         return measuring.run("python", script, *arguments, folder=self.folder, environment=tracking, watched=watched)
-
-    def no_pseudo_speakers(self) -> Path:
-        """Make a store of no voices: a benchmark's validation is heard as recorded."""
-        folder = self.folder / "pseudo_speakers"
-        folder.mkdir(exist_ok=True)
-        write_index(folder, self.settings("featurize", FeaturizeSettings), [])
-        return folder
 
 
 @dataclass(frozen=True)

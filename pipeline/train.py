@@ -1,4 +1,4 @@
-"""features + pseudo-speakers + a protocol's split → a trained, calibrated package a fold."""
+"""features + a protocol's split → a trained, calibrated package a fold."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from speech_emotion.store import FeatureStore
 
 def main() -> None:
     protocol = sys.argv[1]
-    manifest, features, pseudo_speakers, split, target = map(Path, sys.argv[2:])
+    manifest, features, split, target = map(Path, sys.argv[2:])
     experiment = Experiment(
         corpus=read_section("corpus", CorpusSettings),
         protocol=protocol,
@@ -24,7 +24,6 @@ def main() -> None:
         manifest=manifests.read(manifest),
         features=FeatureStore(features),
         split=split,
-        pseudo_features=FeatureStore(pseudo_speakers),
         calibrate=read_section("calibrate", CalibrateSettings),
     )
     for fold in splits.read(split):

@@ -50,7 +50,7 @@ def main() -> None:
             renew()
             run("speech_emotion", "preset", "demo")
             if not (DEMO / "models" / "demo" / "package").exists():  # also where a first run was cut off
-                run("dvc", "repro", "featurize", "impersonate")
+                run("dvc", "repro", "featurize", "split")
                 for groups in SIDE_BY_SIDE:
                     run_all(*(("dvc", "--wait-for-lock", "repro", "--single-item", *group) for group in groups))
             run("dvc", "repro")

@@ -21,7 +21,6 @@ from speech_emotion.experiment import Experiment, train_fold
 from speech_emotion.extraction import Recorded, Rendition, shard_tasks, write_index, write_shard
 from speech_emotion.features import spec_digest
 from speech_emotion.files import digest_file, digest_folder
-from speech_emotion.impersonation import Impersonated
 from speech_emotion.inference import Recognizer
 from speech_emotion.package import Package, assemble
 from speech_emotion.reference import mean_mfcc, predictions
@@ -29,28 +28,12 @@ from speech_emotion.report import evaluate_folds
 from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.corpus import CorpusSettings
 from speech_emotion.settings.evaluate import BootstrapSettings, EvaluateSettings
-from speech_emotion.settings.pseudo_speakers import VoiceSettings
 from speech_emotion.settings.split import SplitSettings
 from speech_emotion.settings.train import InputSettings
 from speech_emotion.store import FeatureStore
-from speech_emotion.sweep import Candidate, heard
 
 SPLIT = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.2)
 EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=1))
-VOICES = tuple(
-    VoiceSettings(
-        name=name,
-        formants=formants,
-        pitch=1.0,
-        pitch_range=1.0,
-        tempo=1.0,
-        level_db=0.0,
-        tilt_db=0.0,
-        rt60=None,
-        snr_db=None,
-    )
-    for name, formants in (("low voice", 0.8), ("high voice", 1.25))
-)
 PITCH = {"angry": 400.0, "happy": 250.0, "sad": 120.0}
 
 
@@ -68,7 +51,6 @@ class Corpus:
             wave = 0.3 * np.sign(np.sin(2 * np.pi * PITCH[row.emotion] * time))
             soundfile.write(path, wave + 0.01 * rng.standard_normal(len(time)), 16000)
         self.store = self.extract("features", Recorded(), Copy(augment_settings(), 0))
-        self.pseudo_speakers = self.extract("pseudo_speakers", *(Impersonated(voice, 1) for voice in VOICES))
         for protocol in SPLIT.protocols:
             splits.write(folder / f"{protocol}.csv", splits.make(self.manifest, protocol, SPLIT))
 
@@ -101,7 +83,6 @@ class Corpus:
             manifest=self.manifest,
             features=self.store,
             split=self.folder / f"{protocol}.csv",
-            pseudo_features=self.pseudo_speakers,
             calibrate=CalibrateSettings(risk=risk),
         )
 
@@ -150,29 +131,6 @@ def test_a_network_that_hears_fewer_cepstra_is_trained_packaged_and_evaluated_wi
     assert (tmp_path / "report/metrics.json").exists()
 
 
-@pytest.mark.slow
-def test_a_sweep_trains_what_the_stage_trains_and_neither_does_it_again(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    changes = {"epochs": 2, "inputs": InputSettings(n_mfcc=6, prosody=True)}
-    [fold, *_] = corpus.folds("speaker")
-
-    cepstra = Candidate("train.inputs.n_mfcc", 6)
-    found = heard(cepstra, fold, corpus.experiment("speaker", **changes))
-    said = capfd.readouterr().out
-    again = heard(cepstra, fold, corpus.experiment("speaker", **changes))
-    train_fold(corpus.experiment("speaker", **changes), fold, tmp_path / "model")
-
-    assert said.count("train.inputs.n_mfcc = 6, seed 1, without A: epoch") == 2
-    assert "goes on after epoch" not in said
-    assert capfd.readouterr().out.count("goes on after epoch 2\n") == 2
-    assert found == again
-    history = pd.read_csv(tmp_path / "model" / "history.csv")
-    assert found.uar == pytest.approx(history["val_uar"].iloc[-1], abs=1e-6)
-    assert found.same_voice_uar == pytest.approx(history["same_voice_uar"].iloc[-1], abs=1e-6)
-
-
 def test_more_cepstra_than_there_are_cannot_be_heard(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +158,7 @@ def test_all_settings_that_decide_are_written_down_and_two_calibrations_are_two_
 
     first, second = (json.loads((tmp_path / f"{risk}/all/training.json").read_text()) for risk in (0.1, 0.3))
 
-    assert set(first["settings"]) == {"train", "featurize", "augment", "pseudo_speakers", "calibrate"}
+    assert set(first["settings"]) == {"train", "featurize", "augment", "calibrate"}
     assert second["settings"]["calibrate"] == {"risk": 0.3}
     assert first["lineage"]["training"] == second["lineage"]["training"]
     assert first["lineage"]["params"] != second["lineage"]["params"]
@@ -423,22 +381,19 @@ def test_the_same_recordings_under_other_labels_are_trained_anew(
     assert Recognizer.load(tmp_path / "full/all").predict(corpus.folder / "raw" / high_tone).label == "happy"
 
 
-def test_a_package_carries_what_strange_voices_taught_of_its_confidence(corpus: Corpus, trained: Path) -> None:
+def test_calibration_is_fitted_on_the_validation_part(corpus: Corpus, trained: Path) -> None:
     folder = trained / "speaker/A"
-    record = json.loads((folder / "training.json").read_text())["pseudo_speakers"]
-    rows = pd.read_csv(folder / "pseudo.csv")
+    record = json.loads((folder / "training.json").read_text())["calibration"]
     validation = next(fold for fold in corpus.folds("speaker") if fold.name == "A").validation
     description = Package.load(folder).description
+    paths = corpus.manifest.set_index("id").loc[list(validation), "path"]
+    recognizer = Recognizer.load(folder)
+    answers = [recognizer.predict(corpus.folder / "raw" / path) for path in paths]
 
-    assert set(rows["voice"]) == {"low-voice", "high-voice"}
-    assert sorted(rows["id"]) == sorted([*validation, *validation])
-    assert record["uar"] == pytest.approx(
-        (rows["prediction"] == rows["emotion"]).groupby(rows["emotion"]).mean().mean(), abs=1e-5
-    )
+    assert record["utterances"] == len(validation)
     assert description.temperature == record["temperature"]
     assert description.rejection is not None
-    sure = rows["confidence"] >= description.rejection.threshold
-    assert sure.mean() == pytest.approx(description.rejection.coverage, abs=0.01)
+    assert np.mean([answer.sure for answer in answers]) == pytest.approx(description.rejection.coverage, abs=0.01)
 
 
 def test_an_answer_below_the_threshold_is_not_sure(corpus: Corpus, trained: Path) -> None:

@@ -9,13 +9,11 @@ import pandas as pd
 import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
-from speech_emotion import figures, sweep_figures
+from speech_emotion import figures
 
 MOST_PIXELS = 1800
 LABELS = ("angry", "happy", "sad")
-PSEUDO = "validation, in the voices of pseudo-speakers"
 
 
 @pytest.fixture
@@ -38,13 +36,13 @@ def names(folds: int) -> list[str]:
     return ["all"] if folds == 1 else [f"speaker {number:02d}" for number in range(folds)]
 
 
-def history(folds: int, *, epochs: int = 4, pseudo_speakers: bool = True) -> pd.DataFrame:
+def history(folds: int, *, epochs: int = 4) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = pd.DataFrame([(fold, epoch + 1) for fold in names(folds) for epoch in range(epochs)])
     rows.columns = pd.Index(["fold", "epoch"])
     for column in ("loss", "accuracy", "val_loss", "val_accuracy", "val_uar"):
         rows[column] = rng.random(len(rows))
-    return rows.assign(same_voice_uar=rng.random(len(rows)) if pseudo_speakers else rows["val_uar"])
+    return rows
 
 
 def bins(folds: int) -> pd.DataFrame:
@@ -73,11 +71,6 @@ def comparison(folds: int) -> pd.DataFrame:
     return table.assign(uar=0.5, uar_low=0.4, uar_high=0.6, chance=1 / 3)
 
 
-def swept(folds: int) -> pd.DataFrame:
-    rows = [("train.inputs.n_mfcc", value, 1, fold, 0.5, 0.9) for value in ("9", "13", "null") for fold in names(folds)]
-    return pd.DataFrame(rows, columns=["parameter", "value", "seed", "fold", "uar", "same_voice_uar"])
-
-
 def legend(figure: Figure) -> list[str]:
     legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
     return [text.get_text() for one in legends if one is not None for text in one.get_texts()]
@@ -93,7 +86,6 @@ def test_a_picture_of_many_folds_is_no_wider_than_a_page(tmp_path: Path, folds: 
     figures.reliability(tmp_path / "reliability.png", bins(folds), title="x")
     figures.risk_coverage(tmp_path / "risk.png", coverages(folds), marks, title="x")
     figures.protocol_table(tmp_path / "table.png", comparison(folds), names=["this model", "majority"], title="x")
-    sweep_figures.by_value(tmp_path / "sweep.png", swept(folds), title="x", chosen="9")
 
     for path in tmp_path.iterdir():
         pixels = image.imread(path)
@@ -124,25 +116,14 @@ def test_what_is_not_perfect_never_reads_100_and_halves_are_rounded_up(tmp_path:
     assert [text.get_text() for text in drawn[1].axes[0].texts] == [">99", "9", "100", "0"]
 
 
-def test_curves_say_whose_voices_they_are_of(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_curves_name_their_parts_and_folds(tmp_path: Path, drawn: list[Figure]) -> None:
     figures.training_curves(tmp_path / "a.png", history(2), title="x")
     figures.training_curves(tmp_path / "b.png", history(9), title="x")
 
-    styles = ["training", PSEUDO, "validation, the same voices (UAR)"]
+    styles = ["training", "validation"]
     assert legend(drawn[0]) == [*styles, "without speaker 00", "without speaker 01"]
     assert legend(drawn[1]) == styles
     assert "9 folds" in drawn[1].get_suptitle()
-
-
-@pytest.mark.parametrize("columns", [[], ["same_voice_uar"]])
-def test_without_pseudo_speakers_validation_is_just_that(
-    tmp_path: Path, drawn: list[Figure], columns: list[str]
-) -> None:
-    rows = history(1, pseudo_speakers=False).drop(columns=columns)
-
-    figures.training_curves(tmp_path / "a.png", rows, title="x")
-
-    assert legend(drawn[0]) == ["training", "validation"]
 
 
 def test_reliability_of_many_folds_weighs_each_by_its_utterances(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -164,26 +145,3 @@ def test_folds_of_a_crowded_protocol_are_dots_beside_their_mean(tmp_path: Path, 
     panels = [[axes.get_title() for axes in figure.axes] for figure in drawn]
     assert panels[0] == ["random", "speaker: without speaker 00", "speaker: without speaker 01", "speaker: mean"]
     assert panels[1] == ["random", "speaker: mean of 9 folds (dots)"]
-
-
-def test_a_sweep_of_many_folds_has_a_band_in_their_place(tmp_path: Path, drawn: list[Figure]) -> None:
-    sweep_figures.by_value(tmp_path / "a.png", swept(9), title="x", chosen="9")
-
-    assert "pseudo-speakers, range of 9 folds" in legend(drawn[0])
-    assert not [name for name in legend(drawn[0]) if "without" in name]
-
-
-def test_numbers_of_models_that_are_equally_good_do_not_cover_each_other(tmp_path: Path, drawn: list[Figure]) -> None:
-    models = pd.DataFrame(
-        {"same voices": [1.0] * 14, "left-out speaker": np.linspace(0.5, 0.53, 14)},
-        index=[f"model {number}" for number in range(14)],
-    )
-    correlation = pd.DataFrame({"rho": [0.5], "low": [0.1], "high": [0.9]}, index=["same voices"])
-
-    figures.signals(tmp_path / "a.png", models, correlation, title="x")
-
-    (axes,) = drawn[0].axes
-    boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the line to the point
-    assert len(boxes) == 14
-    assert not [1 for place, one in enumerate(boxes) for other in boxes[:place] if one.overlaps(other)]
-    assert axes.get_xlabel() == "UAR, validation, same voices (axis from 0.9 to 1.0)"

@@ -54,12 +54,6 @@ def test_the_committed_run_has_been_written_down(protocol: str, model: str) -> N
     )
 
 
-def test_the_study_of_pseudo_speakers_has_been_written_down() -> None:
-    digest = outputs(ROOT / "studies" / "pseudo-speakers" / "dvc.lock")["reports/tess/pseudo-speakers"]
-
-    assert digest in {row["digest"] for row in looks() if row["protocol"] == "speaker"}, digest
-
-
 def test_a_look_is_never_taken_back() -> None:
     """What was written down until 2026-11-25 stands there still, word for word."""
     rows = json.dumps([list(row.values()) for row in looks()[:FIRST]])

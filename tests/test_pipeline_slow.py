@@ -92,7 +92,7 @@ def test_the_demo_runs_again_after_its_clone_was_damaged(demo_run: DemoRun) -> N
     ("old", "new", "stale"),
     [
         ("  epochs: 3", "  epochs: 4", {"train"}),
-        ("  n_mels: 64", "  n_mels: 48", {"featurize", "impersonate"}),
+        ("  n_mels: 64", "  n_mels: 48", {"featurize"}),
         ("  calibration_bins: 15", "  calibration_bins: 10", {"evaluate", "compare", "robustness"}),
         ("source: data/incoming", "source: data/elsewhere", {"download"}),
         ("workers: null", "workers: 1", set()),

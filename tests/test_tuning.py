@@ -387,7 +387,7 @@ def test_the_winner_lands_in_params_with_comments_and_order_kept(ground: Ground,
     assert apply(ground, folder, params)[0] == ""
 
 
-@pytest.mark.parametrize("name", ["data", "features", "pseudo_speakers"])
+@pytest.mark.parametrize("name", ["data", "features"])
 def test_a_winner_of_other_data_or_features_is_refused(ground: Ground, params: Path, name: str) -> None:
     before = params.read_bytes()
     folder = params.parent / "report"

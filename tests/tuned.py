@@ -67,12 +67,11 @@ def make_ground(
     """Write manifest, features and split below `folder`, with paths relative to it; `changes` are of the search."""
     table = manifest(words=words)
     data = folder / "data" / CORPUS.name
-    for place in ("manifest", "features", "pseudo_speakers", "splits"):
+    for place in ("manifest", "features", "splits"):
         (data / place).mkdir(parents=True, exist_ok=True)
     table.to_csv(data / "manifest" / "manifest.csv", index=False)
     rng = np.random.default_rng(0)
     _write_store(data / "features", table, rng, voices=(RECORDED, "copy-0"), frames=frames)
-    _write_store(data / "pseudo_speakers", table, rng, voices=("man", "child"), frames=frames)
     split = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.25)
     for protocol in ("speaker", "random"):
         splits.write(data / "splits" / f"{protocol}.csv", splits.make(table, protocol, split))

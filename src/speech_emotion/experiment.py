@@ -14,7 +14,6 @@ from speech_emotion import graph, model, tracking
 from speech_emotion.calibration import fit_rejection, fit_temperature, softmax
 from speech_emotion.errors import UserError
 from speech_emotion.files import digest_file, digest_json, replacing, replacing_folder, write_json
-from speech_emotion.frames import ChosenFrames
 from speech_emotion.package import GRAPH, WEIGHTS, Rejection, write_package_files
 from speech_emotion.settings.calibrate import CalibrateSettings
 from speech_emotion.settings.corpus import CorpusSettings
@@ -22,16 +21,10 @@ from speech_emotion.settings.train import TrainSettings
 from speech_emotion.splits import Fold
 from speech_emotion.stage import alone
 from speech_emotion.store import RECORDED, FeatureStore
-from speech_emotion.training import Epoch, Part, Trained, predict_logits, train, training_digest, unweighted_recall
+from speech_emotion.training import Epoch, Part, Trained, predict_logits, train, training_digest
 
 HISTORY: Final = "history.csv"
 TRAINING: Final = "training.json"
-PSEUDO: Final = "pseudo.csv"
-"""What the network says of its validation utterances in the voices of pseudo-speakers, after calibration."""
-
-
-Strangers = tuple[Part, list[tuple[str, str]]]
-"""Utterances in the voices of pseudo-speakers, and voice and id of each."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +37,6 @@ class Experiment:
     manifest: pd.DataFrame
     features: FeatureStore
     split: Path
-    pseudo_features: FeatureStore | None
-    """Validation utterances in voices that training never hears; None: the corpus goes without."""
     calibrate: CalibrateSettings
 
     @cached_property
@@ -60,20 +51,12 @@ class Experiment:
         return self.features.narrowed(self.settings.inputs.of(self.features.settings))
 
     @cached_property
-    def pseudo_speakers(self) -> FeatureStore | None:
-        """The same of the voices that training never hears."""
-        if self.pseudo_features is None:
-            return None
-        return self.pseudo_features.narrowed(self.settings.inputs.of(self.pseudo_features.settings))
-
-    @cached_property
     def deciding(self) -> dict[str, Any]:
         """All settings that decide what comes of a training, by the sections of params.yaml, beside the data itself."""
         sections = {
             "train": self.settings.model_dump(mode="json"),
             "featurize": self.store.settings.model_dump(mode="json"),
             "augment": self.features.renditions,
-            "pseudo_speakers": {} if self.pseudo_features is None else self.pseudo_features.renditions,
             "calibrate": self.calibrate.model_dump(mode="json"),
         }
         return {name: values for name, values in sections.items() if values}
@@ -95,7 +78,6 @@ class Experiment:
             features=self.store.digest,
             train=self.labelled(fold.train),
             validation=self.labelled(fold.validation),
-            strangers=None if self.pseudo_speakers is None else self.pseudo_speakers.digest,
         )
 
     def labelled(self, ids: Sequence[str]) -> list[tuple[str, str]]:
@@ -112,26 +94,13 @@ class Experiment:
         recorded, *others = (self.store.read(ids, voice, scratch=scratch) for voice in (RECORDED, *voices))
         return Part(recorded, self._indices(ids), tuple(others))
 
-    def strangers(self, ids: Sequence[str], *, scratch: Path | None = None) -> Strangers | None:
-        """Return utterances in the voice of every pseudo-speaker, with voice and id of each; None: there are none."""
-        if self.pseudo_speakers is None or not self.pseudo_speakers.voices:
-            return None
-        voices = self.pseudo_speakers.voices
-        spoken = [self.pseudo_speakers.read(ids, voice, scratch=scratch) for voice in voices]
-        frames = ChosenFrames(spoken, [(voice, place) for voice in range(len(voices)) for place in range(len(ids))])
-        return Part(frames, np.tile(self._indices(ids), len(voices))), [
-            (voice, name) for voice in voices for name in ids
-        ]
-
     def _indices(self, ids: Sequence[str]) -> np.ndarray:
         index = {label: number for number, label in enumerate(self.labels)}
         return np.array([index[label] for _, label in self.labelled(ids)], dtype=np.int64)
 
 
-def fit(
-    experiment: Experiment, fold: Fold, *, scratch: Path, on_epoch: Callable[[Epoch], None]
-) -> tuple[Trained, Strangers | None]:
-    """Train on a fold, judged by its validation utterances; return the training, and pseudo-speakers as it heard them.
+def fit(experiment: Experiment, fold: Fold, *, scratch: Path, on_epoch: Callable[[Epoch], None]) -> Trained:
+    """Train on a fold, validated on its validation part.
 
     Parameters
     ----------
@@ -146,17 +115,14 @@ def fit(
     UserError
         Training diverged.
     """
-    heard = experiment.strangers(fold.validation, scratch=scratch)
-    trained = train(
+    return train(
         experiment.settings,
         training=experiment.part(fold.train, copies=True, scratch=scratch),
         validation=experiment.part(fold.validation, scratch=scratch),
-        strangers=heard and heard[0],
         labels=len(experiment.labels),
         scratch=scratch,
         on_epoch=on_epoch,
     )
-    return trained, heard
 
 
 def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
@@ -202,9 +168,9 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
                 flush=True,
             )
 
-        trained, heard = fit(experiment, fold, scratch=scratch, on_epoch=on_epoch)
+        trained = fit(experiment, fold, scratch=scratch, on_epoch=on_epoch)
         with replacing_folder(target) as aside:
-            calibration = _calibrate(experiment, trained, heard)
+            calibration = _calibrate(experiment, fold, trained)
             _write(experiment, fold, trained, calibration, lineage, aside)
             write_json(
                 aside / TRAINING,
@@ -213,7 +179,7 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
                     "best_epoch": trained.best_epoch,
                     "epochs": len(trained.history),
                     "weights": int(sum(np.prod(weight.shape) for weight in trained.network.trainable_weights)),
-                    "pseudo_speakers": calibration.summary,
+                    "calibration": calibration.summary,
                 },
             )
         run.finish(target)
@@ -230,35 +196,26 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Calibration:
-    temperature: float = 1.0
-    rejection: Rejection | None = None
-    summary: dict[str, Any] | None = None
-    predictions: pd.DataFrame | None = None
+    temperature: float
+    rejection: Rejection
+    utterances: int
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return {
+            "utterances": self.utterances,
+            "temperature": self.temperature,
+            "rejection": self.rejection.model_dump(mode="json"),
+        }
 
 
-def _calibrate(experiment: Experiment, trained: Trained, heard: Strangers | None) -> _Calibration:
-    """Fit temperature and threshold on the voices of pseudo-speakers: same-voice validation is nearly without error."""
-    if heard is None:
-        return _Calibration()
-    strangers, keys = heard
-    logits = predict_logits(trained.network, strangers.frames)
-    temperature = fit_temperature(logits, strangers.labels)
-    probabilities = softmax(logits, temperature)
-    rejection = fit_rejection(probabilities, strangers.labels, risk=experiment.calibrate.risk)
-    rows = experiment.manifest.set_index("id").loc[[name for _, name in keys], ["speaker", "emotion", "text"]]
-    rows = rows.reset_index()
-    rows.insert(0, "voice", [voice for voice, _ in keys])
-    rows["prediction"] = np.array(experiment.labels)[probabilities.argmax(axis=1)]
-    rows["confidence"] = probabilities.max(axis=1)
-    columns = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in experiment.labels])
-    summary = {
-        "utterances": len(keys),
-        "voices": sorted({voice for voice, _ in keys}),
-        "uar": round(unweighted_recall(strangers.labels, probabilities.argmax(axis=1)), 6),
-        "temperature": temperature,
-        "rejection": rejection.model_dump(mode="json"),
-    }
-    return _Calibration(temperature, rejection, summary, pd.concat([rows, columns], axis=1))
+def _calibrate(experiment: Experiment, fold: Fold, trained: Trained) -> _Calibration:
+    """Fit the temperature and the confidence threshold on the validation part."""
+    validation = experiment.part(fold.validation)
+    logits = predict_logits(trained.network, validation.frames)
+    temperature = fit_temperature(logits, validation.labels)
+    rejection = fit_rejection(softmax(logits, temperature), validation.labels, risk=experiment.calibrate.risk)
+    return _Calibration(temperature, rejection, len(validation))
 
 
 def _write(
@@ -292,6 +249,3 @@ def _write(
     history = pd.DataFrame([asdict(row) for row in trained.history], columns=[field.name for field in fields(Epoch)])
     with replacing(folder / HISTORY) as aside:
         history.to_csv(aside, index=False, lineterminator="\n", float_format="%.8g")
-    if calibration.predictions is not None:
-        with replacing(folder / PSEUDO) as aside:
-            calibration.predictions.to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")

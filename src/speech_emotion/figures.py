@@ -3,9 +3,8 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import matplotlib
 
@@ -100,30 +99,26 @@ def training_curves(path: Path, history: pd.DataFrame, *, title: str) -> None:
     path : Path
         A png file.
     history : pd.DataFrame [columns=(fold, epoch, loss, accuracy, val_loss, val_accuracy, ...)]
-        With `val_uar` and `same_voice_uar`, which differ where there are pseudo-speakers, the validation utterances as
-        recorded are drawn too.
     title : str
     """
     many = history["fold"].nunique() > PANELS
-    lines = _curves(history)
     with drawing(path, width=9.0, height=4.2) as figure:
         figure.suptitle(title + (f", mean and range of {history['fold'].nunique()} folds" if many else ""))
         panels = figure.subplots(1, 2)
         keys = []
-        for axes, columns in zip(panels, zip(*(line.columns for line in lines), strict=True), strict=True):
-            for number, (line, column) in enumerate(zip(lines, columns, strict=True)):
-                if not column:
-                    continue
+        for panel, axes in enumerate(panels):
+            for number, (_, style, columns) in enumerate(_CURVES):
+                column = columns[panel]
                 if many:
                     drawn = history.groupby("epoch")[column].agg(["mean", "min", "max"])
-                    axes.plot(drawn.index, drawn["mean"], color=COLOURS[number], ls=line.style)
+                    axes.plot(drawn.index, drawn["mean"], color=COLOURS[number], ls=style)
                     axes.fill_between(drawn.index, drawn["min"], drawn["max"], color=COLOURS[number], alpha=0.15, lw=0)
                     continue
                 for colour, (_, rows) in zip(COLOURS, history.groupby("fold", sort=True), strict=False):
-                    axes.plot(rows["epoch"], rows[column], color=colour, ls=line.style)
-        for number, line in enumerate(lines):
+                    axes.plot(rows["epoch"], rows[column], color=colour, ls=style)
+        for number, (name, style, _) in enumerate(_CURVES):
             colour = COLOURS[number] if many else COLOURS[0] if history["fold"].nunique() == 1 else "black"
-            keys.append(Line2D([], [], color=colour, ls=line.style, label=line.name))
+            keys.append(Line2D([], [], color=colour, ls=style, label=name))
         if not many and history["fold"].nunique() > 1:
             folds = zip(COLOURS, sorted(set(history["fold"])), strict=False)
             names = [Line2D([], [], color=colour, lw=4, label=f"without {fold}") for colour, fold in folds]
@@ -134,25 +129,8 @@ def training_curves(path: Path, history: pd.DataFrame, *, title: str) -> None:
         figure.legend(handles=keys, loc="outside lower center", ncols=3, fontsize="small")
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """What one style of line is of: its columns on the left and on the right, where it has one."""
-
-    name: str
-    style: str
-    columns: tuple[str, str]
-
-
-def _curves(history: pd.DataFrame) -> list[_Curve]:
-    training = _Curve("training", "-", ("loss", "accuracy"))
-    heard = ("val_loss", "val_accuracy")
-    if not {"val_uar", "same_voice_uar"} <= set(history) or history["val_uar"].equals(history["same_voice_uar"]):
-        return [training, _Curve("validation", "--", heard)]
-    return [
-        training,
-        _Curve("validation, in the voices of pseudo-speakers", "--", heard),
-        _Curve("validation, the same voices (UAR)", ":", ("", "same_voice_uar")),
-    ]
+_CURVES: Final = (("training", "-", ("loss", "accuracy")), ("validation", "--", ("val_loss", "val_accuracy")))
+"""Name, line style, and columns of the left and the right panel."""
 
 
 def protocol_table(path: Path, rows: pd.DataFrame, *, names: Sequence[str], title: str) -> None:

@@ -387,9 +387,7 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "table": "UAR of every model by protocol, with 95 % intervals; chance is dotted.",
     "recall": "Recall of each emotion, by protocol and speaker.",
     "confusion": "what was said (rows) and what was heard (columns), in percent.",
-    "curves": "loss and accuracy by epoch. Validation is of words in the voices of pseudo-speakers, whom the model has "
-    "not heard (dashed), where the corpus has them; and of the same words in the voices that it has heard (dotted), "
-    "which is what a random or a word test asks.",
+    "curves": "Loss and accuracy by epoch, on the training part (solid) and the validation part (dashed).",
     "reliability": "how often answers of a given confidence are right; on the diagonal, confidence can be believed.",
     "risk_coverage": "what share of answers is wrong when only the surest are given.",
     "robustness/table": "UAR of recordings that were made louder, noisier, narrower or smaller; 95 % intervals.",
@@ -409,19 +407,8 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "all features together and group by group.",
     "embeddings": "Near is like; distances across the map mean nothing. Emotions should gather, and speakers mix.",
     "errors": "The most confident mistakes, each kind once.",
-    "pseudo-speakers/plot": "How well pseudo-speakers foretell a new voice: a point a model, by its UAR on validation "
-    "words said by pseudo-speakers (across) and on the speaker who was left out (up). Axes are cut to what is there.",
-    "sweep_recipe/plot": "What else each training setting could be, one at a time: UAR on validation words in the "
-    "voices of pseudo-speakers, less that of the present settings from the same seed. What is ahead from every seed "
-    "would take the present one's place; what is behind from one seed was not trained from the next.",
-    "sweep_cepstra/plot": "How many cepstral coefficients pseudo-speakers prefer: UAR on validation words in their "
-    "voices and in the same voices as in training, by the number of coefficients that a training hears (null: all). "
-    "Ringed is what was chosen: another number than the present one only if it is ahead of it from every seed.",
-    "voices/similarity": "Whom a speaker encoder takes each voice for, recorded or made: the mean similarity of what "
-    "it hears in two voices with other words. Pseudo-speakers should be like themselves, and unlike whom they were "
-    "made of.",
-    "tuning/optimization_history": "The search for settings, trial by trial: UAR on validation words in the voices of "
-    "pseudo-speakers, and the best so far.",
+    "tuning/optimization_history": "The search for settings, trial by trial: UAR on the validation part, "
+    "and the best so far.",
     "tuning/param_importances": "Which settings decide: the share of the differences between trials that each explains "
     "(fANOVA).",
     "tuning/parallel_coordinate": "Every trial that was completed as a line through its settings; the darker, the "

@@ -52,10 +52,7 @@ class Part:
 class Epoch:
     """One row of history.csv. Losses are cross-entropies in nats; `val_loss` is without label smoothing.
 
-    `loss` and `accuracy` are the mean over the members, each in training; all else is of what they are together.
-
-    What begins with `val` is of the validation utterances in the voices of pseudo-speakers, where there are any, and
-    `same_voice_uar` of the same utterances as recorded.
+    `loss` and `accuracy` are means over the members during training; `val_*` are of the whole model.
     """
 
     epoch: int
@@ -64,7 +61,6 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     val_uar: float
-    same_voice_uar: float
     learning_rate: float
 
 
@@ -116,9 +112,7 @@ Labelled = Sequence[tuple[str, str]]
 """Utterances as they are trained on: id and label."""
 
 
-def training_digest(
-    settings: TrainSettings, *, features: str, train: Labelled, validation: Labelled, strangers: str | None = None
-) -> str:
+def training_digest(settings: TrainSettings, *, features: str, train: Labelled, validation: Labelled) -> str:
     """Return the digest of all that decides the weights: settings, data, and the code and libraries that train.
 
     Parameters
@@ -128,15 +122,12 @@ def training_digest(
         Digest of the feature store.
     train, validation : sequence of (str, str)
         Id and label of each utterance: the same recordings under other labels are another training.
-    strangers : str or None
-        Digest of the store of pseudo-speakers, by whom the history is written and early stopping decided.
     """
     sources = [Path(__file__), Path(networks.__file__)]
     return digest_json(
         {
             "settings": settings.model_dump(mode="json"),
             "features": features,
-            "strangers": strangers,
             "train": list(train),
             "validation": list(validation),
             "code": {source.name: digest_file(source) for source in sources},
@@ -150,7 +141,6 @@ def train(
     *,
     training: Part,
     validation: Part,
-    strangers: Part | None = None,
     labels: int,
     scratch: Path,
     on_epoch: Callable[[Epoch], None],
@@ -162,8 +152,6 @@ def train(
     ----------
     settings : TrainSettings
     training, validation : Part
-    strangers : Part or None
-        The validation utterances in the voices of pseudo-speakers: what early stopping looks at where it is there.
     labels : int
         How many there are.
     scratch : Path
@@ -210,7 +198,7 @@ def train(
     for row in progress.history:
         on_epoch(row)
     while not _finished(progress, settings):
-        _one_epoch(network, members, settings, training, (validation, strangers), labels, progress)
+        _one_epoch(network, members, settings, training, validation, labels, progress)
         _save_checkpoint(checkpoint, members, progress)
         on_epoch(progress.history[-1])
     if progress.best is not None:
@@ -354,7 +342,7 @@ def _one_epoch(
     members: Sequence[_Member],
     settings: TrainSettings,
     training: Part,
-    heard: tuple[Part, Part | None],
+    validation: Part,
     labels: int,
     progress: _Progress,
 ) -> None:
@@ -367,9 +355,7 @@ def _one_epoch(
         losses.append(loss)
         accuracies.append(accuracy)
     _bring(network, members)
-    validation, strangers = heard
-    plain = _validate(network, validation)
-    loss, accuracy, uar = plain if strangers is None else _validate(network, strangers)
+    loss, accuracy, uar = _validate(network, validation)
     progress.history.append(
         Epoch(
             epoch + 1,
@@ -378,7 +364,6 @@ def _one_epoch(
             loss,
             accuracy,
             uar,
-            plain[2],
             round(rate, 10),
         )
     )

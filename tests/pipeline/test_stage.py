@@ -49,7 +49,6 @@ def script(tmp_path: Path) -> Path:
         ("pipeline/split.py", ["manifest.csv", "splits", "more"], "split"),
         ("pipeline/train.py", [], "train"),
         ("pipeline/train.py", ["random"], "train"),
-        ("studies/sweeps/study.py", [], "studies/sweeps/dvc.yaml"),
     ],
 )
 def test_a_script_that_is_called_by_hand_says_how_dvc_calls_it(path: str, arguments: list[str], stage: str) -> None:

@@ -32,7 +32,6 @@ SECTIONS: Final = (
     "featurize",
     "augment",
     "split",
-    "pseudo_speakers",
     "calibrate",
     "train",
     "evaluate",

@@ -8,7 +8,7 @@ from speech_emotion.settings.base import Section
 
 
 class CalibrateSettings(Section):
-    """Temperature and threshold are fitted on validation utterances in the voices of pseudo-speakers."""
+    """Temperature and threshold are fitted on the validation part."""
 
     risk: Annotated[float, Field(gt=0, lt=1)]
     """Share of wrong answers that is accepted among those given as sure."""

@@ -16,7 +16,6 @@ from speech_emotion.settings.featurize import FeaturizeSettings
 from speech_emotion.settings.monitor import MonitorSettings
 from speech_emotion.settings.package import PackageSettings
 from speech_emotion.settings.promote import PromoteSettings
-from speech_emotion.settings.pseudo_speakers import PseudoSpeakersSettings
 from speech_emotion.settings.robustness import RobustnessSettings
 from speech_emotion.settings.serve import ServeSettings
 from speech_emotion.settings.split import SplitSettings
@@ -37,7 +36,6 @@ class Settings(Section):
     featurize: FeaturizeSettings
     augment: AugmentSettings
     split: SplitSettings
-    pseudo_speakers: PseudoSpeakersSettings
     calibrate: CalibrateSettings
     train: TrainSettings
     evaluate: EvaluateSettings

@@ -1,8 +1,4 @@
-"""Takes a trial; gives its validation UAR, the mean over a protocol's folds, from trainings by a recipe.
-
-The UAR is that of validation utterances in the voices of pseudo-speakers, where the corpus has any: on the voices that
-training has heard, every trial is as good as perfect, and nothing can be chosen by it.
-"""
+"""Takes a trial; gives its validation UAR, the mean over a protocol's folds, from trainings by a recipe."""
 
 import shutil
 import time
@@ -49,7 +45,7 @@ class Ground:
     ----------
     corpus, tune, train, calibrate : CorpusSettings, TuneSettings, TrainSettings, CalibrateSettings
         `train` holds the present settings.
-    manifest, features, pseudo_speakers, split : Path
+    manifest, features, split : Path
     """
 
     corpus: CorpusSettings
@@ -58,7 +54,6 @@ class Ground:
     calibrate: CalibrateSettings
     manifest: Path
     features: Path
-    pseudo_speakers: Path
     split: Path
 
     @classmethod
@@ -74,12 +69,11 @@ class Ground:
             calibrate,
             manifest=data / "manifest" / "manifest.csv",
             features=data / "features",
-            pseudo_speakers=data / "pseudo_speakers",
             split=data / "splits" / f"{tune.protocol}.csv",
         )
 
     def digests(self) -> dict[str, str]:
-        """Return what names the data, the features, the pseudo-speakers and the split.
+        """Return what names the data, the features and the split.
 
         Raises
         ------
@@ -88,11 +82,9 @@ class Ground:
         """
         experiment = self.experiment(self.train)
         splits.read(self.split)
-        assert experiment.pseudo_speakers is not None
         return {
             "data": experiment.data_digest,
             "features": experiment.store.digest,
-            "pseudo_speakers": experiment.pseudo_speakers.digest,
             "split": digest_file(self.split),
         }
 
@@ -107,7 +99,6 @@ class Ground:
             manifest=manifests.read(self.manifest),
             features=FeatureStore(self.features),
             split=self.split,
-            pseudo_features=FeatureStore(self.pseudo_speakers),
             calibrate=self.calibrate,
         )
 
@@ -233,7 +224,7 @@ class Objective:
                 raise optuna.TrialPruned(f"after epoch {row.epoch} of fold {fold.name}")
 
         scratch.mkdir(parents=True, exist_ok=True)
-        return fit(experiment, replace(fold, train=self._sample(fold)), scratch=scratch, on_epoch=on_epoch)[0]
+        return fit(experiment, replace(fold, train=self._sample(fold)), scratch=scratch, on_epoch=on_epoch)
 
     def _sample(self, fold: splits.Fold) -> tuple[str, ...]:
         """Return the recipe's share of the training part: the same in every trial, of each speaker and emotion."""

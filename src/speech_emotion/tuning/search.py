@@ -280,7 +280,6 @@ def _winner(ground: Ground, study: "Study", recipe: RecipeSettings, digests: dic
         values=ground.space.values(found.params),
         data=digests["data"],
         features=digests["features"],
-        pseudo_speakers=digests["pseudo_speakers"],
     )
 
 

@@ -28,7 +28,7 @@ TRIALS: Final = "trials.csv"
 PROMOTED: Final = "promoted.csv"
 IMPORTANCES: Final = "importances.csv"
 
-FOUND_ON: Final = ("data", "features", "pseudo_speakers")
+FOUND_ON: Final = ("data", "features")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Winner:
         How both were trained, in words.
     values : mapping of str to Any
         By the names of training parameters.
-    data, features, pseudo_speakers : str
+    data, features : str
         Digests of what they were found on.
     """
 
@@ -60,7 +60,6 @@ class Winner:
     values: Mapping[str, Any]
     data: str
     features: str
-    pseudo_speakers: str
 
     @property
     def sentence(self) -> str:
