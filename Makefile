@@ -40,9 +40,10 @@ bench: setup  ## speed, held against other ways to do the same, on TESS (TESS_DI
 
 check: lint types dvc-lock  ## lint, types, and whether the lock files agree with the code; trains nothing
 
-lint: setup  ## ruff: mistakes and formatting
+lint: setup  ## ruff and import-linter: mistakes, formatting, and which package imports which
 	@ruff check .
 	@ruff format --check .
+	@lint-imports
 
 types: setup  ## mypy
 	@mypy

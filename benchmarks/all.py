@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import measuring
-from speech_emotion.errors import UserError
+from speech_emotion.core.errors import UserError
 
 SCRIPTS: Final = ("features", "answering", "training", "tuning", "repro", "growth")
 WHOLE: Final = ("training", "growth")

@@ -94,7 +94,7 @@ def _notebook() -> Callable[[bytes], object]:
 
 def _decoding() -> Callable[[bytes], object]:
     import speech_emotion
-    from speech_emotion.audio import load
+    from speech_emotion.audio.decode import load
 
     return partial(load, sample_rate=speech_emotion.load().package.description.features.sample_rate)
 

@@ -18,11 +18,11 @@ import measuring
 import peers
 import workspace
 from measuring import Figure, Times
-from speech_emotion.audio import decode, load
-from speech_emotion.errors import UserError
-from speech_emotion.features import Extractor
-from speech_emotion.settings.base import parse_section
-from speech_emotion.settings.featurize import FeaturizeSettings
+from speech_emotion.audio.decode import decode, load
+from speech_emotion.config.base import parse_section
+from speech_emotion.config.features import FeaturizeSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.features.mfcc import Extractor
 
 AGREEMENT: Final = 2e-3
 """To which the coefficients have to be librosa's."""

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import psutil
 
-from speech_emotion.compute import core_count
-from speech_emotion.errors import UserError
-from speech_emotion.files import write_json
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import write_json
+from speech_emotion.core.parallel import core_count
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "benchmarks" / "results"

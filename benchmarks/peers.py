@@ -87,7 +87,7 @@ def opensmile() -> Features | None:
 
 def reference_network() -> Any:
     """Return the reference model as its notebook builds it, compiled, its weights as they begin."""
-    from speech_emotion.backend import keras
+    from speech_emotion.models.backend import keras
 
     layers = keras.layers
     network = keras.Sequential(
@@ -114,7 +114,7 @@ def reference_network() -> Any:
 
 def frames_network(coefficients: int, *, learning_rate: float) -> Any:
     """Return two LSTM layers over zero-padded frames, the padding masked: what one writes down first, compiled."""
-    from speech_emotion.backend import keras
+    from speech_emotion.models.backend import keras
 
     layers = keras.layers
     network = keras.Sequential(
@@ -138,7 +138,7 @@ def notebook_features(raw: Path, target: Path) -> None:
 
 def notebook_predict(model: Path, clip: Path) -> np.ndarray:
     """Load the reference model and return its answer to a recording [shape=(1, labels)]."""
-    from speech_emotion.backend import keras
+    from speech_emotion.models.backend import keras
 
     network = keras.models.load_model(model)
     return network.predict(mean_mfcc(clip)[None, :, None], verbose=0)

@@ -18,11 +18,11 @@ from ruamel.yaml import YAML
 
 import measuring
 from measuring import Figure, Spread, Times
-from speech_emotion.settings.base import read_params
+from speech_emotion.config.base import read_params
 
 sys.path.insert(0, str(measuring.ROOT / "tests"))
 
-import workspaces
+from helpers import workspaces
 
 SECTION: Final = "evaluate"
 SHORT: Final[Mapping[str, Mapping[str, Any]]] = {

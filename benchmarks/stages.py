@@ -19,11 +19,11 @@ from typing import Any, Final
 import psutil
 
 import measuring
-from speech_emotion.settings.base import read_params
+from speech_emotion.config.base import read_params
 
 sys.path.insert(0, str(measuring.ROOT / "tests"))
 
-import workspaces
+from helpers import workspaces
 
 _LOOK_SECONDS: Final = 0.5
 

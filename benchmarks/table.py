@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import measuring
-from speech_emotion.files import write_text
+from speech_emotion.core.io import write_text
 
 SPEED: Final = ("<!-- speed: begin. `make bench` writes this. -->", "<!-- speed: end -->")
 """Around what README.md shows."""

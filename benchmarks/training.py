@@ -23,13 +23,13 @@ import measuring
 import peers
 import workspace
 from measuring import Figure, Spread, Times
-from speech_emotion import splits
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.settings.base import parse_section, read_params
-from speech_emotion.settings.split import SplitSettings
-from speech_emotion.settings.train import TrainSettings
-from speech_emotion.store import FeatureStore
-from speech_emotion.training import Epoch, Part, pad, predict_logits, train
+from speech_emotion.config.base import parse_section, read_params
+from speech_emotion.config.data import SplitSettings
+from speech_emotion.config.training import TrainSettings
+from speech_emotion.data import manifest as manifests
+from speech_emotion.data import splits
+from speech_emotion.features.store import FeatureStore
+from speech_emotion.models.training import Epoch, Part, pad, predict_logits, train
 
 ACCURACY: Final = 0.94
 """Of the reference project, on its test part."""
@@ -162,7 +162,7 @@ def _recipe(means: dict[str, tuple[np.ndarray, np.ndarray]], labels: np.ndarray,
     The first epoch builds what the others run, and so is taken as it is; those that are not run last as long as the
     middle one of those that are.
     """
-    from speech_emotion.backend import keras
+    from speech_emotion.models.backend import keras
 
     moments = [time.perf_counter()]
     network = peers.reference_network()
@@ -230,7 +230,7 @@ def _an_epoch(data: Data, *, epochs: int, tiny: bool) -> list[Figure]:
 
 def _plain_epochs(data: Data, epochs: int) -> tuple[list[float], Any]:
     """Fit plain Keras; return the seconds of each epoch, its look at the validation part included, and the network."""
-    from speech_emotion.backend import keras
+    from speech_emotion.models.backend import keras
 
     keras.utils.set_random_seed(7)
     longest = max(len(one) for part in (data.training, data.validation) for one in part.frames)

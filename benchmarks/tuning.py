@@ -22,9 +22,9 @@ from measuring import Figure, Spread
 
 sys.path.insert(0, str(measuring.ROOT / "tests"))
 
-import tuned
-from speech_emotion import experiment
-from speech_emotion.settings.compute import ComputeSettings
+from helpers import tuned
+from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.models import cross_validation
 from speech_emotion.tuning.objective import Ground
 from speech_emotion.tuning.search import search
 from speech_emotion.tuning.study import create, finished, open_study, storage_of
@@ -88,7 +88,7 @@ def _overheads(trials: int, *, tiny: bool) -> list[float]:
 @contextmanager
 def _timed_training(taken: list[float]) -> Iterator[None]:
     """Have `train` note the seconds that it takes, less those in which it tells the search of an epoch."""
-    real = experiment.train
+    real = cross_validation.train
 
     def noted(*arguments: Any, on_epoch: Callable[[Any], None], **named: Any) -> Any:
         told: list[float] = []
@@ -97,11 +97,11 @@ def _timed_training(taken: list[float]) -> Iterator[None]:
         taken.append(time.perf_counter() - began - sum(told))
         return found
 
-    experiment.train = noted
+    cross_validation.train = noted
     try:
         yield
     finally:
-        experiment.train = real
+        cross_validation.train = real
 
 
 def _trial(number: int) -> dict[str, object]:

@@ -16,8 +16,8 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 import measuring
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.settings.base import parse_section, read_params
+from speech_emotion.config.base import parse_section, read_params
+from speech_emotion.data import manifest as manifests
 
 CORPUS: Final = "bench"
 REFERENCE: Final = read_params(measuring.ROOT / "presets" / "reference.yaml")["featurize"]

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from speech_emotion import splits
-from speech_emotion.baselines import SHORTCUTS, Known
-from speech_emotion.compute import parallel_map
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.files import replacing, replacing_folder
-from speech_emotion.progress import track
-from speech_emotion.reference import every_baseline, mean_mfcc, read_reference
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.baselines import BaselinesSettings
-from speech_emotion.settings.compute import ComputeSettings
-from speech_emotion.stage import run_stage
+from speech_emotion.config.base import read_section
+from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.training import BaselinesSettings
+from speech_emotion.core.io import replacing, replacing_folder
+from speech_emotion.core.parallel import parallel_map
+from speech_emotion.core.process import run_stage
+from speech_emotion.core.progress import track
+from speech_emotion.data import manifest as manifests
+from speech_emotion.data import splits
+from speech_emotion.models.baselines import SHORTCUTS, Known
+from speech_emotion.models.reference_lstm import every_baseline, mean_mfcc, read_reference
 
 
 def main() -> None:

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from speech_emotion.comparison import RECALL_COLUMNS, compare, read_contest, recall_rows, write_table
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.corpus import CorpusSettings
-from speech_emotion.settings.evaluate import EvaluateSettings
-from speech_emotion.settings.split import PROTOCOLS
-from speech_emotion.stage import run_stage
+from speech_emotion.config.base import read_section
+from speech_emotion.config.data import PROTOCOLS, CorpusSettings
+from speech_emotion.config.evaluation import EvaluateSettings
+from speech_emotion.core.process import run_stage
+from speech_emotion.evaluation.comparison import RECALL_COLUMNS, compare, read_contest, recall_rows, write_table
 
 
 def main() -> None:

@@ -6,10 +6,10 @@ python pipeline/download.py data/tess/raw
 import argparse
 from pathlib import Path
 
-from speech_emotion.corpora.opening import open_corpus
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.corpus import CorpusSettings, DownloadSettings
-from speech_emotion.stage import run_stage
+from speech_emotion.config.base import read_section
+from speech_emotion.config.data import CorpusSettings, DownloadSettings
+from speech_emotion.core.process import run_stage
+from speech_emotion.data.corpora import open_corpus
 
 
 def main() -> None:

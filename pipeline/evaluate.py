@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from speech_emotion import splits
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.report import evaluate_folds
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.evaluate import EvaluateSettings
-from speech_emotion.settings.split import Protocol
-from speech_emotion.stage import run_stage
-from speech_emotion.store import FeatureStore
+from speech_emotion.config.base import read_section
+from speech_emotion.config.data import Protocol
+from speech_emotion.config.evaluation import EvaluateSettings
+from speech_emotion.core.process import run_stage
+from speech_emotion.data import manifest as manifests
+from speech_emotion.data import splits
+from speech_emotion.evaluation.protocol_report import evaluate_folds
+from speech_emotion.features.store import FeatureStore
 
 
 def main() -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from speech_emotion import splits
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.explanation import Case, explain
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.compute import ComputeSettings
-from speech_emotion.settings.explain import ExplainSettings
-from speech_emotion.stage import run_stage
-from speech_emotion.store import FeatureStore
+from speech_emotion.config.base import read_section
+from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.evaluation import ExplainSettings
+from speech_emotion.core.process import run_stage
+from speech_emotion.data import manifest as manifests
+from speech_emotion.data import splits
+from speech_emotion.evaluation.explain import Case, explain
+from speech_emotion.features.store import FeatureStore
 
 
 def main() -> None:

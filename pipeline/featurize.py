@@ -3,19 +3,18 @@
 import sys
 from pathlib import Path
 
-from speech_emotion.augmentation import Copy
-from speech_emotion.extraction import Recorded, Rendition, shard_tasks, write_store
-from speech_emotion.files import replacing_folder
-from speech_emotion.settings.augment import AugmentSettings
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.compute import ComputeSettings
-from speech_emotion.settings.featurize import FeaturizeSettings
-from speech_emotion.stage import run_stage
+from speech_emotion.config.base import read_section
+from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.features import AugmentSettings, FeaturizeSettings
+from speech_emotion.core.io import replacing_folder
+from speech_emotion.core.process import run_stage
+from speech_emotion.features.augmentation import Copy
+from speech_emotion.features.extract import Recorded, Rendition, shard_tasks, write_store
 
 
 def main() -> None:
     # each worker imports this script anew, and has no use for pandas, which takes as long as hundreds of recordings
-    from speech_emotion.corpora import manifest as manifests
+    from speech_emotion.data import manifest as manifests
 
     raw, manifest, target = map(Path, sys.argv[1:])
     settings = read_section("featurize", FeaturizeSettings)

@@ -3,18 +3,17 @@
 import sys
 from pathlib import Path
 
-from speech_emotion.agreement import check_agreement
-from speech_emotion.card import CARD, as_trained, read_evidence, write
-from speech_emotion.files import canonical_json
-from speech_emotion.frames import StoredFrames
-from speech_emotion.package import Package, assemble
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.corpus import CorpusSettings
-from speech_emotion.settings.package import PackageSettings
-from speech_emotion.settings.windows import WindowSettings
-from speech_emotion.stage import SCRATCH, run_stage
-from speech_emotion.store import FeatureStore
-from speech_emotion.windows import FILE
+from speech_emotion.config.base import read_section
+from speech_emotion.config.data import CorpusSettings
+from speech_emotion.config.serving import PackageSettings, WindowSettings
+from speech_emotion.core.io import canonical_json
+from speech_emotion.core.process import SCRATCH, run_stage
+from speech_emotion.evaluation.model_card import CARD, as_trained, read_evidence, write
+from speech_emotion.features.frames import StoredFrames
+from speech_emotion.features.store import FeatureStore
+from speech_emotion.inference.onnx_parity import check_agreement
+from speech_emotion.inference.windows import FILE
+from speech_emotion.models.package import Package, assemble
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.portrait import portray
-from speech_emotion.stage import run_stage
+from speech_emotion.core.process import run_stage
+from speech_emotion.data import manifest as manifests
+from speech_emotion.evaluation.corpus_plots import portray
 
 
 def main() -> None:

@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from speech_emotion.corpora.listening import build, refuse_bad
-from speech_emotion.corpora.manifest import BAD_RECORDINGS, check, write
-from speech_emotion.corpora.opening import open_corpus
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.compute import ComputeSettings
-from speech_emotion.settings.corpus import CorpusSettings, PrepareSettings
-from speech_emotion.stage import alone, run_stage
+from speech_emotion.config.base import read_section
+from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.data import CorpusSettings, PrepareSettings
+from speech_emotion.core.process import alone, run_stage
+from speech_emotion.data.corpora import open_corpus
+from speech_emotion.data.manifest import BAD_RECORDINGS, check, write
+from speech_emotion.data.validation import build, refuse_bad
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from speech_emotion.publishing import publish
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.corpus import CorpusSettings
-from speech_emotion.stage import run_stage
+from speech_emotion.config.base import read_section
+from speech_emotion.config.data import CorpusSettings
+from speech_emotion.core.process import run_stage
+from speech_emotion.registry.publish import publish
 
 
 def main() -> None:

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.package import Package
-from speech_emotion.page import write_page
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.corpus import CorpusSettings
-from speech_emotion.stage import run_stage
+from speech_emotion.config.base import read_section
+from speech_emotion.config.data import CorpusSettings
+from speech_emotion.core.process import run_stage
+from speech_emotion.data import manifest as manifests
+from speech_emotion.evaluation.report_page import write_page
+from speech_emotion.models.package import Package
 
 
 def main() -> None:

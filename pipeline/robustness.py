@@ -7,18 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from speech_emotion import splits
-from speech_emotion.compute import parallel_map
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.progress import track
-from speech_emotion.robustness import ask, questions, score, write
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.compute import ComputeSettings
-from speech_emotion.settings.corpus import CorpusSettings
-from speech_emotion.settings.evaluate import EvaluateSettings
-from speech_emotion.settings.robustness import RobustnessSettings
-from speech_emotion.settings.split import PROTOCOLS
-from speech_emotion.stage import run_stage
+from speech_emotion.config.base import read_section
+from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.data import PROTOCOLS, CorpusSettings
+from speech_emotion.config.evaluation import EvaluateSettings, RobustnessSettings
+from speech_emotion.core.parallel import parallel_map
+from speech_emotion.core.process import run_stage
+from speech_emotion.core.progress import track
+from speech_emotion.data import manifest as manifests
+from speech_emotion.data import splits
+from speech_emotion.evaluation.robustness import ask, questions, score, write
 
 
 def main() -> None:

@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from speech_emotion import splits
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.split import SplitSettings
-from speech_emotion.stage import run_stage
+from speech_emotion.config.base import read_section
+from speech_emotion.config.data import SplitSettings
+from speech_emotion.core.process import run_stage
+from speech_emotion.data import manifest as manifests
+from speech_emotion.data import splits
 
 
 def main() -> None:

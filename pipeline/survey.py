@@ -3,15 +3,14 @@
 import sys
 from pathlib import Path
 
-from speech_emotion import splits
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.files import write_text
-from speech_emotion.monitoring.reference import text
-from speech_emotion.monitoring.survey import survey
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.compute import ComputeSettings
-from speech_emotion.settings.survey import SurveySettings
-from speech_emotion.stage import run_stage
+from speech_emotion.config.base import read_section
+from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.monitoring import SurveySettings
+from speech_emotion.core.io import write_text
+from speech_emotion.core.process import run_stage
+from speech_emotion.data import manifest as manifests
+from speech_emotion.data import splits
+from speech_emotion.monitoring.reference import survey, text
 
 
 def main() -> None:

@@ -3,15 +3,14 @@
 import sys
 from pathlib import Path
 
-from speech_emotion import splits
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.experiment import Experiment, train_fold
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.calibrate import CalibrateSettings
-from speech_emotion.settings.corpus import CorpusSettings
-from speech_emotion.settings.train import TrainSettings
-from speech_emotion.stage import run_stage
-from speech_emotion.store import FeatureStore
+from speech_emotion.config.base import read_section
+from speech_emotion.config.data import CorpusSettings
+from speech_emotion.config.training import CalibrateSettings, TrainSettings
+from speech_emotion.core.process import run_stage
+from speech_emotion.data import manifest as manifests
+from speech_emotion.data import splits
+from speech_emotion.features.store import FeatureStore
+from speech_emotion.models.cross_validation import Experiment, train_fold
 
 
 def main() -> None:

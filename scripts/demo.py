@@ -20,7 +20,7 @@ from rich.table import Table
 from ruamel.yaml import YAML, YAMLError
 from voluptuous import Invalid
 
-from speech_emotion.errors import UserError
+from speech_emotion.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / ".demo"

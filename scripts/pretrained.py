@@ -4,10 +4,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from speech_emotion.errors import UserError
-from speech_emotion.files import replacing_folder
-from speech_emotion.loading import PRETRAINED
-from speech_emotion.package import Package
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import replacing_folder
+from speech_emotion.models.package import Package
+from speech_emotion.registry.model_resolution import PRETRAINED
 
 ROOT = Path(__file__).resolve().parent.parent
 

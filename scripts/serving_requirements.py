@@ -38,7 +38,7 @@ def main(*extras: str) -> None:
 
 def prediction() -> tuple[str, ...]:
     """Return the distributions that prediction imports, from where the package module lists them."""
-    tree = ast.parse((ROOT / "src" / "speech_emotion" / "package.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "src" / "speech_emotion" / "models" / "package.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "REQUIRED_DISTRIBUTIONS" and node.value:
             found: tuple[str, ...] = ast.literal_eval(node.value)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from workspaces import GUARD, DemoRun, StageClock, Workspace, fresh_clone, offline_workspace, shrink
+from helpers.workspaces import GUARD, DemoRun, StageClock, Workspace, fresh_clone, offline_workspace, shrink
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,20 +22,20 @@ FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLO
 LONGEST = (
     "test_pipeline_slow",
     "test_tuning_slow",
-    "test_promotion_server",
+    "test_promote_server",
     "test_benchmarks",
     "test_server_slow",
     "test_own_corpus_slow",
-    "test_app_slow",
+    "test_page_slow",
     "test_offline",
-    "test_experiment",
+    "test_cross_validation",
     "test_training",
-    "test_promotion",
-    "test_page",
+    "test_promote",
+    "test_report_page",
     "test_study",
-    "test_publishing",
+    "test_publish",
     "test_demo",
-    "test_portrait",
+    "test_corpus_plots",
     "test_folder",
 )
 """Files of tests that take minutes, in the order in which they begin: what is left for the end is short, and no process

@@ -14,9 +14,9 @@ import measuring
 import repro
 import stages
 import table
+from helpers.workspaces import STAGES
 from measuring import Figure, Spread, Times
-from speech_emotion.errors import UserError
-from workspaces import STAGES
+from speech_emotion.core.errors import UserError
 
 ROWS = {row.name: row for row in table.ROWS}
 WRITTEN = {

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-import recordings
-from emotion_server import EmotionServer, wait_until_ready
-from services import free_port
+from helpers import recordings
+from helpers.emotion_server import EmotionServer, wait_until_ready
+from helpers.services import free_port
 
 HOME = "/opt/speech-emotion"
 

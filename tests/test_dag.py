@@ -9,15 +9,20 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from speech_emotion import registration
+from speech_emotion.registry import register
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src"
 PACKAGE = "speech_emotion"
-NAMES_ONLY = {f"{PACKAGE}/__init__.py", f"{PACKAGE}/corpora/__init__.py", f"{PACKAGE}/settings/__init__.py"}
-"""Modules that only give names to others; what a stage uses of them, it imports from where it is."""
+NAMES_ONLY = {path.relative_to(SOURCES).as_posix() for path in (SOURCES / PACKAGE).rglob("__init__.py")} - {
+    f"{PACKAGE}/data/corpora/__init__.py"
+}
+"""Packages that hold nothing, or only give names to others."""
 
-OBSERVERS = {f"src/{PACKAGE}/{name}.py" for name in ("journal", "lineage", "progress", "settings/compute", "tracking")}
+OBSERVERS = {
+    f"src/{PACKAGE}/{name}.py"
+    for name in ("config/compute", "core/progress", "tracking/event_log", "tracking/lineage", "tracking/mlflow_run")
+}
 """Modules that watch a stage and tell MLflow or a terminal about it, or say how many share its work: what it writes is
 the same without them."""
 
@@ -84,7 +89,7 @@ def test_a_change_of_the_command_line_reruns_no_stage() -> None:
 
 
 def test_what_lies_beside_a_registered_model_is_what_its_code_imports() -> None:
-    code = registration._PREDICTION
+    code = register._PREDICTION
     needed = {name.removeprefix(f"{PACKAGE}/") for name in closure(SOURCES / PACKAGE / "serving" / "pyfunc.py")}
 
     missing = {name for name in needed if name not in code and name.split("/")[0] not in code}

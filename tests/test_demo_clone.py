@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from workspaces import commit, git
+from helpers.workspaces import commit, git
 
 
 @pytest.fixture

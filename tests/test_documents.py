@@ -12,7 +12,7 @@ import sqlalchemy
 import typer
 
 import speech_emotion
-from speech_emotion.audio import SUPPORTED
+from speech_emotion.audio.decode import SUPPORTED
 from speech_emotion.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent

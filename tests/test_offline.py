@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workspaces import GUARD, DemoRun, Workspace
+from helpers.workspaces import GUARD, DemoRun, Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -1,12 +1,11 @@
 """features + a protocol's split + the space in params.yaml → the best training settings found, with their report."""
 
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.calibrate import CalibrateSettings
-from speech_emotion.settings.compute import ComputeSettings
-from speech_emotion.settings.corpus import CorpusSettings
-from speech_emotion.settings.train import TrainSettings
-from speech_emotion.settings.tune import TuneSettings
-from speech_emotion.stage import run_stage
+from speech_emotion.config.base import read_section
+from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.data import CorpusSettings
+from speech_emotion.config.training import CalibrateSettings, TrainSettings
+from speech_emotion.config.tuning import TuneSettings
+from speech_emotion.core.process import run_stage
 from speech_emotion.tuning.objective import Ground
 from speech_emotion.tuning.search import search
 

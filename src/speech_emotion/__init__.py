@@ -11,10 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from speech_emotion.audio import AudioError
-    from speech_emotion.errors import UserError
-    from speech_emotion.inference import Prediction, Recognizer
-    from speech_emotion.loading import load
+    from speech_emotion.audio.decode import AudioError
+    from speech_emotion.core.errors import UserError
+    from speech_emotion.inference.recognizer import Prediction, Recognizer
+    from speech_emotion.registry.model_resolution import load
 
 # ONNX Runtime sends what it is used for to Microsoft, from 1.29 on, unless this is set before it is imported
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -22,11 +22,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __all__ = ["AudioError", "Prediction", "Recognizer", "UserError", "load"]
 
 _HOMES = {
-    "AudioError": "audio",
-    "Prediction": "inference",
-    "Recognizer": "inference",
-    "UserError": "errors",
-    "load": "loading",
+    "AudioError": "audio.decode",
+    "Prediction": "inference.recognizer",
+    "Recognizer": "inference.recognizer",
+    "UserError": "core.errors",
+    "load": "registry.model_resolution",
 }
 
 

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import Command
 from typer.testing import CliRunner
 
-from recordings import encoded, lossy, tone
+from helpers.commands import Command
+from helpers.recordings import encoded, lossy, tone
+from helpers.tiny_package import make_package
 from speech_emotion.cli import app
-from tiny_package import make_package
 
 
 @pytest.fixture(scope="session")

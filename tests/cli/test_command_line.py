@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import Command
 
 import speech_emotion.cli
-from recordings import encoded, tone
-from speech_emotion.audio import SUPPORTED
-from tiny_package import make_package
+from helpers.commands import Command
+from helpers.recordings import encoded, tone
+from helpers.tiny_package import make_package
+from speech_emotion.audio.decode import SUPPORTED
 
 COMMANDS = [
     "predict",

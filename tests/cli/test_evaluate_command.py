@@ -3,14 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Command
 
-from recordings import encoded, tone
-from speech_emotion import evaluation
+from helpers.commands import Command
+from helpers.recordings import encoded, tone
+from helpers.tiny_package import LABELS
 from speech_emotion.cli.evaluate import label_mapping
-from speech_emotion.errors import UserError
-from speech_emotion.inference import Recognizer
-from tiny_package import LABELS
+from speech_emotion.core.errors import UserError
+from speech_emotion.evaluation import metrics
+from speech_emotion.inference.recognizer import Recognizer
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_the_metrics_are_those_of_the_pipeline(command: Command, model: Path, la
     paths = [path for path in sorted(labelled.rglob("*.wav")) if path.parent.name in names]
     truth = np.array([LABELS.index(names[path.parent.name]) for path in paths])
     rows = np.array([list(recognizer.predict(path).probabilities.values()) for path in paths])
-    expected = evaluation.metrics(truth, rows, LABELS, bins=15)
+    expected = metrics.metrics(truth, rows, LABELS, bins=15)
     result = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     assert result.pop("labels") == list(LABELS)
@@ -44,7 +44,7 @@ def test_the_metrics_are_those_of_the_pipeline(command: Command, model: Path, la
     assert result.keys() == expected.keys()
     assert result["recall"] == pytest.approx(expected["recall"])
     assert result["utterances"] == 12
-    for name in evaluation.HEADLINES:
+    for name in metrics.HEADLINES:
         assert result[name] == pytest.approx(expected[name], abs=1e-6)
 
 
@@ -52,7 +52,7 @@ def test_the_table_has_figures_recalls_and_confusions(in_process: Command, model
     done = in_process("evaluate", model, "--on", labelled, "--map", "joy=happy", "--leave-out", "bored")
 
     lines = [line.split("\t") for line in done.stdout.splitlines()]
-    assert {line[0] for line in lines if len(line) == 2} == {*evaluation.HEADLINES, "utterances"}
+    assert {line[0] for line in lines if len(line) == 2} == {*metrics.HEADLINES, "utterances"}
     assert [line[:2] for line in lines if len(line) == 3] == [["angry", "4"], ["happy", "4"], ["sad", "4"]]
     assert [line[0] for line in lines if len(line) == 4] == list(LABELS)
 

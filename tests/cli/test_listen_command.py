@@ -6,10 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from commands import Command
-
-import recordings
-from tiny_package import LABELS
+from helpers import recordings
+from helpers.commands import Command
+from helpers.tiny_package import LABELS
 
 
 def test_without_a_terminal_there_is_a_line_an_answer(command: Command, model: Path, tmp_path: Path) -> None:

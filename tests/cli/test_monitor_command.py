@@ -5,15 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
-from commands import Command
 
-from recordings import encoded
-from speech_emotion.inference import Recognizer
-from speech_emotion.monitoring.logbook import read
+from helpers.commands import Command
+from helpers.recordings import encoded
+from helpers.tiny_package import make_package
+from helpers.voices import logged, sounds, voices
+from speech_emotion.config.monitoring import SurveySettings
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.monitoring.prediction_log import read
 from speech_emotion.monitoring.reference import FILE, make, text
-from speech_emotion.settings.survey import SurveySettings
-from tiny_package import make_package
-from voices import logged, sounds, voices
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory, package: Path, clips: Path) -
 
 @pytest.fixture(scope="module")
 def quieter(tmp_path_factory: pytest.TempPathFactory, package: Path, clips: Path) -> Path:
-    """A package that has learned from recordings as those in `same`, at their level."""
+    """A package that has learned from helpers.recordings as those in `same`, at their level."""
     folder = tmp_path_factory.mktemp("quieter") / "package"
     known = logged(Recognizer(make_package(folder)), sounds([0.25 * voice for voice in voices(200, seed=1)]))
     (folder / FILE).write_text(text(make(known, known, SurveySettings(seed=7, halvings=50))))

@@ -6,10 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from commands import Command
-
-from speech_emotion.inference import Recognizer
-from tiny_package import LABELS, make_package
+from helpers.commands import Command
+from helpers.tiny_package import LABELS, make_package
+from speech_emotion.inference.recognizer import Recognizer
 
 
 def test_good_recordings_are_answered_and_bad_ones_listed(command: Command, model: Path, clips: Path) -> None:

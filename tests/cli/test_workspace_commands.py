@@ -3,9 +3,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import Command
 
-from speech_emotion.tracking import Place, connect
+from helpers.commands import Command
+from speech_emotion.tracking.mlflow_run import Place, connect
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,15 +5,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from robustness_conditions import telephone
-from speech_emotion.inference import Recognizer
+from helpers.robustness_conditions import telephone
+from helpers.tiny_package import make_package
+from helpers.voices import RATE, logged, sounds, voices
+from speech_emotion.config.monitoring import DEFAULT, SurveySettings
+from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.monitoring.drift import Drift, Verdict, compare, samples
-from speech_emotion.monitoring.logbook import Entry, table
+from speech_emotion.monitoring.prediction_log import Entry, table
 from speech_emotion.monitoring.reference import Reference, make
-from speech_emotion.settings.monitor import DEFAULT
-from speech_emotion.settings.survey import SurveySettings
-from tiny_package import make_package
-from voices import RATE, logged, sounds, voices
 
 COUNT = 120
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dataverse_server import Act, DataverseServer, serve
+from helpers.dataverse_server import Act, DataverseServer, serve
 
 PARAMS = """\
 corpus:
@@ -29,10 +29,10 @@ download:
 
 SMALL_STAGE = """\
 import json, pathlib
-from speech_emotion.corpora.tess import TessCorpus
-from speech_emotion.settings.base import read_section
-from speech_emotion.settings.corpus import CorpusSettings, DownloadSettings
-from speech_emotion.stage import run_stage
+from speech_emotion.data.corpora.tess import TessCorpus
+from speech_emotion.config.base import read_section
+from speech_emotion.config.data import CorpusSettings, DownloadSettings
+from speech_emotion.core.process import run_stage
 
 def main():
     corpus, download = read_section("corpus", CorpusSettings), read_section("download", DownloadSettings)

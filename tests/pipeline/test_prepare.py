@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from recordings import encoded, tone
-from speech_emotion.corpora.base import Utterance
-from speech_emotion.corpora.labels import write_table
-from speech_emotion.corpora.manifest import read
-from speech_emotion.files import digest_folder
+from helpers.recordings import encoded, tone
+from speech_emotion.core.io import digest_folder
+from speech_emotion.data.corpora.base import Utterance
+from speech_emotion.data.labels import write_table
+from speech_emotion.data.manifest import read
 
 PARAMS = """\
 corpus: {name: mine, kind: folder, source: data/incoming}
@@ -115,7 +115,7 @@ def test_a_file_where_a_folder_is_needed_is_one_line(workspace: Path, root: Path
 def test_a_full_disk_is_one_line(workspace: Path, root: Path) -> None:
     script = (
         "from pathlib import Path\n"
-        "from speech_emotion.stage import run_stage\n"
+        "from speech_emotion.core.process import run_stage\n"
         "run_stage(lambda: Path('/dev/full').write_text('a'))\n"
     )
     result = subprocess.run([sys.executable, "-c", script], cwd=workspace, capture_output=True, text=True, timeout=60)
@@ -124,7 +124,7 @@ def test_a_full_disk_is_one_line(workspace: Path, root: Path) -> None:
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(workspace: Path, root: Path) -> None:
-    script = "from speech_emotion.stage import run_stage\nrun_stage(lambda: open('nowhere'))\n"
+    script = "from speech_emotion.core.process import run_stage\nrun_stage(lambda: open('nowhere'))\n"
     result = subprocess.run([sys.executable, "-c", script], cwd=workspace, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
     assert result.stderr.startswith("Traceback")

@@ -4,7 +4,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
-from speech_emotion.errors import UserError
+from speech_emotion.core.errors import UserError
 from speech_emotion.serving import ports
 
 

@@ -16,14 +16,13 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
-import recordings
-import tracked
-from services import mlflow_server, scoring_server
-from speech_emotion import tracking
-from speech_emotion.inference import Recognizer
-from speech_emotion.publishing import publish
+from helpers import recordings, tracked
+from helpers.services import mlflow_server, scoring_server
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.registry.publish import publish
+from speech_emotion.tracking import mlflow_run
 
-pytest_plugins = ("mlflow_fixtures",)
+pytest_plugins = ("helpers.mlflow_fixtures",)
 
 TONE = recordings.tone()
 WAV = recordings.encoded(TONE)
@@ -49,7 +48,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -
 def at_home(registered: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, as the working folder; MLflow's own functions find its registry."""
     monkeypatch.chdir(registered)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.place().uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_run.place().uri)
     return registered
 
 

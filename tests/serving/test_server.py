@@ -21,10 +21,10 @@ import psutil
 import pytest
 import soundfile
 
-import recordings
-from emotion_server import JSON, EmotionServer, emotion_server, records
-from speech_emotion.inference import Recognizer
-from tiny_package import LABELS, make_package
+from helpers import recordings
+from helpers.emotion_server import JSON, EmotionServer, emotion_server, records
+from helpers.tiny_package import LABELS, make_package
+from speech_emotion.inference.recognizer import Recognizer
 
 TONE = recordings.tone()
 WAV = recordings.encoded(TONE)

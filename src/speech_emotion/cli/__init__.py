@@ -26,7 +26,7 @@ from speech_emotion.cli import (
     serve,
     tune,
 )
-from speech_emotion.errors import UserError, in_words
+from speech_emotion.core.errors import UserError, in_words
 
 _EXTRAS = {"gradio": "app", "sounddevice": "listen", "boto3": "s3", "psycopg2": "postgres", "ray": "cluster"}
 """Packages that are in another extra than `pipeline`."""

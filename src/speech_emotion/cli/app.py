@@ -30,8 +30,8 @@ def app(
     Everything stays on this machine: the page loads nothing from elsewhere, and calls nobody. From another machine a
     browser lets the page use its microphone only over HTTPS, which a proxy in front of it can add.
     """
-    from speech_emotion.choosing import choose
-    from speech_emotion.web.app import serve
+    from speech_emotion.app.page import serve
+    from speech_emotion.registry.model_resolution import choose
 
     choice = choose(model)
     typer.echo(f"the model: {choice.words}")

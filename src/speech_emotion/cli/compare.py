@@ -30,10 +30,10 @@ def compare(first: Name, second: Name) -> None:
     The difference is the first less the second, with the 95 % interval of a bootstrap that draws the same words for
     both; a small p says that it is hardly chance. Accuracy, UAR and macro-F1 are better high, the others low.
     """
-    from speech_emotion.settings.base import read_section
-    from speech_emotion.settings.corpus import CorpusSettings
-    from speech_emotion.settings.evaluate import EvaluateSettings
-    from speech_emotion.versus import compare as compared
+    from speech_emotion.config.base import read_section
+    from speech_emotion.config.data import CorpusSettings
+    from speech_emotion.config.evaluation import EvaluateSettings
+    from speech_emotion.registry.compare_versions import compare as compared
 
     corpus, settings = read_section("corpus", CorpusSettings), read_section("evaluate", EvaluateSettings)
     found = compared(corpus.name, first, second, settings)

@@ -18,7 +18,7 @@ def data() -> None:
 
     `corpus.kind` in params.yaml chooses one: tess, demo (synthetic, offline), or a folder of your own recordings.
     """
-    from speech_emotion.corpora.overview import survey
+    from speech_emotion.data.inventory import survey
 
     rows = [(one.kind, one.title, one.licence, one.state) for one in survey(Path())]
     tables.write(("kind", "corpus", "licence", "state"), rows)

@@ -12,7 +12,7 @@ import typer
 
 from speech_emotion.cli import tables
 from speech_emotion.cli.options import MODEL_HELP
-from speech_emotion.errors import UserError
+from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,7 @@ class Result:
     Attributes
     ----------
     metrics : mapping
-        As `evaluation.metrics` gives them.
+        As `metrics.metrics` gives them.
     confusion : np.ndarray [shape=(labels, labels)]
         Counts: true label by row, predicted by column.
     labels : tuple of str
@@ -81,8 +81,8 @@ def evaluate(
     end; the figures are of the others, and the exit status is 1.
     """
     from speech_emotion.cli.recordings import Bad, report
-    from speech_emotion.corpora.labels import read_labelled
-    from speech_emotion.loading import load
+    from speech_emotion.data.labels import read_labelled
+    from speech_emotion.registry.model_resolution import load
 
     recognizer = load(model)
     labelled = read_labelled(on)
@@ -148,9 +148,9 @@ def _unknown_labels(unknown: Sequence[str], known: Sequence[str]) -> str:
 def _evaluate(recognizer: Any, truth: Mapping[Path, str], bins: int, bad: list[Any]) -> Result | None:
     import numpy as np
 
-    from speech_emotion import evaluation
     from speech_emotion.cli.recordings import answer
-    from speech_emotion.progress import track
+    from speech_emotion.core.progress import track
+    from speech_emotion.evaluation import metrics as evaluation_metrics
 
     labels = recognizer.labels
     paths: list[Path] = []
@@ -162,8 +162,8 @@ def _evaluate(recognizer: Any, truth: Mapping[Path, str], bins: int, bad: list[A
         return None
     true, predicted = np.array([labels.index(truth[path]) for path in paths]), np.concatenate(rows)
     return Result(
-        metrics=evaluation.metrics(true, predicted, labels, bins=bins),
-        confusion=evaluation.confusion(true, predicted.argmax(axis=1), len(labels)),
+        metrics=evaluation_metrics.metrics(true, predicted, labels, bins=bins),
+        confusion=evaluation_metrics.confusion(true, predicted.argmax(axis=1), len(labels)),
         labels=labels,
     )
 

@@ -41,12 +41,12 @@ def listen(
     Sound is cut into windows that overlap; how long they are, the model's package says. Each is answered as soon as it
     is full. Without a terminal there is a line an answer. Ctrl-C ends it. Nothing is recorded.
     """
-    from speech_emotion.choosing import choose
-    from speech_emotion.errors import UserError
-    from speech_emotion.live import session
-    from speech_emotion.live.screen import screen_for
-    from speech_emotion.live.sources import Microphone, Played
-    from speech_emotion.windows import settings_of
+    from speech_emotion.app.live import session
+    from speech_emotion.app.live.screen import screen_for
+    from speech_emotion.app.live.sources import Microphone, Played
+    from speech_emotion.core.errors import UserError
+    from speech_emotion.inference.windows import settings_of
+    from speech_emotion.registry.model_resolution import choose
 
     if file is not None and device is not None:
         raise UserError("--file and --device are two sources; name one.")

@@ -10,7 +10,7 @@ import typer
 
 from speech_emotion.cli import tables
 from speech_emotion.cli.options import ModelOption, monitor_settings
-from speech_emotion.errors import UserError
+from speech_emotion.core.errors import UserError
 
 EXAMPLES = """
 Examples:
@@ -68,32 +68,32 @@ def monitor(
     status: 0 nothing has moved, 3 something has, 4 nothing has but there were too few rows to tell it all; 1 and 2, as
     everywhere, a mistake.
     """
-    from speech_emotion.loading import folder_of
-    from speech_emotion.monitoring import logbook, reference
+    from speech_emotion.models.package import Package
+    from speech_emotion.monitoring import prediction_log, reference
     from speech_emotion.monitoring.drift import compare, samples
-    from speech_emotion.package import Package
+    from speech_emotion.registry.model_resolution import folder_of
 
     now = datetime.now(UTC)
-    period = logbook.Period(_time("--since", since, now), _time("--until", until, now))
+    period = prediction_log.Period(_time("--since", since, now), _time("--until", until, now))
     if period.since is not None and period.until is not None and period.since >= period.until:
         raise UserError(f"--since {since} is not before --until {until}.")
     settings = monitor_settings()
     package = Package.load(folder_of(model))
     known = reference.read(package.folder)
-    found = samples(logbook.read(log, period), package.digest)
+    found = samples(prediction_log.read(log, period), package.digest)
     drift = compare(found, known, settings)
     if page is not None:
-        from speech_emotion.monitoring.page import write_page
+        from speech_emotion.monitoring.report import write_page
 
         write_page(page, drift, found, known, settings, package=package, period=period)
     if format is MonitorFormat.json:
         import json
 
-        from speech_emotion.monitoring.wording import content
+        from speech_emotion.monitoring.drift import content
 
         typer.echo(json.dumps(content(drift, known, package=package, period=period), indent=2, allow_nan=False))
     else:
-        from speech_emotion.monitoring.wording import COLUMNS, cells, summary
+        from speech_emotion.monitoring.drift import COLUMNS, cells, summary
 
         tables.write(COLUMNS, map(cells, drift.findings))
         typer.echo(summary(drift, settings), err=True)

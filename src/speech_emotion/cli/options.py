@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from speech_emotion.errors import UserError
+from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
-    from speech_emotion.settings.monitor import MonitorSettings
+    from speech_emotion.config.monitoring import MonitorSettings
 
 MODEL_HELP: Final = "A package's folder, or models:/NAME@challenger or models:/NAME/3 in the registry."
 
@@ -26,10 +26,10 @@ def _model(without: str) -> Any:
 
 
 ModelOption = Annotated[str | None, _model("the one that is built in")]
-"""A model, or what `speech_emotion.loading.load` takes where none is named."""
+"""A model, or what `speech_emotion.registry.model_resolution.load` takes where none is named."""
 
 ChosenModel = Annotated[str | None, _model("the workspace's champion, else the one that is built in")]
-"""A model, or what `speech_emotion.choosing.choose` takes where none is named."""
+"""A model, or what `speech_emotion.registry.model_resolution.choose` takes where none is named."""
 
 
 CorpusOption = Annotated[
@@ -41,8 +41,8 @@ def corpus_name(asked: str | None) -> str:
     """Return the name of the corpus that was asked for, else of the one that params.yaml names."""
     if asked:
         return asked
-    from speech_emotion.settings.base import read_section
-    from speech_emotion.settings.corpus import CorpusSettings
+    from speech_emotion.config.base import read_section
+    from speech_emotion.config.data import CorpusSettings
 
     return read_section("corpus", CorpusSettings).name
 
@@ -67,7 +67,7 @@ class ComputeOption(StrEnum):
 
 def monitor_settings() -> "MonitorSettings":
     """Return the section `monitor` of params.yaml, where there is one, else what is built in."""
-    from speech_emotion.settings.anywhere import section_or
-    from speech_emotion.settings.monitor import DEFAULT
+    from speech_emotion.config.base import section_or
+    from speech_emotion.config.monitoring import DEFAULT
 
     return section_or(DEFAULT, "monitor")

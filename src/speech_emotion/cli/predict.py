@@ -9,13 +9,13 @@ import typer
 
 from speech_emotion.cli import tables
 from speech_emotion.cli.options import ComputeOption, ModelOption, monitor_settings
-from speech_emotion.errors import UserError
+from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
-    from speech_emotion.bulk import Row
-    from speech_emotion.inference import Recognizer
-    from speech_emotion.monitoring.logbook import Logbook
-    from speech_emotion.settings.compute import RaySettings
+    from speech_emotion.config.compute import RaySettings
+    from speech_emotion.inference.batch import Row
+    from speech_emotion.inference.recognizer import Recognizer
+    from speech_emotion.monitoring.prediction_log import Logbook
 
 EXAMPLES = """
 Examples:
@@ -88,11 +88,11 @@ def predict(
 
     Thousands are answered by all cores. With --output, what was answered before a kill is not answered again.
     """
-    from speech_emotion.bulk import Form, Row, predict_into, rows
     from speech_emotion.cli.recordings import Bad, report, search
-    from speech_emotion.loading import load
-    from speech_emotion.monitoring.logbook import Logbook
-    from speech_emotion.progress import track
+    from speech_emotion.core.progress import track
+    from speech_emotion.inference.batch import Form, Row, predict_into, rows
+    from speech_emotion.monitoring.prediction_log import BatchLog, Logbook
+    from speech_emotion.registry.model_resolution import load
 
     chosen = _chosen(format, output)
     book = None if log is None else Logbook(log, monitor_settings().log)
@@ -115,11 +115,11 @@ def predict(
             cluster=nodes,
             watch=watch,
             resumed=_say_resumed(len(found)),
-            log=log,
+            log=None if log is None else BatchLog(log),
         )
     else:
         unreadable = []
-        heard = rows(recognizer, found, workers=workers, cluster=nodes, logged=log is not None)
+        heard = rows(recognizer, found, workers=workers, cluster=nodes, log=None if log is None else BatchLog(log))
         _print(chosen, _good(_kept(watch(heard, len(found)), book), unreadable), recognizer)
         if book is not None:
             book.write()
@@ -141,9 +141,9 @@ def _chosen(format: Answers | None, output: Path | None) -> Answers:
 
 def _cluster(compute: ComputeOption | None, *, asked: int, workers: int | None) -> "RaySettings | None":
     """Return the cluster that answers; None: this machine does."""
-    from speech_emotion.bulk import FEW
-    from speech_emotion.settings.base import PARAMS, read_params, read_section
-    from speech_emotion.settings.compute import ComputeSettings
+    from speech_emotion.config.base import PARAMS, read_params, read_section
+    from speech_emotion.config.compute import ComputeSettings
+    from speech_emotion.inference.batch import FEW
 
     if compute is ComputeOption.ray:
         return read_section("compute", ComputeSettings).ray
@@ -177,7 +177,7 @@ def _good(found: "Iterable[Row]", bad: "list[Row]") -> "Iterator[Row]":
 def _print(chosen: Answers, answered: "Iterator[Row]", recognizer: "Recognizer") -> None:
     import sys
 
-    from speech_emotion.bulk import write_csv, write_json
+    from speech_emotion.inference.batch import write_csv, write_json
 
     if chosen is Answers.table:
         columns = ("recording", "emotion", "confidence", "next best")

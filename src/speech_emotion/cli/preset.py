@@ -23,6 +23,6 @@ def preset(
     Comments and order stay as they are; a preset that would make an impossible setting changes nothing. `git checkout
     params.yaml` takes it back.
     """
-    from speech_emotion.presets import apply
+    from speech_emotion.config.presets import apply
 
     typer.echo(apply(name) or "params.yaml has these settings already.\n", nl=False)

@@ -11,8 +11,8 @@ from speech_emotion.cli import tables
 from speech_emotion.cli.options import CorpusOption, Format, FormatOption, corpus_name
 
 if TYPE_CHECKING:
-    from speech_emotion.ledger import Event
-    from speech_emotion.promotion import Outcome
+    from speech_emotion.registry.history import Event
+    from speech_emotion.registry.promote import Outcome
 
 PROMOTE_EXAMPLES = """
 Examples:
@@ -71,8 +71,8 @@ def promote(
     Prints every gate with its figure, limit and verdict. A failed gate changes nothing, and the exit status is 1. Who,
     when, why and all figures are written into the registry; `history` shows them, `rollback` goes back.
     """
-    from speech_emotion.promotion import promote as carry_out
-    from speech_emotion.settings.whole import read_settings
+    from speech_emotion.config.params import read_settings
+    from speech_emotion.registry.promote import promote as carry_out
 
     settings = read_settings()
     outcome = carry_out(
@@ -104,7 +104,7 @@ def rollback(
 
     Repeated, it goes back one more each time.
     """
-    from speech_emotion.promotion import rollback as carry_out
+    from speech_emotion.registry.promote import rollback as carry_out
 
     _end(carry_out(Path(), corpus=corpus_name(corpus), to=to, reason=reason))
 
@@ -115,7 +115,7 @@ def history(format: FormatOption = Format.table, corpus: CorpusOption = None) ->
     The history lies in the registered model's tags, which whoever may write to MLflow can edit. An alias that was moved
     by hand is noticed, and shown as such. JSON has every gate's figure.
     """
-    from speech_emotion.promotion import history as read
+    from speech_emotion.registry.promote import history as read
 
     found = read(corpus_name(corpus))
     for line in found.lines or (() if found.events else ("no version was ever champion",)):

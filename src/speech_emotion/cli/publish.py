@@ -19,9 +19,9 @@ def publish() -> None:
     `dvc repro` does it at its end; by hand it helps after `dvc pull` or when a server was away. What is there already,
     by content, stays as it is.
     """
-    from speech_emotion.publishing import publish as bring
-    from speech_emotion.settings.base import read_section
-    from speech_emotion.settings.corpus import CorpusSettings
+    from speech_emotion.config.base import read_section
+    from speech_emotion.config.data import CorpusSettings
+    from speech_emotion.registry.publish import publish as bring
 
     for line in bring(Path.cwd(), corpus=read_section("corpus", CorpusSettings).name).lines:
         typer.echo(line)

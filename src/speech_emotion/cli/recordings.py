@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speech_emotion.audio import SUFFIXES, AudioError
+from speech_emotion.audio.decode import SUFFIXES, AudioError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from speech_emotion.inference import Recognizer
+    from speech_emotion.inference.recognizer import Recognizer
 
 CHUNK = 64
 """Recordings that are answered together; a folder of any size needs the memory of these."""

@@ -23,7 +23,7 @@ def registry(context: typer.Context, corpus: CorpusOption = None) -> None:
     """List the registered versions: aliases, figures, commit, and whether their files are there."""
     if context.invoked_subcommand is not None:
         return
-    from speech_emotion.promotion import glance
+    from speech_emotion.registry.promote import glance
 
     found = glance(corpus_name(corpus))
     measured = sorted({tag for one, _ in found.versions for tag in one.tags if tag.endswith(".uar")})
@@ -47,7 +47,7 @@ def registry(context: typer.Context, corpus: CorpusOption = None) -> None:
 @app.command()
 def relocate() -> None:
     """Mend mlflow.db after this folder was moved, renamed or restored: MLflow keeps absolute addresses of artifacts."""
-    from speech_emotion.relocation import relocate as mend
+    from speech_emotion.registry.relocate import relocate as mend
 
     done = mend()
     typer.echo(f"{done.changed} addresses lead to {done.folder} now" if done.changed else "nothing to mend")

@@ -8,7 +8,7 @@ from speech_emotion.cli import tables
 from speech_emotion.cli.options import CorpusOption, corpus_name
 
 if TYPE_CHECKING:
-    from speech_emotion.runs import RecordedRun
+    from speech_emotion.registry.runs import RecordedRun
 
 EXAMPLES = """
 Examples:
@@ -28,7 +28,7 @@ def runs(
     UAR and accuracy are of the test part; of `full`, which has none, they are of the validation part. A `+` after a
     commit says that sources or settings were changed since. `mlflow ui` shows everything else.
     """
-    from speech_emotion.runs import recorded_runs
+    from speech_emotion.registry.runs import recorded_runs
 
     columns = ("protocol", "fold", "status", "part", "UAR", "accuracy", "when", "commit", "run")
     tables.write(columns, map(_row, recorded_runs(corpus_name(corpus), limit=limit)))

@@ -36,10 +36,10 @@ def serve(
     `POST /invocations`, `GET /ping`, `/version`, `/metrics`, `/docs`. The limits are the section `serve` of
     params.yaml, where there is one. A new champion is picked up without a restart. The log is one JSON object a line.
     """
-    from speech_emotion.compute import core_count
+    from speech_emotion.config.base import section_or
+    from speech_emotion.config.serving import DEFAULT
+    from speech_emotion.core.parallel import core_count
     from speech_emotion.serving.server import serve as run
-    from speech_emotion.settings.anywhere import section_or
-    from speech_emotion.settings.serve import DEFAULT
 
     settings = section_or(DEFAULT, "serve")
     log = None if log_predictions is None else (log_predictions, monitor_settings().log)

@@ -42,10 +42,10 @@ def tune(
     Every trial is a run of MLflow. Ctrl-C ends it with what was found, and the same command goes on, also after a kill.
     The report lies in the folder `tuning` of the corpus's reports.
     """
-    from speech_emotion.settings.base import parse_section
-    from speech_emotion.settings.compute import ComputeSettings
-    from speech_emotion.settings.tune import TuneSettings
-    from speech_emotion.settings.whole import read_settings
+    from speech_emotion.config.base import parse_section
+    from speech_emotion.config.compute import ComputeSettings
+    from speech_emotion.config.params import read_settings
+    from speech_emotion.config.tuning import TuneSettings
     from speech_emotion.tuning.objective import Ground
 
     settings = read_settings()
@@ -71,8 +71,8 @@ def tune(
 
 
 def _apply(ground: "Ground") -> None:
+    from speech_emotion.tuning.best_trial import apply, report_folder
     from speech_emotion.tuning.objective import in_words
-    from speech_emotion.tuning.winner import apply, report_folder
 
     difference, winner = apply(ground, report_folder(ground.corpus.name))
     typer.echo(difference or "params.yaml has these settings already.\n", nl=False)

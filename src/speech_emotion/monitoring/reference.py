@@ -6,18 +6,95 @@ what is no larger than that is no news.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
+from scipy import stats
 
-from speech_emotion.errors import UserError
-from speech_emotion.files import canonical_json
-from speech_emotion.monitoring.measures import CLASSES, NUMBERS, Measure, number_distance, share_distance
-from speech_emotion.settings.base import Section
-from speech_emotion.settings.survey import SurveySettings
+from speech_emotion.audio.decode import AudioError, decode
+from speech_emotion.config.base import Section
+from speech_emotion.config.monitoring import SurveySettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import canonical_json
+from speech_emotion.core.parallel import parallel_map
+from speech_emotion.core.progress import track
+from speech_emotion.data.splits import Fold
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.monitoring.audio_stats import traits
+
+Subject: TypeAlias = Literal["recordings", "answers"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Something that a log has a column of.
+
+    Attributes
+    ----------
+    name : str
+        The column's.
+    title : str
+        What a person calls it.
+    subject : {"recordings", "answers"}
+        What it is about: recordings are compared whoever answered them, answers only with those of the same package.
+    unit : str
+        Of its numbers and of their distance; empty for a share.
+    digits : int
+        To which its numbers are rounded.
+    """
+
+    name: str
+    title: str
+    subject: Subject = "recordings"
+    unit: str = ""
+    digits: int = 0
+
+
+NUMBERS: Final = (
+    Measure("level_dbfs", "level", unit="dB", digits=1),
+    Measure("peak_dbfs", "peak", unit="dB", digits=1),
+    Measure("noise_dbfs", "noise floor", unit="dB", digits=1),
+    Measure("seconds", "duration", unit="s", digits=2),
+    Measure("pitch_hz", "pitch", unit="Hz"),
+    Measure("pitch_range", "pitch range", unit="semitones", digits=1),
+    Measure("voiced_share", "voiced share", digits=2),
+    Measure("centroid_hz", "spectral centroid", unit="Hz"),
+    Measure("bandwidth_hz", "bandwidth", unit="Hz"),
+    Measure("confidence", "confidence", subject="answers", digits=3),
+)
+"""What has a distribution; the distance of two is Wasserstein's first, in the unit of the measure."""
+
+CLASSES: Final = (
+    Measure("sample_rate", "sample rate", unit="Hz"),
+    Measure("channels", "channels"),
+    Measure("label", "predicted shares", subject="answers"),
+    Measure("sure", "sure answers", subject="answers"),
+)
+"""What has classes; the distance of two is that of total variation: the share that is in another class."""
+
+
+def number_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Return how far, on average, the values of one sample would have to be moved to give the other's distribution."""
+    return float(stats.wasserstein_distance(first, second))
+
+
+def share_distance(first: Mapping[str, int], second: Mapping[str, int]) -> float:
+    """Return the share of one sample that would have to be in another class to give the other's shares.
+
+    Examples
+    --------
+    >>> share_distance({"16000": 3, "8000": 1}, {"16000": 2})
+    0.25
+    """
+    totals = sum(first.values()), sum(second.values())
+    classes = first.keys() | second.keys()
+    return sum(abs(first.get(name, 0) / totals[0] - second.get(name, 0) / totals[1]) for name in classes) / 2
+
 
 FILE: Final = "reference.json"
 """What a package calls it; a package without this file cannot be monitored."""
@@ -162,3 +239,68 @@ def _halvings(count: int, settings: SurveySettings, place: int) -> list[tuple[np
 def _short(value: float) -> float:
     # finer digits are of the machine that computed them
     return float(f"{value:.6g}")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A training recording: its traits, and what the network says of it where it did not learn from it."""
+
+    recording: dict[str, Any]
+    answer: dict[str, Any] | None
+
+
+def survey(
+    package: Path,
+    fold: Fold,
+    manifest: pd.DataFrame,
+    raw: Path,
+    settings: SurveySettings,
+    *,
+    workers: int | None = None,
+) -> Reference:
+    """Listen to the recordings that a network was trained and validated on.
+
+    Parameters
+    ----------
+    package : Path
+        Of the network.
+    fold : Fold
+        Its utterances. Those of the validation part are answered as well; a test part is not looked at.
+    manifest : pd.DataFrame
+    raw : Path
+        The tree of recordings.
+    settings : SurveySettings
+    workers : int or None
+        Processes; None: one a core. The result is the same.
+
+    Raises
+    ------
+    UserError
+        A recording cannot be used; names it.
+    """
+    paths = manifest.set_index("id")["path"]
+    parts = {False: fold.train, True: fold.validation}
+    asked = [(raw / paths[name], answered) for answered, part in parts.items() for name in part]
+    work = parallel_map(partial(hear, package), asked, workers=workers)
+    heard = list(track(work, len(asked), "survey", "recordings"))
+    return make([one.recording for one in heard], [one.answer for one in heard if one.answer is not None], settings)
+
+
+def hear(package: Path, asked: tuple[Path, bool]) -> Heard:
+    """Listen to a recording, and answer it where that is asked for."""
+    path, answered = asked
+    recognizer = _recognizer(package)
+    try:
+        sound = decode(path)
+        if not answered:
+            return Heard(traits(sound).values(), None)
+        prediction = recognizer.predict(sound.samples, sound.sample_rate)
+    except AudioError as error:
+        raise UserError(f"{path}: {error}. It was sound when prepare saw it: run dvc repro again.") from None
+    answer = {"label": prediction.label, "sure": prediction.sure, "confidence": round(prediction.confidence, 3)}
+    return Heard(traits(sound).values(), answer)
+
+
+@lru_cache(maxsize=1)
+def _recognizer(package: Path) -> Recognizer:
+    return Recognizer.load(package)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Final
 
+from speech_emotion.config.serving import ServeSettings
 from speech_emotion.serving import page
+from speech_emotion.serving.log_writer import Scribe
 from speech_emotion.serving.metrics import CONTENT_TYPE, Log, Metrics
 from speech_emotion.serving.pool import BusyError, CrashError, Pool, SlowError
-from speech_emotion.serving.scribe import Scribe
 from speech_emotion.serving.wire import refusal
-from speech_emotion.settings.serve import ServeSettings
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]

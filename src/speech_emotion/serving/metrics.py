@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from speech_emotion.serving.source import Model
+from speech_emotion.registry.model_source import Model
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -5,8 +5,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from speech_emotion.answering import COLUMN
-from speech_emotion.settings.serve import ServeSettings
+from speech_emotion.config.serving import ServeSettings
+from speech_emotion.inference.response import COLUMN
 
 _REFUSAL: Final = {"$ref": "#/components/schemas/Refusal"}
 _LABEL: Final = {"type": "string"}

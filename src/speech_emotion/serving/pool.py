@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from typing import Any, Final
 
-from speech_emotion.errors import UserError
-from speech_emotion.serving.source import Model
+from speech_emotion.core.errors import UserError
+from speech_emotion.registry.model_source import Model
 from speech_emotion.serving.wire import HEADER
 
 START_SECONDS: Final = 120.0

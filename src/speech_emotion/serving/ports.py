@@ -4,7 +4,7 @@ import socket
 
 import uvicorn
 
-from speech_emotion.errors import UserError
+from speech_emotion.core.errors import UserError
 
 
 def bound(config: uvicorn.Config) -> socket.socket:

@@ -1,8 +1,8 @@
 """Takes audio, one recording a row; gives its label, probabilities, windows and versions. MLflow runs this very file.
 
 Over HTTP a recording is a base64 string in the column `audio`, in any container and at any sample rate that
-`speech_emotion.audio` reads. In Python it may also be bytes, a `pathlib.Path`, or a tuple of samples and their rate.
-A string is always base64, never a path: who can reach the server must not read its files.
+`speech_emotion.audio.decode` reads. In Python it may also be bytes, a `pathlib.Path`, or a tuple of samples and their
+rate. A string is always base64, never a path: who can reach the server must not read its files.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from speech_emotion.answering import COLUMN, decode_base64, row
-from speech_emotion.errors import UserError
-from speech_emotion.inference import Recognizer
-from speech_emotion.windows import Answer, Listener
+from speech_emotion.core.errors import UserError
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.inference.response import COLUMN, decode_base64, row
+from speech_emotion.inference.windows import Answer, Listener
 
 
 class SpeechEmotion(PythonModel):

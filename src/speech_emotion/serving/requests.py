@@ -3,8 +3,8 @@
 import json
 from typing import Any, Final
 
-from speech_emotion.answering import COLUMN
-from speech_emotion.errors import UserError
+from speech_emotion.core.errors import UserError
+from speech_emotion.inference.response import COLUMN
 
 FORMS: Final = ("dataframe_records", "dataframe_split", "inputs", "instances")
 """The keys of which a request has one."""

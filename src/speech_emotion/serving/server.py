@@ -13,17 +13,17 @@ from typing import Final
 
 import uvicorn
 
-from speech_emotion.errors import UserError
+from speech_emotion.config.monitoring import LogSettings
+from speech_emotion.config.serving import ServeSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.registry.model_source import Model, glance, may_change, model_of
 from speech_emotion.serving import ports
 from speech_emotion.serving.app import App
+from speech_emotion.serving.log_writer import Scribe
 from speech_emotion.serving.memory import give_back_at_once
 from speech_emotion.serving.metrics import Log, Metrics
 from speech_emotion.serving.pool import Pool
 from speech_emotion.serving.protocol import CONNECTIONS, protocol
-from speech_emotion.serving.scribe import Scribe
-from speech_emotion.serving.source import Model, glance, may_change, model_of
-from speech_emotion.settings.monitor import LogSettings
-from speech_emotion.settings.serve import ServeSettings
 
 KEEP_SECONDS: Final = 15
 """That a connection may be idle between two requests."""

@@ -11,17 +11,17 @@ from multiprocessing.connection import Connection
 
 from threadpoolctl import threadpool_limits
 
-from speech_emotion.answering import decode_base64, row
-from speech_emotion.audio import decode
-from speech_emotion.errors import UserError
-from speech_emotion.inference import Recognizer
-from speech_emotion.loading import folder_of
-from speech_emotion.monitoring.logbook import Entry, entry
-from speech_emotion.monitoring.traits import traits
+from speech_emotion.audio.decode import decode
+from speech_emotion.core.errors import UserError
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.inference.response import decode_base64, row
+from speech_emotion.inference.windows import Answer, Listener
+from speech_emotion.monitoring.audio_stats import traits
+from speech_emotion.monitoring.prediction_log import Entry, entry
+from speech_emotion.registry.model_resolution import folder_of
 from speech_emotion.serving.memory import give_back_at_once
 from speech_emotion.serving.requests import recordings
 from speech_emotion.serving.wire import HEADER, refusal
-from speech_emotion.windows import Answer, Listener
 
 Listen = Callable[[bytes], tuple[Answer, Entry | None]]
 """Answers a recording, and says what is to be written down of it, if anything is."""

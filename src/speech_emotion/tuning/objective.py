@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from speech_emotion import splits
-from speech_emotion.corpora import manifest as manifests
-from speech_emotion.files import digest_file, digest_json
-from speech_emotion.settings.calibrate import CalibrateSettings
-from speech_emotion.settings.corpus import CorpusSettings
-from speech_emotion.settings.train import TrainSettings
-from speech_emotion.settings.tune import RecipeSettings, TuneSettings
-from speech_emotion.stage import SCRATCH
-from speech_emotion.store import FeatureStore
-from speech_emotion.tracking import flat
+from speech_emotion.config.data import CorpusSettings
+from speech_emotion.config.training import CalibrateSettings, TrainSettings
+from speech_emotion.config.tuning import RecipeSettings, TuneSettings
+from speech_emotion.core.io import digest_file, digest_json
+from speech_emotion.core.process import SCRATCH
+from speech_emotion.data import manifest as manifests
+from speech_emotion.data import splits
+from speech_emotion.features.store import FeatureStore
+from speech_emotion.tracking.mlflow_run import flat
 from speech_emotion.tuning.space import Space
 from speech_emotion.tuning.study import HISTORY
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-    from speech_emotion.experiment import Experiment
-    from speech_emotion.training import Epoch, Trained
+    from speech_emotion.models.cross_validation import Experiment
+    from speech_emotion.models.training import Epoch, Trained
 
 LATENCY_FRAMES = 100
 LATENCY_CALLS = 20
@@ -90,7 +89,7 @@ class Ground:
 
     def experiment(self, settings: TrainSettings) -> "Experiment":
         """Return the protocol's experiment with other settings."""
-        from speech_emotion.experiment import Experiment
+        from speech_emotion.models.cross_validation import Experiment
 
         return Experiment(
             corpus=self.corpus,
@@ -174,7 +173,7 @@ class Objective:
         """
         from optuna.exceptions import StorageInternalError
 
-        from speech_emotion.backend import keras
+        from speech_emotion.models.backend import keras
 
         settings = self._space.settings(self._space.suggest(trial))
         settings = settings.model_copy(update={"epochs": self.recipe.epochs, "members": self.recipe.members})
@@ -206,7 +205,7 @@ class Objective:
     ) -> "Trained":
         import optuna
 
-        from speech_emotion.experiment import fit
+        from speech_emotion.models.cross_validation import fit
 
         told: dict[str, list[float]] = {}
         offset = len(before) * self.recipe.epochs
@@ -264,12 +263,12 @@ def _latency(experiment: "Experiment", trained: "Trained", path: Path) -> float:
     """Return the median time (ms) in which the network's graph answers two seconds of frames, on one thread."""
     import onnxruntime
 
-    from speech_emotion import graph
+    from speech_emotion.models import onnx_export
 
     path.parent.mkdir(parents=True, exist_ok=True)
     coefficients = experiment.store.coefficients
-    weights = graph.layer_weights(trained.network)
-    graph.write_graph(path, experiment.settings.network, weights, coefficients=coefficients)
+    weights = onnx_export.layer_weights(trained.network)
+    onnx_export.write_graph(path, experiment.settings.network, weights, coefficients=coefficients)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock
 
-from speech_emotion.compute import cluster_room, core_count, crew
-from speech_emotion.errors import UserError
-from speech_emotion.files import replacing_folder
-from speech_emotion.settings.compute import ComputeSettings
-from speech_emotion.settings.tune import RecipeSettings
-from speech_emotion.stage import SCRATCH
-from speech_emotion.tuning.following import Follower
+from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.tuning import RecipeSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import replacing_folder
+from speech_emotion.core.parallel import cluster_room, core_count, crew
+from speech_emotion.core.process import SCRATCH
+from speech_emotion.tuning.best_trial import Winner, report_folder, write_tables, write_winner
+from speech_emotion.tuning.mlflow_sync import Follower
 from speech_emotion.tuning.objective import Ground, in_words
 from speech_emotion.tuning.study import (
     Storage,
@@ -33,7 +34,6 @@ from speech_emotion.tuning.study import (
     stop,
     storage_of,
 )
-from speech_emotion.tuning.winner import Winner, report_folder, write_tables, write_winner
 from speech_emotion.tuning.worker import Shift, work
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from speech_emotion.errors import UserError
-from speech_emotion.settings.base import PARAMS, parse_section
-from speech_emotion.settings.train import TrainSettings
-from speech_emotion.settings.tune import Dimension, parameter_type
-from speech_emotion.tracking import flat
+from speech_emotion.config.base import PARAMS, parse_section
+from speech_emotion.config.training import TrainSettings
+from speech_emotion.config.tuning import Dimension, parameter_type
+from speech_emotion.core.errors import UserError
+from speech_emotion.tracking.mlflow_run import flat
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

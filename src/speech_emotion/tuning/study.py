@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from filelock import FileLock
 
-from speech_emotion.errors import UserError
-from speech_emotion.journal import is_gone
-from speech_emotion.settings.tune import TuneSettings
+from speech_emotion.config.tuning import TuneSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.tracking.event_log import is_gone
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock
 
-from speech_emotion.errors import UserError
-from speech_emotion.journal import process_name
-from speech_emotion.settings.tune import RecipeSettings
-from speech_emotion.stage import SCRATCH
+from speech_emotion.config.tuning import RecipeSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.process import SCRATCH
+from speech_emotion.tracking.event_log import process_name
 from speech_emotion.tuning.objective import Ground, Objective, TrialInterruptedError
 from speech_emotion.tuning.study import (
     DEVICES,

@@ -1,0 +1,324 @@
+"""Takes a model and where to listen; gives the page, until it is stopped.
+
+The page is Gradio's, the port is ours: uvicorn serves it as it serves `speech-emotion serve`, so that a taken port, a
+signal and the end are handled alike, and Gradio's own start, which asks the network several things, is never run.
+"""
+
+import inspect
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, NoReturn, TypeAlias
+
+import uvicorn
+from starlette.applications import Starlette
+
+from speech_emotion.app import examples as app_examples
+from speech_emotion.app import plots
+from speech_emotion.app import uploads as app_uploads
+from speech_emotion.app.analysis import hear
+from speech_emotion.audio.decode import AudioError
+from speech_emotion.core.errors import UserError
+from speech_emotion.evaluation.model_card import CARD
+from speech_emotion.inference.response import LONGEST_BYTES, row
+from speech_emotion.inference.windows import Listener
+from speech_emotion.models.package import Package
+from speech_emotion.registry.model_resolution import Choice
+from speech_emotion.serving import ports
+
+TITLE: Final = "Which emotion is heard in this voice?"
+
+UPLOAD_SECONDS: Final = 60
+"""After which an upload that nobody has asked about is deleted: its sender has closed the page."""
+
+STOP_SECONDS: Final = 1
+"""That a stop waits for open pages, each of which holds a connection."""
+
+Shown: TypeAlias = tuple[None, None, str, str]
+"""Two empty places for the next recording, the answer, and its details."""
+
+_EMPTY: Final = '<p class="se-empty">The answer appears here.</p>'
+_MINE: Final = "your recording"
+
+# the answer is read out when it changes; Gradio has no parameter for that
+_ON_LOAD: Final = """() => {
+  const verdict = document.getElementById("verdict");
+  verdict.setAttribute("role", "status");
+  verdict.setAttribute("aria-live", "polite");
+}"""
+
+# on a phone it is below what was clicked
+_ON_ANSWER: Final = """() => { document.getElementById("verdict").scrollIntoView({block: "nearest"}); }"""
+
+
+def serve(choice: Choice, *, host: str, port: int, kept: Path | None, say: Callable[[str], None]) -> None:
+    """Serve the page until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    choice : Choice
+        The model that answers.
+    host : str
+        The address to listen at.
+    port : int
+        0: any that is free.
+    kept : Path or None
+        The folder to keep recordings in; None: they are deleted as soon as they are read.
+    say : callable
+        Is told the page's address once it answers.
+
+    Raises
+    ------
+    UserError
+        The port is taken, the host is not this machine's, or the folder cannot be made.
+    """
+    folder = None if kept is None else app_uploads.prepare(kept)
+    config = uvicorn.Config(
+        Starlette(), host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS
+    )
+    # uvicorn tells its log of a taken port; the message below is enough
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    listener = ports.bound(config)
+    address = ports.url(listener)
+    with tempfile.TemporaryDirectory(prefix="speech-emotion-app-") as uploads:
+        # all that Gradio writes down, it writes here
+        tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = uploads
+        config.app = mounted(choice, Path(uploads), folder)
+        server = _Server(config, partial(say, address))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn sends itself, at its end, the signals that it has heard; by default they would kill
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        try:
+            with app_uploads.swept(Path(uploads), UPLOAD_SECONDS):
+                server.run(sockets=[listener])
+        finally:
+            tempfile.tempdir = None
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._ready()
+
+
+def mounted(choice: Choice, uploads: Path, kept: Path | None) -> Any:
+    """Return the page as an ASGI application.
+
+    Parameters
+    ----------
+    choice : Choice
+    uploads : Path
+        Where Gradio puts what is sent; it has been told so already.
+    kept : Path or None
+        See `serve`.
+    """
+    gr = gradio()
+    from fastapi import FastAPI
+
+    return gr.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        _page(gr, choice, uploads, kept),
+        path="/",
+        theme=gr.themes.Default(
+            primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        ),
+        css_paths=[Path(__file__).with_name("page.css")],
+        js=_ON_LOAD,
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        enable_monitoring=False,
+        max_file_size=LONGEST_BYTES,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+    )
+
+
+def _page(gr: Any, choice: Choice, uploads: Path, kept: Path | None) -> Any:
+    package = choice.recognizer.package
+    limits = package.description.limits
+    desk = _Desk(choice, uploads, kept)
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+        gr.Markdown(
+            f"# {TITLE}\nRecord a sentence or drop a file of {limits.min_seconds:g} to {limits.max_seconds:g} s. "
+            f"{_promise(kept)}",
+            elem_id="heading",
+        )
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=320):
+                voice = gr.Audio(
+                    label="Your voice", sources=["microphone"], type="filepath", editable=False, buttons=[]
+                )
+                # gr.Audio would refuse by name what a phone has recorded, in words of its own
+                file = gr.File(label="Or drop a file", type="filepath", height=130)
+                if app_examples.available():
+                    gr.Markdown("Or try a synthetic voice: a machine's idea of a manner, not a feeling.")
+                    with gr.Row(elem_id="examples"):
+                        examples = {name: gr.Button(name, size="md", min_width=120) for name in app_examples.EXAMPLES}
+                else:
+                    examples = {}
+            with gr.Column(scale=3, min_width=320):
+                verdict = gr.HTML(_EMPTY, elem_id="verdict")
+                details = gr.HTML("", elem_id="details")
+        gr.Markdown(f"### How far to trust it\n{_which(choice)}\n\n{small_print(package)}", elem_id="trust")
+
+        shown = [voice, file, verdict, details]
+        # preprocess: Gradio makes copies of what it hands on as a file
+        how = {"show_progress": "minimal", "api_visibility": "private", "preprocess": False}
+        answers = [
+            voice.stop_recording(desk.recorded, voice, shown, **how),
+            file.upload(desk.uploaded, file, shown, **how),
+        ]
+        answers += [button.click(partial(desk.example, name), None, shown, **how) for name, button in examples.items()]
+        for answer in answers:
+            answer.then(None, js=_ON_ANSWER)
+    return page
+
+
+class _Desk:
+    """Takes recordings in, and gives what the page shows of each."""
+
+    def __init__(self, choice: Choice, uploads: Path, kept: Path | None) -> None:
+        self._choice, self._uploads, self._kept = choice, uploads, kept
+        self._listener = Listener(choice.recognizer)
+        package = choice.recognizer.package
+        self._notes = plots.Notes(why_not_sure=why_not_sure(package), caveat=caveat(package))
+
+    def uploaded(self, upload: Mapping[str, Any] | None) -> Shown:
+        return self._answer(upload, "")
+
+    def recorded(self, upload: Mapping[str, Any] | None) -> Shown:
+        return self._answer(upload, _MINE)
+
+    def example(self, name: str) -> Shown:
+        with tempfile.TemporaryDirectory(dir=self._uploads) as folder:
+            try:
+                recording = app_examples.speak(name, Path(folder)).read_bytes()
+            except UserError as error:
+                return _refused(str(error))
+        return self._show(recording, f"a synthetic voice, “{name}”")
+
+    def _answer(self, upload: Mapping[str, Any] | None, name: str) -> Shown:
+        """Answer what Gradio calls a file: a mapping with its `path` and its `orig_name`."""
+        if upload is None:
+            return None, None, _EMPTY, ""
+        name = name or str(upload.get("orig_name") or "the file")
+        try:
+            recording = app_uploads.take(Path(upload["path"]), self._uploads)
+        except AudioError as error:
+            return _refused(f"{name} {error}.")
+        return self._show(recording, name, keep_as=Path(upload["path"]).suffix)
+
+    def _show(self, recording: bytes, name: str, keep_as: str | None = None) -> Shown:
+        try:
+            heard = hear(self._listener, recording)
+        except AudioError as error:
+            return _refused(f"{name} {error}.")
+        if self._kept is not None and keep_as is not None:
+            try:
+                app_uploads.keep(recording, keep_as, self._kept, row(heard.answer, self._choice.versions))
+            except OSError as error:  # who asked has their answer all the same
+                print(f"error: {self._kept}: a recording was not kept ({error.strerror}).", file=sys.stderr, flush=True)
+        settings = self._choice.recognizer.package.description.features
+        return None, None, plots.verdict(name, heard, self._notes), plots.details(heard, settings)
+
+
+def _refused(message: str) -> Shown:
+    return None, None, plots.refusal(message), ""
+
+
+def _which(choice: Choice) -> str:
+    corpus = choice.recognizer.package.description.corpus
+    return f"**The model that answers:** {choice.words}. It has learned from the corpus “{corpus}”."
+
+
+def _promise(kept: Path | None) -> str:
+    if kept is None:
+        return "The answer is made on the machine that serves this page, and no recording is kept."
+    return f"**Recordings are kept** by who runs this page, in the folder “{kept.name}”."
+
+
+QUIET: Final = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+"""Set for Gradio and the client of Hugging Face that it brings; a user's own values do not count."""
+
+FOREIGN: Final = ("GRADIO_SHARE", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE", "GRADIO_ROOT_PATH", "GRADIO_ALLOWED_PATHS")
+"""What would open the page to others, if it lay in the environment."""
+
+
+def gradio() -> ModuleType:
+    """Import Gradio.
+
+    At each import, Gradio writes type stubs for editors beside its own components, where it finds their source: more
+    than a second of parsing, in a folder that may be read-only. For the time of the import it finds no source, which it
+    takes for a component without a file.
+    """
+    os.environ.update(QUIET)
+    for name in FOREIGN:
+        os.environ.pop(name, None)
+    getfile = inspect.getfile
+    inspect.getfile = _nowhere  # type: ignore[assignment]
+    try:
+        import gradio
+    finally:
+        inspect.getfile = getfile
+    return gradio
+
+
+def _nowhere(_: Any) -> NoReturn:
+    raise OSError
+
+
+ALWAYS: Final = (
+    "No answer says what a person feels. Use it for no decision about anybody, and listen to nobody who does not know."
+)
+
+UNKNOWN: Final = "This package has no model card: nobody has written down how often it is right about a new voice."
+
+
+def small_print(package: Package) -> str:
+    """Return the summary of the package's model card, or that there is none, and what holds of every model."""
+    card = package.folder / CARD
+    short = _section(card.read_text(encoding="utf-8"), "In short") if card.is_file() else None
+    return f"{short or UNKNOWN}\n\n{ALWAYS}"
+
+
+def caveat(package: Package) -> str:
+    """Return in one sentence how often an answer is right in a voice that is new to the model, as far as is known."""
+    speaker = package.evidence().get("speaker")
+    if speaker is None:
+        return UNKNOWN
+    share, chance = speaker["mean"]["uar"], 1 / len(package.labels)
+    return f"In a voice that it has never heard, this model was right {share:.0%} of the time; guessing, {chance:.0%}."
+
+
+def why_not_sure(package: Package) -> str:
+    """Return what makes an answer of this package not sure, in words."""
+    rejection = package.description.rejection
+    if rejection is None:
+        return ""
+    return (
+        f"Below {rejection.threshold:.0%} this model gives no answer: where that was chosen, "
+        f"{1 - rejection.risk:.0%} of the answers above it were right."
+    )
+
+
+def _section(card: str, name: str) -> str | None:
+    found = re.search(rf"^## {re.escape(name)}\n(.*?)(?=^## |\Z)", card, flags=re.MULTILINE | re.DOTALL)
+    return found[1].strip() if found else None

@@ -1,0 +1,158 @@
+"""The section `tune`: the search for better training settings. No stage of dvc.yaml reads it."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from speech_emotion.config.base import Section
+from speech_emotion.config.data import Protocol
+from speech_emotion.config.training import TrainSettings, Units
+
+Second = Literal["parameters", "latency_ms"]
+
+NOT_SEARCHED = frozenset({"train.epochs"})
+"""What the recipes decide."""
+
+
+class Dimension(Section):
+    """What one training parameter may be: one of `choices`; from `low` to `high`; or `layers` of equal `units`."""
+
+    choices: Annotated[tuple[Any, ...], Field(min_length=1)] | None = None
+    low: float | None = None
+    high: float | None = None
+    step: Annotated[float, Field(gt=0)] | None = None
+    log: bool = False
+    layers: Annotated[tuple[Annotated[int, Field(ge=0, le=4)], ...], Field(min_length=1)] | None = None
+    units: Annotated[tuple[Units, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = {name for name, value in self.model_dump().items() if value is not None and value is not False}
+        if given not in ({"choices"}, {"layers", "units"}) and not {"low", "high"} <= given <= {
+            "low",
+            "high",
+            "step",
+            "log",
+        }:
+            raise ValueError("either `choices`, or `low` and `high` (with `step` or `log`), or `layers` and `units`")
+        if self.low is not None and self.high is not None:
+            if self.low >= self.high:
+                raise ValueError(f"a low ({self.low:g}) below high ({self.high:g})")
+            if self.log and (self.low <= 0 or self.step is not None):
+                raise ValueError("with `log`, a low above 0 and no step")
+        return self
+
+
+class RecipeSettings(Section):
+    """How a trial is trained: cheaper than the training itself."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Of the training utterances, of each speaker and emotion; validation is whole."""
+    epochs: Annotated[int, Field(ge=1, le=10000)]
+    members: Annotated[int, Field(ge=1, le=32)]
+    """Networks whose mean the model is."""
+
+
+class PrunerSettings(Section):
+    """When a trial is stopped early, by what other trials had at the same epoch."""
+
+    kind: Literal["median", "hyperband", "none"]
+    startup_trials: Annotated[int, Field(ge=0)]
+    """Trials that are finished before the median stops any."""
+    warmup_epochs: Annotated[int, Field(ge=1)]
+    """Epochs that every trial has."""
+
+
+class PromotionSettings(Section):
+    """The best trials, trained once more as `train` says, all epochs on all utterances: these decide the winner."""
+
+    trials: Annotated[int, Field(ge=0, le=100)]
+    """Beside the present settings; 0: the search itself decides."""
+    share: Annotated[float, Field(ge=0, lt=1)]
+    """Of `tune.minutes`, kept for them."""
+
+
+class TuneSettings(Section):
+    """A study."""
+
+    protocol: Protocol
+    """Whose validation is the objective: the mean UAR over its folds."""
+    second: Second | None
+    """What is kept small beside it: then the study has a Pareto front."""
+    trials: Annotated[int, Field(ge=1, le=100000)]
+    """Of the study, over all calls."""
+    minutes: Annotated[float, Field(gt=0)]
+    """Of one call."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    sampler: Literal["tpe", "random", "nsga-ii"]
+    pruner: PrunerSettings
+    recipe: RecipeSettings
+    promotion: PromotionSettings
+    storage: Annotated[str, Field(min_length=1)] | None
+    """null: a journal in `tuning/studies/`; else the URL of a database; `${NAME}` is taken from the environment."""
+    heartbeat_seconds: Annotated[int, Field(ge=1)]
+    """Between two signs of life of a trial in a database; a trial without one for twice as long is retried."""
+    retries: Annotated[int, Field(ge=0, le=100)]
+    """Of a trial whose process was killed."""
+    space: dict[str, Any]
+    """By the name of a training parameter, what it may be: see `Dimension`."""
+
+    @field_validator("space")
+    @classmethod
+    def _known(cls, space: dict[str, Any]) -> dict[str, Any]:
+        if not space:
+            raise ValueError("one training parameter at least, such as `train.optimizer.learning_rate: {low, high}`")
+        known = parameter_names()
+        for name, value in space.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+                hint = f"; the nearest is '{near[0]}'" if near else f": {', '.join(known)}"
+                raise ValueError(f"training parameters by name. '{name}' is none that can be searched{hint}")
+            _dimension(name, value)
+        return space
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.second is not None and self.pruner.kind != "none":
+            raise ValueError("with a second objective, a pruner of the kind 'none': Optuna prunes by one alone")
+        return self
+
+    @property
+    def dimensions(self) -> dict[str, Dimension]:
+        """The space, checked."""
+        return {name: _dimension(name, value) for name, value in self.space.items()}
+
+
+def parameter_names() -> list[str]:
+    """Return the names of all training parameters that can be searched, by dotted keys."""
+    return [name for name in _leaves(TrainSettings.model_json_schema()) if name not in NOT_SEARCHED]
+
+
+def parameter_type(name: str) -> str:
+    """Return the JSON type of a training parameter, such as ``integer``; of one that may be null, the other type."""
+    return _leaves(TrainSettings.model_json_schema())[name]
+
+
+def _dimension(name: str, value: Any) -> Dimension:
+    try:
+        return Dimension.model_validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        mistake = error.errors(include_url=False)[0]
+        where = ".".join([name, *map(str, mistake["loc"])])
+        raise ValueError(f"for {where}: {mistake['msg'].removeprefix('Value error, ')}") from None
+
+
+def _leaves(schema: Mapping[str, Any], part: Mapping[str, Any] | None = None, prefix: str = "train") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in (part or schema)["properties"].items():
+        options = [one for one in value.get("anyOf", [value]) if one.get("type") != "null"]
+        inner = options[0]
+        if "$ref" in inner:
+            section = schema["$defs"][inner["$ref"].rpartition("/")[2]]
+            found |= _leaves(schema, section, f"{prefix}.{name}")
+        else:
+            found[f"{prefix}.{name}"] = inner.get("type", "any")
+    return found

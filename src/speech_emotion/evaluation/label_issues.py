@@ -1,0 +1,151 @@
+"""Takes labels and predictions of models that have not learned from them; gives the recordings that look mislabelled.
+
+Confident learning (Northcutt, Jiang and Chuang, 2021), as cleanlab has it: a recording is suspected where a model that
+has never seen it would give it another label more surely than it gives that label to recordings that have it.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from speech_emotion.audio.decode import load
+from speech_emotion.config.features import FeaturizeSettings
+from speech_emotion.core.parallel import parallel_map
+from speech_emotion.features.mfcc import Extractor
+
+CROSS_VALIDATED: Final = "cross-validated"
+"""The source of predictions that every corpus has: a simple model within each speaker."""
+
+COLUMNS: Final = ("source", "suspected", "id", "speaker", "text", "given", "heard", "p_given", "p_heard")
+
+LISTED: Final = 10
+"""Recordings that each source names at least, suspected or not."""
+
+
+def summaries(
+    manifest: pd.DataFrame, raw: Path, settings: FeaturizeSettings, *, workers: int | None = None
+) -> pd.DataFrame:
+    """Return mean and deviation over time of every feature, a row an utterance, indexed by its id.
+
+    Parameters
+    ----------
+    manifest : pd.DataFrame
+    raw : Path
+        The tree of its recordings.
+    settings : FeaturizeSettings
+        The specification of the features, whose normalisation per utterance, which would leave nothing of the means, is
+        left out.
+    workers : int or None
+        Processes; None: one a core.
+    """
+    plain = settings.model_copy(update={"utterance_normalization": "none"})
+    paths = [raw / path for path in manifest["path"]]
+    rows = parallel_map(partial(_summary, settings=plain), paths, workers=workers)
+    return pd.DataFrame(np.stack(list(rows)), index=pd.Index(manifest["id"]))
+
+
+def cross_validated(manifest: pd.DataFrame, inputs: pd.DataFrame, *, folds: int, seed: int) -> pd.DataFrame:
+    """Return what logistic regression says of each utterance, learned from the same speaker's other texts.
+
+    Parameters
+    ----------
+    manifest : pd.DataFrame
+    inputs : pd.DataFrame
+        As `summaries` gives them.
+    folds, seed : int
+        Of the cross-validation.
+
+    Returns
+    -------
+    pd.DataFrame
+        Probabilities, a row an utterance, a column a label in alphabetical order. Utterances of a speaker with too few
+        texts or labels to learn from are left out.
+    """
+    labels = sorted(set(manifest["emotion"]))
+    found = []
+    for _, rows in manifest.groupby("speaker", sort=True):
+        # who has no texts has every recording for a text of its own
+        texts = np.where(rows["text"] != "", rows["text"], rows["id"])
+        emotions = rows["emotion"].to_numpy()
+        least = int(rows["emotion"].value_counts().min())
+        splits = min(folds, len(set(texts)), least)
+        if splits < 2 or len(set(emotions)) < 2:
+            continue
+        values = inputs.loc[rows["id"]].to_numpy()
+        divided = StratifiedGroupKFold(splits, shuffle=True, random_state=seed).split(values, emotions, texts)
+        for train, test in divided:
+            if len(test) == 0 or len(set(emotions[train])) < 2:
+                continue
+            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, random_state=seed))
+            model.fit(values[train], emotions[train])
+            found.append(pd.DataFrame(model.predict_proba(values[test]), rows["id"].iloc[test], list(model.classes_)))
+    if not found:
+        return pd.DataFrame(columns=labels, dtype=np.float64)
+    return pd.concat(found).reindex(columns=labels).fillna(0.0).sort_index()
+
+
+def doubts(manifest: pd.DataFrame, predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the recordings whose label is least certain, the most doubtful first.
+
+    Parameters
+    ----------
+    manifest : pd.DataFrame
+    predictions : mapping of str to pd.DataFrame
+        By source, probabilities for utterances that their model has not learned from: rows by id, a column a label.
+
+    Returns
+    -------
+    pd.DataFrame [columns=COLUMNS]
+        Of each source, every recording that confident learning suspects, and at least the `LISTED` whose given label
+        is the least probable.
+    """
+    rows = manifest.set_index("id")
+    found = [_doubts(source, rows, table) for source, table in predictions.items() if len(table)]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _doubts(source: str, rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    from cleanlab.filter import find_label_issues
+
+    labels = np.array(table.columns)
+    given = rows.loc[table.index, "emotion"].map({label: number for number, label in enumerate(labels)}).to_numpy()
+    probabilities = table.to_numpy(dtype=np.float64)
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # in a file they are rounded
+    # one process: the answer is the same, and a pool would outlive a stage that is killed
+    suspected = np.asarray(find_label_issues(given, probabilities, filter_by="confident_learning", n_jobs=1))
+    own = probabilities[np.arange(len(given)), given]
+    order = np.lexsort((table.index, own, ~suspected))[: max(LISTED, int(suspected.sum()))]
+    chosen = table.index[order]
+    return pd.DataFrame(
+        {
+            "source": source,
+            "suspected": suspected[order],
+            "id": chosen,
+            "speaker": rows.loc[chosen, "speaker"].to_numpy(),
+            "text": rows.loc[chosen, "text"].to_numpy(),
+            "given": labels[given[order]],
+            "heard": labels[probabilities[order].argmax(axis=1)],
+            "p_given": own[order],
+            "p_heard": probabilities[order].max(axis=1),
+        },
+        columns=list(COLUMNS),
+    )
+
+
+def _summary(path: Path, *, settings: FeaturizeSettings) -> np.ndarray:
+    frames = _extractor(settings)(load(path, settings.sample_rate))
+    return np.concatenate([frames.mean(axis=0, dtype=np.float64), frames.std(axis=0, dtype=np.float64)])
+
+
+@lru_cache(maxsize=1)
+def _extractor(settings: FeaturizeSettings) -> Extractor:
+    """Return a worker's extractor, made once."""
+    return Extractor(settings)

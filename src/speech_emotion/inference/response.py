@@ -1,0 +1,65 @@
+"""Takes recordings as base64 text; gives the rows that every server answers: label, windows, versions."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from speech_emotion.core.errors import UserError
+
+if TYPE_CHECKING:
+    from speech_emotion.inference.recognizer import Prediction
+    from speech_emotion.inference.windows import Answer
+
+COLUMN: Final = "audio"
+"""What a request calls a recording."""
+
+LONGEST_BYTES: Final = 32 * 2**20
+"""Of one recording; a minute of 48 kHz stereo in 24 bits has 17 million."""
+
+_DATA_URL: Final = re.compile(r"data:[^,]{0,200};base64,")
+
+
+def decode_base64(text: str) -> bytes:
+    """Return what base64 text stands for; the prefix of a data URL and line ends are passed over.
+
+    Raises
+    ------
+    UserError
+        It is no base64, is empty, or is longer than `LONGEST_BYTES`.
+    """
+    if len(text) > LONGEST_BYTES * 4 // 3:
+        raise UserError(f"is longer than {LONGEST_BYTES // 2**20} MiB")
+    body = text[match.end() :] if (match := _DATA_URL.match(text)) else text
+    try:
+        recording = base64.b64decode("".join(body.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise UserError("is not base64; over HTTP a recording is the base64 text of its file") from None
+    if not recording:
+        raise UserError("is empty")
+    return recording
+
+
+def row(answer: "Answer", versions: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is said of one recording, ready for JSON.
+
+    Parameters
+    ----------
+    answer : Answer
+    versions : mapping of str to str
+        `model`, `model_version` and `package_digest`.
+    """
+    windows = [
+        {"start": window.start, "end": window.end, **_prediction(window.prediction)} for window in answer.windows
+    ]
+    return {**_prediction(answer.whole), "windows": windows, **versions}
+
+
+def _prediction(prediction: "Prediction") -> dict[str, Any]:
+    return {
+        "label": prediction.label,
+        "confidence": prediction.confidence,
+        "sure": prediction.sure,
+        "probabilities": dict(prediction.probabilities),
+    }

@@ -1,1 +1,0 @@
-"""What `speech-emotion listen` does: sound as it comes, answered window by window."""

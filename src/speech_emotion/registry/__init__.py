@@ -1,0 +1,1 @@
+"""Publish, compare, promote and resolve registered models."""

@@ -1,0 +1,1 @@
+"""Live MLflow runs of a training and their event log."""

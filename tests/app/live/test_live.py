@@ -1,0 +1,152 @@
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from helpers import recordings
+from helpers.tiny_package import LABELS, make_package
+from speech_emotion.app.live.screen import Moving, Tally, said
+from speech_emotion.app.live.sources import BLOCK_SECONDS, Block, Microphone, Played
+from speech_emotion.app.live.stream import Moment, Stream
+from speech_emotion.audio.decode import load as decode
+from speech_emotion.config.serving import WindowSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.inference.windows import Listener
+
+SETTINGS = WindowSettings(seconds=1.0, hop_seconds=0.4)
+
+
+@pytest.fixture(scope="module")
+def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
+    folder = tmp_path_factory.mktemp("package")
+    make_package(folder)
+    return Recognizer.load(folder)
+
+
+def blocks(samples: np.ndarray, size: int) -> Iterator[Block]:
+    for start in range(0, len(samples), size):
+        yield Block(samples[start : start + size], 0.0)
+
+
+def follow(recognizer: Recognizer, samples: np.ndarray, size: int = 800) -> list[Moment]:
+    stream = Stream(recognizer, SETTINGS, recordings.RATE)
+    moments = [moment for block in blocks(samples, size) for moment in stream.feed(block)]
+    return [*moments, *stream.finish()]
+
+
+@pytest.mark.parametrize("seconds", [1.3, 1.8, 2.0, 4.13])
+@pytest.mark.parametrize("size", [37, 800, 30_000])
+def test_what_is_heard_live_is_what_the_windows_of_the_file_are(
+    recognizer: Recognizer, seconds: float, size: int
+) -> None:
+    wave = recordings.tone(seconds)
+
+    moments = follow(recognizer, wave, size)
+
+    expected = Listener(recognizer, SETTINGS)(wave, recordings.RATE).windows
+    assert [(one.start, one.end) for one in moments] == [(one.start, one.end) for one in expected]
+    for one, other in zip(moments, expected, strict=True):
+        assert one.prediction is not None
+        assert one.prediction.probabilities == pytest.approx(other.prediction.probabilities, abs=1e-5)
+
+
+def test_a_recording_shorter_than_a_window_is_answered_at_its_end(recognizer: Recognizer) -> None:
+    wave = recordings.tone(0.6)
+
+    [moment] = follow(recognizer, wave)
+
+    assert (moment.start, moment.end) == (0.0, 0.6)
+    assert moment.prediction == recognizer.predict(wave, recordings.RATE)
+
+
+def test_silence_has_no_answer_and_a_reason(recognizer: Recognizer) -> None:
+    moments = follow(recognizer, np.zeros(2 * recordings.RATE, np.float32))
+
+    assert {said(moment) for moment in moments} == {"no answer"}
+    assert moments[0].reason == "is silent (never louder than -80 dBFS)"
+
+
+def test_the_memory_of_a_long_session_is_that_of_a_window(recognizer: Recognizer) -> None:
+    stream = Stream(recognizer, SETTINGS, recordings.RATE)
+
+    for block in blocks(recordings.tone(30.0), 8000):
+        list(stream.feed(block))
+
+    assert len(stream._held) < 2 * recordings.RATE
+    assert stream.seconds == 30.0
+
+
+def test_a_recording_is_played_whole(tmp_path: Path) -> None:
+    (tmp_path / "clip.ogg").write_bytes(recordings.lossy("Ogg Opus", 0.3))
+
+    with Played(tmp_path / "clip.ogg", 8000) as source:
+        found = list(source)
+
+    np.testing.assert_array_equal(
+        np.concatenate([block.samples for block in found]), decode(tmp_path / "clip.ogg", 8000)
+    )
+    assert len(found[0].samples) == BLOCK_SECONDS * 8000
+    assert found[-1].arrived - found[0].arrived == pytest.approx(0.25, abs=0.06)
+
+
+def test_a_recording_that_cannot_be_played_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"no voice")
+
+    with pytest.raises(UserError, match=r"bad\.wav: is not audio"):
+        Played(tmp_path / "bad.wav", 8000)
+
+
+def test_where_there_is_no_microphone_one_message_says_so_and_what_else_there_is() -> None:
+    # a machine without PortAudio says that instead
+    with pytest.raises(UserError, match=r"no (such )?microphone|PortAudio, which is not installed"):
+        Microphone("a microphone of this name there is not")
+
+
+def test_without_portaudio_the_message_says_how_to_get_it(tmp_path: Path) -> None:
+    # in front of the real module, as on a machine without the library
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")
+    program = "from speech_emotion.app.live.sources import Microphone; Microphone()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}
+    )
+
+    assert "apt install libportaudio2" in done.stderr.splitlines()[-1]
+
+
+def test_the_screen_shows_bars_the_answer_its_latency_and_the_past(recognizer: Recognizer) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    screen = Moving("clip.wav", LABELS, 1.0, console)
+    moments = [*follow(recognizer, recordings.tone(2.0)), Moment(2.0, 3.0, None, "is silent", 0.001)]
+
+    console.print(screen.draw())
+    for moment in moments:
+        screen.heard(moment)
+        console.print(screen.draw())
+
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "the first answer in 1.0 s" in shown
+    first = moments[0].prediction
+    assert first is not None
+    for label in LABELS:
+        assert re.search(rf"{label} .* {first.probabilities[label]:.1%}", shown)
+    assert "█" in shown
+    assert re.search(r"0\.0 to 1\.0 s, answered [\d.]+ ms after", shown)
+    assert f"{first.label[0].upper()}" * (len(moments) - 1) + "·" in shown
+
+
+def test_the_tally_counts_answers(recognizer: Recognizer) -> None:
+    tally = Tally()
+    assert str(tally).startswith("nothing was answered")
+
+    for moment in [*follow(recognizer, recordings.tone(2.0)), Moment(2.0, 3.0, None, "is silent", 0.001)]:
+        tally.add(moment)
+
+    assert re.fullmatch(r"5 answers: \w+ 4, no answer 1; median latency [\d.]+ ms", str(tally))

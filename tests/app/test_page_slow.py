@@ -1,0 +1,234 @@
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from helpers import recordings
+from helpers.browsers import MILLISECONDS, asked_by_pages, chromium, network_log
+from helpers.emotion_page import EmotionPage, emotion_page
+from speech_emotion.app import examples
+from speech_emotion.inference.windows import Listener
+from speech_emotion.registry.model_resolution import load
+
+pytestmark = pytest.mark.slow
+
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmotionPage]:
+    """The page of the model that is built in."""
+    with emotion_page(tmp_path_factory.mktemp("page") / "home") as page:
+        yield page
+    assert page.calls == ""
+    assert page.process.returncode == 0, page.said
+    assert "Traceback" not in page.said
+    assert list(page.temporary.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic voice, longer than two windows."""
+    return examples.speak(examples.CHANGING, tmp_path_factory.mktemp("voice"))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory, voice: Path) -> Iterator[Browser]:
+    """A browser whose microphone hears the synthetic voice."""
+    log = tmp_path_factory.mktemp("network") / "log.json"
+    microphone = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with chromium(*microphone, f"--use-file-for-fake-audio-capture={voice}", network_log(log)) as started:
+        yield started
+    assert asked_by_pages(log) == {"127.0.0.1"}
+
+
+@pytest.fixture
+def page(served: EmotionPage, browser: Browser) -> Iterator[Page]:
+    """The page, opened on a desktop."""
+    context = browser.new_context(viewport=DESKTOP, permissions=["microphone"])  # type: ignore[arg-type]
+    opened = context.new_page()
+    opened.set_default_timeout(MILLISECONDS)
+    expect.set_options(timeout=MILLISECONDS)
+    asked: list[str] = []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.goto(served.uri)
+    yield opened
+    context.close()
+    assert [url for url in asked if not url.startswith((served.uri, "data:", "blob:"))] == []
+    assert served.files() == []
+
+
+def drop(page: Page, name: str, content: bytes) -> None:
+    page.locator("input[type=file]").first.set_input_files(
+        {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+    )
+
+
+def test_a_dropped_file_is_answered_as_predict_answers_it(page: Page, voice: Path, tmp_path: Path) -> None:
+    drop(page, "<i>my voice</i>.wav", voice.read_bytes())
+
+    expect(page.locator(".se-said")).to_contain_text("<i>my voice</i>.wav, 10.")
+    found = load().predict(voice)
+    expect(page.locator(".se-label")).to_have_text(found.label.replace("_", " ") if found.sure else "not sure")
+    shown = page.locator(".se-bars tbody tr").all()
+    assert [(row.locator("th").inner_text(), row.locator("td").last.inner_text()) for row in shown] == [
+        (label.replace("_", " "), f"{share:.1%}") for label, share in found.probabilities.items()
+    ]
+    page.screenshot(path=tmp_path / "dropped.png", full_page=True)
+
+
+def test_long_audio_has_a_timeline_of_the_windows(page: Page, voice: Path) -> None:
+    drop(page, "long.wav", voice.read_bytes())
+
+    expect(page.get_by_role("img", name="Emotion over time")).to_be_visible()
+    page.get_by_text("The windows as a table").click()
+    windows = Listener(load())(voice).windows
+    rows = page.locator(".se-table tbody tr").all()
+    assert len(windows) > 3
+    assert [row.locator("th").inner_text() for row in rows] == [f"{one.start:.1f} to {one.end:.1f}" for one in windows]
+    assert [row.locator("td").nth(1).inner_text() for row in rows] == [
+        one.prediction.label.replace("_", " ") for one in windows
+    ]
+
+
+def test_short_audio_has_none(page: Page) -> None:
+    drop(page, "short.webm", recordings.lossy("WebM, Opus"))
+
+    expect(page.locator(".se-said")).to_contain_text("short.webm, 1.0 s")
+    expect(page.get_by_role("img", name="Wave")).to_be_visible()
+    expect(page.get_by_role("img", name="What the answer")).to_be_visible()
+    expect(page.get_by_role("img", name="Spectrogram")).to_be_visible()
+    assert page.get_by_role("img", name="Emotion over time").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("broken.wav", recordings.wav_header()[:30], "broken.wav is not audio that can be read."),
+        ("notes.txt", b"no voice at all", "notes.txt is not audio that can be read."),
+        ("quiet.wav", recordings.encoded(0 * recordings.tone()), "quiet.wav is silent (never louder than -80 dBFS)."),
+        ("epic.wav", recordings.encoded(recordings.tone(61.0)), "epic.wav is longer than 60 s."),
+    ],
+)
+def test_what_cannot_be_used_has_one_clear_message(page: Page, name: str, content: bytes, message: str) -> None:
+    drop(page, name, content)
+
+    expect(page.get_by_role("alert").filter(has_text=name)).to_have_text(message)
+    assert page.locator(".se-bars").count() == 0
+
+
+def test_a_file_that_is_far_too_large_is_refused_with_its_limit(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "huge.wav").write_bytes(bytes(33 * 2**20))
+
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "huge.wav")
+
+    expect(page.get_by_text("exceed the maximum allowed size of 32")).to_be_visible()
+
+
+def test_the_microphone_is_recorded_and_answered(page: Page) -> None:
+    page.get_by_role("button", name="Record").click()
+    stop = page.get_by_role("button", name="Stop").first
+    expect(stop).to_be_visible()
+    page.wait_for_timeout(2500)
+    stop.click()
+
+    expect(page.locator(".se-said")).to_contain_text("your recording, ")
+    expect(page.locator(".se-label")).not_to_be_empty()
+    # and is ready for another
+    expect(page.get_by_role("button", name="Record")).to_be_visible()
+
+
+def test_an_example_is_played_by_keyboard_alone_and_read_out(page: Page) -> None:
+    button = page.get_by_role("button", name="sad", exact=True)
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if button.evaluate("element => element === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#verdict[role=status][aria-live=polite]")).to_contain_text("a synthetic voice, “sad”")
+    assert page.get_by_role("heading", level=1).count() == 1
+    details = page.locator("#details")
+    assert details.get_by_role("img").count() == 3
+    assert details.locator("[role=img]:not([aria-label]), img:not([alt]), audio:not([aria-label])").count() == 0
+
+
+def test_no_host_is_named_to_be_connected_to_ahead(page: Page) -> None:
+    assert page.locator("link[rel=preconnect], link[rel=dns-prefetch], link[rel=preload][href^=http]").count() == 0
+
+
+def test_the_small_print_is_that_of_the_model(page: Page) -> None:
+    print_ = page.locator("#trust")
+
+    expect(print_).to_contain_text("The model that answers: the one that comes with the software")
+    expect(print_).to_contain_text("The data is two actresses who act, in one sentence.")
+    expect(print_).to_contain_text("No answer says what a person feels.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(
+    served: EmotionPage, browser: Browser, scheme: str, tmp_path: Path
+) -> None:
+    context = browser.new_context(viewport=PHONE, color_scheme=scheme)  # type: ignore[arg-type]
+    opened = context.new_page()
+    opened.goto(served.uri)
+    opened.get_by_role("button", name=examples.CHANGING).click()
+
+    expect(opened.locator(".se-said")).to_contain_text("a synthetic voice")
+    opened.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
+    widest = "Math.max(...[...document.querySelectorAll('#details *')].map(e => e.getBoundingClientRect().right))"
+    assert opened.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert opened.evaluate(widest) <= PHONE["width"]
+    ink = opened.evaluate("getComputedStyle(document.querySelector('.se-label')).color")
+    ground = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (brightness(ink) > 0.7, brightness(ground) < 0.3) == (scheme == "dark", scheme == "dark")
+    context.close()
+
+
+def brightness(colour: str) -> float:
+    """Return how bright a CSS colour is, from 0 to 1."""
+    return sum(map(int, colour[colour.index("(") + 1 : -1].split(",")[:3])) / 765
+
+
+def test_recordings_are_kept_where_the_user_wants_them(browser: Browser, tmp_path: Path) -> None:
+    content = recordings.encoded(recordings.tone())
+    with emotion_page(tmp_path / "home", "--keep", "kept") as served:
+        opened = browser.new_page()
+        opened.goto(served.uri)
+        expect(opened.locator("#heading")).to_contain_text("Recordings are kept")
+        drop(opened, "clip.wav", content)
+        expect(opened.locator(".se-said")).to_contain_text("clip.wav")
+        told, kept = sorted((served.folder / "kept").iterdir())
+        assert (told.suffix, kept.suffix) == (".json", ".wav")
+        assert kept.read_bytes() == content
+        assert '"label"' in told.read_text()
+
+        # a folder that can no longer be written to costs nobody an answer
+        shutil.rmtree(served.folder / "kept")
+        (served.folder / "kept").touch()
+        drop(opened, "again.wav", content)
+        expect(opened.locator(".se-said")).to_contain_text("again.wav")
+        opened.close()
+
+    assert "a recording was not kept" in served.said
+
+
+def test_a_port_that_is_taken_is_one_line(served: EmotionPage, tmp_path: Path) -> None:
+    port = served.uri.rpartition(":")[2]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "speech_emotion", "app", "--port", port],
+        cwd=tmp_path,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == f"error: 127.0.0.1:{port}: cannot be listened at; --port names another.\n"

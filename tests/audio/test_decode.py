@@ -1,0 +1,282 @@
+import io
+import sys
+import tracemalloc
+from pathlib import Path
+
+import av
+import librosa
+import numpy as np
+import pytest
+
+from helpers.recordings import BAD, LOSSY, RATE, encoded, lossy, tone, with_data_size, with_flac_length
+from speech_emotion.audio.decode import SUFFIXES, AudioError, decode, from_array, load
+
+LOSSLESS = [
+    ("WAV", "PCM_16"),
+    ("WAV", "FLOAT"),
+    ("WAVEX", "PCM_24"),
+    ("RF64", "PCM_16"),
+    ("AIFF", "PCM_16"),
+    ("FLAC", None),
+    ("AU", None),
+    ("CAF", None),
+    ("NIST", "PCM_16"),
+]
+
+
+@pytest.mark.parametrize(("container", "coding"), LOSSLESS)
+def test_lossless_containers_give_the_samples_back(container: str, coding: str | None) -> None:
+    sound = decode(encoded(tone(), container, coding))
+
+    assert (sound.sample_rate, sound.channels, sound.truncated) == (RATE, 1, False)
+    np.testing.assert_allclose(sound.samples[:, 0], tone(), atol=1 / 32767)
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_codings_of_phones_and_browsers_are_read(name: str) -> None:
+    rate = LOSSY[name][3]
+
+    sound = decode(lossy(name, 2.0))
+
+    assert (sound.sample_rate, sound.channels, sound.truncated) == (rate, 1, False)
+    assert sound.seconds == pytest.approx(2.0, abs=0.1)
+    assert loudest_hertz(sound.samples[:, 0], rate) == pytest.approx(220, abs=3)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_used_is_refused_with_its_reason(name: str) -> None:
+    make, reason = BAD[name]
+
+    with pytest.raises(AudioError) as error:
+        decode(make(), max_seconds=10.0)
+
+    assert str(error.value).startswith(reason)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_path_is_refused_for_the_same_reason_as_its_bytes(name: str, tmp_path: Path) -> None:
+    make, reason = BAD[name]
+    path = tmp_path / "recording.wav"
+    path.write_bytes(make())
+
+    with pytest.raises(AudioError) as error:
+        decode(path, max_seconds=10.0)
+
+    assert str(error.value).startswith(reason)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".raw", ".mp3", ".gsm", ".vox", ".txt", ""])
+@pytest.mark.parametrize("name", LOSSY)
+def test_content_decides_and_never_the_name(name: str, suffix: str, tmp_path: Path) -> None:
+    recording = lossy(name, 0.5)
+    path = tmp_path / f"recording{suffix}"
+    path.write_bytes(recording)
+
+    np.testing.assert_array_equal(decode(path).samples, decode(recording).samples)
+    np.testing.assert_array_equal(decode(str(path)).samples, decode(recording).samples)
+
+
+def test_an_aiff_under_a_wav_name_is_good_audio(tmp_path: Path) -> None:
+    path = tmp_path / "YAF_germ_angry.wav"
+    path.write_bytes(encoded(tone(), "AIFF"))
+
+    assert len(decode(path).samples) == RATE
+
+
+def test_a_path_that_cannot_be_read_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"^does not exist$"):
+        decode(tmp_path / "nothing.wav")
+    with pytest.raises(AudioError, match=r"^cannot be read \(Is a directory\)$"):
+        decode(tmp_path)
+    with pytest.raises(AudioError, match=r"^cannot be read"):
+        decode("a\0b")
+
+
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "AU"])
+def test_a_header_that_promises_more_than_there_is_shows(container: str) -> None:
+    recording = encoded(tone(), container)
+
+    sound = decode(recording[: len(recording) // 2])
+
+    assert sound.truncated
+    assert sound.declared_frames == pytest.approx(RATE, abs=2)
+    assert len(sound.samples) < 0.51 * RATE
+
+
+def test_a_single_missing_sample_shows() -> None:
+    assert decode(encoded(tone())[:-2]).truncated
+
+
+def test_half_a_webm_that_says_its_length_shows() -> None:
+    recording = lossy("WebM, Opus", 2.0)
+
+    assert decode(recording[: len(recording) // 2]).truncated
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x80000000 - 44])
+def test_a_length_that_was_not_known_when_it_was_written_is_no_truncation(size: int) -> None:
+    sound = decode(with_data_size(encoded(tone()), size))
+
+    assert (len(sound.samples), sound.truncated) == (RATE, False)
+
+
+def test_a_trailing_chunk_is_neither_audio_nor_truncation() -> None:
+    sound = decode(encoded(tone()) + b"LIST\x1a\x00\x00\x00INFOISFT\x0e\x00\x00\x00Lavf58.29.100\x00")
+
+    assert (len(sound.samples), sound.truncated) == (RATE, False)
+
+
+def test_a_flac_that_does_not_say_its_length_is_read() -> None:
+    sound = decode(with_flac_length(encoded(tone(), "FLAC"), 0), max_seconds=2)
+
+    np.testing.assert_array_equal(sound.samples, decode(encoded(tone(), "FLAC")).samples)
+
+
+@pytest.fixture(scope="module")
+def hour() -> bytes:
+    """An hour of nothing, which FLAC packs into little."""
+    flac = encoded(np.zeros(3600 * RATE, np.int16), "FLAC")
+    assert len(flac) < 500_000
+    return flac
+
+
+@pytest.mark.parametrize("says", [0, 3600 * RATE])
+def test_a_small_flac_of_an_hour_is_refused_in_little_memory(hour: bytes, says: int) -> None:
+    recording = with_flac_length(hour, says)
+
+    tracemalloc.start()
+    with pytest.raises(AudioError, match=r"^is longer than 60 s$"):
+        decode(recording, max_seconds=60)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 40e6
+
+
+def test_a_flac_that_says_less_than_it_holds_is_decoded_as_far_as_it_says(hour: bytes) -> None:
+    assert len(decode(with_flac_length(hour, 1000), max_seconds=60).samples) == 1000
+
+
+def test_a_header_of_many_terabytes_takes_no_memory() -> None:
+    with pytest.raises(AudioError, match=r"^holds more than 67108864 samples"):
+        decode(with_flac_length(encoded(tone(), "FLAC"), 2**36 - 1))
+
+
+def test_more_channels_than_ffmpeg_has_planes_for_are_read_in_their_order() -> None:
+    samples = np.stack([np.full(4000, n / 32, np.float32) for n in range(16)], axis=1)
+    wav = encoded(samples, "WAVEX", "FLOAT")
+    file = io.BytesIO()
+    with av.open(io.BytesIO(wav)) as source, av.open(file, "w", format="matroska") as target:
+        track = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = track
+                target.mux(packet)
+
+    np.testing.assert_array_equal(decode(file.getvalue()).samples, samples)
+
+
+def test_stereo_is_mixed_by_its_mean() -> None:
+    left, right = tone(hertz=200), tone(hertz=330)
+
+    mono = load(encoded(np.stack([left, right], axis=1), coding="FLOAT"), RATE)
+
+    np.testing.assert_allclose(mono, (left + right) / 2, atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [8000, 24414, 44100, 48000, 96000])
+def test_resampling_is_that_of_librosa(rate: int) -> None:
+    samples = tone(rate=rate)
+
+    mine = load(encoded(samples, coding="FLOAT", rate=rate), RATE)
+
+    np.testing.assert_allclose(mine, librosa.resample(samples, orig_sr=rate, target_sr=RATE), atol=1e-6)
+    assert mine.dtype == np.float32
+
+
+@pytest.mark.slow
+def test_every_good_clip_of_tess_is_whole(tess_dir: Path) -> None:
+    sounds = {path.name: decode(path) for path in tess_dir.rglob("*.wav")}
+
+    assert len(sounds) == 2800
+    assert not [name for name, sound in sounds.items() if sound.truncated or sound.channels != 1]
+    assert {name: sound.sample_rate for name, sound in sounds.items() if sound.sample_rate != 24414} == {
+        "OAF_food_fear.wav": 96000
+    }
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint8, np.float32, np.float64])
+def test_arrays_of_every_sample_type_are_taken(kind: type) -> None:
+    whole = {np.int16: 32768, np.int32: 2**31, np.uint8: 128}
+    samples = tone().astype(np.float64)
+    stored = np.round(samples * whole[kind] + (128 if kind is np.uint8 else 0)) if kind in whole else samples
+
+    sound = from_array(stored.astype(kind), RATE)
+
+    assert sound.samples.dtype == np.float32
+    np.testing.assert_allclose(sound.samples[:, 0], tone(), atol=1 / 128 if kind is np.uint8 else 1 / 32767)
+
+
+@pytest.mark.parametrize(
+    ("array", "rate", "reason"),
+    [
+        (
+            np.zeros((2, 2, 2)),
+            RATE,
+            r"is an array of shape \(2, 2, 2\); expected \(samples,\) or \(samples, channels\)",
+        ),
+        (np.zeros((2, 16000)), RATE, r"is an array of shape \(2, 16000\); expected time first, \(samples, channels\)"),
+        (np.zeros(9, complex), RATE, "is an array of complex128; expected floats or integers"),
+        (np.array(["a"]), RATE, "is an array of <U1; expected floats or integers"),
+        (np.zeros(0), RATE, r"holds no sound \(0 samples\)"),
+        (np.full(9, np.nan), RATE, r"holds samples that are not numbers \(NaN or infinity\)"),
+        (np.full(9, 1e300), RATE, r"holds samples that are not numbers \(NaN or infinity\)"),
+        (np.zeros(9), 1, "has a sample rate of 1 Hz; 1000 to 768000 Hz can be used"),
+        (np.zeros((99, 33)), RATE, "has 33 channels; 1 to 32 can be used"),
+        (np.zeros(11 * RATE, np.int16), RATE, "is longer than 10 s"),
+    ],
+)
+def test_arrays_that_cannot_be_sound_are_refused(array: np.ndarray, rate: int, reason: str) -> None:
+    with pytest.raises(AudioError, match=f"^{reason}$"):
+        from_array(array, rate, max_seconds=10)
+
+
+def test_damaged_recordings_are_refused_or_read_and_never_raise_anything_else() -> None:
+    rng = np.random.default_rng(5)
+    originals = [lossy(name, 0.4) for name in LOSSY]
+    originals += [encoded(tone(0.4), *kind) for kind in LOSSLESS]
+
+    for original in originals:
+        for _ in range(12):
+            damaged = np.frombuffer(original, np.uint8).copy()
+            places = rng.integers(0, len(damaged), rng.integers(1, 20))
+            damaged[places] = rng.integers(0, 256, len(places))
+            try:
+                sound = decode(damaged.tobytes()[: rng.integers(1, len(damaged) + 1)], max_seconds=60)
+            except AudioError:
+                continue
+            assert np.isfinite(sound.samples).all()
+
+
+def test_suffixes_are_lower_case_and_begin_with_a_point() -> None:
+    assert {".wav", ".m4a", ".webm", ".opus"} < SUFFIXES
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
+
+
+def test_wav_is_decoded_without_ffmpeg(tmp_path: Path) -> None:
+    import subprocess
+
+    path = tmp_path / "clip.wav"
+    path.write_bytes(encoded(tone()))
+    program = (
+        "import sys; from speech_emotion.audio.decode import load; load(sys.argv[1], 16000); print('av' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"
+
+
+def loudest_hertz(samples: np.ndarray, rate: int) -> float:
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(np.argmax(spectrum) * rate / len(samples))

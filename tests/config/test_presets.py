@@ -1,0 +1,133 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from speech_emotion.config import presets
+from speech_emotion.config.params import read_settings
+from speech_emotion.core.errors import UserError
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(root / "params.yaml", tmp_path)
+    shutil.copytree(root / "presets", tmp_path / "presets")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def comments(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line.partition("#")[2] for line in lines if "#" in line]
+
+
+def keys(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line.split(":")[0] for line in lines if ":" in line and not line.startswith(("#", "  - "))]
+
+
+def test_the_reference_preset_is_the_reference_model(workspace: Path) -> None:
+    presets.apply("reference")
+    settings = read_settings()
+    features, train, network, optimizer = (
+        settings.featurize,
+        settings.train,
+        settings.train.network,
+        settings.train.optimizer,
+    )
+    assert (features.sample_rate, features.n_fft, features.win_length, features.hop_length) == (22050, 2048, 2048, 512)
+    assert (features.n_mels, features.n_mfcc, features.c0, features.deltas) == (128, 40, True, 0)
+    assert (features.f_min, features.f_max, features.utterance_normalization) == (0.0, None, "none")
+    assert (train.epochs, train.batch_size, train.normalization, train.label_smoothing) == (33, 32, "none", 0.0)
+    assert train.early_stopping is None
+    assert (network.input, network.lstm, network.lstm_relu, network.pooling) == ("time mean", (128, 128), True, "last")
+    assert (network.bidirectional, network.dense, network.batch_norm) == (False, (32, 64), True)
+    assert (network.dropout.lstm, network.dropout.dense) == (0.2, 0.2)
+    assert (optimizer.learning_rate, optimizer.momentum, optimizer.nesterov) == (0.001, 0.9, False)
+    assert (optimizer.schedule, optimizer.clip_norm, optimizer.weight_decay) == ("constant", None, 0.0)
+
+
+def test_the_demo_preset_is_the_demo_corpus_and_competes_with_no_other(workspace: Path) -> None:
+    presets.apply("demo")
+    corpus = read_settings().corpus
+    assert (corpus.name, corpus.kind, corpus.source) == ("demo", "demo", "data/incoming")
+
+
+@pytest.mark.parametrize("name", ["reference", "demo"])
+def test_comments_and_order_stay_and_only_what_differs_is_changed(workspace: Path, root: Path, name: str) -> None:
+    diff = presets.apply(name)
+    assert keys(workspace / "params.yaml") == keys(root / "params.yaml")
+    assert comments(workspace / "params.yaml") == comments(root / "params.yaml")
+    settings = [line for line in diff.splitlines() if not line[1:].startswith("  - ")]  # a list may be of any length
+    assert sum(line.startswith("-  ") for line in settings) == sum(line.startswith("+  ") for line in settings) > 0
+    assert diff.startswith(f"--- params.yaml\n+++ params.yaml with presets/{name}.yaml\n@@ ")
+
+
+def test_applying_again_changes_nothing(workspace: Path) -> None:
+    assert presets.apply("reference") != ""
+    before = (workspace / "params.yaml").read_bytes()
+    assert presets.apply("reference") == ""
+    assert (workspace / "params.yaml").read_bytes() == before
+
+
+def test_an_empty_change_leaves_every_byte(workspace: Path) -> None:
+    before = (workspace / "params.yaml").read_bytes()
+    (workspace / "same.yaml").write_text("train: {seed: 7}\nfeaturize: {n_fft: 512}\n")
+    assert presets.apply("same.yaml") == ""
+    assert (workspace / "params.yaml").read_bytes() == before
+
+
+def test_lists_and_mappings_are_written_on_one_line_and_null_as_a_word(workspace: Path) -> None:
+    (workspace / "mine.yaml").write_text(
+        "train:\n  early_stopping:\n    monitor: val_uar\n    patience: 5\n  network: {lstm: [8]}\n"
+        "  optimizer: {clip_norm: null}\n"
+    )
+    diff = presets.apply(Path("mine.yaml"))
+    assert "+  early_stopping: {monitor: val_uar, patience: 5}" in diff
+    assert "+    lstm: [8]" in diff
+    assert "+    clip_norm: null" in diff
+    presets.apply("reference")
+    assert read_settings().train.early_stopping is None
+
+
+REFUSED = {
+    "unknown preset": (
+        "refrence",
+        "there is no preset 'refrence'. Did you mean 'reference'? Known in presets: demo, reference.",
+    ),
+    "unknown setting": (
+        "train: {epoch: 3}",
+        "params.yaml with mine.yaml: train.epoch: there is no such setting. Did you mean 'epochs'?",
+    ),
+    "unknown section": ("search: {trials: 3}", "params.yaml with mine.yaml: search: there is no such section."),
+    "impossible value": (
+        "train: {network: {dropout: {lstm: 1.2}}}",
+        "params.yaml with mine.yaml: train.network.dropout.lstm: found 1.2; "
+        "allowed: a number of at least 0 and below 1.",
+    ),
+    "no sections": ("3", "mine.yaml: expected sections such as 'corpus:' and 'train:', found 3."),
+    "no YAML": ("train: [", "mine.yaml: line 2: not valid YAML: "),
+}
+
+
+@pytest.mark.parametrize(("preset", "said"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_preset_that_cannot_be_is_one_message_and_changes_nothing(workspace: Path, preset: str, said: str) -> None:
+    before = (workspace / "params.yaml").read_bytes()
+    if preset != "refrence":
+        (workspace / "mine.yaml").write_text(preset + "\n")
+        preset = "mine.yaml"
+    with pytest.raises(UserError) as error:
+        presets.apply(preset)
+    assert str(error.value).startswith(said)
+    assert (workspace / "params.yaml").read_bytes() == before
+    assert {path.name for path in workspace.iterdir()} <= {"params.yaml", "presets", "mine.yaml"}
+
+
+def test_settings_that_are_broken_already_are_named_as_such(workspace: Path) -> None:
+    (workspace / "params.yaml").write_text("train: [\n")
+    with pytest.raises(UserError, match=r"^params.yaml: line 2: not valid YAML"):
+        presets.apply("demo")
+
+
+def test_names_are_those_of_the_files(workspace: Path) -> None:
+    assert presets.names() == ["demo", "reference"]

@@ -1,0 +1,416 @@
+import hashlib
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from helpers.dataverse_server import PERSISTENT_ID, Act, DataverseServer, serve
+from speech_emotion.config.data import CorpusSettings, DownloadSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.data import dataverse
+from speech_emotion.data.corpora import open_corpus
+from speech_emotion.data.corpora.base import Utterance
+from speech_emotion.data.corpora.tess import EMOTIONS, TessCorpus, parse_name, read_checksums
+from speech_emotion.data.inventory import survey
+
+NOWHERE = "http://127.0.0.1:9"
+
+RECORDINGS = {
+    f"{speaker}_{label}/{speaker}_{word}_{ending}.wav": f"{speaker} {word} {label}".encode() * 100
+    for speaker in ("OAF", "YAF")
+    for ending, label in EMOTIONS.items()
+    for word in ("back", "bite")
+}
+RECORDINGS["OAF_neutral/OA_bite_neutral.wav"] = RECORDINGS.pop("OAF_neutral/OAF_bite_neutral.wav")
+CHECKSUMS = {path: hashlib.sha256(content).hexdigest() for path, content in RECORDINGS.items()}
+
+FOOD, BACK = "OAF_fear/OAF_bite_fear.wav", "OAF_fear/OAF_back_fear.wav"
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TESS_DIR", raising=False)
+    monkeypatch.setattr(dataverse, "FIRST_PAUSE_SECONDS", 0.02)
+    Path("data/incoming").mkdir(parents=True)
+    Path("data/incoming/README.md").write_text("Put your copy here.")
+
+
+@pytest.fixture
+def server() -> Iterator[DataverseServer]:
+    """The official server, flat as it is."""
+    with serve(DataverseServer({Path(path).name: content for path, content in RECORDINGS.items()})) as served:
+        yield served
+
+
+def corpus(source: Path | str = "data/incoming", server: str = NOWHERE) -> TessCorpus:
+    settings = CorpusSettings(name="tess", kind="tess", source=str(source))
+    download = DownloadSettings(
+        server=server, persistent_id=PERSISTENT_ID, connections=4, timeout_seconds=5.0, retries=3
+    )
+    return TessCorpus(settings, download, checksums=CHECKSUMS)
+
+
+def lay_out(folder: Path, files: Mapping[str, bytes]) -> Path:
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return folder
+
+
+def pack(target: Path, files: Mapping[str, bytes]) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
+    return target
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def flat() -> dict[str, bytes]:
+    return {Path(path).name: content for path, content in RECORDINGS.items()}
+
+
+def kaggle() -> dict[str, bytes]:
+    """Everything twice, the folders with capitals here and there."""
+    folders = {
+        "OAF_fear": "OAF_Fear",
+        "OAF_pleasant_surprise": "OAF_Pleasant_surprise",
+        "OAF_sad": "OAF_Sad",
+        "YAF_pleasant_surprise": "YAF_pleasant_surprised",
+    }
+    once = {
+        f"TESS Toronto emotional speech set data/{folders.get(folder, folder)}/{name}": content
+        for (folder, name), content in ((path.split("/"), content) for path, content in RECORDINGS.items())
+    }
+    return once | {f"tess toronto emotional speech set data/{path}": content for path, content in once.items()}
+
+
+LAYOUTS = {
+    "canonical": dict(RECORDINGS),
+    "flat": flat(),
+    "kaggle": kaggle(),
+    "upper case": {path.upper(): content for path, content in RECORDINGS.items()},
+    "with junk": RECORDINGS
+    | {"README.txt": b"x", ".DS_Store": b"x", "__MACOSX/._OAF_back_fear.wav": b"x", "licence.pdf": b"x"},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("form", ["folder", "zip", "zip in the folder", "zip in a zip"])
+def test_every_layout_becomes_the_same_tree(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], layout: str, form: str
+) -> None:
+    files = LAYOUTS[layout]
+    if form == "folder":
+        source = lay_out(tmp_path / "copy", files)
+    else:
+        source = pack(tmp_path / "copy" / "archive.zip", files)
+        if form == "zip in the folder":
+            source = source.parent
+        if form == "zip in a zip":
+            source = pack(tmp_path / "outer.zip", {"archive.zip": source.read_bytes(), "notes.txt": b"x"})
+    corpus(source).fetch(Path("data/tess/raw"))
+    assert tree(Path("data/tess/raw")) == RECORDINGS
+    assert "28 recordings, each with its original SHA-256" in capfd.readouterr().out
+
+
+def test_the_source_comes_before_the_variable_and_the_variable_before_the_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: DataverseServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    raw = Path("data/tess/raw")
+    named = pack(tmp_path / "named.zip", flat())
+    corpus(server=server.url).fetch(raw)
+    assert "downloading 28 files" in capfd.readouterr().out
+    server.requests.clear()
+    monkeypatch.setenv("TESS_DIR", str(named))
+    corpus(server=server.url).fetch(raw)
+    assert f"reading {named}" in capfd.readouterr().out
+    lay_out(Path("data/incoming"), flat())
+    corpus(server=server.url).fetch(raw)
+    assert "reading data/incoming" in capfd.readouterr().out
+    assert not server.requests
+    assert tree(raw) == RECORDINGS
+
+
+def test_what_the_user_names_and_is_not_there_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: DataverseServer
+) -> None:
+    with pytest.raises(UserError, match=r"typo: there is no such folder or zip.*corpus\.source"):
+        corpus("typo", server.url).fetch(Path("raw"))
+    (tmp_path / "notes.txt").write_text("no zip")
+    with pytest.raises(UserError, match=r"notes\.txt: is neither a folder nor a whole zip"):
+        corpus("notes.txt", server.url).fetch(Path("raw"))
+    monkeypatch.setenv("TESS_DIR", "typo")
+    with pytest.raises(UserError, match=r"typo: there is no such folder or zip.*TESS_DIR"):
+        corpus(server=server.url).fetch(Path("raw"))
+    monkeypatch.setenv("TESS_DIR", "data/incoming")
+    with pytest.raises(UserError, match="data/incoming: holds neither recordings nor a zip"):
+        corpus(server=server.url).fetch(Path("raw"))
+    assert not server.requests
+    assert not Path("raw").exists()
+
+
+def test_a_named_source_without_recordings_is_an_error_and_the_default_one_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: DataverseServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lay_out(tmp_path / "mine", {"notes.txt": b"x"})
+    monkeypatch.setenv("TESS_DIR", str(lay_out(tmp_path / "copy", flat())))
+    with pytest.raises(UserError, match=r"^mine: holds neither recordings nor a zip\. Put .* change corpus\.source"):
+        corpus("mine", server.url).fetch(Path("raw"))
+    assert not Path("raw").exists()
+    shutil.rmtree("data/incoming")
+    for default in ("./data/incoming", tmp_path / "data" / "incoming"):
+        corpus(default, server.url).fetch(Path("raw"))
+        assert f"reading {tmp_path / 'copy'}" in capfd.readouterr().out
+    assert not server.requests
+
+
+def refused(source: Path) -> str:
+    """Return the message with which a copy is refused, having seen that it leaves nothing behind."""
+    with pytest.raises(UserError) as error:
+        corpus(source).fetch(Path("data/tess/raw"))
+    assert not list(Path("data/tess").iterdir())
+    return str(error.value)
+
+
+def test_missing_recordings_are_named(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "copy", flat())
+    (source / "OAF_bite_fear.wav").unlink()
+    (source / "OA_bite_neutral.wav").unlink()
+    message = refused(source)
+    assert "26 of 28 recordings" in message
+    assert "missing (2):\n  OAF_fear/OAF_bite_fear.wav\n  OAF_neutral/OA_bite_neutral.wav" in message
+
+
+def test_altered_recordings_are_named(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "copy", LAYOUTS["upper case"])
+    altered = source / FOOD.upper()
+    altered.write_bytes(altered.read_bytes()[:-1])
+    assert f"altered (1):\n  {FOOD.upper()}: its content is not the original's" in refused(source)
+
+
+def test_a_recording_overwritten_by_another_is_named(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "copy", RECORDINGS | {FOOD: RECORDINGS[BACK]})
+    assert f"altered (1):\n  {FOOD}: holds {BACK}" in refused(source)
+
+
+def test_of_many_missing_the_first_are_shown_and_all_are_written_down(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "copy", {FOOD: RECORDINGS[FOOD]})
+    message = refused(source)
+    assert "missing (27):" in message
+    assert "and 7 more" in message
+    full = Path(message.partition("All names: ")[2].partition("\n")[0]).read_text()
+    assert all(path in full for path in RECORDINGS if path != FOOD)
+
+
+def test_a_renamed_recording_is_taken_for_what_it_is_and_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = {path: content for path, content in RECORDINGS.items() if path != FOOD}
+    corpus(lay_out(tmp_path / "copy", files | {"clip 17.wav": RECORDINGS[FOOD]})).fetch(Path("raw"))
+    assert tree(Path("raw")) == RECORDINGS
+    assert f"under another name (1):\n  clip 17.wav: is {FOOD}" in capfd.readouterr().err
+
+
+def test_two_recordings_under_each_other_s_name_get_their_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    swapped = {FOOD: RECORDINGS[BACK], BACK: RECORDINGS[FOOD]}
+    corpus(lay_out(tmp_path / "copy", RECORDINGS | swapped)).fetch(Path("raw"))
+    assert tree(Path("raw")) == RECORDINGS
+    assert "under another name (2):" in capfd.readouterr().err
+
+
+def test_surplus_audio_is_left_out_and_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    twins = {f"damaged twin/{Path(FOOD).name}": b"x", f"wrong twin/{Path(FOOD).name}": RECORDINGS[BACK]}
+    surplus = {"mine/hello.wav": b"hello", "song.mp3": b"la"} | twins
+    corpus(lay_out(tmp_path / "copy", RECORDINGS | surplus)).fetch(Path("raw"))
+    assert tree(Path("raw")) == RECORDINGS
+    message = capfd.readouterr().err
+    assert "surplus, left out (4):" in message
+    assert all(name in message for name in surplus)
+
+
+def test_identical_duplicates_are_nothing_to_speak_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    copies = {path.replace(".wav", " - Copy.wav"): content for path, content in RECORDINGS.items()}
+    corpus(lay_out(tmp_path / "copy", RECORDINGS | copies)).fetch(Path("raw"))
+    assert not capfd.readouterr().err
+
+
+def test_a_refused_copy_leaves_what_was_there_before(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "copy", RECORDINGS)
+    corpus(source).fetch(Path("raw"))
+    (source / FOOD).unlink()
+    with pytest.raises(UserError):
+        corpus(source).fetch(Path("raw"))
+    assert tree(Path("raw")) == RECORDINGS
+
+
+@pytest.mark.parametrize("source", ["data/tess/raw", "data/tess", "data/tess/raw/mine"])
+def test_a_copy_around_or_within_the_output_is_refused_and_untouched(source: str) -> None:
+    lay_out(Path(source), RECORDINGS)
+    with pytest.raises(UserError, match="around or within it"):
+        corpus(source).fetch(Path("data/tess/raw"))
+    assert tree(Path(source)) == RECORDINGS
+
+
+def test_a_zip_that_could_do_harm_is_refused(tmp_path: Path) -> None:
+    source = pack(tmp_path / "copy.zip", RECORDINGS | {"../../evil.wav": b"x"})
+    assert "'../../evil.wav': its path leads out of the folder" in refused(source)
+
+
+def test_the_server_s_files_become_the_same_tree_and_leave_no_second_copy(server: DataverseServer) -> None:
+    server.plan = {"OAF_bite_fear.wav": [Act(cut=500), Act(status=503), Act(garbage=True)]}
+    server.files["Readme.pdf"] = b"not audio"
+    server.labels["Readme.pdf"] = {"contentType": "application/pdf"}
+    corpus(server=server.url).fetch(Path("raw"))
+    assert tree(Path("raw")) == RECORDINGS
+    assert not server.asked("Readme.pdf")
+    assert not [path for path in Path(".scratch").rglob("*") if path.is_file() and path.name != "lock"]
+
+
+def test_a_server_that_has_another_version_is_told_by_name(server: DataverseServer) -> None:
+    server.files["OAF_bite_fear.wav"] = b"remastered"
+    del server.files["OAF_back_fear.wav"]
+    with pytest.raises(UserError) as error:
+        corpus(server=server.url).fetch(Path("raw"))
+    assert "26 of 28" in str(error.value)
+    assert f"missing (1):\n  {BACK}\naltered (1):\n  OAF_bite_fear.wav: its content" in str(error.value)
+    assert not Path("raw").exists()
+
+
+def test_after_a_failure_the_next_start_asks_only_for_what_is_not_there(server: DataverseServer) -> None:
+    server.always["YAF_bite_sad.wav"] = Act(status=404)
+    with pytest.raises(UserError, match=r"YAF_bite_sad\.wav"):
+        corpus(server=server.url).fetch(Path("raw"))
+    assert not Path("raw").exists()
+    server.always.clear()
+    server.requests.clear()
+    corpus(server=server.url).fetch(Path("raw"))
+    assert tree(Path("raw")) == RECORDINGS
+    assert len(server.requests) < 1 + 28
+
+
+def test_offline_with_no_copy_there_are_four_ways_on() -> None:
+    with pytest.raises(UserError) as error:
+        corpus().fetch(Path("raw"))
+    for way in ("a folder:", "a zip:", "online:", "`make demo`", "data/incoming", "TESS_DIR", "corpus.source", NOWHERE):
+        assert way in str(error.value)
+
+
+def test_utterances_are_what_the_names_say_in_order(tmp_path: Path) -> None:
+    corpus(lay_out(tmp_path / "copy", flat())).fetch(Path("raw"))
+    (Path("raw") / ".DS_Store").write_bytes(b"x")
+    utterances = corpus().utterances(Path("raw"))
+    assert [one.path.as_posix() for one in utterances] == sorted(RECORDINGS)
+    assert {one.speaker for one in utterances} == {"OAF", "YAF"}
+    assert {one.emotion for one in utterances} == set(EMOTIONS.values())
+    assert {one.text for one in utterances} == {"Say the word back", "Say the word bite"}
+
+
+def test_a_tree_that_is_not_as_it_was_left_is_an_error(tmp_path: Path) -> None:
+    corpus(lay_out(tmp_path / "copy", flat())).fetch(Path("raw"))
+    (Path("raw") / FOOD).unlink()
+    (Path("raw") / "new.wav").write_bytes(b"x")
+    with pytest.raises(UserError, match=rf"(?s)missing \(1\):\n  {FOOD}.*not of TESS \(1\):\n  new\.wav"):
+        corpus().utterances(Path("raw"))
+
+
+def test_the_name_that_lacks_its_f_is_the_older_actress() -> None:
+    assert parse_name("OAF_neutral/OA_bite_neutral.wav") == Utterance(
+        path=Path("OAF_neutral/OA_bite_neutral.wav"), speaker="OAF", emotion="neutral", text="Say the word bite"
+    )
+
+
+def test_ps_is_pleasant_surprise() -> None:
+    assert parse_name("YAF_pleasant_surprise/YAF_food_ps.wav").emotion == "pleasant_surprise"
+
+
+def test_a_name_of_another_grammar_is_an_error() -> None:
+    with pytest.raises(UserError, match="not named as TESS names"):
+        parse_name("03-01-05-01.wav")
+
+
+def test_the_committed_list_is_the_whole_of_tess() -> None:
+    checksums = read_checksums()
+    utterances = [parse_name(path) for path in checksums]
+    assert len(checksums) == len(set(checksums.values())) == 2800
+    assert list(checksums) == sorted(checksums)
+    for speaker in ("OAF", "YAF"):
+        for emotion in EMOTIONS.values():
+            ours = [one for one in utterances if (one.speaker, one.emotion) == (speaker, emotion)]
+            assert len(ours) == len({one.text for one in ours}) == 200
+            assert {one.path.parent.as_posix() for one in ours} == {f"{speaker}_{emotion}"}
+
+
+def test_open_corpus_gives_tess_with_the_committed_list() -> None:
+    opened = open_corpus(CorpusSettings(name="tess", kind="tess", source="data/incoming"))
+    assert isinstance(opened, TessCorpus)
+    assert len(opened.checksums) == 2800
+
+
+PARAMS = "corpus:\n  name: {name}\n  kind: {kind}\n  source: {source}\n"
+
+
+def states(**chosen: str) -> dict[str, str]:
+    Path("params.yaml").write_text(
+        PARAMS.format(**({"name": "tess", "kind": "tess", "source": "data/incoming"} | chosen))
+    )
+    return {one.kind: one.state for one in survey(Path.cwd())}
+
+
+def test_the_catalogue_tells_of_every_corpus_whether_it_is_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert list(states()) == ["tess", "demo", "folder"]
+    assert states()["tess"].startswith("not here")
+    named = lay_out(tmp_path / "copy", flat())
+    monkeypatch.setenv("TESS_DIR", str(named))
+    assert states()["tess"] == f"`dvc repro` reads {named}"
+    monkeypatch.setenv("TESS_DIR", "typo")
+    assert "typo: there is no such folder or zip" in states()["tess"]
+    lay_out(Path("data/tess/raw"), RECORDINGS)
+    lay_out(Path(".demo/data/demo/raw"), {"a.wav": b"x"})
+    assert states()["tess"] == "here: data/tess/raw (28 files)"
+    assert states()["demo"] == "here: .demo/data/demo/raw (1 file)"
+    assert states(kind="folder", name="mine", source="typo")["folder"] == "there is no typo"
+    assert "DVC does not know ~" in states(kind="folder", name="mine", source="~/recordings")["folder"]
+    assert states()["folder"].startswith("not set up")
+    for name in ("kettle", "toaster"):
+        lay_out(Path("data") / name / "raw", {"labels.csv": b"x", "sad/a.wav": b"x"})
+    assert states()["folder"] == "here: data/kettle/raw (2 files), data/toaster/raw (2 files)"
+    assert states(kind="folder", name="toaster")["folder"].startswith("here: data/toaster/raw (2 files), ")
+    lay_out(Path("mine"), {"notes.txt": b"x"})
+    shutil.rmtree("data/tess")
+    assert "mine: holds neither recordings nor a zip" in states(source="mine")["tess"]
+    assert all(one.title and one.licence for one in survey(Path.cwd()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["folder", "kaggle zip", "flat"])
+def test_the_real_tess_in_every_layout_becomes_the_same_tree(tess_dir: Path, tmp_path: Path, form: str) -> None:
+    checksums = read_checksums()
+    if form == "folder":
+        source = tess_dir
+    elif form == "flat":
+        source = tmp_path / "flat"
+        source.mkdir()
+        for path in tess_dir.rglob("*.wav"):
+            shutil.copyfile(path, source / path.name)
+    else:
+        source = tmp_path / "archive.zip"
+        with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for top in ("TESS Toronto emotional speech set data", "tess/TESS Toronto emotional speech set data"):
+                for path in sorted(tess_dir.rglob("*.wav")):
+                    archive.write(path, f"{top}/{path.parent.name.replace('fear', 'Fear')}/{path.name}")
+    settings = CorpusSettings(name="tess", kind="tess", source=str(source))
+    TessCorpus(settings).fetch(Path("raw"))
+    found = {name: hashlib.sha256(content).hexdigest() for name, content in tree(Path("raw")).items()}
+    assert found == checksums
+    assert len(TessCorpus(settings).utterances(Path("raw"))) == 2800

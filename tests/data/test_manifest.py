@@ -1,0 +1,138 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from speech_emotion.core.errors import UserError
+from speech_emotion.data.manifest import MANIFEST, SCHEMA, Manifest, check, read, write
+
+
+def a_frame(rows: int = 4) -> pd.DataFrame:
+    """Return a manifest without mistakes."""
+    return pd.DataFrame(
+        {
+            "id": [f"sad/{row}" for row in range(rows)],
+            "path": [f"sad/{row}.wav" for row in range(rows)],
+            "speaker": "S",
+            "emotion": [("sad", "joy")[row % 2] for row in range(rows)],
+            "text": "null",
+            "sample_rate": 16000,
+            "channels": 1,
+            "seconds": [1.0 + row / 3 for row in range(rows)],
+            "rms_dbfs": -20.5,
+            "peak_dbfs": -3.0,
+            "sha256": [f"{row:064x}" for row in range(rows)],
+            "part": "",
+        }
+    )
+
+
+def tess_frame() -> pd.DataFrame:
+    """Return a manifest with the counts of TESS."""
+    keys = [(s, e, w) for s in ("OAF", "YAF") for e in range(7) for w in range(200)]
+    frame = pd.concat([a_frame(1)] * 2800, ignore_index=True)
+    return frame.assign(
+        id=[f"{s}_{w}_{e}" for s, e, w in keys],
+        path=[f"{s}_{w}_{e}.wav" for s, e, w in keys],
+        speaker=[s for s, _, _ in keys],
+        emotion=[str(e) for _, e, _ in keys],
+        text=[f"Say the word {w}" for _, _, w in keys],
+    )
+
+
+def test_what_is_written_is_read_as_it_was(tmp_path: Path) -> None:
+    frame = check(a_frame(), "here").round(6)
+    write(tmp_path, Manifest(frame, pd.DataFrame(columns=["path", "reason"])))
+    again = read(tmp_path / MANIFEST)
+    pd.testing.assert_frame_equal(again, frame)
+    assert [str(again[name].dtype) for name in ("sample_rate", "seconds")] == ["int64", "float64"]
+
+
+def changed(column: str, value: Any) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        frame[column] = frame[column].astype(object)
+        frame.loc[1, column] = value
+        return frame
+
+    return change
+
+
+BROKEN: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
+    "column missing": (
+        lambda frame: frame.drop(columns="text"),
+        f"expected the columns {', '.join(SCHEMA)}; found id,",
+    ),
+    "column too many": (lambda frame: frame.assign(x=1), f"expected the columns {', '.join(SCHEMA)}; found id,"),
+    "columns turned round": (lambda frame: frame[frame.columns[::-1]], "expected the columns"),
+    "no id": (changed("id", ""), "row 2: id: found ''; allowed: text, not empty."),
+    "id twice": (changed("id", "sad/0"), "id: 'sad/0' is there more than once."),
+    "path twice": (changed("path", "sad/0.wav"), "path: 'sad/0.wav' is there more than once."),
+    "no emotion": (changed("emotion", ""), "row 2: emotion: found ''; allowed: text, not empty."),
+    "rate of nothing": (changed("sample_rate", 0), "row 2: sample_rate: found 0; allowed: Hz, above 0."),
+    "rate in words": (changed("sample_rate", "high"), "sample_rate: invalid literal for int()"),
+    "no channels": (changed("channels", -1), "row 2: channels: found -1; allowed: a number above 0."),
+    "no length": (changed("seconds", 0.0), "row 2: seconds: found 0.0; allowed: a number above 0."),
+    "endless": (changed("seconds", np.inf), "row 2: seconds: found inf; allowed: a number above 0."),
+    "loudness unknown": (changed("rms_dbfs", ""), "rms_dbfs: could not convert string to float"),
+    "silent": (changed("peak_dbfs", -np.inf), "row 2: peak_dbfs: found -inf; allowed: a level in dB below full scale."),
+    "digest cut": (changed("sha256", "ab12"), "row 2: sha256: found 'ab12'; allowed: 64 hexadecimal digits."),
+    "unknown part": (changed("part", "dev"), "row 2: part: found 'dev'; allowed: empty, train, validation or test."),
+    "one label": (lambda frame: frame.assign(emotion="sad"), "found 1 label (sad); a model needs at least two"),
+    "no rows": (lambda frame: frame[:0], "found 0 label (none); a model needs at least two"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_file_that_breaks_the_schema_is_refused_by_name(
+    tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], said: str
+) -> None:
+    path = tmp_path / MANIFEST
+    change(a_frame()).to_csv(path, index=False)
+    with pytest.raises(UserError, match=re.escape(f"{path}: {said}")):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "cannot be read (No such file or directory)"), (b"", "is not a table"), (b"\xff\xfe\0", "is not a table")],
+)
+def test_no_table_says_what_to_run(tmp_path: Path, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        read(tmp_path / MANIFEST)
+    assert str(error.value).endswith("Run `dvc repro prepare`.")
+
+
+def test_counts_of_tess_are_those_of_tess() -> None:
+    frame = tess_frame()
+    assert check(frame, "here", kind="tess") is frame
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda frame: frame[1:], "TESS has 400 utterances of each emotion; found 399 of '0'."),
+        (
+            lambda frame: frame[frame["emotion"] != "3"],
+            "TESS has 7 different values of emotion; found 6.",
+        ),
+        (
+            lambda frame: frame.assign(speaker=frame["speaker"].where(frame.index > 0, "YAF")),
+            "TESS has 1400 utterances of each speaker; found 1401 of 'YAF'.",
+        ),
+        (
+            lambda frame: frame.assign(text=frame["text"].where(frame.index > 0, "Say the word 1")),
+            "TESS has 14 utterances of each text; found 15 of 'Say the word 1'.",
+        ),
+    ],
+)
+def test_tess_that_is_not_whole_or_mislabelled_is_refused(
+    change: Callable[[pd.DataFrame], pd.DataFrame], said: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(f"here: {said}")):
+        check(change(tess_frame()), "here", kind="tess")

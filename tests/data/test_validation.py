@@ -1,0 +1,184 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.recordings import BAD, LOSSY, encoded, lossy, tone, with_data_size
+from speech_emotion.config.data import CorpusSettings, PrepareSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import digest_file
+from speech_emotion.data.corpora import open_corpus
+from speech_emotion.data.corpora.base import Utterance
+from speech_emotion.data.manifest import BAD_RECORDINGS, MANIFEST, Manifest, check, read, write
+from speech_emotion.data.validation import build, refuse_bad
+
+SETTINGS = PrepareSettings(bad_recordings="stop", min_seconds=0.2, max_seconds=10.0, silence_dbfs=-60.0)
+
+
+class Listed:
+    """A corpus that is a list."""
+
+    kind = "folder"
+
+    def __init__(self, utterances: Sequence[Utterance]) -> None:
+        self.listed = list(utterances)
+
+    def fetch(self, raw: Path) -> None:
+        raise NotImplementedError
+
+    def utterances(self, raw: Path) -> list[Utterance]:
+        return self.listed
+
+
+def fill(folder: Path, files: dict[str, bytes]) -> Listed:
+    """Write files into a folder and return the corpus of them, with two labels in turn."""
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return Listed([Utterance(Path(name), "S", ("sad", "joy")[index % 2]) for index, name in enumerate(files)])
+
+
+def built(folder: Path, files: dict[str, bytes]) -> Manifest:
+    return build(fill(folder, files), folder, settings=SETTINGS, workers=1)
+
+
+def test_measures_what_is_in_a_recording(tmp_path: Path) -> None:
+    stereo = np.stack([np.full(8000, 0.5, np.float32), np.zeros(8000, np.float32)], axis=1)
+    row = built(tmp_path, {"a.wav": encoded(stereo, coding="FLOAT")}).good.iloc[0]
+    assert (row["sample_rate"], row["channels"], row["seconds"]) == (16000, 2, 0.5)
+    assert row["peak_dbfs"] == pytest.approx(20 * np.log10(0.5), abs=1e-6)
+    assert row["rms_dbfs"] == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=1e-6)
+    assert row["sha256"] == digest_file(tmp_path / "a.wav")
+
+
+def test_every_container_is_read_by_its_content_whatever_its_name(tmp_path: Path) -> None:
+    files = {f"{name}.wav": lossy(name, 0.5) for name in LOSSY}
+    files |= {"aiff.wav": encoded(tone(0.5), "AIFF"), "flac.mp3": encoded(tone(0.5), "FLAC")}
+    found = built(tmp_path, files)
+    assert found.bad.empty, found.bad
+    assert found.good["seconds"].between(0.45, 0.65).all()
+
+
+def test_sample_rates_may_differ(tmp_path: Path) -> None:
+    files = {"a.wav": encoded(tone(rate=24414), rate=24414), "b.wav": encoded(tone(rate=96000), rate=96000)}
+    assert list(built(tmp_path, files).good["sample_rate"]) == [24414, 96000]
+
+
+def refused() -> dict[str, tuple[Callable[[], bytes], str]]:
+    whole = encoded(tone())
+    silent = np.zeros(8000, np.float32)
+    hiss = np.full(8000, 0.0009, np.float32)
+    return BAD | {
+        "cut off": (lambda: whole[: len(whole) // 2], "is cut off: 1.00 s are promised and 0.50 s are there"),
+        "cut off, AIFF": (
+            lambda: encoded(tone(), "AIFF")[: len(whole) // 2],
+            "is cut off: 1.00 s are promised and 0.50 s are there",
+        ),
+        "silent": (lambda: encoded(silent), "is silent: its peak of -inf dBFS is below -60 dBFS"),
+        "all but silent": (
+            lambda: encoded(hiss, coding="FLOAT"),
+            "is silent: its peak of -60.9 dBFS is below -60 dBFS",
+        ),
+        "too short": (lambda: encoded(tone(0.1)), "is too short: 0.100 s, and at least 0.2 s are needed"),
+    }
+
+
+@pytest.mark.parametrize(("make", "reason"), refused().values(), ids=refused().keys())
+def test_a_bad_recording_is_listed_with_its_reason_and_the_others_stay(
+    tmp_path: Path, make: Callable[[], bytes], reason: str
+) -> None:
+    found = built(tmp_path, {"sub/bad.wav": make(), "good.wav": encoded(tone())})
+    assert list(found.good["path"]) == ["good.wav"]
+    assert list(found.bad["path"]) == ["sub/bad.wav"]
+    assert found.bad["reason"][0].startswith(reason)
+
+
+def test_a_recording_that_is_missing_or_a_folder_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "b.wav").mkdir()
+    corpus = Listed([Utterance(Path(name), "S", "sad") for name in ("a.wav", "b.wav")])
+    found = build(corpus, tmp_path, settings=SETTINGS, workers=1)
+    assert list(found.bad["reason"]) == [
+        "cannot be read (No such file or directory)",
+        "cannot be read (Is a directory)",
+    ]
+
+
+def test_a_stream_that_does_not_know_its_length_is_good(tmp_path: Path) -> None:
+    assert built(tmp_path, {"a.wav": with_data_size(encoded(tone()), 0xFFFFFFFF)}).bad.empty
+
+
+def test_one_recording_under_two_labels_is_bad_and_under_one_label_is_not(tmp_path: Path) -> None:
+    same = encoded(tone())
+    found = built(tmp_path, {"a.wav": same, "b.wav": same})
+    assert list(found.bad.itertuples(index=False, name=None)) == [
+        ("a.wav", "has the same bytes as b.wav, which is labelled otherwise"),
+        ("b.wav", "has the same bytes as a.wav, which is labelled otherwise"),
+    ]
+    copies = Listed([Utterance(Path(name), "S", "sad") for name in ("a.wav", "b.wav")])
+    assert build(copies, tmp_path, settings=SETTINGS, workers=1).bad.empty
+
+
+def test_ids_are_paths_without_suffix_where_that_tells_them_apart(tmp_path: Path) -> None:
+    files = {"x/a.wav": encoded(tone()), "x/b.wav": encoded(tone(0.5)), "x/b.flac": encoded(tone(), "FLAC")}
+    assert list(built(tmp_path, files).good["id"]) == ["x/a", "x/b.wav", "x/b.flac"]
+
+
+def test_text_and_part_of_the_corpus_are_kept_as_they_are(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.wav": encoded(tone()), "b.wav": encoded(tone(0.5))})
+    utterances = [
+        Utterance(Path("a.wav"), "007", "NA", 'Say, "null"\nnow', "test"),
+        Utterance(Path("b.wav"), "1e5", "joy", "", "train"),
+    ]
+    found = build(Listed(utterances), tmp_path, settings=SETTINGS, workers=1)
+    write(tmp_path / "out", found)
+    again = read(tmp_path / "out" / MANIFEST)
+    assert again[["speaker", "emotion", "text", "part"]].to_numpy().tolist() == [
+        ["007", "NA", 'Say, "null"\nnow', "test"],
+        ["1e5", "joy", "", "train"],
+    ]
+    pd.testing.assert_frame_equal(again, found.good)
+
+
+def test_same_bytes_on_one_worker_and_on_two(tmp_path: Path) -> None:
+    corpus = fill(tmp_path / "raw", {f"{n}.wav": encoded(tone(0.3 + n / 100)) for n in range(6)} | {"bad.wav": b""})
+    for workers in (1, 2):
+        write(tmp_path / str(workers), build(corpus, tmp_path / "raw", settings=SETTINGS, workers=workers))
+    for name in (MANIFEST, BAD_RECORDINGS):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+def test_a_corpus_without_utterances_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no utterances. Run `dvc repro download`."):
+        build(Listed([]), tmp_path, settings=SETTINGS)
+
+
+def test_bad_recordings_stop_the_run_and_stay_readable(tmp_path: Path) -> None:
+    bad = pd.DataFrame({"path": [f"{n}.wav" for n in range(30)], "reason": "is empty (0 bytes)"})
+    good = pd.DataFrame({"path": ["a.wav", "b.wav", "c.wav", "d.wav"]})
+    report = tmp_path / "report.csv"
+    with pytest.raises(UserError) as error:
+        refuse_bad(Manifest(good, bad), SETTINGS, report=report)
+    lines = str(error.value).splitlines()
+    assert lines[0] == "30 of 34 recordings cannot be learned from:"
+    assert lines[1] == "  0.wav: is empty (0 bytes)"
+    assert lines[21] == "  and 10 more"
+    assert lines[22].startswith(f"All of them are listed in {report}.")
+    assert len(pd.read_csv(report)) == 30
+    refuse_bad(Manifest(good, bad[:0]), SETTINGS, report=report)
+    assert not report.exists()
+
+
+@pytest.mark.slow
+def test_tess_is_whole_and_its_oddities_are_good(tess_dir: Path) -> None:
+    corpus = open_corpus(CorpusSettings(name="tess", kind="tess", source="data/incoming"))
+    settings = SETTINGS.model_copy(update={"max_seconds": 60.0})
+    found = build(corpus, tess_dir, settings=settings)
+    assert found.bad.empty
+    good = check(found.good, "TESS", kind="tess").set_index("id")
+    assert good["seconds"].sum() == pytest.approx(5754, abs=1)
+    assert good.index[good["sample_rate"] != 24414].tolist() == ["OAF_fear/OAF_food_fear"]
+    assert good.loc["OAF_neutral/OA_bite_neutral", "speaker"] == "OAF"
+    assert {"YAF_angry/YAF_germ_angry", "YAF_fear/YAF_neat_fear"} <= set(good.index)
+    assert good["sha256"].is_unique

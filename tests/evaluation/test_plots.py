@@ -1,0 +1,147 @@
+"""Pictures of few folds and of many: what is written in them, and how wide they are."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import image
+from matplotlib.figure import Figure
+
+from speech_emotion.evaluation import plots
+
+MOST_PIXELS = 1800
+LABELS = ("angry", "happy", "sad")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are drawn, which can be looked into."""
+    found = []
+    original = plots.drawing
+
+    @contextmanager
+    def kept(path: Path, *, width: float, height: float) -> Iterator[Figure]:
+        with original(path, width=width, height=height) as figure:
+            yield figure
+            found.append(figure)
+
+    monkeypatch.setattr(plots, "drawing", kept)
+    return found
+
+
+def names(folds: int) -> list[str]:
+    return ["all"] if folds == 1 else [f"speaker {number:02d}" for number in range(folds)]
+
+
+def history(folds: int, *, epochs: int = 4) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame([(fold, epoch + 1) for fold in names(folds) for epoch in range(epochs)])
+    rows.columns = pd.Index(["fold", "epoch"])
+    for column in ("loss", "accuracy", "val_loss", "val_accuracy", "val_uar"):
+        rows[column] = rng.random(len(rows))
+    return rows
+
+
+def bins(folds: int) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        (fold, when, low, rng.integers(1, 50), low + 0.05, rng.random())
+        for fold in names(folds)
+        for when in ("before", "after")
+        for low in (0.1, 0.5, 0.9)
+    ]
+    return pd.DataFrame(rows, columns=["fold", "calibration", "low", "utterances", "confidence", "accuracy"])
+
+
+def coverages(folds: int) -> pd.DataFrame:
+    steps = np.linspace(0.1, 1, 5)
+    return pd.concat([pd.DataFrame({"fold": fold, "coverage": steps, "risk": steps**2 / 2}) for fold in names(folds)])
+
+
+def comparison(folds: int) -> pd.DataFrame:
+    rows = [("random", "all", "random")]
+    if folds > 1:
+        rows += [("speaker", fold, f"speaker: without {fold}") for fold in names(folds)]
+        rows += [("speaker", "mean", "speaker: mean")]
+    table = pd.DataFrame([(*row, name) for row in rows for name in ("this model", "majority")])
+    table.columns = pd.Index(["protocol", "fold", "panel", "name"])
+    return table.assign(uar=0.5, uar_low=0.4, uar_high=0.6, chance=1 / 3)
+
+
+def legend(figure: Figure) -> list[str]:
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
+    return [text.get_text() for one in legends if one is not None for text in one.get_texts()]
+
+
+@pytest.mark.parametrize("folds", [1, 2, 4, 5, 9, 24])
+def test_a_picture_of_many_folds_is_no_wider_than_a_page(tmp_path: Path, folds: int) -> None:
+    counts = {fold: np.array([[3, 1, 0], [0, 4, 0], [2, 0, 2]]) for fold in names(folds)}
+    marks = dict.fromkeys(names(folds), (0.5, 0.1))
+
+    plots.confusion_matrices(tmp_path / "confusion.png", counts, LABELS, title="x")
+    plots.training_curves(tmp_path / "curves.png", history(folds), title="x")
+    plots.reliability(tmp_path / "reliability.png", bins(folds), title="x")
+    plots.risk_coverage(tmp_path / "risk.png", coverages(folds), marks, title="x")
+    plots.protocol_table(tmp_path / "table.png", comparison(folds), names=["this model", "majority"], title="x")
+
+    for path in tmp_path.iterdir():
+        pixels = image.imread(path)
+        # four matrices, the most that stand side by side, are a little wider
+        assert pixels.shape[1] <= (MOST_PIXELS if folds != 4 else 2700), path.name
+        assert pixels[..., :3].std() > 0.05, path.name
+
+
+def test_many_confusion_matrices_are_one_of_all_utterances(tmp_path: Path, drawn: list[Figure]) -> None:
+    right, wrong = np.diag([10, 10, 10]), np.array([[0, 30, 0], [0, 10, 0], [0, 0, 10]])
+
+    plots.confusion_matrices(
+        tmp_path / "a.png", {name: wrong if name == "speaker 00" else right for name in names(9)}, LABELS, title="x"
+    )
+
+    matrix = drawn[0].axes[0]
+    assert matrix.get_title() == "the utterances of 9 folds together"
+    assert [text.get_text() for text in matrix.texts] == ["73", "27", "100", "100"]
+
+
+def test_what_is_not_perfect_never_reads_100_and_halves_are_rounded_up(tmp_path: Path, drawn: list[Figure]) -> None:
+    counts = {"all": np.array([[199, 1, 0], [17, 183, 0], [0, 0, 200]])}
+
+    plots.confusion_matrices(tmp_path / "a.png", counts, LABELS, title="x")
+    plots.recall_table(tmp_path / "b.png", pd.DataFrame({"sad": [0.995, 0.085, 1.0, 0.0, np.nan]}), title="x")
+
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == [">99", "<1", "9", "92", "100"]
+    assert [text.get_text() for text in drawn[1].axes[0].texts] == [">99", "9", "100", "0"]
+
+
+def test_curves_name_their_parts_and_folds(tmp_path: Path, drawn: list[Figure]) -> None:
+    plots.training_curves(tmp_path / "a.png", history(2), title="x")
+    plots.training_curves(tmp_path / "b.png", history(9), title="x")
+
+    styles = ["training", "validation"]
+    assert legend(drawn[0]) == [*styles, "without speaker 00", "without speaker 01"]
+    assert legend(drawn[1]) == styles
+    assert "9 folds" in drawn[1].get_suptitle()
+
+
+def test_reliability_of_many_folds_weighs_each_by_its_utterances(tmp_path: Path, drawn: list[Figure]) -> None:
+    rows = bins(9).assign(accuracy=0.0, utterances=1)
+    rows.loc[rows["fold"] == "speaker 00", ["accuracy", "utterances"]] = 1.0, 24
+
+    plots.reliability(tmp_path / "a.png", rows, title="x")
+
+    (axes,) = drawn[0].axes
+    heights = [np.asarray(one.get_offsets())[:, 1] for one in axes.collections]
+    np.testing.assert_allclose(heights, 0.75)
+    assert axes.get_ylim()[1] == pytest.approx(1.05)
+
+
+def test_folds_of_a_crowded_protocol_are_dots_beside_their_mean(tmp_path: Path, drawn: list[Figure]) -> None:
+    for folds in (2, 9):
+        plots.protocol_table(tmp_path / "a.png", comparison(folds), names=["this model", "majority"], title="x")
+
+    panels = [[axes.get_title() for axes in figure.axes] for figure in drawn]
+    assert panels[0] == ["random", "speaker: without speaker 00", "speaker: without speaker 01", "speaker: mean"]
+    assert panels[1] == ["random", "speaker: mean of 9 folds (dots)"]

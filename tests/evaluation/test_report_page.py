@@ -1,0 +1,147 @@
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from evaluation.test_model_card import EVIDENCE
+from helpers.examples import manifest
+from helpers.explaining import make_case
+from helpers.tiny_package import make_package
+from speech_emotion.config.data import CorpusSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import write_json
+from speech_emotion.evaluation.explain import explain
+from speech_emotion.evaluation.report_page import _CAPTIONS, markdown, write_page
+from speech_emotion.models.package import Package
+from speech_emotion.tuning.plots import TITLES
+
+CORPUS = CorpusSettings(name="tiny", kind="tess", source="data/incoming")
+LARGEST_BYTES = 1_500_000
+
+
+@pytest.fixture(scope="module")
+def reports(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The committed reports on TESS, with the explanation of a small corpus."""
+    folder = tmp_path_factory.mktemp("page")
+    for name in ("comparison", "corpus", "protocols"):
+        shutil.copytree(root / "reports" / "tess" / name, folder / "reports" / name)
+    explain(make_case(folder / "case"), folder / "reports" / "explanation")
+    return folder / "reports"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Package:
+    found = make_package(tmp_path / "package")
+    for protocol, metrics in EVIDENCE.items():
+        write_json(found.folder / "evidence" / f"{protocol}.json", metrics)
+    return Package.load(found.folder)
+
+
+def page(target: Path, package: Package, reports: Path) -> str:
+    write_page(target, manifest=manifest(), package=package, reports=reports, corpus=CORPUS)
+    return target.read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """Collects what a page fetches, its sections and links, its pictures, and tags that do not close."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "hr", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.sections: list[str] = []
+        self.links: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.add(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.addresses += [str(found[name]) for name in ("src", "href", "action") if name in found]
+        if tag == "h2":
+            self.sections.append(str(found["id"]))
+        if tag == "a":
+            self.links.append(str(found["href"]))
+        if tag == "img":
+            self.images.append(found)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path, package: Package, reports: Path) -> None:
+    text = page(tmp_path / "report.html", package, reports)
+
+    read = Reader(text)
+    assert read.open == []
+    assert [one for one in read.addresses if not one.startswith(("#", "data:"))] == []
+    assert "script" not in read.tags
+    assert not re.search(r"url\(|@import|https?://", text)
+    assert read.links == [f"#{section}" for section in read.sections]
+    assert {"short", "limits", "table", "slices", "calibration", "listens", "errors", "corpus", "labels"} < set(
+        read.sections
+    )
+    assert all(image["alt"] and image["width"] and image["height"] for image in read.images)
+    assert len(read.images) > 12
+
+
+@pytest.mark.slow
+def test_equal_reports_give_equal_bytes_that_git_can_hold(tmp_path: Path, package: Package, reports: Path) -> None:
+    first = page(tmp_path / "a.html", package, reports)
+
+    assert first == page(tmp_path / "b.html", package, reports)
+    assert len(first.encode()) < LARGEST_BYTES
+
+
+def test_the_honest_reading_comes_before_any_table(tmp_path: Path, package: Package, reports: Path) -> None:
+    text = page(tmp_path / "report.html", package, reports)
+
+    before = text.partition("<table")[0]
+    assert "A voice that it has never heard" in before
+    assert "No answer of this model says what somebody feels." in before
+    assert "Against simpler models" in before
+    # the mean over the two is ahead
+    assert re.search(r"Without OAF:</strong> the reference model[^.]*, and this model is behind it", before)
+
+
+def test_what_another_stage_has_written_has_its_section(tmp_path: Path, package: Package, reports: Path) -> None:
+    shutil.copytree(reports, tmp_path / "reports")
+    (tmp_path / "reports" / "robustness").mkdir()
+    rows = pd.DataFrame([("speaker", "telephone band", 0.4123456)], columns=["protocol", "condition", "uar"])
+    rows.to_csv(tmp_path / "reports" / "robustness" / "table.csv", index=False)
+
+    text = page(tmp_path / "report.html", package, tmp_path / "reports")
+
+    assert '<h2 id="robustness">Robustness</h2>' in text
+    assert "<td>telephone band</td><td>0.412</td>" in text
+
+
+def test_every_committed_picture_has_a_caption_of_its_own(root: Path) -> None:
+    pictures = sorted((root / "reports" / "tess").rglob("*.png"))
+
+    without = [path.name for path in pictures if f"{path.parent.name}/{path.stem}" not in _CAPTIONS]
+    assert [name for name in without if name.removesuffix(".png") not in _CAPTIONS] == []
+    assert {f"tuning/{name}" for name in TITLES} <= set(_CAPTIONS)
+
+
+def test_a_report_that_is_missing_is_named(tmp_path: Path, package: Package, reports: Path) -> None:
+    shutil.copytree(reports, tmp_path / "reports")
+    (tmp_path / "reports" / "explanation" / "labels.csv").unlink()
+
+    with pytest.raises(UserError, match=r"labels\.csv"):
+        page(tmp_path / "report.html", package, tmp_path / "reports")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_names_from_the_corpus_cannot_become_part_of_the_page() -> None:
+    assert str(markdown("**<b>** `x&y`\n\n* one\n* two <script>")) == (
+        "<p><strong>&lt;b&gt;</strong> <code>x&amp;y</code></p>\n<ul><li>one</li><li>two &lt;script&gt;</li></ul>"
+    )

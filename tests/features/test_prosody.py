@@ -1,0 +1,106 @@
+"""Prosodic tracks: what they say of sounds whose pitch, level and colour are known."""
+
+import librosa
+import numpy as np
+import pytest
+
+from helpers.examples import featurize_settings
+from speech_emotion.features.mfcc import Extractor, names
+from speech_emotion.features.prosody import TRACKS, yin
+
+RATE = 16000
+
+
+def voice(f0: np.ndarray | float, seconds: float = 1.0) -> np.ndarray:
+    """Return a buzz of ten harmonics at a pitch in Hz, constant or a value a sample."""
+    count = int(seconds * RATE)
+    phase = 2 * np.pi * np.cumsum(np.broadcast_to(f0, count)) / RATE
+    return (0.05 * sum(np.sin(n * phase) / n for n in range(1, 11))).astype(np.float32)
+
+
+def track(waveform: np.ndarray, name: str) -> np.ndarray:
+    settings = featurize_settings(prosody=True)
+    return Extractor(settings)(waveform)[:, names(settings).index(name)]
+
+
+@pytest.mark.parametrize("f0", [80.0, 120.0, 210.0, 400.0, 600.0])
+def test_f0_of_a_voice_is_found_within_half_a_percent(f0: float) -> None:
+    found, voicing = yin(voice(f0), frames=51, sample_rate=RATE, hop_length=320)
+
+    inner = slice(3, -3)
+    np.testing.assert_allclose(found[inner], f0, rtol=5e-3)
+    assert (voicing[inner] > 0.95).all()
+
+
+def test_windows_that_share_their_hops_say_what_windows_of_their_own_say() -> None:
+    glide = voice(150 * 2 ** np.linspace(0, 1, 2 * RATE), 2.0)
+
+    shared = yin(glide, frames=101, sample_rate=RATE, hop_length=320)
+    own = yin(glide, frames=107, sample_rate=RATE, hop_length=300)
+
+    # every 4,800 samples a frame of both begins
+    for found, expected in zip(shared, own, strict=True):
+        np.testing.assert_allclose(found[::15], expected[::16][: len(found[::15])], rtol=1e-9, atol=1e-9)
+
+
+def test_f0_is_that_of_librosas_yin() -> None:
+    glide = voice(150 * 2 ** np.linspace(0, 1, 2 * RATE), 2.0)
+
+    found, _ = yin(glide, frames=101, sample_rate=RATE, hop_length=320)
+
+    other = librosa.yin(glide, fmin=65, fmax=650, sr=RATE, frame_length=1024, hop_length=320)
+    np.testing.assert_allclose(found[5:-5], other[5:-5], rtol=0.02)
+
+
+def test_noise_is_not_voiced() -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+
+    assert track(noise, "voicing").mean() < 0.4
+
+
+def test_pitch_is_told_against_the_utterance_so_a_higher_voice_gives_the_same_track() -> None:
+    melody = 2 ** (0.3 * np.sin(np.linspace(0, 6, RATE)))
+
+    low, high = (track(voice(f0 * melody), "f0") for f0 in (110.0, 220.0))
+
+    np.testing.assert_allclose(low[3:-3], high[3:-3], atol=0.2)
+    assert np.ptp(low[3:-3]) > 5  # semitones: the melody is there
+
+
+@pytest.mark.parametrize("gain_db", [-12.0, 12.0])
+def test_no_number_of_a_frame_depends_on_the_level(gain_db: float) -> None:
+    settings = featurize_settings(prosody=True, c0=False, trim_db=40.0)
+    rng = np.random.default_rng(0)
+    sound = voice(200 * 2 ** np.linspace(0, 0.5, RATE)) + 1e-2 * rng.standard_normal(RATE).astype(np.float32)
+
+    frames, louder = (Extractor(settings)(np.float32(10 ** (gain / 20)) * sound) for gain in (0.0, gain_db))
+
+    np.testing.assert_allclose(frames, louder, atol=0.05)
+
+
+def test_a_darker_sound_has_a_lower_alpha_ratio_and_centroid() -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(RATE)
+    dark = np.convolve(noise, np.ones(16) / 16, mode="same").astype(np.float32)
+
+    for name in ("alpha_ratio", "centroid", "flatness"):
+        assert track(dark, name).mean() < track(noise.astype(np.float32), name).mean()
+
+
+def test_silence_before_and_after_is_left_out() -> None:
+    settings = featurize_settings(prosody=True, trim_db=40.0, utterance_normalization="cmvn", c0=False)
+    spoken = voice(200.0)
+    quiet = np.zeros(int(0.3 * RATE), np.float32)
+
+    alone = Extractor(settings)(spoken)
+    padded = Extractor(settings)(np.concatenate([quiet, spoken, quiet]))
+
+    assert abs(len(alone) - len(padded)) <= 2
+
+
+def test_silence_and_very_short_sounds_give_finite_frames() -> None:
+    settings = featurize_settings(prosody=True, trim_db=40.0, utterance_normalization="cmvn")
+
+    for waveform in (np.zeros(RATE, np.float32), voice(200.0)[:5], np.zeros(1, np.float32)):
+        frames = Extractor(settings)(waveform)
+        assert np.isfinite(frames).all()
+        assert frames.shape[1] == 13 + len(TRACKS)

@@ -1,0 +1,141 @@
+"""Starts `speech-emotion serve` on a free port, with limits that a test chooses; asks it, and tells what it takes."""
+
+import base64
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+from ruamel.yaml import YAML
+
+from speech_emotion.config.monitoring import DEFAULT
+
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass
+class EmotionServer:
+    """A server that runs."""
+
+    uri: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def port(self) -> int:
+        port = urlsplit(self.uri).port
+        assert port is not None
+        return port
+
+    def ask(
+        self, body: Any = None, headers: Mapping[str, str] = JSON, *, path: str = "/invocations", method: str = "POST"
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """Send a request; a body that is neither bytes, an iterator nor None is sent as JSON."""
+        data = body if body is None or isinstance(body, (bytes, Iterator)) else json.dumps(body).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            # it may have answered already, and want no more
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, path, data, dict(headers))
+            response = connection.getresponse()
+            return response.status, response.read(), dict(response.getheaders())
+        finally:
+            connection.close()
+
+    def predict(self, *recordings: bytes) -> list[dict[str, Any]]:
+        """Return the answers to recordings."""
+        status, body, _ = self.ask(records(*recordings))
+        assert status == 200, body
+        predictions: list[dict[str, Any]] = json.loads(body)["predictions"]
+        return predictions
+
+    def processes(self) -> list[psutil.Process]:
+        """Return its processes, itself first."""
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def memory(self) -> int:
+        """Return the bytes that it holds in all its processes."""
+        return sum(process.memory_info().rss for process in self.processes())
+
+    def work_seconds(self) -> float:
+        """Return how long its processes have computed; unlike the clock, that is the same on a busy machine."""
+        return sum(sum(process.cpu_times()[:4]) for process in self.processes())
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return what its log says of an event."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if line["event"] == name]
+
+
+def records(*recordings: bytes) -> dict[str, Any]:
+    """Return the content of a request."""
+    return {"dataframe_records": [{"audio": base64.b64encode(one).decode()} for one in recordings]}
+
+
+@contextmanager
+def emotion_server(
+    folder: Path,
+    *arguments: object,
+    environment: Mapping[str, str] | None = None,
+    log: Mapping[str, object] | None = None,
+    **settings: object,
+) -> Iterator[EmotionServer]:
+    """Start the server in a folder; `settings` are those of the section `serve` that differ, `log` those of the log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    limits = {
+        "body_mb": 4.0,
+        "recordings": 16,
+        "processes": 1,
+        "waiting": 4,
+        "answer_seconds": 20.0,
+        "receive_seconds": 10.0,
+        "stop_seconds": 20.0,
+        "poll_seconds": 0.5,
+    }
+    with open(folder / "params.yaml", "w") as file:
+        monitor = DEFAULT.model_dump(mode="json")
+        YAML().dump({"serve": limits | settings, "monitor": monitor | {"log": monitor["log"] | dict(log or {})}}, file)
+    log = folder / "server.log"
+    command = [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", *map(str, arguments)]
+    with open(log, "wb") as output, open(folder / "server.err", "wb") as errors:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+        )
+    server = EmotionServer("", process, log)
+    try:
+        wait_until_ready(server, folder / "server.err")
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_until_ready(server: EmotionServer, errors: Path) -> None:
+    """Wait until a server that was started is ready, and note its address."""
+    end = time.monotonic() + 300
+    ready: list[dict[str, Any]] = []
+    while server.process.poll() is None and not ready and time.monotonic() < end:
+        time.sleep(0.05)
+        ready = server.events("ready")
+    assert ready, errors.read_text()
+    server.uri = ready[0]["url"].replace("0.0.0.0", "127.0.0.1")

@@ -1,0 +1,20 @@
+"""What a process of its own does in the test of promotions at once; `multiprocessing` imports it there."""
+
+import os
+from threading import BrokenBarrierError
+from typing import Any
+
+from helpers import released
+
+
+def promote_in_step(folder: str, uri: str, barrier: Any, orders: Any) -> None:
+    """Promote what `orders` names, each time together with whoever else waits at the barrier, until None comes."""
+    os.chdir(folder)
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    while (version := orders.get()) is not None:
+        try:
+            barrier.wait(timeout=60)
+        except BrokenBarrierError:
+            return
+        released.ask(version, mode="off", reason=f"by {os.getpid()}")
+        barrier.wait(timeout=60)

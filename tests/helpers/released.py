@@ -1,0 +1,157 @@
+"""Takes a workspace; gives it a package with real evidence, as good as wanted, in git, dvc.lock and the registry."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+
+from helpers import tracked
+from helpers.examples import manifest
+from helpers.tiny_package import LABELS, make_package
+from speech_emotion.config.evaluation import BootstrapSettings, EvaluateSettings
+from speech_emotion.config.registry import PromoteSettings, ProtocolGates, ProtocolsGates
+from speech_emotion.core.io import write_json
+from speech_emotion.evaluation.protocol_report import summarize
+from speech_emotion.models.package import Package
+from speech_emotion.registry.promote import Outcome, promote
+from speech_emotion.registry.provenance import folder_md5
+from speech_emotion.registry.publish import publish
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROTOCOLS = {"random": ("all",), "speaker": ("A", "B")}
+EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=0))
+WORDS = 20
+
+
+def gates(**changes: object) -> PromoteSettings:
+    """Gates that a release of skill 0.9 passes."""
+    values: dict = {
+        "mode": "enforce",
+        "protocols": ProtocolsGates(random=ProtocolGates(uar=0.6, ece=None, recall=None, drop=None)),
+        "against_champion": ("random", "speaker"),
+        "latency_ms": None,
+        "package_mb": 1.0,
+        "card": False,
+        "head": False,
+    }
+    return PromoteSettings(**(values | changes))
+
+
+def ask(version: int | None = None, *, settings: PromoteSettings | None = None, **options: object) -> Outcome:
+    """Promote in the working folder."""
+    return promote(
+        Path(), corpus=tracked.CORPUS, settings=settings or gates(), evaluate=EVALUATE, version=version, **options
+    )  # type: ignore[arg-type]
+
+
+def release(
+    folder: Path,
+    *,
+    seed: int,
+    skill: float,
+    split: str = "a" * 64,
+    card: str = "",
+    drops: Mapping[str, float] | None = None,
+) -> int:
+    """Train, evaluate, package, commit and publish; return the version's number.
+
+    Without `card` the package holds none; without `drops`, by condition, no evidence of robustness.
+    """
+    reports = {}
+    for protocol, folds in PROTOCOLS.items():
+        answers = {fold: _answers(fold, seed, skill) for fold in folds}
+        reports[protocol] = summarize(answers, LABELS, EVALUATE) | {"protocol": protocol, "part": "test"}
+        report = folder / "reports" / tracked.CORPUS / "protocols" / protocol
+        report.mkdir(parents=True, exist_ok=True)
+        write_json(report / "metrics.json", reports[protocol])
+        pd.concat(answers.values()).to_csv(report / "predictions.csv", index=False)
+        for fold in folds:
+            record = tracked.write_training(folder, protocol, fold, seed) / "training.json"
+            content = json.loads(record.read_text())
+            write_json(record, content | {"lineage": content["lineage"] | {"split": split}})
+    evidence: dict = dict(reports)
+    if drops is not None:
+        evidence["robustness"] = {"random": {name: {"uar": 0.9 - drop, "drop": drop} for name, drop in drops.items()}}
+    package = _package(folder, evidence, seed)
+    if card:
+        (package / "MODEL_CARD.md").write_text(card)
+    _commit(folder, package)
+    number = publish(folder, corpus=tracked.CORPUS).version
+    assert number is not None
+    return number
+
+
+def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `speech-emotion` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "speech_emotion", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def write_params(folder: Path, settings: PromoteSettings) -> None:
+    """Write the repository's params.yaml with the tests' corpus and gates."""
+    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    values["corpus"] |= {"name": tracked.CORPUS, "kind": "folder"}
+    values["evaluate"] = EVALUATE.model_dump(mode="json")
+    values["promote"] = settings.model_dump(mode="json")
+    with open(folder / "params.yaml", "w") as file:
+        YAML().dump(values, file)
+
+
+def write_gates(folder: Path, settings: PromoteSettings) -> None:
+    """Change nothing but the gates of a workspace's params.yaml."""
+    params = YAML()
+    values = params.load(folder / "params.yaml")
+    values["promote"] = settings.model_dump(mode="json")
+    params.dump(values, folder / "params.yaml")
+
+
+def _answers(fold: str, seed: int, skill: float) -> pd.DataFrame:
+    rows = manifest(words=WORDS)[["id", "speaker", "emotion", "text"]].assign(fold=fold).reset_index(drop=True)
+    draw = np.random.default_rng([seed, ord(fold[0])])
+    truth = rows["emotion"].map({label: number for number, label in enumerate(LABELS)}).to_numpy()
+    wrong = draw.random(len(rows)) > skill
+    heard = np.where(wrong, (truth + 1) % len(LABELS), truth)
+    probabilities = np.full((len(rows), len(LABELS)), 0.1)
+    probabilities[np.arange(len(rows)), heard] = 0.8
+    rows["prediction"], rows["confidence"] = np.array(LABELS)[heard], 0.8
+    return rows.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS]))
+
+
+def _package(folder: Path, evidence: dict, seed: int) -> Path:
+    target = folder / "models" / tracked.CORPUS / "package"
+    shutil.rmtree(target, ignore_errors=True)
+    make_package(target, seed=seed)
+    for name, content in evidence.items():
+        write_json(target / "evidence" / f"{name}.json", content)
+    return Package.load(target).folder
+
+
+def _commit(folder: Path, package: Path) -> None:
+    """Write what DVC would have written, and commit."""
+    name = f"models/{tracked.CORPUS}/package"
+    params = {"params.yaml": {"corpus": YAML(typ="safe").load((folder / "params.yaml").read_text())["corpus"]}}
+    stages = {
+        "package": {
+            "deps": [{"path": "models/x", "md5": "6" * 32}],
+            "params": params,
+            "outs": [{"path": name, "md5": folder_md5(package)}],
+        },
+        "train@full": {"outs": [{"path": "models/x", "md5": "6" * 32}]},
+    }
+    (folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+    tracked.git(folder, "add", "--all")
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    tracked.git(folder, *identity, "commit", "--quiet", "--allow-empty", "--message", f"release {name}")

@@ -1,0 +1,84 @@
+"""Takes a folder; gives a real package in it, small enough for fast tests: the mean frame through one dense layer."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from helpers.examples import featurize_settings
+from speech_emotion.config.serving import PackageSettings
+from speech_emotion.features.mfcc import coefficient_count
+from speech_emotion.models.package import ARCHITECTURE, GRAPH, WEIGHTS, Package, write_package_files
+
+LABELS = ("angry", "happy", "sad")
+
+FEATURES = featurize_settings()
+
+
+def make_package(folder: Path, *, temperature: float = 1.0, seed: int = 3) -> Package:
+    """Write a package whose network has random weights, and knows three emotions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    coefficients = coefficient_count(FEATURES)
+    write_mean_graph(folder / GRAPH, coefficients, len(LABELS), seed)
+    (folder / ARCHITECTURE).write_text("{}\n")
+    (folder / WEIGHTS).write_bytes(b"weights")
+    return write_package_files(
+        folder,
+        corpus="tiny",
+        kind="folder",
+        protocol="full",
+        fold="all",
+        labels=LABELS,
+        features=FEATURES,
+        statistics=(np.zeros(coefficients, np.float32), np.ones(coefficients, np.float32)),
+        lineage={"split": "a" * 64},
+        temperature=temperature,
+        limits=PackageSettings(min_seconds=0.2, max_seconds=10.0),
+    )
+
+
+def write_mean_graph(path: Path, coefficients: int, labels: int, seed: int) -> None:
+    """Write the graph: logits = mean over real frames @ weights, embedding = that mean."""
+    weights = np.random.default_rng(seed).normal(0, 0.01, (coefficients, labels)).astype(np.float32)
+    constants = {
+        "weights": weights,
+        "start": np.array(0, np.int32),
+        "step": np.array(1, np.int32),
+        "time": np.array(1, np.int64),
+        "rows": np.array([1], np.int64),
+        "columns": np.array([0], np.int64),
+        "last": np.array([2], np.int64),
+    }
+    nodes = [
+        helper.make_node("Shape", ["frames"], ["shape"]),
+        helper.make_node("Gather", ["shape", "time"], ["longest"]),
+        helper.make_node("Cast", ["longest"], ["longest_32"], to=TensorProto.INT32),
+        helper.make_node("Range", ["start", "longest_32", "step"], ["numbers"]),
+        helper.make_node("Unsqueeze", ["numbers", "columns"], ["numbers_row"]),
+        helper.make_node("Unsqueeze", ["lengths", "rows"], ["lengths_column"]),
+        helper.make_node("Less", ["numbers_row", "lengths_column"], ["real"]),
+        helper.make_node("Cast", ["real"], ["real_float"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["real_float", "last"], ["mask"]),
+        helper.make_node("Mul", ["frames", "mask"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "rows"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["lengths_column"], ["count"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["sum", "count"], ["embedding"]),
+        helper.make_node("MatMul", ["embedding", "weights"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mean",
+        [
+            helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["batch", "time", coefficients]),
+            helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
+        ],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels]),
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", coefficients]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))

@@ -1,0 +1,36 @@
+"""Takes numbers; gives synthetic recordings that differ among themselves as those of a few voices in a room do."""
+
+import numpy as np
+
+from speech_emotion.audio.decode import Sound, from_array
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.monitoring.audio_stats import traits
+from speech_emotion.monitoring.prediction_log import Entry, entry
+
+RATE = 16000
+
+
+def voices(count: int, *, seed: int, pitch: float = 200.0) -> list[np.ndarray]:
+    """Return mono recordings at 16 kHz [shape=(n,)], float32: a gliding buzz that pauses, above a faint noise."""
+    rng = np.random.default_rng(seed)
+    return [_voice(rng, pitch) for _ in range(count)]
+
+
+def _voice(rng: np.random.Generator, pitch: float) -> np.ndarray:
+    time = np.arange(round(rng.uniform(0.8, 1.2) * RATE)) / RATE
+    hertz = pitch * rng.lognormal(0, 0.1) * (1 + rng.uniform(0.02, 0.3) * np.sin(2 * np.pi * rng.uniform(1, 3) * time))
+    phase = 2 * np.pi * np.cumsum(hertz) / RATE
+    buzz = sum(np.sin(number * phase) / number for number in range(1, 14))
+    said = np.sin(np.pi * time / time[-1]) ** 2 > 0.2
+    level = 10 ** (rng.normal(-26, 3) / 20)
+    return (level * buzz * said + 1e-3 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+def sounds(recordings: list[np.ndarray], rate: int = RATE) -> list[Sound]:
+    return [from_array(one, rate) for one in recordings]
+
+
+def logged(recognizer: Recognizer, heard: list[Sound], *, now: float = 0.0) -> list[Entry]:
+    """Return what a log holds of recordings."""
+    versions = {"model": "", "model_version": "", "package_digest": recognizer.package.digest}
+    return [entry(traits(one), recognizer.predict(one.samples, one.sample_rate), versions, now=now) for one in heard]

@@ -1,0 +1,281 @@
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import speech_emotion
+from helpers.examples import network_settings
+from helpers.recordings import BAD, LOSSY, RATE, encoded, lossy, tone
+from helpers.tiny_package import LABELS, make_package
+from speech_emotion.audio.decode import AudioError
+from speech_emotion.core.errors import UserError
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.models.package import REQUIRED_DISTRIBUTIONS
+
+HEAVY = {"keras", "librosa", "mlflow", "pandas", "rich", "scipy", "sklearn", "tensorflow", "typer"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "package"
+    make_package(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recognizer(folder: Path) -> Recognizer:
+    return Recognizer.load(folder)
+
+
+def test_three_lines_are_enough(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.wav").write_bytes(encoded(tone()))
+
+    recognizer = speech_emotion.load(folder)
+    prediction = recognizer.predict(tmp_path / "clip.wav")
+
+    assert prediction.label in LABELS
+    assert isinstance(recognizer, speech_emotion.Recognizer)
+    assert isinstance(prediction, speech_emotion.Prediction)
+
+
+def test_a_prediction_is_the_softmax_of_the_logits(recognizer: Recognizer) -> None:
+    prediction = recognizer.predict(encoded(tone()))
+
+    assert list(prediction.probabilities) == list(LABELS)
+    assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-12)
+    assert prediction.confidence == max(prediction.probabilities.values())
+    assert prediction.probabilities[prediction.label] == prediction.confidence
+
+
+def test_path_text_bytes_and_array_are_answered_alike(recognizer: Recognizer, tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    path.write_bytes(encoded(tone(), coding="FLOAT"))
+
+    answers = [recognizer.predict(path), recognizer.predict(str(path)), recognizer.predict(path.read_bytes())]
+    answers.append(recognizer.predict(tone(), sample_rate=RATE))
+
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_temperature_softens_and_keeps_the_label(recognizer: Recognizer, tmp_path: Path) -> None:
+    make_package(tmp_path / "soft", temperature=4.0)
+    sharp, soft = recognizer.predict(tone(), RATE), Recognizer.load(tmp_path / "soft").predict(tone(), RATE)
+
+    ratio = np.log(list(sharp.probabilities.values())) - np.log(list(soft.probabilities.values())) * 4
+    assert soft.label == sharp.label
+    assert soft.confidence < sharp.confidence
+    np.testing.assert_allclose(ratio, ratio[0], atol=1e-9)
+
+
+def test_many_answers_are_those_of_one_by_one(recognizer: Recognizer) -> None:
+    rng = np.random.default_rng(0)
+    recordings = [encoded(tone(float(rng.uniform(0.3, 9)), hertz=float(rng.uniform(90, 400)))) for _ in range(40)]
+
+    together = recognizer.predict_batch(recordings)
+
+    for recording, answer in zip(recordings, together, strict=True):
+        alone = recognizer.predict(recording)
+        assert alone.label == answer.label
+        np.testing.assert_allclose(list(alone.probabilities.values()), list(answer.probabilities.values()), atol=1e-5)
+
+
+def test_rows_come_in_the_order_of_the_utterances(recognizer: Recognizer) -> None:
+    rng = np.random.default_rng(1)
+    frames = [rng.normal(0, 9, (int(rng.integers(1, 900)), 13)).astype(np.float32) for _ in range(120)]
+
+    probabilities = recognizer.predict_frames(frames)
+    embeddings = recognizer.embed_frames(frames)
+
+    assert probabilities.shape == (120, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(embeddings, [one.mean(axis=0) for one in frames], atol=1e-4)
+
+
+def test_the_same_frames_give_the_same_bits(recognizer: Recognizer, folder: Path) -> None:
+    frames = [np.random.default_rng(n).normal(0, 9, (50 + n, 13)).astype(np.float32) for n in range(30)]
+
+    assert recognizer.predict_frames(frames).tobytes() == Recognizer.load(folder).predict_frames(frames).tobytes()
+
+
+def test_nothing_is_answered_with_nothing(recognizer: Recognizer) -> None:
+    assert recognizer.predict_batch([]) == []
+    assert recognizer.predict_frames([]).shape == (0, 3)
+    assert recognizer.embed_frames([]).shape[0] == 0
+
+
+def test_a_recognizer_answers_several_threads_at_once(recognizer: Recognizer) -> None:
+    recordings = [encoded(tone(1.0, hertz=100.0 + 20 * n)) for n in range(8)]
+    expected = [recognizer.predict(recording) for recording in recordings]
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(10):
+            if recognizer.predict(recordings[number]) != expected[number]:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_what_phones_and_browsers_record_is_answered(recognizer: Recognizer, name: str) -> None:
+    assert recognizer.predict(lossy(name)).label in LABELS
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_used_is_refused_with_its_reason(recognizer: Recognizer, name: str) -> None:
+    make, reason = BAD[name]
+
+    with pytest.raises(AudioError) as error:
+        recognizer.predict(make())
+
+    assert str(error.value).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        (tone(0.1), r"is shorter than 0.2 s \(0.100 s\)"),
+        (tone(10.1), r"is longer than 10 s"),
+        (np.zeros(RATE), r"is silent \(never louder than -80 dBFS\)"),
+        (
+            np.random.default_rng(2).choice([-1, 0, 1], RATE).astype(np.int16),
+            r"is silent \(never louder than -80 dBFS\)",
+        ),
+    ],
+)
+def test_the_limits_of_a_package_are_kept(recognizer: Recognizer, samples: np.ndarray, reason: str) -> None:
+    with pytest.raises(AudioError, match=f"^{reason}$"):
+        recognizer.predict(samples, RATE)
+
+
+def test_a_whisper_is_not_silence(recognizer: Recognizer) -> None:
+    assert recognizer.predict(tone(level=0.001), RATE).label in LABELS
+
+
+def test_a_batch_names_the_recording_that_it_cannot_use(recognizer: Recognizer, tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"")
+
+    with pytest.raises(AudioError, match=r"^recording 1: is not audio that can be read$"):
+        recognizer.predict_batch([encoded(tone()), b"text"])
+    with pytest.raises(AudioError, match=rf"^{re.escape(str(tmp_path / 'bad.wav'))}: is empty \(0 bytes\)$"):
+        recognizer.predict_batch([tmp_path / "bad.wav"])
+
+
+def test_a_wrong_call_is_explained(recognizer: Recognizer) -> None:
+    with pytest.raises(UserError, match=r"^samples need their sample rate: predict\(samples, sample_rate=16000\)$"):
+        recognizer.predict(tone())
+    with pytest.raises(UserError, match=r"^a sample rate belongs to samples; a recording in a file says its own$"):
+        recognizer.predict("clip.wav", 16000)
+    with pytest.raises(UserError, match=r"^audio is a path, bytes or an array of samples, found list$"):
+        recognizer.predict([0.0, 0.1])  # type: ignore[arg-type]
+
+
+def test_a_graph_that_is_none_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
+    from speech_emotion.core.io import digest_file
+
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    (broken / "graph.onnx").write_bytes(b"not a graph")
+    description = json.loads((broken / "package.json").read_text())
+    description["files"]["graph.onnx"] = digest_file(broken / "graph.onnx")
+    (broken / "package.json").write_text(json.dumps(description))
+
+    with pytest.raises(UserError, match=r"graph\.onnx: ONNX Runtime cannot load it \([A-Za-z]+\)\.$"):
+        Recognizer.load(broken)
+
+
+def test_the_graph_of_a_real_network_is_answered(tmp_path: Path) -> None:
+    from speech_emotion.models import network as models_network
+    from speech_emotion.models import onnx_export
+
+    settings = network_settings()
+    network = models_network.build(settings, coefficients=13, labels=3, statistics=None)
+    make_package(tmp_path)
+    onnx_export.write_graph(tmp_path / "graph.onnx", settings, onnx_export.layer_weights(network), coefficients=13)
+    description = json.loads((tmp_path / "package.json").read_text())
+    from speech_emotion.core.io import digest_file
+
+    description["files"]["graph.onnx"] = digest_file(tmp_path / "graph.onnx")
+    (tmp_path / "package.json").write_text(json.dumps(description))
+    frames = [np.random.default_rng(n).normal(0, 1, (20 + 7 * n, 13)).astype(np.float32) for n in range(9)]
+
+    recognizer = Recognizer.load(tmp_path)
+    together = recognizer.predict_frames(frames)
+
+    np.testing.assert_allclose(
+        together, np.concatenate([recognizer.predict_frames([one]) for one in frames]), atol=1e-5
+    )
+    assert recognizer.embed_frames(frames).shape == (9, 8)
+
+
+def test_a_prediction_imports_what_the_package_requires_and_nothing_heavy(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.webm").write_bytes(lossy("WebM, Opus"))
+    program = (
+        "import sys; before = set(sys.modules); import speech_emotion;"
+        "speech_emotion.load(sys.argv[1]).predict(sys.argv[2]);"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    command = [sys.executable, "-c", program, str(folder), str(tmp_path / "clip.webm")]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert done.stderr == ""
+    imported = set(done.stdout.split()) - {"speech_emotion"}
+    assert not imported & HEAVY
+    providers = importlib.metadata.packages_distributions()
+    distributions = {normal(name) for module in imported for name in providers.get(module, ())}
+    assert distributions <= needed_by(REQUIRED_DISTRIBUTIONS)
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def needed_by(distributions: tuple[str, ...]) -> set[str]:
+    """Return distributions and all that they require in turn."""
+    found: set[str] = set()
+    waiting = list(distributions)
+    while waiting:
+        name = normal(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            required = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        waiting += [re.split(r"[ ;<>=!~\[(]", line, maxsplit=1)[0] for line in required if "extra ==" not in line]
+    return found
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'speech_emotion' has no attribute 'nothing'"):
+        speech_emotion.nothing  # noqa: B018
+
+
+def test_onnx_runtime_tells_nobody_that_it_is_used(folder: Path, tmp_path: Path) -> None:
+    # its telemetry notes a session in the temporary folder and a device in the home before it sends anything; where it
+    # sees that a test runs it is quiet by itself
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("CI", "PYTEST", "ORT"))}
+    places = {"TMPDIR": str(tmp_path), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    subprocess.run(
+        [sys.executable, "-c", f"import speech_emotion; speech_emotion.load({str(folder)!r})"],
+        env=environment | places,
+        check=True,
+    )
+
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,55 @@
+"""What is read from architecture.json is what Keras built."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.examples import network_settings
+from speech_emotion.core.errors import UserError
+from speech_emotion.inference.summary import read_layers
+from speech_emotion.models import network as models_network
+
+SHAPES = [
+    {},
+    {"lstm": (8, 4), "bidirectional": False, "pooling": "last", "lstm_relu": True, "batch_norm": True},
+    {"input": "time mean", "pooling": "max", "dense": ()},
+    {"pooling": "mean", "dense": (6, 5)},
+]
+
+
+@pytest.mark.parametrize("changes", SHAPES, ids=["default", "reference", "time mean", "two dense"])
+def test_weights_and_outputs_are_those_of_the_network(tmp_path: Path, changes: dict) -> None:
+    statistics = (np.zeros(5, np.float32), np.ones(5, np.float32))
+    network = models_network.build(network_settings(**changes), coefficients=5, labels=3, statistics=statistics)
+    models_network.save(network, tmp_path)
+
+    layers = read_layers(tmp_path)
+
+    trained = sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
+    assert sum(layer.parameters for layer in layers) == trained
+    assert (layers[0].kind, layers[0].width) == ("frames", 5)
+    assert (layers[-1].kind, layers[-1].width, layers[-1].steps) == ("output", 3, False)
+
+
+def test_a_model_of_several_networks_is_told_by_one_of_them(tmp_path: Path) -> None:
+    inside = [
+        models_network.build(network_settings(), coefficients=5, labels=3, statistics=None, seed=n) for n in (1, 2)
+    ]
+    combined = models_network.combine(inside)
+    models_network.save(combined, tmp_path)
+
+    layers = read_layers(tmp_path)
+
+    trained = sum(int(np.prod(weight.shape)) for weight in combined.trainable_weights)
+    assert sum(layer.parameters for layer in layers) == trained
+    assert [layer.kind for layer in layers].count("output") == 1
+    assert (layers[-1].kind, layers[-1].detail, layers[-1].width) == ("mean", "of 2 such networks", 3)
+
+
+def test_what_is_no_architecture_is_one_message(tmp_path: Path) -> None:
+    for text in ("{", "{}", json.dumps({"config": {"layers": [{"class_name": "Dense"}]}})):
+        (tmp_path / "architecture.json").write_text(text)
+        with pytest.raises(UserError, match=r"architecture\.json: is missing, or not an architecture"):
+            read_layers(tmp_path)

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import recordings
+from helpers.tiny_package import make_package
+from speech_emotion.config.serving import WindowSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.inference.windows import DEFAULT, FILE, Listener, settings_of, spans
+from speech_emotion.models.package import Package
+
+SETTINGS = WindowSettings(seconds=3.0, hop_seconds=1.5)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Package:
+    return make_package(tmp_path / "package")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.3, []),
+        (3.0, []),
+        (3.02, [(0.0, 3.0), (0.02, 3.02)]),
+        (4.5, [(0.0, 3.0), (1.5, 4.5)]),
+        (5.0, [(0.0, 3.0), (1.5, 4.5), (2.0, 5.0)]),
+        (7.5, [(0.0, 3.0), (1.5, 4.5), (3.0, 6.0), (4.5, 7.5)]),
+    ],
+)
+def test_windows_are_whole_and_leave_nothing_out(seconds: float, expected: list[tuple[float, float]]) -> None:
+    assert spans(seconds, SETTINGS) == expected
+
+
+def test_the_whole_is_what_predict_says_and_each_window_what_it_says_of_that_part(package: Package) -> None:
+    recognizer = Recognizer(package)
+    sound = np.concatenate([recordings.tone(4.0), recordings.tone(3.0, hertz=500)])
+
+    answer = Listener(recognizer, SETTINGS)(sound, recordings.RATE)
+
+    assert answer.whole == recognizer.predict(sound, recordings.RATE)
+    assert [(one.start, one.end) for one in answer.windows] == spans(7.0, SETTINGS)
+    for one in answer.windows:
+        part = sound[round(one.start * recordings.RATE) : round(one.end * recordings.RATE)]
+        assert one.prediction.probabilities == pytest.approx(
+            dict(recognizer.predict(part, recordings.RATE).probabilities), abs=1e-5
+        )
+
+
+def test_a_window_in_which_nothing_is_heard_is_left_out(package: Package) -> None:
+    sound = np.concatenate([recordings.tone(3.0), np.zeros(4 * recordings.RATE, np.float32)])
+
+    answer = Listener(Recognizer(package), SETTINGS)(recordings.encoded(sound))
+
+    assert [(one.start, one.end) for one in answer.windows] == [(0.0, 3.0), (1.5, 4.5)]
+
+
+def test_a_package_carries_its_windows_and_without_has_the_default(package: Package) -> None:
+    assert settings_of(package) == DEFAULT
+
+    settings = WindowSettings(seconds=1.0, hop_seconds=0.5)
+    (package.folder / FILE).write_text(settings.model_dump_json())
+
+    assert Listener(Recognizer.load(package.folder)).settings == WindowSettings(seconds=1.0, hop_seconds=0.5)
+
+
+def test_damaged_settings_are_named(package: Package) -> None:
+    (package.folder / FILE).write_text('{"seconds": 0}')
+
+    with pytest.raises(UserError, match=r"windows\.json: is not what the package stage wrote"):
+        settings_of(package)

@@ -1,0 +1,146 @@
+import itertools
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from helpers.examples import network_settings
+from speech_emotion.config.training import NetworkSettings
+from speech_emotion.models import network as models_network
+from speech_emotion.models import onnx_export
+
+COEFFICIENTS, LABELS = 5, 4
+STATISTICS = (np.full(COEFFICIENTS, 0.5, np.float32), np.full(COEFFICIENTS, 2.0, np.float32))
+
+NETWORKS = [
+    network_settings(
+        input=reads,
+        bidirectional=bidirectional,
+        lstm_relu=relu,
+        pooling=pooling,
+        lstm=(6, 4),
+        dense=dense,
+        batch_norm=True,
+    )
+    for reads, (bidirectional, relu, dense), pooling in itertools.product(
+        ["frames", "time mean"],
+        [(True, False, (7, 6)), (False, True, ())],
+        ["last", "mean", "mean and deviation", "max"],
+    )
+]
+
+
+def sounds() -> tuple[np.ndarray, np.ndarray]:
+    """Return four padded sequences, one of a single frame, and their lengths."""
+    lengths = np.array([12, 1, 7, 10], np.int32)
+    frames = np.random.default_rng(0).standard_normal((4, 12, COEFFICIENTS)).astype(np.float32)
+    for row, length in zip(frames, lengths, strict=True):
+        row[length:] = 0
+    return frames, lengths
+
+
+def network(settings: NetworkSettings, *, statistics=STATISTICS, seed=1):
+    """Return a network whose every weight, those of the batch norms too, is other than at the start."""
+    built = models_network.build(settings, coefficients=COEFFICIENTS, labels=LABELS, statistics=statistics, seed=seed)
+    rng = np.random.default_rng(seed)
+    for layer in built.layers:
+        if layer.weights and "dropout" not in layer.name:
+            layer.set_weights([weight + rng.uniform(0, 0.3, weight.shape) for weight in layer.get_weights()])
+    return built
+
+
+@pytest.mark.parametrize("settings", NETWORKS, ids=lambda one: f"{one.input}-{one.pooling}-{one.bidirectional}")
+def test_graph_and_network_agree(settings: NetworkSettings, tmp_path: Path) -> None:
+    frames, lengths = sounds()
+    built = network(settings)
+
+    onnx_export.write_graph(tmp_path / "g.onnx", settings, onnx_export.layer_weights(built), coefficients=COEFFICIENTS)
+
+    logits, embedding = onnxruntime.InferenceSession(tmp_path / "g.onnx").run(
+        ["logits", "embedding"], {"frames": frames, "lengths": lengths}
+    )
+    np.testing.assert_allclose(logits, built([frames, lengths]), atol=1e-5)
+    assert embedding.shape[0] == len(frames)
+
+
+@pytest.mark.parametrize("settings", NETWORKS[:4], ids=lambda one: one.pooling)
+def test_padding_changes_nothing(settings: NetworkSettings) -> None:
+    frames, lengths = sounds()
+    built = network(settings)
+
+    together = np.asarray(built([frames, lengths]))
+
+    for row, length, expected in zip(frames, lengths, together, strict=True):
+        alone = built([row[None, :length], np.array([length], np.int32)])
+        np.testing.assert_allclose(np.asarray(alone)[0], expected, atol=1e-5)
+
+
+def test_saved_network_is_the_same_network_and_equal_weights_have_equal_bytes(tmp_path: Path) -> None:
+    frames, lengths = sounds()
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        models_network.save(network(NETWORKS[0]), folder)
+
+    again = models_network.load(tmp_path / "a")
+
+    np.testing.assert_array_equal(again([frames, lengths]), network(NETWORKS[0])([frames, lengths]))
+    for name in ("architecture.json", "model.weights.h5"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_model_of_several_networks_is_their_mean_in_keras_in_onnx_and_on_disk(tmp_path: Path) -> None:
+    frames, lengths = sounds()
+    members = [network(NETWORKS[0], seed=seed) for seed in (1, 2, 3)]
+    expected = np.mean([np.asarray(one([frames, lengths])) for one in members], axis=0)
+
+    combined = models_network.combine(members)
+
+    np.testing.assert_allclose(combined([frames, lengths]), expected, atol=1e-5)
+    weights = onnx_export.layer_weights(combined)
+    assert len(weights) == 3
+    onnx_export.write_graph(tmp_path / "g.onnx", NETWORKS[0], weights, coefficients=COEFFICIENTS)
+    session = onnxruntime.InferenceSession(tmp_path / "g.onnx")
+    logits, embedding = session.run(["logits", "embedding"], {"frames": frames, "lengths": lengths})
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert embedding.shape == (4, 3 * NETWORKS[0].dense[-1])
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        models_network.save(models_network.combine([network(NETWORKS[0], seed=seed) for seed in (1, 2, 3)]), folder)
+    np.testing.assert_allclose(models_network.load(tmp_path / "a")([frames, lengths]), expected, atol=1e-5)
+    for name in ("architecture.json", "model.weights.h5"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_model_of_one_network_is_that_network() -> None:
+    alone = network(NETWORKS[0])
+    assert models_network.combine([alone]) is alone
+    assert models_network.members(alone) == [alone]
+
+
+def test_equal_networks_have_equal_graphs(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        weights = onnx_export.layer_weights(network(NETWORKS[0]))
+        onnx_export.write_graph(tmp_path / name, NETWORKS[0], weights, coefficients=COEFFICIENTS)
+
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_reference_network_has_the_reference_models_shape() -> None:
+    settings = network_settings(
+        input="time mean",
+        lstm=(128, 128),
+        bidirectional=False,
+        lstm_relu=True,
+        pooling="last",
+        dense=(32, 64),
+        batch_norm=True,
+    )
+
+    built = models_network.build(settings, coefficients=40, labels=7, statistics=None)
+
+    kinds = [type(layer).__name__ for layer in built.layers if layer.name.startswith(("lstm", "dense", "logits"))]
+    head = ["Dense", "Dropout", "BatchNormalization"]
+    assert kinds == ["LSTM", "ReLU", "Dropout", "LSTM", "ReLU", "Dropout", *head, *head, "Dense"]
+    assert built.get_layer("lstm_1").count_params() == 4 * 128 * (1 + 128 + 1)

@@ -1,0 +1,226 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.examples import featurize_settings
+from helpers.tiny_package import FEATURES, LABELS, make_package
+from speech_emotion.config.serving import PackageSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import digest_file, digest_folder
+from speech_emotion.features.mfcc import spec_digest
+from speech_emotion.models.package import REQUIRED_DISTRIBUTIONS, Package, assemble, write_package_files
+
+FILES = {
+    "LICENSE.md",
+    "architecture.json",
+    "graph.onnx",
+    "model.weights.h5",
+    "normalization.json",
+    "package.json",
+    "requirements.txt",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_package(tmp_path / "package", temperature=1.5)
+    return tmp_path / "package"
+
+
+def test_what_is_written_is_read_back(folder: Path) -> None:
+    package = Package.load(folder)
+
+    description = package.description
+    assert package.labels == LABELS
+    assert description.features == FEATURES
+    assert (description.corpus, description.protocol, description.fold) == ("tiny", "full", "all")
+    assert description.temperature == 1.5
+    assert description.limits == PackageSettings(min_seconds=0.2, max_seconds=10.0)
+    assert description.lineage == {"split": "a" * 64}
+    assert description.files["graph.onnx"] == digest_file(folder / "graph.onnx")
+    assert package.evidence() == {}
+
+
+def test_a_package_holds_these_files_and_no_others(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == FILES
+
+
+def test_equal_models_give_equal_bytes(folder: Path, tmp_path: Path) -> None:
+    make_package(tmp_path / "again", temperature=1.5)
+
+    assert digest_folder(tmp_path / "again") == digest_folder(folder)
+
+
+def test_requirements_are_pinned_and_name_what_prediction_imports(folder: Path) -> None:
+    requirements = Package.load(folder).requirements
+
+    assert [line.partition("==")[0] for line in requirements] == list(REQUIRED_DISTRIBUTIONS)
+    assert all("==" in line and "+" not in line for line in requirements)
+
+
+def test_normalisation_travels_with_the_model(folder: Path) -> None:
+    statistics = json.loads((folder / "normalization.json").read_text())
+
+    assert statistics == {"mean": [0.0] * 13, "deviation": [1.0] * 13}
+
+
+def test_a_model_without_normalisation_says_so(folder: Path) -> None:
+    write(folder, statistics=None)
+
+    assert json.loads((folder / "normalization.json").read_text()) == {"mean": None, "deviation": None}
+
+
+def test_statistics_of_other_features_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"13 coefficients, and statistics of shape \(12,\)"):
+        write(folder, statistics=(np.zeros(12, np.float32), np.ones(12, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("tess", "CC BY-NC 4.0"), ("demo", "eSpeak NG"), ("folder", "Whoever trained them decides on their")],
+)
+def test_the_licence_follows_from_the_corpus(folder: Path, kind: str, says: str) -> None:
+    write(folder, kind=kind)
+
+    assert says in (folder / "LICENSE.md").read_text()
+
+
+def test_a_moved_package_is_the_same(folder: Path, tmp_path: Path) -> None:
+    digest = Package.load(folder).digest
+
+    moved = Package.load(shutil.move(folder, tmp_path / "elsewhere"))
+
+    assert moved.digest == digest
+
+
+def test_a_folder_without_a_package_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        Package.load(tmp_path / "nothing")
+
+    assert str(error.value) == (
+        f"{tmp_path / 'nothing'}: there is no model package here (no package.json). "
+        "`dvc repro` makes one, models/<corpus>/package."
+    )
+
+
+@pytest.mark.parametrize("name", sorted(FILES - {"package.json"}))
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+
+    with pytest.raises(UserError, match=f"{name}: is missing, the package is not whole"):
+        Package.load(folder)
+
+
+@pytest.mark.parametrize("name", sorted(FILES - {"package.json"}))
+def test_an_altered_file_is_named(folder: Path, name: str) -> None:
+    with open(folder / name, "ab") as file:
+        file.write(b" ")
+
+    with pytest.raises(UserError, match=f"{name}: is not the file that package.json describes, by its SHA-256"):
+        Package.load(folder)
+
+
+def set_key(key: str, value: object) -> Callable[[dict], dict]:
+    return lambda content: content | {key: value}
+
+
+def without(key: str) -> Callable[[dict], dict]:
+    return lambda content: {name: value for name, value in content.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_key("format", 1), "has format 1, and this version of speech-emotion reads format 2"),
+        (without("format"), "has format None, and this version of speech-emotion reads format 2"),
+        (lambda _: [], "has format None, and this version of speech-emotion reads format 2"),
+        (without("labels"), "labels: Field required. The package is damaged"),
+        (set_key("labels", ["a", "a"]), "Value error, each label once. The package is damaged"),
+        (set_key("temperature", 0), "temperature: Input should be greater than 0"),
+        (set_key("temperature", "hot"), "temperature: Input should be a valid number"),
+        (set_key("surplus", 1), "surplus: Extra inputs are not permitted"),
+        (set_key("files", {"../../x": "0"}), "Value error, exactly the files"),
+        (set_key("spec_digest", "0" * 64), "its network learned from features of another version of the feature code"),
+    ],
+)
+def test_a_description_that_cannot_be_followed_is_refused(
+    folder: Path, change: Callable[[dict], object], message: str
+) -> None:
+    path = folder / "package.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+    with pytest.raises(UserError) as error:
+        Package.load(folder)
+
+    assert str(error.value).startswith(f"{path}: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+def test_a_description_that_is_no_json_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "package.json").write_bytes(content)
+
+    with pytest.raises(UserError, match="cannot be read as JSON, the package is damaged"):
+        Package.load(folder)
+
+
+def test_assembling_adds_evidence_and_limits_and_leaves_the_rest(folder: Path, tmp_path: Path) -> None:
+    (folder / "history.csv").write_text("epoch,loss\n")
+    limits = PackageSettings(min_seconds=0.5, max_seconds=30.0)
+
+    package = assemble(folder, {"speaker": {"mean": {"uar": 0.5}}}, tmp_path / "out" / "package", limits=limits)
+
+    loaded = Package.load(tmp_path / "out" / "package")
+    assert {path.name for path in loaded.folder.iterdir()} == FILES | {"evidence"}
+    assert loaded.evidence() == {"speaker": {"mean": {"uar": 0.5}}}
+    assert loaded.description.limits == limits
+    assert loaded.description == package.description
+    assert loaded.digest == package.digest
+    for name in FILES - {"package.json"}:
+        assert digest_file(loaded.folder / name) == digest_file(folder / name)
+
+
+def test_assembling_a_damaged_package_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
+    (folder / "graph.onnx").write_bytes(b"")
+
+    with pytest.raises(UserError, match="SHA-256"):
+        assemble(folder, {}, tmp_path / "out" / "package")
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_assembling_replaces_what_was_there(folder: Path, tmp_path: Path) -> None:
+    assemble(folder, {"old": {}}, tmp_path / "out")
+
+    assert assemble(folder, {"new": {}}, tmp_path / "out").evidence() == {"new": {}}
+
+
+def test_damaged_evidence_is_named(folder: Path, tmp_path: Path) -> None:
+    package = assemble(folder, {"word": {}}, tmp_path / "out")
+    (tmp_path / "out" / "evidence" / "word.json").write_text("{")
+
+    with pytest.raises(UserError, match=r"word\.json: is not valid JSON"):
+        package.evidence()
+
+
+def test_the_digest_of_the_features_depends_on_every_setting() -> None:
+    assert spec_digest(featurize_settings()) != spec_digest(featurize_settings(hop_length=160))
+
+
+def write(folder: Path, **changes: object) -> Package:
+    values: dict = {
+        "corpus": "tiny",
+        "kind": "folder",
+        "protocol": "full",
+        "fold": "all",
+        "labels": LABELS,
+        "features": FEATURES,
+        "statistics": (np.zeros(13, np.float32), np.ones(13, np.float32)),
+        "lineage": {},
+    }
+    return write_package_files(folder, **(values | changes))

@@ -1,0 +1,91 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soxr
+
+from helpers.recordings import tone
+from helpers.robustness_conditions import telephone
+from helpers.voices import RATE, voices
+from speech_emotion.audio.decode import from_array
+from speech_emotion.monitoring.audio_stats import FLOOR_DBFS, NAMES, Traits, traits
+
+
+def of(samples: np.ndarray, rate: int = RATE) -> Traits:
+    return traits(from_array(samples, rate))
+
+
+def sine(hertz: float, *, rate: int = RATE, amplitude: float = 0.5) -> np.ndarray:
+    return (amplitude * np.sin(2 * np.pi * hertz * np.arange(rate) / rate)).astype(np.float32)
+
+
+def test_a_sine_has_the_level_peak_and_pitch_that_it_was_made_with() -> None:
+    found = of(sine(220.0))
+
+    assert found.level_dbfs == pytest.approx(-9.0, abs=0.05)  # half of full scale, and 3 dB from peak to RMS
+    assert found.peak_dbfs == pytest.approx(-6.0, abs=0.05)
+    assert found.pitch_hz == pytest.approx(220, abs=1)
+    assert (found.pitch_range, found.voiced_share) == (0.0, pytest.approx(1.0, abs=0.1))
+    assert found.centroid_hz == pytest.approx(220, abs=5)
+    assert (found.seconds, found.sample_rate, found.channels) == (1.0, RATE, 1)
+
+
+@pytest.mark.parametrize("decibels", [-12.0, 12.0])
+def test_gain_moves_levels_by_as_much_and_nothing_else(decibels: float) -> None:
+    voice = 0.2 * voices(1, seed=3)[0]
+
+    before, after = of(voice).values(), of(voice * np.float32(10 ** (decibels / 20))).values()
+
+    for name in ("level_dbfs", "peak_dbfs", "noise_dbfs"):
+        assert after.pop(name) - before.pop(name) == pytest.approx(decibels, abs=0.11)
+    assert after == before
+
+
+def test_a_telephones_band_is_seen_whatever_the_files_sample_rate() -> None:
+    voice = voices(1, seed=4)[0]
+    narrow = soxr.resample(telephone(voice, RATE), 8000, 48000)
+
+    assert of(voice).bandwidth_hz > 7000
+    assert of(narrow, 48000).bandwidth_hz < 4100
+
+
+def test_the_noise_floor_is_that_of_the_pauses() -> None:
+    rng = np.random.default_rng(5)
+    quiet = 10 ** (-50 / 20) * rng.standard_normal(2 * RATE)
+    quiet[RATE // 2 : RATE] += sine(300.0)[: RATE // 2]
+
+    assert of(quiet.astype(np.float32)).noise_dbfs == pytest.approx(-50, abs=1)
+
+
+def test_noise_has_no_pitch_and_silence_a_floor() -> None:
+    noise = of((0.1 * np.random.default_rng(6).standard_normal(RATE)).astype(np.float32))
+    silence = of(np.zeros(RATE, np.float32))
+
+    assert noise.voiced_share < 0.1
+    assert (silence.pitch_hz, silence.pitch_range, silence.voiced_share) == (None, None, 0.0)
+    assert (silence.level_dbfs, silence.noise_dbfs, silence.peak_dbfs) == (FLOOR_DBFS,) * 3
+    assert (silence.centroid_hz, silence.bandwidth_hz) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("rate", [1000, 8000, 24414, 192_000, 768_000])
+@pytest.mark.parametrize("length", [1, 2, 777])
+def test_any_recording_that_can_be_decoded_has_finite_traits(rate: int, length: int) -> None:
+    values = of(np.full(length, 0.25, np.float32), rate).values()
+
+    assert set(values) == set(NAMES)
+    assert all(np.isfinite(value) for value in values.values() if value is not None)
+
+
+def test_stereo_counts_its_channels() -> None:
+    assert traits(from_array(np.stack([tone(), tone()], axis=1), RATE)).channels == 2
+
+
+def test_it_imports_nothing_that_is_slow() -> None:
+    program = (
+        "import sys; import speech_emotion.monitoring.audio_stats, speech_emotion.monitoring.prediction_log; "
+        "print([name for name in ('tensorflow', 'mlflow', 'librosa', 'pandas', 'scipy', 'pyarrow') "
+        "if name in sys.modules])"
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"

@@ -1,0 +1,107 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers.examples import manifest
+from helpers.recordings import encoded
+from helpers.tiny_package import make_package
+from helpers.voices import voices
+from speech_emotion.config.monitoring import SurveySettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.data.splits import Fold
+from speech_emotion.monitoring.audio_stats import NAMES
+from speech_emotion.monitoring.reference import FILE, NUMBERS, make, read, share_distance, survey, text
+
+SETTINGS = SurveySettings(seed=7, halvings=50)
+
+
+def rows(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    return [
+        {**dict.fromkeys(NAMES, 1.0), "level_dbfs": round(level, 1), "sample_rate": 16000, "channels": 1}
+        for level in rng.normal(-25, 4, count)
+    ]
+
+
+def answers(count: int) -> list[dict[str, Any]]:
+    return [{"label": ("happy", "sad")[n % 2], "sure": n % 10 > 0, "confidence": 0.9} for n in range(count)]
+
+
+def test_a_distribution_comes_back_as_it_was() -> None:
+    known = rows(500)
+
+    level = make(known, answers(50), SETTINGS).numbers["level_dbfs"]
+
+    values = np.sort([row["level_dbfs"] for row in known])
+    assert level.rows == 500
+    assert np.abs(np.sort(level.values(1)) - values).mean() < 0.1
+
+
+def test_what_halves_differ_by_shrinks_with_the_data() -> None:
+    few, many = (make(rows(count), answers(50), SETTINGS).numbers["level_dbfs"].halves for count in (100, 3200))
+
+    # of a normal distribution with a deviation of 4: about as the root of the number
+    assert 0.5 < few < 2.5
+    assert 3 < few / many < 12
+
+
+def test_classes_are_counted() -> None:
+    found = make(rows(20), answers(40), SETTINGS).classes
+
+    assert found["sample_rate"].counts == {"16000": 20}
+    assert found["sample_rate"].halves == 0
+    assert found["label"].counts == {"happy": 20, "sad": 20}
+    assert found["sure"].counts == {"not sure": 4, "sure": 36}
+
+
+def test_equal_data_gives_equal_bytes_of_some_kilobytes() -> None:
+    first, second = (text(make(rows(2000), answers(200), SETTINGS)) for _ in range(2))
+
+    assert first == second
+    assert len(first) < 40_000
+
+
+def test_a_measure_without_values_is_left_out() -> None:
+    unvoiced = [{**row, "pitch_hz": None, "pitch_range": None} for row in rows(50)]
+
+    assert {one.name for one in NUMBERS} - make(unvoiced, answers(20), SETTINGS).numbers.keys() == {
+        "pitch_hz",
+        "pitch_range",
+    }
+
+
+def test_a_package_brings_it_or_says_that_it_has_none(tmp_path: Path) -> None:
+    package = make_package(tmp_path / "package")
+    reference = make(rows(50), answers(20), SETTINGS)
+
+    with pytest.raises(UserError, match=r"this package carries no training reference \(reference\.json\)"):
+        read(package.folder)
+    (package.folder / FILE).write_text(text(reference))
+    assert read(package.folder) == reference
+    (package.folder / FILE).write_text("{}")
+    with pytest.raises(UserError, match=r"reference\.json: is not what the package stage wrote"):
+        read(package.folder)
+
+
+def test_the_survey_hears_all_and_is_answered_for_what_was_not_learned_from(tmp_path: Path) -> None:
+    frame = manifest(words=4)
+    for path, voice in zip(frame["path"], voices(len(frame), seed=2), strict=True):
+        (tmp_path / "raw" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "raw" / path).write_bytes(encoded(voice))
+    ids = tuple(frame["id"])
+    fold = Fold("all", train=ids[6:], validation=ids[:4], test=ids[4:6])
+    package = make_package(tmp_path / "package").folder
+
+    one, two = (survey(package, fold, frame, tmp_path / "raw", SETTINGS, workers=workers) for workers in (1, 2))
+
+    assert (one.recordings, one.answers) == (len(ids) - 2, 4)
+    assert one.classes["sample_rate"].counts == {"16000": len(ids) - 2}
+    assert text(one) == text(two)
+
+
+def test_the_distance_of_shares_is_what_would_have_to_move() -> None:
+    assert share_distance({"a": 1, "b": 3}, {"a": 2, "b": 6}) == 0
+    assert share_distance({"a": 1}, {"b": 5}) == 1
+    assert share_distance({"a": 3, "b": 1}, {"a": 1, "b": 1}) == pytest.approx(0.25)

@@ -1,0 +1,119 @@
+"""The monitor on TESS: the training distribution raises nothing, and what the world does to it is named."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.robustness_conditions import telephone
+from helpers.voices import logged
+from speech_emotion.audio.decode import Sound, decode, from_array
+from speech_emotion.config.base import read_section
+from speech_emotion.config.monitoring import MonitorSettings, SurveySettings
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.monitoring.drift import Drift, compare, samples
+from speech_emotion.monitoring.prediction_log import Entry, table
+from speech_emotion.monitoring.reference import Reference, make
+from speech_emotion.registry.model_resolution import PRETRAINED
+
+pytestmark = pytest.mark.slow
+
+KNOWN = 300
+"""Recordings that the reference is made of."""
+
+DRAWN = 100
+"""Of a period."""
+
+ROOT = Path(__file__).resolve().parents[2]
+MONITOR = read_section("monitor", MonitorSettings, ROOT / "params.yaml")
+SURVEY = read_section("survey", SurveySettings, ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    return Recognizer.load(PRETRAINED)
+
+
+@pytest.fixture(scope="module")
+def recordings(tess_dir: Path) -> list[Path]:
+    """Six hundred of TESS's recordings, in a random order: words, emotions and actresses mixed."""
+    paths = sorted(path for path in tess_dir.rglob("*.wav"))
+    return [paths[place] for place in np.random.default_rng(7).permutation(len(paths))[:600]]
+
+
+@pytest.fixture(scope="module")
+def entries(recordings: Sequence[Path], recognizer: Recognizer) -> list[Entry]:
+    return logged(recognizer, [decode(path) for path in recordings])
+
+
+@pytest.fixture(scope="module")
+def reference(entries: Sequence[Entry]) -> Reference:
+    """Of one part of the recordings; periods are drawn from the other."""
+    return make(entries[:KNOWN], entries[:KNOWN], SURVEY)
+
+
+def held(entries: Sequence[Entry], reference: Reference, recognizer: Recognizer) -> Drift:
+    return compare(samples(table(entries), recognizer.package.digest), reference, MONITOR)
+
+
+def moved(drift: Drift) -> set[str]:
+    return {one.measure.title for one in drift.moved}
+
+
+def test_20_draws_of_the_training_distribution_raise_nothing(
+    entries: list[Entry], reference: Reference, recognizer: Recognizer
+) -> None:
+    rng = np.random.default_rng(20)
+    draws = [KNOWN + rng.choice(len(entries) - KNOWN, 2 * DRAWN, replace=False) for _ in range(20)]
+
+    raised = [moved(held([entries[place] for place in draw], reference, recognizer)) for draw in draws]
+
+    assert raised == [set()] * 20
+
+
+CHANGES: dict[str, tuple[Callable[[np.ndarray, int], tuple[np.ndarray, int]], set[str], set[str]]] = {
+    "telephone band": (
+        lambda voice, rate: (telephone(voice, rate), 8000),
+        {"bandwidth", "sample rate"},
+        {"duration", "channels"},
+    ),
+    "12 dB louder": (
+        lambda voice, rate: (voice * np.float32(10 ** (12 / 20)), rate),
+        {"level", "peak", "noise floor"},
+        {"pitch", "pitch range", "bandwidth", "duration", "sample rate", "channels"},
+    ),
+}
+"""What is done, what must be named, and what must not."""
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_the_world_does_is_named(
+    name: str, recordings: list[Path], reference: Reference, recognizer: Recognizer
+) -> None:
+    change, expected, spared = CHANGES[name]
+    changed = [_changed(path, change) for path in recordings[-DRAWN:]]
+
+    found = moved(held(logged(recognizer, changed), reference, recognizer))
+
+    assert expected <= found
+    assert not spared & found
+
+
+def test_the_other_actress_is_named_by_her_voice(
+    recordings: list[Path], entries: list[Entry], recognizer: Recognizer
+) -> None:
+    older, younger = (
+        [row for path, row in zip(recordings, entries, strict=True) if path.name.startswith(start)]
+        for start in ("OA", "YAF")
+    )
+
+    found = moved(held(younger[:DRAWN], make(older, older, SURVEY), recognizer))
+
+    assert {"pitch", "spectral centroid"} <= found
+    assert not {"sample rate", "channels"} & found
+
+
+def _changed(path: Path, change: Callable[[np.ndarray, int], tuple[np.ndarray, int]]) -> Sound:
+    sound = decode(path)
+    return from_array(*change(sound.mono(sound.sample_rate), sound.sample_rate))

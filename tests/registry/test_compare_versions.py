@@ -1,0 +1,96 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from helpers import released, tracked
+from speech_emotion.cli import app
+from speech_emotion.config.evaluation import BootstrapSettings, EvaluateSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.registry.compare_versions import Comparison, compare
+
+pytest_plugins = ("helpers.mlflow_fixtures",)
+
+SETTINGS = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=300, seed=1))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """A workspace with two registered versions, a good one and a poor one, which is the challenger."""
+    folder = tracked.make_workspace(tmp_path_factory.mktemp("two") / "workspace")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for seed, skill in ((1, 0.9), (2, 0.5)):
+            released.release(folder, seed=seed, skill=skill)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _inside(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(two)
+
+
+def compared(first: str, second: str) -> Comparison:
+    return compare(tracked.CORPUS, first, second, SETTINGS)
+
+
+def test_the_better_version_is_found_better_by_every_name_it_has() -> None:
+    found = compared("1", "challenger")
+
+    assert (found.first, found.second) == ("version 1", "version 2")
+    [uar] = [line for line in found.lines if (line.protocol, line.metric) == ("random", "uar")]
+    assert uar.first > uar.second
+    assert uar.difference.value == pytest.approx(uar.first - uar.second)
+    assert uar.difference.interval.low > 0
+
+
+def test_the_other_way_round_the_sign_is_the_other() -> None:
+    one, other = (compared(*pair).lines[0].difference for pair in (("1", "2"), ("2", "1")))
+
+    assert one.value == pytest.approx(-other.value)
+
+
+def test_runs_are_compared_by_the_beginnings_of_their_ids() -> None:
+    ids = [run.info.run_id for run in tracked.runs() if run.data.tags["protocol"] == "random"]
+
+    found = compared(ids[0][:12], ids[1])
+
+    assert {line.protocol for line in found.lines} == {"random"}
+    assert found.first == f"run {ids[0][:8]} (random/all)"
+
+
+def test_runs_of_different_protocols_have_nothing_to_compare() -> None:
+    by_protocol = {run.data.tags["protocol"]: run.info.run_id for run in tracked.runs()}
+
+    with pytest.raises(UserError, match=r"cannot be compared\. random: the second has no predictions of it"):
+        compared(by_protocol["random"], by_protocol["speaker"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("7", "there is no '7'. Its versions: 1, 2"),
+        ("champion", "there is no 'champion'"),
+        ("nobody", "'nobody' is no alias, version or run of this corpus"),
+        ("", "'' is the beginning of several runs' ids"),
+    ],
+)
+def test_a_name_that_nothing_has_says_what_there_is(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compared("1", name)
+
+
+def test_the_command_prints_a_line_a_metric(tmp_path: Path, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = (released.ROOT / "params.yaml").read_text().replace("  name: tess ", f"  name: {tracked.CORPUS} ")
+    (tmp_path / "params.yaml").write_text(params)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{two / 'mlflow.db'}")
+
+    result = CliRunner().invoke(app, ["compare", "1", "2"])
+
+    assert result.exit_code == 0, result.output
+    lines = [line.split("\t") for line in result.stdout.splitlines() if line.startswith("random\tuar")]
+    assert len(lines) == 1
+    assert float(lines[0][4]) > 0

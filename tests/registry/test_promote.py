@@ -1,0 +1,604 @@
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow.utils.file_utils import local_file_uri_to_path
+from typer.testing import CliRunner
+
+from helpers import released, tracked
+from helpers.released import ask, gates
+from helpers.services import hanging_server
+from speech_emotion.cli import app
+from speech_emotion.config.registry import ProtocolGates, ProtocolsGates
+from speech_emotion.core.errors import UserError
+from speech_emotion.registry import history as registry_history
+from speech_emotion.registry import versions
+from speech_emotion.registry.gates import Gate
+from speech_emotion.registry.history import Event
+from speech_emotion.registry.promote import glance, history, promote, rollback
+from speech_emotion.registry.relocate import relocate
+from speech_emotion.tracking.event_log import process_name
+
+pytest_plugins = ("helpers.mlflow_fixtures",)
+
+NAME = tracked.MODEL
+GONE = "elsewhere:1:1.00"
+"""A process of another host."""
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """A workspace with three registered versions: two good ones, and a poor one that is the challenger."""
+    folder = tracked.make_workspace(tmp_path_factory.mktemp("three") / "a workspace")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for seed, skill in ((1, 0.9), (2, 0.9), (3, 0.5)):
+            released.release(folder, seed=seed, skill=skill)
+    return folder
+
+
+@pytest.fixture
+def workspace(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of it, which is the working folder; the versions' files stay where they were registered."""
+    folder = tmp_path / "copy"
+    shutil.copytree(three, folder, ignore=shutil.ignore_patterns("mlruns"))
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("LOGNAME", "ada")
+    return folder
+
+
+def champion() -> int | None:
+    found = versions.with_alias(tracked.client(), NAME, versions.CHAMPION)
+    return None if found is None else found.number
+
+
+def back(to: int | None = None, reason: str = "") -> int | None:
+    rollback(Path(), corpus=tracked.CORPUS, to=to, reason=reason)
+    return champion()
+
+
+def events() -> tuple[Event, ...]:
+    return history(tracked.CORPUS).events
+
+
+def moves() -> list[tuple[str, int | None, int | None]]:
+    return [(event.kind, event.source, event.target) for event in events()]
+
+
+def read() -> registry_history.Ledger:
+    return registry_history.read(tracked.client(), NAME)
+
+
+def begin(target: int, process: str, *, seconds: int = 0) -> Event:
+    """Write what a promotion writes before it moves the alias."""
+    now = read()
+    number = now.events[-1].number + 1 if now.events else 1
+    event = Event(number, "abc", "promoted", now.champion, target, seconds, "bob@elsewhere", process=process)
+    registry_history.append(tracked.client(), NAME, event)
+    return event
+
+
+def test_a_version_that_passes_every_gate_is_champion_and_the_history_says_why(workspace: Path) -> None:
+    outcome = ask(1, reason="the first")
+
+    assert (outcome.moved, outcome.refused, champion()) == (True, False, 1)
+    [event] = events()
+    assert (event.kind, event.source, event.target, event.reason) == ("promoted", None, 1, "the first")
+    assert event.user.startswith("ada@")
+    assert event.commit == tracked.git(workspace, "rev-parse", "HEAD")
+    assert [(gate.name, gate.passed) for gate in event.gates] == [
+        ("package", True),
+        ("package.mb", True),
+        ("answers", True),
+        ("random.uar", True),
+    ]
+    assert (event.forced, event.state) == (False, "done")
+
+
+def test_a_worse_challenger_is_refused_by_the_gates_name_and_nothing_changes(workspace: Path) -> None:
+    ask(1)
+    before = tracked.client().get_registered_model(NAME)
+
+    outcome = ask()
+
+    assert (outcome.refused, outcome.moved, champion()) == (True, False, 1)
+    failed = {gate.name: gate for gate in outcome.gates if not gate.passed}
+    assert set(failed) == {"random.uar", "random.uar - champion's", "speaker.uar - champion's"}
+    assert failed["random.uar"].detail.startswith("0.")
+    assert "below" in failed["random.uar"].detail
+    assert failed["random.uar - champion's"].detail.startswith("worse by 0.")
+    assert outcome.lines[-1].endswith("nothing was changed: the champion stays version 1")
+    after = tracked.client().get_registered_model(NAME)
+    assert (after.tags, after.aliases) == (before.tags, before.aliases)
+
+
+def test_an_equal_challenger_is_not_refused(workspace: Path) -> None:
+    ask(1)
+
+    assert ask(2).moved
+
+
+def test_force_needs_a_reason_and_is_recorded(workspace: Path) -> None:
+    ask(1)
+    with pytest.raises(UserError, match="--force needs a reason"):
+        ask(force=True, reason=" ")
+
+    assert ask(force=True, reason="heard it myself").moved
+
+    event = events()[-1]
+    assert (event.forced, event.reason, champion()) == (True, "heard it myself", 3)
+    assert not all(gate.passed for gate in event.gates)
+
+
+def test_force_without_need_is_not_recorded_as_such(workspace: Path) -> None:
+    ask(1, force=True, reason="sure")
+
+    assert not events()[-1].forced
+
+
+def test_a_dry_run_moves_nothing_but_fails_as_enforce_would(workspace: Path) -> None:
+    assert (ask(1, mode="dry run").refused, champion(), events()) == (False, None, ())
+    assert (ask(3, mode="dry run").refused, champion(), events()) == (True, None, ())
+    assert ask(3, mode="dry run", force=True, reason="x").refused
+
+
+def test_without_gates_none_is_asked_and_the_history_says_so(workspace: Path) -> None:
+    ask(3, mode="off")
+
+    assert (champion(), events()[-1].mode, events()[-1].gates) == (3, "off", ())
+
+
+def test_the_champion_is_not_promoted_again(workspace: Path) -> None:
+    ask(1)
+
+    assert "already" in ask(1).lines[-1]
+    assert len(events()) == 1
+
+
+def test_the_version_tells_of_its_promotion_in_mlflows_pages(workspace: Path) -> None:
+    ask(1)
+    back_again = ask(2, reason="newer")
+    rollback(Path(), corpus=tracked.CORPUS)
+    ask(2, reason="newer after all")
+
+    description = tracked.client().get_model_version(NAME, "2").description
+    assert back_again.moved
+    assert description.count("## Promotion") == 1
+    assert "newer after all" in description
+    assert "| random.uar | 0." in description
+    assert "Evidence, the mean over each protocol's folds" in description
+    assert "| random | 0." in description
+
+
+def test_a_long_model_card_leaves_room_for_the_gates_in_mlflows_pages(workspace: Path) -> None:
+    card = "# What it is\n" + "".join(f"\n\n## Section {number}\n" + "word " * 150 for number in range(12))
+    released.release(workspace, seed=4, skill=0.9, card=card)
+
+    first = ask(4, reason="with a card")
+    assert first.moved, first.lines
+    back(to=1)
+    ask(4, reason="with a card, again")
+
+    description = tracked.client().get_model_version(NAME, "4").description
+    assert len(description) <= 5000
+    assert description.count("## Promotion") == description.count("The whole card is") == 1
+    assert "# What it is" in description
+    assert "with a card, again" in description
+    assert "| random.uar | 0." in description
+
+
+def test_the_registered_model_tells_its_latest_events_in_mlflows_pages(workspace: Path) -> None:
+    for version in (1, 2):
+        ask(version, mode="off", reason="a|b\nc")
+    back(reason="worse")
+    tracked.client().set_registered_model_alias(NAME, "champion", "3")
+    ask(2, mode="off")
+
+    description = tracked.client().get_registered_model(NAME).description
+    assert description.startswith("Hears emotions in speech")
+    assert description.count("## Champion") == 1
+    rows = [line.split(" | ")[2:] for line in description.splitlines() if line.startswith("| 20")]
+    assert rows == [
+        ["promoted", "3", "2", " |"],
+        ["by hand", "1", "3", " |"],
+        ["rolled back", "2", "1", "worse |"],
+        ["promoted", "1", "2", r"a\|b c |"],
+        ["promoted", "-", "1", r"a\|b c |"],
+    ]
+
+
+def test_the_models_description_stays_short_however_long_its_history(workspace: Path) -> None:
+    for version in (1, 2) * 6:
+        ask(version, mode="off", reason="why " * 200)
+
+    description = tracked.client().get_registered_model(NAME).description
+    assert len(description) <= 5000
+    assert description.endswith("every gate's figure.\n")
+    assert len(events()) == 12
+
+
+def test_other_splits_are_refused(workspace: Path) -> None:
+    released.release(workspace, seed=4, skill=0.95, split="b" * 64)
+    ask(1)
+
+    failed = [gate for gate in ask().gates if not gate.passed]
+
+    assert [gate.name for gate in failed] == ["random.uar - champion's", "speaker.uar - champion's"]
+    assert failed[0].detail == "refused: its split bbbbbbbb is not the champion's, aaaaaaaa"
+
+
+def test_a_protocol_without_evidence_fails_its_gate(workspace: Path) -> None:
+    wanted = ProtocolsGates(word=ProtocolGates(uar=0.1, ece=0.1, recall=0.1, drop=0.1))
+
+    outcome = ask(1, settings=gates(protocols=wanted, against_champion=()))
+
+    assert [(gate.name, gate.figure) for gate in outcome.gates if not gate.passed] == [
+        ("word.uar", "-"),
+        ("word.ece", "-"),
+        ("word.recall", "-"),
+        ("word.drop", "-"),
+    ]
+
+
+def test_limits_of_calibration_recall_size_and_latency_are_held(workspace: Path) -> None:
+    strict = ProtocolsGates(speaker=ProtocolGates(uar=None, ece=0.0001, recall=1.0, drop=None))
+
+    outcome = ask(1, settings=gates(protocols=strict, package_mb=0.000001, latency_ms=0.0001))
+
+    failed = {gate.name for gate in outcome.gates if not gate.passed}
+    assert failed == {"package.mb", "latency.ms", "speaker.ece", "speaker.recall"}
+
+
+def test_a_package_without_a_card_and_without_evidence_of_robustness_is_refused_where_they_are_asked(
+    workspace: Path,
+) -> None:
+    wanted = ProtocolsGates(random=ProtocolGates(uar=None, ece=None, recall=None, drop=0.2))
+
+    outcome = ask(1, settings=gates(protocols=wanted, card=True))
+
+    assert (outcome.refused, champion()) == (True, None)
+    assert [gate.name for gate in outcome.gates if not gate.passed] == ["card", "random.drop"]
+
+
+def test_a_package_with_a_card_that_holds_out_under_noise_is_not_refused(workspace: Path) -> None:
+    wanted = ProtocolsGates(random=ProtocolGates(uar=None, ece=None, recall=None, drop=0.2))
+    released.release(workspace, seed=4, skill=0.9, card="# What it is\n", drops={"noise at 20 dB": 0.1})
+
+    outcome = ask(settings=gates(protocols=wanted, card=True))
+
+    assert outcome.moved
+    assert [gate.figure for gate in outcome.gates if gate.name in {"card", "random.drop"}] == ["there", "0.1000"]
+
+
+def model_of(version: int) -> Path:
+    """Return the folder of a registered model."""
+    return Path(local_file_uri_to_path(tracked.client().get_model_version_download_uri(NAME, str(version))))
+
+
+def test_a_model_that_does_not_answer_its_example_in_a_clean_process_is_refused(workspace: Path) -> None:
+    number = released.release(workspace, seed=4, skill=0.9)
+    with open(model_of(number) / "code" / "speech_emotion" / "inference" / "recognizer.py", "a") as code:
+        code.write("\nraise RuntimeError('no such voice')\n")
+
+    outcome = ask(settings=gates(latency_ms=1000.0))
+
+    assert (outcome.refused, champion()) == (True, None)
+    assert [gate.sentence for gate in outcome.gates if not gate.passed] == [
+        "answers: no answer, limit loads in a clean process (RuntimeError: no such voice)",
+        "latency.ms: -, limit at most 1000 (it was not answered)",
+    ]
+
+
+def test_a_package_that_was_changed_after_it_was_registered_is_refused(workspace: Path) -> None:
+    number = released.release(workspace, seed=4, skill=0.9)
+    (model_of(number) / "artifacts" / "package" / "note.txt").write_text("better")
+
+    outcome = ask()
+
+    assert (outcome.refused, champion()) == (True, None)
+    [failed] = [gate for gate in outcome.gates if not gate.passed]
+    assert failed.name == "package"
+    assert failed.detail.startswith("it was registered as ")
+
+
+def test_a_package_must_be_the_one_of_heads_dvc_lock(workspace: Path) -> None:
+    outcome = ask(1, settings=gates(head=True))
+
+    assert [gate.name for gate in outcome.gates if not gate.passed] == ["head.weights"]
+    head = [gate for gate in ask(3, settings=gates(head=True)).gates if gate.name.startswith("head.")]
+    assert [(gate.name, gate.passed) for gate in head] == [
+        ("head.weights", True),
+        ("head.data", True),
+        ("head.params", True),
+    ]
+
+
+def test_rollback_is_repeatable_and_never_goes_the_same_way_twice(workspace: Path) -> None:
+    for version in (1, 2, 3):
+        ask(version, mode="off")
+
+    assert (back(reason="worse in the field"), back()) == (2, 1)
+    with pytest.raises(UserError, match="the history has no champion before it"):
+        back()
+    assert (back(to=3), back()) == (3, 1)
+    assert events()[3].reason == "worse in the field"
+
+
+def test_after_a_rollback_another_promotion_leads_back_to_what_was_there(workspace: Path) -> None:
+    for version in (1, 2):
+        ask(version, mode="off")
+    back()
+    ask(3, mode="off")
+
+    assert back() == 1
+
+
+def test_rollback_passes_over_a_deleted_version_and_the_history_keeps_it(workspace: Path) -> None:
+    for version in (1, 2, 3):
+        ask(version, mode="off")
+    tracked.client().delete_model_version(NAME, "2")
+
+    assert back() == 1
+    assert [event.target for event in events()] == [1, 2, 3, 1]
+
+
+def test_a_deleted_champion_is_noticed_and_can_be_followed(workspace: Path) -> None:
+    ask(1, mode="off")
+    ask(2, mode="off")
+    tracked.client().delete_model_version(NAME, "2")
+
+    assert moves()[-1] == ("by hand", 2, None)
+    assert back() == 1
+    assert moves() == [("promoted", None, 1), ("promoted", 1, 2), ("by hand", 2, None), ("rolled back", None, 1)]
+
+
+def test_an_alias_that_was_moved_by_hand_is_shown_and_then_written_down(workspace: Path) -> None:
+    ask(1, mode="off")
+    tracked.client().set_registered_model_alias(NAME, "champion", "3")
+
+    found = history(tracked.CORPUS)
+    assert [(event.kind, event.source, event.target) for event in found.events][-1] == ("by hand", 1, 3)
+    assert "by hand, from version 1 to version 3" in found.lines[0]
+    assert len(read().events) == 1
+
+    ask(2, mode="off")
+    assert moves()[1:] == [("by hand", 1, 3), ("promoted", 3, 2)]
+    assert back() == 3
+
+
+def test_an_alias_that_was_there_before_any_history_is_by_hand(workspace: Path) -> None:
+    tracked.client().set_registered_model_alias(NAME, "champion", "1")
+
+    ask(2, mode="off")
+
+    assert moves() == [("by hand", None, 1), ("promoted", 1, 2)]
+
+
+def test_what_was_cut_off_before_the_alias_moved_is_finished(workspace: Path) -> None:
+    ask(1, mode="off")
+    event = begin(2, GONE)
+
+    found = history(tracked.CORPUS)
+
+    assert (champion(), [one.state for one in found.events]) == (2, ["done", "done"])
+    assert found.lines == (
+        "found a move to version 2 that bob@elsewhere began at 1970-01-01 00:00 UTC and that was cut off before the "
+        "alias moved: finished, the champion is version 2",
+    )
+    assert found.events[-1] == replace(event, state="done")
+    assert history(tracked.CORPUS).lines == ()
+
+
+def test_what_was_cut_off_after_the_alias_moved_is_finished(workspace: Path) -> None:
+    ask(1, mode="off")
+    begin(2, GONE)
+    tracked.client().set_registered_model_alias(NAME, "champion", "2")
+
+    assert "cut off after the alias moved" in history(tracked.CORPUS).lines[0]
+    assert (champion(), back()) == (2, 1)
+
+
+def test_a_promotion_that_another_host_has_just_begun_is_helped_but_not_declared_over(workspace: Path) -> None:
+    ask(1, mode="off")
+    begin(2, GONE, seconds=int(time.time()))
+
+    found = history(tracked.CORPUS)
+
+    assert (champion(), found.lines, found.events[-1].state) == (2, (), "begun")
+
+
+def test_a_begun_promotion_of_a_version_that_was_deleted_is_void(workspace: Path) -> None:
+    ask(1, mode="off")
+    begin(2, GONE)
+    tracked.client().delete_model_version(NAME, "2")
+
+    assert [event.state for event in events()] == ["done", "void"]
+    assert (champion(), ask(3, mode="off").moved, back()) == (1, True, 1)
+
+
+def test_of_two_that_begin_at_once_the_history_names_the_champion(workspace: Path) -> None:
+    ask(1, mode="off")
+    now, mine = read(), process_name()
+    for unique, target in (("b", 2), ("a", 3)):
+        event = Event(2, unique, "promoted", now.champion, target, 0, "bob@x", process=mine)
+        registry_history.append(tracked.client(), NAME, event)
+    # the later one moved the alias first, the earlier one over it
+    tracked.client().set_registered_model_alias(NAME, "champion", "3")
+
+    after, _ = registry_history.settle(tracked.client(), NAME)
+
+    assert (after.champion, [event.target for event in after.events]) == (2, [1, 3, 2])
+    assert back() == 1
+
+
+def test_a_tag_that_was_edited_into_nonsense_is_told_and_passed_over(workspace: Path) -> None:
+    ask(1, mode="off")
+    tracked.client().set_registered_model_tag(NAME, "history.000000.x", "{")
+
+    found = history(tracked.CORPUS)
+
+    assert (len(found.events), found.lines) == (1, ("the tag history.000000.x was edited and cannot be read",))
+
+
+def test_an_event_that_is_too_long_for_a_tag_loses_details_first(workspace: Path) -> None:
+    many = tuple(Gate(f"gate {number}", "0.5", "at least 1", number > 3, "x" * 200) for number in range(40))
+    event = replace(begin(2, GONE), gates=many, reason="why " * 250)
+
+    registry_history.append(tracked.client(), NAME, event)
+
+    [written] = read().events
+    assert (written.reason, len(written.gates), written.gates[0].detail) == (event.reason, 40, "")
+
+
+def test_a_glance_shows_versions_aliases_and_files(workspace: Path) -> None:
+    ask(1, mode="off")
+
+    found = glance(tracked.CORPUS)
+
+    assert [(one.number, one.aliases, there) for one, there in found.versions] == [
+        (3, ("challenger",), True),
+        (2, (), True),
+        (1, ("champion",), True),
+    ]
+    assert found.lines == ()
+
+
+MISTAKES = [
+    (lambda: ask(7), "there is no version 7. It has: 1, 2, 3. Nothing was changed"),
+    (lambda: back(), "the champion is none, and there is none to go back to"),
+    (lambda: back(to=9), "there is no version 9"),
+    (lambda: ask(1, reason="x" * 1001), "1000 characters at most"),
+]
+
+
+@pytest.mark.parametrize(("act", "message"), MISTAKES)
+def test_a_mistake_is_one_message(workspace: Path, act, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UserError, match=message):
+        act()
+    assert (champion(), read().events) == (None, ())
+
+
+def test_a_champion_without_files_fails_the_comparison_and_can_be_followed_by_force(workspace: Path) -> None:
+    client = tracked.client()
+    client.create_model_version(NAME, source=str(workspace / "nowhere"))
+    client.set_registered_model_alias(NAME, "champion", "4")
+
+    failed = [gate for gate in ask(1).gates if not gate.passed]
+
+    assert [gate.detail for gate in failed] == [
+        "the champion has no predictions of random in the registry",
+        "the champion has no predictions of speaker in the registry",
+    ]
+    assert ask(1, force=True, reason="its files are lost").moved
+
+
+def test_without_a_challenger_one_is_asked_for(workspace: Path) -> None:
+    tracked.client().delete_registered_model_alias(NAME, "challenger")
+
+    with pytest.raises(UserError, match="no version with the alias challenger"):
+        ask()
+
+
+def test_versions_whose_files_are_gone_are_not_moved_to(three: Path, workspace: Path) -> None:
+    shutil.copytree(three / "mlruns", workspace / "mlruns")
+    relocate()
+    shutil.rmtree(workspace / "mlruns")
+
+    for act in (lambda: ask(1), lambda: ask(1, mode="off"), lambda: back(to=1)):
+        with pytest.raises(UserError, match=r"files are gone.*relocate.*Nothing was changed"):
+            act()
+    assert read().events == ()
+    assert "the files of version 3, 2, 1 are gone" in glance(tracked.CORPUS).lines[0]
+
+
+def test_files_that_nobody_answers_for_are_not_called_gone(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    client = tracked.client()
+    digest = {versions.PACKAGE_DIGEST: "d" * 64}
+    client.create_model_version(NAME, source="http://127.0.0.1:9/api/2.0/mlflow-artifacts/artifacts/a", tags=digest)
+
+    for act in (lambda: ask(4), lambda: ask(4, mode="off"), lambda: back(to=4), lambda: glance(tracked.CORPUS)):
+        with pytest.raises(UserError, match="does not do it"):
+            act()
+    assert (champion(), read().events) == (None, ())
+
+
+def test_an_alias_that_mlflow_refuses_to_move_is_told_and_moved_by_the_next_command(workspace: Path) -> None:
+    ask(1, mode="off")
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute(
+            "CREATE TRIGGER no BEFORE UPDATE ON registered_model_aliases BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+
+    with pytest.raises(UserError, match="the move to version 2 is written down, and MLflow at"):
+        ask(2, mode="off")
+    left = read()
+    assert (left.champion, [event.state for event in left.events]) == (1, ["done", "begun"])
+
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("DROP TRIGGER no")
+    assert "cut off before the alias moved: finished" in history(tracked.CORPUS).lines[0]
+    assert (champion(), moves()) == (2, [("promoted", None, 1), ("promoted", 1, 2)])
+
+
+def test_nothing_registered_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UserError, match="nothing is registered"):
+        promote(Path(), corpus="tiny", settings=gates(), evaluate=released.EVALUATE)
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_a_server_that_is_away_or_hangs_is_one_message(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with hanging_server() as hanging:
+        for uri in ("http://127.0.0.1:9", hanging):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            with pytest.raises(UserError, match=rf"MLflow at {uri} does not do it .*\. Nothing was changed\."):
+                ask(1)
+
+
+def test_the_commands_print_tables_and_end_with_a_status(workspace: Path) -> None:
+    released.write_params(workspace, gates())
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        done = CliRunner().invoke(app, arguments)
+        return done.exit_code, done.stdout, done.stderr
+
+    status, out, _ = run("promote", "1")
+    assert (status, out.splitlines()[-1]) == (0, f"{NAME}: the champion is version 1 now; before, it was none")
+    status, out, err = run("promote")
+    assert (status, "random.uar\t0." in out, "failed: random.uar" in err) == (1, True, True)
+    assert "Traceback" not in err
+    assert run("promote", "--force", "--reason", "because")[0] == 0
+    assert run("rollback")[1].endswith("the champion is version 1 now; before, it was version 3\n")
+    lines = run("history")[1].splitlines()
+    assert [line.split("\t")[2] for line in lines] == ["promoted", "promoted, forced", "rolled back"]
+    told = json.loads(run("history", "--format", "json")[1])
+    assert (told[1]["reason"], told[1]["gates"][0]["name"]) == ("because", "package")
+    registered = run("registry")[1]
+    assert "1\tchampion\t" in registered
+    # the name is all that they need of params.yaml
+    (workspace / "params.yaml").unlink()
+    corpus = NAME.removeprefix("speech-emotion-")
+    assert run("registry", "--corpus", corpus)[1] == registered
+    assert json.loads(run("history", "--corpus", corpus, "--format", "json")[1]) == told
+    assert run("rollback", "--corpus", "another")[0] == 1
+
+
+def test_a_history_without_events_says_so_and_an_event_is_one_line(workspace: Path) -> None:
+    released.write_params(workspace, gates())
+    assert CliRunner().invoke(app, ["history"]).stderr == "no version was ever champion\n"
+
+    ask(1, mode="off", reason="two\nlines and a\ttab")
+
+    [line] = CliRunner().invoke(app, ["history"]).stdout.splitlines()
+    assert line.split("\t")[-1] == "two lines and a tab"

@@ -1,0 +1,155 @@
+"""`speech-emotion serve --log-predictions`: what is written, by whom, and what a kill costs."""
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from helpers import recordings
+from helpers.emotion_server import EmotionServer, emotion_server, records
+from helpers.tiny_package import make_package
+from speech_emotion.audio.decode import decode
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.monitoring.audio_stats import traits
+from speech_emotion.monitoring.prediction_log import read, schema
+
+TONE = recordings.tone()
+WAV = recordings.encoded(TONE)
+MP3 = recordings.lossy("MP3")
+AT_ONCE = {"rows": 1}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_package(tmp_path_factory.mktemp("logged") / "package").folder
+
+
+def scribe(server: EmotionServer) -> psutil.Process:
+    """Return the process that writes the log."""
+    [found] = [one for one in server.processes() if "speech_emotion.serving.log_writer" in one.cmdline()]
+    return found
+
+
+def wait_for(folder: Path, rows: int) -> pa.Table:
+    """Return the log once it has so many rows."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        if list(folder.glob("*.parquet")) and len(found := read(folder)) >= rows:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{rows} rows were not written")
+
+
+def test_what_is_answered_is_in_the_log_after_the_stop_and_answers_are_the_same(tmp_path: Path, package: Path) -> None:
+    began = datetime.now(UTC)
+    with emotion_server(tmp_path / "server", "--model", package, "--log-predictions", tmp_path / "log") as server:
+        answers = server.predict(WAV, MP3)
+        assert server.ask(records(b"no audio"))[0] == 400
+        assert list((tmp_path / "log").glob("*.parquet")) == []  # it gathers rows
+
+    rows = wait_for(tmp_path / "log", 2).to_pylist()
+    recognizer = Recognizer.load(package)
+    expected = recognizer.predict(WAV)
+    assert answers[0]["confidence"] == expected.confidence  # to the bit: the samples are those of the file
+    assert [row["label"] for row in rows] == [answer["label"] for answer in answers]
+    assert all(row["package_digest"] == recognizer.package.digest for row in rows)
+    for row, recording in zip(rows, (WAV, MP3), strict=True):
+        known = traits(decode(recording)).values()
+        assert {name: row[name] for name in known} == pytest.approx(known, rel=1e-6)
+    assert {row["hour"] for row in rows} <= {
+        moment.replace(minute=0, second=0, microsecond=0) for moment in (began, datetime.now(UTC))
+    }
+
+
+def test_nothing_of_the_request_is_in_the_log(tmp_path: Path, package: Path) -> None:
+    folder = tmp_path / "log"
+    with emotion_server(tmp_path / "server", "--model", package, "--log-predictions", folder) as server:
+        server.ask(records(WAV), {"Content-Type": "application/json", "X-Request-Id": "secret-caller-7"})
+
+    wait_for(folder, 1)
+    [file] = folder.iterdir()
+    content = json.dumps(pq.read_table(file).to_pylist(), default=str)
+    assert pq.read_schema(file).remove_metadata() == schema()
+    for private in ("secret-caller-7", "127.0.0.1", str(tmp_path)):
+        assert private not in content
+        assert private.encode() not in file.read_bytes()
+
+
+def test_without_the_option_nothing_is_written_and_nobody_writes(tmp_path: Path, package: Path) -> None:
+    with emotion_server(tmp_path, "--model", package) as server:
+        server.predict(WAV)
+        assert not [one for one in server.processes() if "speech_emotion.serving.log_writer" in one.cmdline()]
+
+    assert list(tmp_path.rglob("*.parquet")) == []
+
+
+def test_a_killed_worker_costs_no_row(tmp_path: Path, package: Path) -> None:
+    folder = tmp_path / "log"
+    with emotion_server(tmp_path / "server", "--model", package, "--log-predictions", folder) as server:
+        server.predict(WAV)
+        [worker] = [one for one in server.processes() if "speech_emotion.serving.worker" in one.cmdline()]
+        worker.kill()
+        server.predict(WAV)
+
+    assert len(wait_for(folder, 2)) == 2
+
+
+@pytest.mark.slow
+def test_a_killed_writer_costs_the_rows_that_it_held_and_another_takes_its_place(tmp_path: Path, package: Path) -> None:
+    folder = tmp_path / "log"
+    options = ("--model", package, "--log-predictions", folder)
+    with emotion_server(tmp_path / "server", *options, log=AT_ONCE) as server:
+        server.predict(WAV)
+        wait_for(folder, 1)
+        first = scribe(server)
+        first.kill()
+        end = time.monotonic() + 120
+        while len(read(folder)) < 2 and time.monotonic() < end:
+            server.predict(WAV)  # answered all the while
+
+        assert len(read(folder)) >= 2
+        assert scribe(server).pid != first.pid
+        assert [line["level"] for line in server.events("the log's process ended")] == ["error"]
+
+
+def test_a_killed_server_costs_no_row_that_was_handed_on(tmp_path: Path, package: Path) -> None:
+    folder = tmp_path / "log"
+    with emotion_server(tmp_path / "server", "--model", package, "--log-predictions", folder) as server:
+        for _ in range(3):
+            server.predict(WAV)
+        writer = scribe(server)
+        server.process.kill()
+        writer.wait(60)
+
+        assert len(read(folder)) == 3
+        assert [path.name for path in folder.iterdir() if path.suffix != ".parquet"] == []
+
+
+def test_a_disk_that_takes_nothing_holds_no_answer_up(tmp_path: Path, package: Path) -> None:
+    folder = tmp_path / "log"
+    options = ("--model", package, "--log-predictions", folder)
+    with emotion_server(tmp_path / "server", *options, log=AT_ONCE) as server:
+        folder.rmdir()
+        folder.write_text("")
+        server.predict(WAV)
+        end = time.monotonic() + 60
+        while not server.events("rows of the log are lost") and time.monotonic() < end:
+            time.sleep(0.05)
+
+        assert server.events("rows of the log are lost")
+        assert server.predict(WAV)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_served(tmp_path: Path, package: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with (
+        pytest.raises(AssertionError, match="file: no log can be written there"),
+        emotion_server(tmp_path / "server", "--model", package, "--log-predictions", tmp_path / "file"),
+    ):
+        pass

@@ -1,0 +1,108 @@
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from helpers import tracked
+from speech_emotion.tracking.lineage import Locked, dvc_tags, locked_outputs, source_state
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    return tracked.make_workspace(tmp_path / "clone")
+
+
+def test_a_clean_clone_is_its_commit(clone: Path) -> None:
+    state = source_state(clone)
+
+    assert state.commit == tracked.git(clone, "rev-parse", "HEAD")
+    assert (state.source_dirty, state.params_dirty, state.patch) == (False, False, "")
+    assert state.tags == {"git.commit": state.commit, "git.source_dirty": "false", "git.params_dirty": "false"}
+
+
+def test_source_and_settings_are_told_apart(clone: Path) -> None:
+    (clone / "params.yaml").write_text("corpus: {name: other}\n")
+    assert (source_state(clone).source_dirty, source_state(clone).params_dirty) == (False, True)
+
+    (clone / "src" / "code.py").write_text("answer = 43\n")
+    assert (source_state(clone).source_dirty, source_state(clone).params_dirty) == (True, True)
+
+
+def test_what_dvc_writes_makes_nothing_dirty(clone: Path) -> None:
+    tracked.evaluate(clone, "random", {"all": 0.5})
+    tracked.write_lock(clone, random="5" * 32)
+
+    assert source_state(clone).source_dirty is False
+
+
+def test_the_patch_makes_the_very_source_from_the_commit(clone: Path, tmp_path: Path) -> None:
+    changed = {"src/code.py": b"answer = 43\n", "src/new\xe9.py": b"caf\xe9 = 1\n", "params.yaml": b"corpus: {}\n"}
+    for name, content in changed.items():
+        (clone / name).write_bytes(content)
+    patch = tmp_path / "source.patch"
+    patch.write_bytes(source_state(clone).patch.encode("utf-8", "surrogateescape"))
+
+    fresh = tmp_path / "fresh"
+    tracked.git(tmp_path, "clone", "--quiet", str(clone), str(fresh))
+    tracked.git(fresh, "apply", str(patch))
+
+    assert {name: (fresh / name).read_bytes() for name in changed} == changed
+
+
+@pytest.mark.parametrize("repository", ["none", "without a commit"])
+def test_without_a_commit_the_tags_say_so(tmp_path: Path, repository: str) -> None:
+    if repository != "none":
+        subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+
+    assert source_state(tmp_path).tags == {
+        "git.commit": "unknown: not a git repository, or one without a commit",
+        "git.source_dirty": "unknown",
+        "git.params_dirty": "unknown",
+    }
+
+
+def test_the_hashes_of_dvc_lock_become_tags(clone: Path) -> None:
+    tracked.write_lock(clone, random="5" * 32 + ".dir")
+
+    assert dvc_tags(locked_outputs(clone), corpus="tiny", protocol="random") == {
+        "dvc.raw": "1" * 32 + ".dir",
+        "dvc.manifest": "2" * 32 + ".dir",
+        "dvc.features": "3" * 32 + ".dir",
+        "dvc.split": "4" * 32 + ".dir",
+        "dvc.model": "5" * 32 + ".dir",
+        "dvc.stage": "train@random",
+    }
+
+
+def test_while_a_stage_runs_dvc_says_which(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train@word")
+
+    assert dvc_tags(locked_outputs(clone), corpus="tiny", protocol="word")["dvc.stage"] == "train@word"
+
+
+def test_a_lock_that_dvc_is_writing_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    whole = "schema: '2.0'\nstages:\n  split:\n    outs:\n    - path: splits\n      md5: abc\n"
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(whole[: whole.index("outs")])
+    writing = threading.Timer(0.3, lock.write_text, [whole])
+    writing.start()
+
+    found = locked_outputs(tmp_path)
+
+    writing.join()
+    assert found == {"splits": Locked("split", "abc")}
+
+
+@pytest.mark.parametrize("content", [None, "", "not: [yaml", "stages:\n", "stages:\n  split:\n"])
+def test_without_a_lock_there_are_no_hashes(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "dvc.lock").write_text(content)
+
+    assert dvc_tags(locked_outputs(tmp_path), corpus="tiny", protocol="random") == {"dvc.lock": "absent"}
+
+
+def test_outputs_without_a_hash_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "dvc.lock").write_text("stages: {a: {cmd: x}, b: {outs: [{path: p}, {path: q, md5: r}]}}\n")
+
+    assert locked_outputs(tmp_path) == {"q": Locked("b", "r")}
