@@ -26,7 +26,6 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "split": {"protocols": ["random", "full"]},
     "train": {
         "epochs": 1,
-        "members": 1,
         "network": {
             "input": "frames",
             "lstm": [16],

@@ -37,7 +37,6 @@ ACCURACY: Final = 0.94
 QUICK: Final[dict[str, Any]] = {
     "epochs": 3,
     "batch_size": 64,
-    "members": 1,
     "label_smoothing": 0.0,
     "network": {
         "lstm": [32],
@@ -52,7 +51,6 @@ QUICK: Final[dict[str, Any]] = {
 
 UNITS: Final = 128
 PLAIN: Final[dict[str, Any]] = {
-    "members": 1,
     "label_smoothing": 0.0,
     "normalization": "none",
     "network": {
@@ -62,7 +60,7 @@ PLAIN: Final[dict[str, Any]] = {
         "dense": [],
         "dropout": {"lstm": 0.0, "dense": 0.0},
     },
-    "optimizer": {"nesterov": True, "schedule": "one cycle", "weight_decay": 0.0},
+    "optimizer": {"nesterov": True, "schedule": "one_cycle", "weight_decay": 0.0},
 }
 """The network of `peers.frames_network`, trained as the library would."""
 

@@ -1,4 +1,4 @@
-"""recordings + manifest + splits → what simple models, and the reference model, say of every test utterance."""
+"""Predict every test part with simple models and the reference model, and look for mislabelled recordings."""
 
 import sys
 from functools import partial
@@ -8,39 +8,45 @@ import pandas as pd
 
 from speech_emotion.config.base import read_section
 from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.evaluation import ExplainSettings
 from speech_emotion.config.training import BaselinesSettings
 from speech_emotion.core.io import replacing, replacing_folder
 from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.process import run_stage
 from speech_emotion.core.progress import track
-from speech_emotion.data import manifest as manifests
 from speech_emotion.data import splits
-from speech_emotion.models.baselines import SHORTCUTS, Known
-from speech_emotion.models.reference_lstm import every_baseline, mean_mfcc, read_reference
+from speech_emotion.evaluation import label_issues
+from speech_emotion.features.functionals import read_functionals
+from speech_emotion.models.reference_lstm import predict_baselines, read_reference
 
 
 def main() -> None:
-    raw, manifest, split_folder, preset, target = map(Path, sys.argv[1:])
+    functionals, split_folder, preset, target = map(Path, sys.argv[1:])
     settings = read_section("baselines", BaselinesSettings)
     workers = read_section("compute", ComputeSettings).workers
     reference = read_reference(preset, seed=settings.seed, epochs=settings.reference_epochs)
-    rows = manifests.read(manifest)
-    by_id = rows.set_index("id")
-    # 3 ms a recording: another process would still be importing TensorFlow
-    means = mean_mfcc(rows, raw, reference.featurize, workers=1)
-    known = Known(by_id["emotion"], by_id[list(SHORTCUTS)], means)
-    judged = [
-        (split.stem, fold) for split in sorted(split_folder.glob("*.csv")) for fold in splits.read(split) if fold.test
-    ]
-    work = partial(every_baseline, known=known, reference=reference, shuffles=settings.shuffles)
-    made = parallel_map(work, [fold for _, fold in judged], workers=workers)
-    tables = list(track(made, len(judged), "baselines", "folds"))
+    table = read_functionals(functionals)
+    files = sorted(split_folder.glob("*.csv"))
+    utterances = splits.utterances(files[0]).set_index("id")
+    folds = [(split.stem, fold) for split in files for fold in splits.read(split) if fold.test]
+    work = partial(
+        predict_baselines,
+        emotions=utterances["emotion"],
+        table=table,
+        settings=reference.train,
+        shuffles=settings.shuffles,
+    )
+    made = parallel_map(work, [fold for _, fold in folds], workers=workers)
+    tables = list(track(made, len(folds), "baselines", "folds"))
     with replacing_folder(target) as folder:
-        for name in dict.fromkeys(protocol for protocol, _ in judged):
-            own = [table for (protocol, _), table in zip(judged, tables, strict=True) if protocol == name]
-            with replacing(folder / f"{name}.csv") as aside:
-                pd.concat(own).to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
-    print(f"baselines: {len(judged)} folds of {len({protocol for protocol, _ in judged})} protocols")
+        for name in dict.fromkeys(protocol for protocol, _ in folds):
+            own = [table for (protocol, _), table in zip(folds, tables, strict=True) if protocol == name]
+            with replacing(folder / f"{name}.csv") as partial_file:
+                pd.concat(own).to_csv(partial_file, index=False, lineterminator="\n", float_format="%.6f")
+        found = label_issues.find(table, utterances, read_section("explain", ExplainSettings))
+        with replacing(folder / "label_issues.csv") as partial_file:
+            found.to_csv(partial_file, index=False, lineterminator="\n", float_format="%.6f")
+    print(f"baselines: {len(folds)} folds of {len({protocol for protocol, _ in folds})} protocols")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""manifest → one file of ids a protocol: train, validation, test."""
+"""Write train, validation and test parts: one table per protocol."""
 
 import sys
 from pathlib import Path

@@ -1,32 +1,63 @@
-"""features + a protocol's split → a trained, calibrated package a fold."""
+"""Train every fold of every protocol, in parallel, one core per training."""
 
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from speech_emotion.config.base import read_section
-from speech_emotion.config.data import CorpusSettings
+from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.data import CorpusSettings, SplitSettings
 from speech_emotion.config.training import CalibrateSettings, TrainSettings
+from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.process import run_stage
-from speech_emotion.data import manifest as manifests
 from speech_emotion.data import splits
 from speech_emotion.features.store import FeatureStore
-from speech_emotion.models.cross_validation import Experiment, train_fold
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fold to train."""
+
+    split: Path
+    fold: splits.Fold
+    target: Path
+
+
+def train_one(task: Task, *, features: Path, settings: tuple[CorpusSettings, TrainSettings, CalibrateSettings]) -> Path:
+    """Train one fold in this process and return its folder."""
+    from speech_emotion.models.cross_validation import Experiment, train_fold
+
+    experiment = Experiment(
+        corpus=settings[0],
+        protocol=task.split.stem,
+        settings=settings[1],
+        calibrate=settings[2],
+        features=FeatureStore(features),
+        split=task.split,
+    )
+    train_fold(experiment, task.fold, task.target)
+    return task.target
 
 
 def main() -> None:
-    protocol = sys.argv[1]
-    manifest, features, split, target = map(Path, sys.argv[2:])
-    experiment = Experiment(
-        corpus=read_section("corpus", CorpusSettings),
-        protocol=protocol,
-        settings=read_section("train", TrainSettings),
-        manifest=manifests.read(manifest),
-        features=FeatureStore(features),
-        split=split,
-        calibrate=read_section("calibrate", CalibrateSettings),
+    features, split_folder, target = map(Path, sys.argv[1:])
+    protocols = read_section("split", SplitSettings).protocols
+    settings = (
+        read_section("corpus", CorpusSettings),
+        read_section("train", TrainSettings),
+        read_section("calibrate", CalibrateSettings),
     )
-    for fold in splits.read(split):
-        train_fold(experiment, fold, target / fold.name)
+    tasks = [
+        Task(split, fold, target / split.stem / fold.name)
+        for split in (split_folder / f"{protocol}.csv" for protocol in protocols)
+        for fold in splits.read(split)
+    ]
+    # the longest first, so that no core waits long for the last one
+    tasks.sort(key=lambda task: -len(task.fold.train))
+    work = partial(train_one, features=features, settings=settings)
+    done = list(parallel_map(work, tasks, workers=read_section("compute", ComputeSettings).workers))
+    print(f"train: {len(done)} models in {target}")
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ def test_a_preset_is_shown_as_a_difference_and_written(command: Command, workspa
 
     assert done.returncode == 0, done.stderr
     assert "-    input: frames" in done.stdout
-    assert "+    input: time mean" in done.stdout
-    assert "input: time mean" in (workspace / "params.yaml").read_text()
+    assert "+    input: time_mean" in done.stdout
+    assert "input: time_mean" in (workspace / "params.yaml").read_text()
 
 
 def test_a_preset_that_is_in_place_changes_nothing(command: Command, workspace: Path) -> None:

@@ -40,7 +40,7 @@ def test_the_reference_preset_is_the_reference_model(workspace: Path) -> None:
     assert (features.f_min, features.f_max, features.utterance_normalization) == (0.0, None, "none")
     assert (train.epochs, train.batch_size, train.normalization, train.label_smoothing) == (33, 32, "none", 0.0)
     assert train.early_stopping is None
-    assert (network.input, network.lstm, network.lstm_relu, network.pooling) == ("time mean", (128, 128), True, "last")
+    assert (network.input, network.lstm, network.lstm_relu, network.pooling) == ("time_mean", (128, 128), True, "last")
     assert (network.bidirectional, network.dense, network.batch_norm) == (False, (32, 64), True)
     assert (network.dropout.lstm, network.dropout.dense) == (0.2, 0.2)
     assert (optimizer.learning_rate, optimizer.momentum, optimizer.nesterov) == (0.001, 0.9, False)

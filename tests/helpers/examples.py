@@ -57,7 +57,7 @@ def network_settings(**changes: Any) -> NetworkSettings:
         "lstm": (8,),
         "bidirectional": True,
         "lstm_relu": False,
-        "pooling": "mean and deviation",
+        "pooling": "mean_and_std",
         "dense": (8,),
         "batch_norm": False,
         "dropout": DropoutSettings(lstm=0.2, dense=0.2),
@@ -67,7 +67,7 @@ def network_settings(**changes: Any) -> NetworkSettings:
 
 def train_settings(*, network: NetworkSettings | None = None, **changes: Any) -> TrainSettings:
     optimizer = OptimizerSettings(
-        learning_rate=0.1, momentum=0.9, nesterov=True, schedule="one cycle", clip_norm=1.0, weight_decay=0.0
+        learning_rate=0.1, momentum=0.9, nesterov=True, schedule="one_cycle", clip_norm=1.0, weight_decay=0.0
     )
     values: dict[str, Any] = {
         "seed": 1,
@@ -76,7 +76,6 @@ def train_settings(*, network: NetworkSettings | None = None, **changes: Any) ->
         "normalization": "corpus",
         "label_smoothing": 0.1,
         "inputs": InputSettings(n_mfcc=None, prosody=True),
-        "members": 1,
         "network": network or network_settings(),
         "optimizer": optimizer,
         "early_stopping": None,

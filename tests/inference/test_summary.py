@@ -14,12 +14,12 @@ from speech_emotion.models import network as models_network
 SHAPES = [
     {},
     {"lstm": (8, 4), "bidirectional": False, "pooling": "last", "lstm_relu": True, "batch_norm": True},
-    {"input": "time mean", "pooling": "max", "dense": ()},
+    {"input": "time_mean", "pooling": "max", "dense": ()},
     {"pooling": "mean", "dense": (6, 5)},
 ]
 
 
-@pytest.mark.parametrize("changes", SHAPES, ids=["default", "reference", "time mean", "two dense"])
+@pytest.mark.parametrize("changes", SHAPES, ids=["default", "reference", "time_mean", "two dense"])
 def test_weights_and_outputs_are_those_of_the_network(tmp_path: Path, changes: dict) -> None:
     statistics = (np.zeros(5, np.float32), np.ones(5, np.float32))
     network = models_network.build(network_settings(**changes), coefficients=5, labels=3, statistics=statistics)

@@ -312,7 +312,7 @@ def test_the_table_holds_the_model_against_every_baseline_on_the_same_utterances
     corpus.evaluate("speaker", trained / "speaker", tmp_path / "report")
     means = mean_mfcc(corpus.manifest, corpus.folder / "raw", featurize_settings(), workers=1)
     known = Known(rows["emotion"], rows[["rms_dbfs", "peak_dbfs", "seconds"]], means)
-    settings = train_settings(epochs=2, network=network_settings(input="time mean", pooling="last"))
+    settings = train_settings(epochs=2, network=network_settings(input="time_mean", pooling="last"))
     tables = []
     for fold in corpus.folds("speaker"):
         found = classical(fold, known, seed=1, shuffles=20)

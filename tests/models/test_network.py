@@ -24,9 +24,9 @@ NETWORKS = [
         batch_norm=True,
     )
     for reads, (bidirectional, relu, dense), pooling in itertools.product(
-        ["frames", "time mean"],
+        ["frames", "time_mean"],
         [(True, False, (7, 6)), (False, True, ())],
-        ["last", "mean", "mean and deviation", "max"],
+        ["last", "mean", "mean_and_std", "max"],
     )
 ]
 
@@ -129,7 +129,7 @@ def test_equal_networks_have_equal_graphs(tmp_path: Path) -> None:
 
 def test_reference_network_has_the_reference_models_shape() -> None:
     settings = network_settings(
-        input="time mean",
+        input="time_mean",
         lstm=(128, 128),
         bidirectional=False,
         lstm_relu=True,

@@ -187,7 +187,7 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
 def test_early_stopping_keeps_the_best_epochs_weights(tmp_path: Path) -> None:
     # a rate that climbs until it breaks what was learned
     optimizer = OptimizerSettings(
-        learning_rate=5.0, momentum=0.9, nesterov=False, schedule="one cycle", clip_norm=1.0, weight_decay=0.0
+        learning_rate=5.0, momentum=0.9, nesterov=False, schedule="one_cycle", clip_norm=1.0, weight_decay=0.0
     )
     stopping = EarlyStoppingSettings(monitor="val_uar", patience=3)
 
@@ -252,7 +252,7 @@ def test_padding_is_zero_and_counted() -> None:
 
 @pytest.mark.parametrize(
     ("schedule", "expected"),
-    [("constant", [1, 1, 1, 1]), ("cosine", [1, 0.79389, 0.5, 0]), ("one cycle", [0.04, 1, 0.81174, 0])],
+    [("constant", [1, 1, 1, 1]), ("cosine", [1, 0.79389, 0.5, 0]), ("one_cycle", [0.04, 1, 0.81174, 0])],
 )
 def test_learning_rates(schedule: str, expected: list[float]) -> None:
     settings = OptimizerSettings(

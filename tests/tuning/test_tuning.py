@@ -181,7 +181,7 @@ def test_a_space_without_the_present_settings_is_refused(dimensions: dict[str, A
 
 def test_a_value_that_the_training_refuses_is_named_before_the_search() -> None:
     with pytest.raises(UserError, match=r'train\.network\.pooling: the training refuses "median"'):
-        space({"train.network.pooling": {"choices": ["mean and deviation", "median"]}})
+        space({"train.network.pooling": {"choices": ["mean_and_std", "median"]}})
 
 
 def test_a_part_of_what_is_null_cannot_be_searched() -> None:

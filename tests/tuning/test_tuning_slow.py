@@ -251,12 +251,12 @@ def test_a_trial_that_fails_is_recorded_and_one_that_is_hopeless_is_pruned(
 ) -> None:
     optimizer = "train.optimizer"
     names = (f"{optimizer}.learning_rate", f"{optimizer}.weight_decay", f"{optimizer}.schedule", "train.batch_size")
-    choices = ([0.1, 1e-6, 10.0], [0.0, 0.9], ["one cycle", "constant"], [16, 1])
+    choices = ([0.1, 1e-6, 10.0], [0.0, 0.9], ["one_cycle", "constant"], [16, 1])
     space = {name: {"choices": values} for name, values in zip(names, choices, strict=True)}
     pruner = {"kind": "median", "startup_trials": 2, "warmup_epochs": 1}
     ground = tuned.ground(space=space, pruner=pruner, trials=4, recipe={"share": 1.0, "epochs": 6, "members": 1})
     # with this rate and decay, each of many steps makes every weight eight times as large
-    tries = ((10.0, 0.9, "constant", 1), (0.1, 0.0, "constant", 16), (1e-6, 0.0, "one cycle", 16))
+    tries = ((10.0, 0.9, "constant", 1), (0.1, 0.0, "constant", 16), (1e-6, 0.0, "one_cycle", 16))
     queue = [dict(zip(names, values, strict=True)) for values in tries]
 
     outcome = search(ground, ComputeSettings(workers=1), queue=queue)

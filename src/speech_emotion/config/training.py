@@ -47,13 +47,13 @@ class DropoutSettings(Section):
 class NetworkSettings(Section):
     """LSTM layers over the frames, pooling over time, dense layers, and one output a label."""
 
-    input: Literal["frames", "time mean"]
-    """`time mean`: the mean of each coefficient over time, read as a sequence of numbers (the reference model)."""
+    input: Literal["frames", "time_mean"]
+    """`time_mean`: the mean of each coefficient over time, read as a sequence of numbers (the reference model)."""
     lstm: Annotated[tuple[Units, ...], Field(min_length=1, max_length=4)]
     bidirectional: bool
     lstm_relu: bool
     """Whether a ReLU follows each LSTM layer, as in the reference model; inside, they stay tanh and sigmoid."""
-    pooling: Literal["last", "mean", "mean and deviation", "max"]
+    pooling: Literal["last", "mean", "mean_and_std", "max"]
     dense: Annotated[tuple[Units, ...], Field(max_length=4)]
     """Hidden dense layers; the output layer comes on top."""
     batch_norm: bool
@@ -67,15 +67,14 @@ class OptimizerSettings(Section):
     """The rate, or the highest rate of a schedule."""
     momentum: Annotated[float, Field(ge=0, lt=1)]
     nesterov: bool
-    schedule: Literal["constant", "cosine", "one cycle"]
+    schedule: Literal["constant", "cosine", "one_cycle"]
     clip_norm: Annotated[float, Field(gt=0)] | None
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
 
 
 class EarlyStoppingSettings(Section):
-    """Stop after `patience` epochs without a better value on the validation part, and keep the best epoch's weights."""
+    """Stop after `patience` epochs without a lower validation loss, and keep the weights of the best epoch."""
 
-    monitor: Literal["val_loss", "val_uar"]
     patience: Annotated[int, Field(ge=1)]
 
 
@@ -89,8 +88,6 @@ class TrainSettings(Section):
     """`corpus`: each coefficient by its mean and deviation over the frames of the training part."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     inputs: InputSettings
-    members: Annotated[int, Field(ge=1, le=32)]
-    """Networks of these settings, each from a seed of its own; the model's logits are the mean of theirs."""
     network: NetworkSettings
     optimizer: OptimizerSettings
     early_stopping: EarlyStoppingSettings | None

@@ -1,4 +1,4 @@
-"""Takes a manifest; gives, by protocol, a plain file that says which utterance is for train, validation and test."""
+"""Divide a corpus into train, validation and test parts, one table per protocol."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,19 @@ TRAIN: Final = "train"
 VALIDATION: Final = "validation"
 TEST: Final = "test"
 ONE_FOLD: Final = "all"
-COLUMNS: Final = ["fold", "id", "part"]
+COLUMNS: Final = ["fold", "id", "part", "path", "speaker", "emotion", "text", "sha256"]
+"""Columns of a split. Later stages read labels and speakers from here, not from the manifest."""
+
+_UTTERANCE: Final = ["id", "path", "speaker", "emotion", "text", "sha256"]
 
 
 class LeakError(UserError):
-    """Something that must be on one side of a split alone is on two."""
+    """An utterance, text or speaker is on two sides of a split."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One training: the ids of its parts, in the manifest's order."""
+    """The utterance ids of one training, in the order of the manifest."""
 
     name: str
     train: tuple[str, ...]
@@ -33,29 +36,30 @@ class Fold:
 
 
 def make(manifest: pd.DataFrame, protocol: Protocol, settings: SplitSettings) -> pd.DataFrame:
-    """Divide a corpus by a protocol.
+    """Split a corpus by a protocol.
 
     Parameters
     ----------
     manifest : pd.DataFrame
-        As `corpora.manifest.read` gives it. A `part` that the user's own table names is kept in `random` and `full`;
-        where it names no validation, that is dealt from what it trains on.
+        From `data.manifest.read`. `random` and `full` keep a `part` that the user's own table names. If it names no
+        validation part, one is drawn from its training part.
     protocol : {"random", "word", "speaker", "full"}
         * random: stratified by speaker and emotion;
         * word: no text on two sides;
-        * speaker: every speaker left out once, a fold each; validation by text within the other speakers;
-        * full: everything but a validation part trains.
+        * speaker: leave one speaker out, one fold each; the validation part holds other texts than the training part;
+        * full: no test part; the validation part holds other texts than the training part, where there are several.
     settings : SplitSettings
 
     Returns
     -------
-    pd.DataFrame [columns=(fold, id, part)]
+    pd.DataFrame [columns=COLUMNS]
 
     Raises
     ------
     UserError
-        The corpus cannot be divided so; the message says what is missing and how to leave the protocol out.
+        The corpus does not support the protocol. The message says what is missing and how to leave the protocol out.
     """
+    named = bool((manifest["part"] != "").all())
     rng = np.random.default_rng([settings.seed, ["random", "word", "speaker", "full"].index(protocol)])
     if protocol == "random":
         split = _one_fold(manifest, _random(manifest, rng, settings.test_share, settings.validation_share))
@@ -69,28 +73,30 @@ def make(manifest: pd.DataFrame, protocol: Protocol, settings: SplitSettings) ->
             ignore_index=True,
         )
     else:
-        split = _one_fold(manifest, _random(manifest, rng, 0.0, settings.validation_share))
-    check(split, manifest, protocol)
-    return split
+        by_text = not named and manifest["text"].nunique() >= 2 and bool((manifest["text"] != "").all())
+        deal = _by_text if by_text else _random
+        split = _one_fold(manifest, deal(manifest, rng, 0.0, settings.validation_share))
+    check(split, manifest, protocol, named=protocol == "random" and named)
+    return split.merge(manifest[_UTTERANCE], on="id", how="left", validate="m:1")[COLUMNS]
 
 
-def check(split: pd.DataFrame, manifest: pd.DataFrame, protocol: Protocol) -> None:
-    """Hold a split against what its protocol promises.
+def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, named: bool = False) -> None:
+    """Check that a split keeps what its protocol promises.
 
     Raises
     ------
     LeakError
-        An utterance, a text (`word`) or a speaker (`speaker`) is on two sides; names it.
+        An utterance, a text (`word`) or a speaker (`speaker`) is on two sides.
     UserError
-        An utterance is unknown or left out, a part is empty, or a label is not trained on.
+        An utterance is unknown or missing, a part is empty, or a label has no training utterance.
     """
-    rows = split.merge(manifest[["id", "speaker", "emotion", "text", "sha256"]], on="id", how="left", validate="m:1")
+    known = utterances[["id", "speaker", "emotion", "text", "sha256"]]
+    rows = split[["fold", "id", "part"]].merge(known, on="id", how="left", validate="m:1")
     unknown = rows.loc[rows["speaker"].isna(), "id"]
     if len(unknown):
         raise UserError(
             f"split '{protocol}': {len(unknown)} ids are not in the manifest, the first is {unknown.iloc[0]}."
         )
-    named = protocol == "random" and bool((manifest["part"] != "").all())
     for fold, part in rows.groupby("fold", sort=True):
         where = f"split '{protocol}', fold '{fold}'"
         _one_side_only(part, "id", where)
@@ -101,8 +107,8 @@ def check(split: pd.DataFrame, manifest: pd.DataFrame, protocol: Protocol) -> No
         if protocol == "speaker":
             learned = part.assign(side=np.where(part["part"] == TEST, TEST, TRAIN))
             _one_side_only(learned, "speaker", where, side="side")
-        if len(part) != len(manifest):
-            raise UserError(f"{where}: has {len(part)} of the manifest's {len(manifest)} utterances.")
+        if len(part) != len(utterances):
+            raise UserError(f"{where}: has {len(part)} of {len(utterances)} utterances.")
         for needed in (TRAIN, VALIDATION) if protocol == "full" else (TRAIN, VALIDATION, TEST):
             if not (part["part"] == needed).any():
                 why = "the corpus is too small for these shares"
@@ -121,25 +127,42 @@ def write(path: Path, split: pd.DataFrame) -> None:
 
 
 def read(path: Path) -> list[Fold]:
-    """Read a split.
+    """Read the folds of a split.
 
     Raises
     ------
     UserError
         The file is missing or not a split.
     """
+    split = _read_table(path)
+    return [
+        Fold(str(name), *(tuple(rows.loc[rows["part"] == part, "id"]) for part in (TRAIN, VALIDATION, TEST)))
+        for name, rows in split.groupby("fold", sort=True)
+    ]
+
+
+def utterances(path: Path) -> pd.DataFrame:
+    """Read the utterances of a split, one row each [columns=(id, path, speaker, emotion, text, sha256)], all text.
+
+    Raises
+    ------
+    UserError
+        The file is missing or not a split.
+    """
+    return _read_table(path)[_UTTERANCE].drop_duplicates("id").reset_index(drop=True)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
     try:
         split = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError):
         raise UserError(f"{path}: is missing or not a table. Run `dvc repro split`.") from None
     if list(split.columns) != COLUMNS or not set(split["part"]) <= {TRAIN, VALIDATION, TEST}:
         raise UserError(
-            f"{path}: expected the columns fold, id, part (train, validation, test). Run `dvc repro split`."
+            f"{path}: expected the columns {', '.join(COLUMNS)} and the parts train, validation, test. "
+            "Run `dvc repro split`."
         )
-    return [
-        Fold(str(name), *(tuple(rows.loc[rows["part"] == part, "id"]) for part in (TRAIN, VALIDATION, TEST)))
-        for name, rows in split.groupby("fold", sort=True)
-    ]
+    return split
 
 
 def _one_fold(manifest: pd.DataFrame, parts: np.ndarray) -> pd.DataFrame:
@@ -147,7 +170,7 @@ def _one_fold(manifest: pd.DataFrame, parts: np.ndarray) -> pd.DataFrame:
 
 
 def _random(manifest: pd.DataFrame, rng: np.random.Generator, test_share: float, validation_share: float) -> np.ndarray:
-    """Keep the parts that the user's table names, a validation part dealt where it names none; else deal all out."""
+    """Keep the parts that the user's table names and draw what it does not name."""
     named = manifest["part"].to_numpy(dtype=object)
     if (named == "").any():
         return _dealt(manifest, rng, test_share, validation_share)
@@ -159,7 +182,7 @@ def _random(manifest: pd.DataFrame, rng: np.random.Generator, test_share: float,
 
 
 def _dealt(manifest: pd.DataFrame, rng: np.random.Generator, test_share: float, validation_share: float) -> np.ndarray:
-    """Deal the utterances of each speaker and emotion out by the shares; copies of one recording stay together."""
+    """Split the utterances of each speaker and emotion by the shares; identical recordings stay together."""
     parts = np.full(len(manifest), TRAIN, dtype=object)
     for rows in manifest.groupby(["speaker", "emotion"], sort=True).indices.values():
         digests = manifest["sha256"].to_numpy()[rows]
@@ -185,7 +208,7 @@ def _leave_out(manifest: pd.DataFrame, speaker: str, rng: np.random.Generator, v
 
 
 def _deal(groups: list[str], rng: np.random.Generator, test_share: float, validation_share: float) -> dict[str, str]:
-    """Give each group a part; a share that is wanted gets at least one group while one is left to train on."""
+    """Assign a part to each group. Every non-zero share gets at least one group while one is left to train on."""
     shuffled = [groups[index] for index in rng.permutation(len(groups))]
     free = len(groups) - 1
     tests = min(free, max(1, round(test_share * len(groups)))) if test_share else 0

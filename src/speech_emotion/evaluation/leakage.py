@@ -1,8 +1,4 @@
-"""Takes a fold, and the package that was trained on it; gives one message where the test part has leaked into either.
-
-`splits` refuses to make a split that leaks. Here the files themselves are looked at again, at the moment when the
-model is judged: a split that was edited by hand, and what the package knows of recordings beside its weights.
-"""
+"""Check that the test part did not leak into a split or a package."""
 
 import json
 from collections.abc import Sequence
@@ -18,18 +14,20 @@ from speech_emotion.features.frames import lengths_of
 from speech_emotion.models.package import NORMALIZATION, Package
 
 _TOLERANCE: Final = 1e-3
-"""In deviations of a coefficient; sums in another order differ by far less, those over another speaker by far more."""
+"""In standard deviations. Rounding differs by far less, the statistics of another speaker by far more."""
 
 
-def check_folds(folds: Sequence[Fold], manifest: pd.DataFrame, protocol: Protocol) -> None:
-    """Hold a split, as its file says it, against what its protocol promises; see `splits.check`.
+def check_folds(folds: Sequence[Fold], utterances: pd.DataFrame, protocol: Protocol) -> None:
+    """Check that the folds of a split keep what their protocol promises; see `splits.check`.
+
+    A split may have been edited by hand since `splits.make` checked it.
 
     Raises
     ------
     LeakError
-        An utterance, a text or a speaker is on two sides; names it.
+        An utterance, a text or a speaker is on two sides.
     UserError
-        The split is not one of this manifest.
+        The split does not belong to these utterances.
     """
     rows = [
         (fold.name, name, part)
@@ -37,22 +35,22 @@ def check_folds(folds: Sequence[Fold], manifest: pd.DataFrame, protocol: Protoco
         for part, ids in ((TRAIN, fold.train), (VALIDATION, fold.validation), (TEST, fold.test))
         for name in ids
     ]
-    splits.check(pd.DataFrame(rows, columns=splits.COLUMNS), manifest, protocol)
+    splits.check(pd.DataFrame(rows, columns=["fold", "id", "part"]), utterances, protocol)
 
 
 def check_normalization(package: Package, frames: Sequence[np.ndarray]) -> None:
-    """Hold a package's normalisation against the training part alone.
+    """Check that a package's normalization was computed on the training part only.
 
     Parameters
     ----------
     package : Package
     frames : sequence of np.ndarray [shape=(t, coefficients)]
-        The recorded utterances of the fold's training part.
+        Features of the training part, without copies.
 
     Raises
     ------
     LeakError
-        Means and deviations are those of other utterances; names the coefficient that is farthest off.
+        The statistics are those of other utterances. The message names the coefficient that differs most.
     """
     content = json.loads((package.folder / NORMALIZATION).read_text(encoding="utf-8"))
     if content["mean"] is None:
@@ -65,7 +63,7 @@ def check_normalization(package: Package, frames: Sequence[np.ndarray]) -> None:
     if off.max() > _TOLERANCE:
         described = package.description
         raise LeakError(
-            f"{package.folder / NORMALIZATION}: leak: normalization: coefficient {int(off.argmax())} is not that of "
-            f"the training part of protocol '{described.protocol}', fold '{described.fold}', alone, but off by "
-            f"{off.max():.3g} deviations. Train it again: `dvc repro --force train@{described.protocol}`."
+            f"{package.folder / NORMALIZATION}: leak: normalization: coefficient {int(off.argmax())} differs by "
+            f"{off.max():.3g} standard deviations from that of the training part of protocol '{described.protocol}', "
+            f"fold '{described.fold}'. Run `dvc repro --force train`."
         )

@@ -1,9 +1,9 @@
-"""Takes the packages of a protocol's folds; gives the folder of metrics, predictions and pictures that judges them."""
+"""Evaluate the packages of a protocol: metrics, predictions, calibration and plots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
@@ -12,44 +12,41 @@ from speech_emotion.config.data import Protocol
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.core.io import replacing, replacing_folder, write_json
 from speech_emotion.core.process import SCRATCH
+from speech_emotion.data import splits
 from speech_emotion.data.splits import TEST, VALIDATION, Fold
 from speech_emotion.evaluation import leakage, plots
 from speech_emotion.evaluation.bootstrap import Interval, Predictions, intervals, share_intervals
-from speech_emotion.evaluation.metrics import HEADLINES, confusion, mean_of, metrics, reliability, uncalibrated
+from speech_emotion.evaluation.metrics import confusion, mean_of, metrics, reliability, uncalibrated
 from speech_emotion.features.store import FeatureStore
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.models.calibration import risk_coverage
 
 METRICS: Final = "metrics.json"
-SCORES: Final = "scores.json"
-"""The headline metrics alone: what `dvc metrics show` puts in a table that a screen holds."""
 PREDICTIONS: Final = "predictions.csv"
 CURVES: Final = "curves.csv"
-MEAN_CURVES: Final = "mean_curves.csv"
-"""The mean over folds, one row an epoch: what `dvc plots` draws as one line."""
 CONFUSION: Final = "confusion.csv"
 RELIABILITY: Final = "reliability.csv"
 RISK_COVERAGE: Final = "risk_coverage.csv"
 
 _CALIBRATED: Final = ("nll", "brier", "ece")
-"""The metrics that calibration moves."""
+"""Metrics that calibration changes."""
 
 _STEPS: Final = 100
-"""Points of the risk-coverage curve."""
+"""Number of points of a risk-coverage curve."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a fold's package answered to its judged part.
+class FoldPredictions:
+    """The predictions of a fold's package on its evaluated part.
 
     Attributes
     ----------
     rows : pd.DataFrame
-        Those of predictions.csv.
+        Rows of predictions.csv.
     before : np.ndarray [shape=(n, labels)]
-        The probabilities before calibration.
+        Probabilities before calibration.
     threshold : float or None
-        From which confidence on an answer is sure; None: always.
+        Confidence from which an answer is given; None: always.
     """
 
     rows: pd.DataFrame
@@ -57,79 +54,103 @@ class Judged:
     threshold: float | None
 
 
-def judged_part(protocol: str) -> str:
-    """Return the part that a protocol is judged on: the test part, or validation where all else trains (`full`)."""
+@dataclass(frozen=True)
+class ProtocolResult:
+    """What `evaluate_protocol` found.
+
+    Attributes
+    ----------
+    metrics : dict
+        The content of metrics.json: metrics by fold, and their mean.
+    predictions : pd.DataFrame
+    history : pd.DataFrame
+        Training history of every fold [columns=(fold, epoch, loss, ...)].
+    """
+
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+
+
+def evaluated_part(protocol: str) -> str:
+    """Return the part that a protocol is evaluated on: test, or validation for `full`, which has no test part."""
     return VALIDATION if protocol == "full" else TEST
 
 
-def evaluate_folds(
-    folds: list[Fold],
-    *,
-    protocol: Protocol,
-    models: Path,
-    manifest: pd.DataFrame,
-    store: FeatureStore,
-    settings: EvaluateSettings,
-    target: Path,
-) -> dict[str, Any]:
-    """Score every fold's package on its own judged part and write the protocol's report.
+def evaluate_protocol(
+    split: Path, *, models: Path, store: FeatureStore, settings: EvaluateSettings, target: Path
+) -> ProtocolResult:
+    """Evaluate every fold's package on its own test part and write the report of the protocol.
 
     Parameters
     ----------
-    folds : list of Fold
-    protocol : str
+    split : Path
+        Its name without `.csv` is the protocol.
     models : Path
-        Holds a package a fold, by the fold's name.
-    manifest : pd.DataFrame
+        Holds one package per fold, named as the fold.
     store : FeatureStore
     settings : EvaluateSettings
     target : Path
-        The folder to make: `metrics.json`, `scores.json`, `predictions.csv`, `confusion.csv`, `curves.csv`,
-        `mean_curves.csv`, `reliability.csv`, `risk_coverage.csv`, pictures.
-
-    Returns
-    -------
-    dict
-        The content of metrics.json: metrics by fold and their mean.
+        The folder to write: `metrics.json`, `predictions.csv`, `reliability.csv`, `risk_coverage.csv`, plots.
 
     Raises
     ------
     LeakError
-        The split, or what a package knows of the recordings, leaks; see `leaks`.
+        The split or a package leaks; see `leakage`.
     """
-    leakage.check_folds(folds, manifest, protocol)
-    judged = {fold.name: _predict(fold, protocol, models / fold.name, manifest, store) for fold in folds}
-    predictions = {name: fold.rows for name, fold in judged.items()}
+    protocol = cast(Protocol, split.stem)
+    folds, utterances = splits.read(split), splits.utterances(split)
+    leakage.check_folds(folds, utterances, protocol)
+    found = {fold.name: _predict(fold, protocol, models / fold.name, utterances, store) for fold in folds}
+    predictions = {name: fold.rows for name, fold in found.items()}
     labels = Recognizer.load(models / folds[0].name).labels
-    summary = summarize(predictions, labels, settings) | {"protocol": protocol, "part": judged_part(protocol)}
-    _add_calibration(summary, judged, labels, settings)
-    bins = settings.calibration_bins
-    reliabilities, coverages = _reliabilities(judged, labels, bins), _coverages(judged)
+    summary = summarize(predictions, labels, settings) | {"protocol": protocol, "part": evaluated_part(protocol)}
+    _add_calibration(summary, found, labels, settings)
+    reliabilities, coverages = _reliabilities(found, labels, settings.calibration_bins), _coverages(found)
     history = pd.concat(
         [pd.read_csv(models / fold.name / "history.csv").assign(fold=fold.name) for fold in folds], ignore_index=True
     )
-    with replacing_folder(target) as aside:
-        write_json(aside / METRICS, summary)
-        write_json(aside / SCORES, {name: summary["mean"][name] for name in HEADLINES})
-        _write_csv(aside / PREDICTIONS, pd.concat(predictions.values(), ignore_index=True))
-        pairs = pd.concat(predictions.values())[["emotion", "prediction"]]
-        _write_csv(aside / CONFUSION, pairs.rename(columns={"emotion": "actual", "prediction": "predicted"}))
-        _write_csv(aside / CURVES, history)
-        _write_csv(aside / MEAN_CURVES, history.drop(columns="fold").groupby("epoch").mean().reset_index())
-        _write_csv(aside / RELIABILITY, reliabilities)
-        _write_csv(aside / RISK_COVERAGE, coverages)
-        draw(aside, summary, predictions, history, labels)
-        plots.reliability(aside / "reliability.png", reliabilities, title=f"{protocol} split: reliability")
+    every = pd.concat(predictions.values(), ignore_index=True)
+    with replacing_folder(target) as folder:
+        write_json(folder / METRICS, summary)
+        write_table(folder / PREDICTIONS, every)
+        write_table(folder / RELIABILITY, reliabilities)
+        write_table(folder / RISK_COVERAGE, coverages)
+        draw(folder, summary, predictions, history, labels)
+        plots.reliability(folder / "reliability.png", reliabilities, title=f"{protocol} split: reliability")
         plots.risk_coverage(
-            aside / "risk_coverage.png", coverages, _marks(summary), title=f"{protocol} split: risk by coverage"
+            folder / "risk_coverage.png", coverages, _marks(summary), title=f"{protocol} split: risk and coverage"
         )
-    return summary
+    return ProtocolResult(summary, every, history)
+
+
+def write_overview(results: Mapping[str, ProtocolResult], folder: Path) -> None:
+    """Write one metrics.json, curves.csv and confusion.csv for all protocols: what `dvc metrics` and `dvc plots` read.
+
+    Parameters
+    ----------
+    results : mapping of str to ProtocolResult
+        By protocol.
+    folder : Path
+    """
+    headline = {
+        protocol: {name: result.metrics["mean"][name] for name in ("uar", "ece")}
+        for protocol, result in results.items()
+    }
+    write_json(folder / METRICS, headline)
+    curves = [result.history.assign(protocol=protocol) for protocol, result in results.items()]
+    write_table(folder / CURVES, pd.concat(curves, ignore_index=True))
+    pairs = [
+        result.predictions[["emotion", "prediction"]].assign(protocol=protocol) for protocol, result in results.items()
+    ]
+    columns = {"emotion": "actual", "prediction": "predicted"}
+    write_table(folder / CONFUSION, pd.concat(pairs, ignore_index=True).rename(columns=columns))
 
 
 def summarize(
     predictions: Mapping[str, pd.DataFrame], labels: tuple[str, ...], settings: EvaluateSettings
 ) -> dict[str, Any]:
-    """Return the metrics of each fold and their mean, each with the 95 % interval of a bootstrap over words."""
+    """Return the metrics of each fold and their mean, each with a 95 % interval from a bootstrap over words."""
     folds = {name: as_predictions(rows, labels) for name, rows in predictions.items()}
     bootstrap = settings.bootstrap
 
@@ -187,7 +208,7 @@ def _of_speaker(fold: Predictions, speaker: str) -> Predictions:
 
 
 def _speakers(fold: Predictions, labels: tuple[str, ...], settings: EvaluateSettings) -> dict[str, Any]:
-    """Return what tells a fold's speakers apart: how many utterances, UAR and recalls."""
+    """Return the number of utterances, UAR and recalls of each speaker of a fold."""
     parts = {speaker: _of_speaker(fold, speaker) for speaker in sorted(set(fold.speakers)) if speaker}
     scores = {
         speaker: metrics(part.truth, part.probabilities, labels, bins=settings.calibration_bins)
@@ -197,12 +218,12 @@ def _speakers(fold: Predictions, labels: tuple[str, ...], settings: EvaluateSett
 
 
 def _add_calibration(
-    summary: dict[str, Any], judged: Mapping[str, Judged], labels: tuple[str, ...], settings: EvaluateSettings
+    summary: dict[str, Any], found: Mapping[str, FoldPredictions], labels: tuple[str, ...], settings: EvaluateSettings
 ) -> None:
-    """Add to each fold and to the mean what calibration changed, and what the package's threshold keeps."""
-    plain = {name: _with(as_predictions(fold.rows, labels), fold.before) for name, fold in judged.items()}
-    scopes = {name: [name] for name in judged}
-    for scope, members in {**scopes, "": list(judged)}.items():
+    """Add the metrics before calibration, and the coverage and risk at the threshold, to each fold and the mean."""
+    plain = {name: _with(as_predictions(fold.rows, labels), fold.before) for name, fold in found.items()}
+    scopes = {name: [name] for name in found}
+    for scope, members in {**scopes, "": list(found)}.items():
         place = summary["folds"][scope] if scope else summary["mean"]
         chosen = [plain[name] for name in members]
         bins, bootstrap = settings.calibration_bins, settings.bootstrap
@@ -212,20 +233,20 @@ def _add_calibration(
             {name: float(np.mean([one[name] for one in scores])) for name in _CALIBRATED}
             | {"interval": {name: interval for name, interval in _as_lists(drawn).items() if name in _CALIBRATED}}
         )
-        place["rejection"] = rounded(_rejection([judged[name] for name in members], chosen, settings))
+        place["rejection"] = rounded(_rejection([found[name] for name in members], chosen, settings))
 
 
 def _rejection(
-    judged: Sequence[Judged], predictions: Sequence[Predictions], settings: EvaluateSettings
+    found: Sequence[FoldPredictions], predictions: Sequence[Predictions], settings: EvaluateSettings
 ) -> dict[str, Any] | None:
-    """Return the share of sure answers, and of wrong ones among them, averaged over folds; None: no package rejects.
+    """Return coverage and risk at the threshold, averaged over folds; None: no package has a threshold.
 
-    The risk of a fold without a sure answer is left out; where no fold has one it is null.
+    A fold without an answer above its threshold has no risk and is left out of the mean.
     """
-    if any(fold.threshold is None for fold in judged):
+    if any(fold.threshold is None for fold in found):
         return None
-    sure = [fold.rows["sure"].to_numpy(dtype=bool) for fold in judged]
-    wrong = [(fold.rows["emotion"] != fold.rows["prediction"]).to_numpy() for fold in judged]
+    sure = [fold.rows["sure"].to_numpy(dtype=bool) for fold in found]
+    wrong = [(fold.rows["emotion"] != fold.rows["prediction"]).to_numpy() for fold in found]
     risks = [float(errors[kept].mean()) for errors, kept in zip(wrong, sure, strict=True) if kept.any()]
     everything = [np.ones_like(kept) for kept in sure]
     coverage, risk = share_intervals(
@@ -236,7 +257,7 @@ def _rejection(
         seed=settings.bootstrap.seed,
     )
     return {
-        "threshold": float(np.mean([fold.threshold for fold in judged])),
+        "threshold": float(np.mean([fold.threshold for fold in found])),
         "coverage": float(np.mean([kept.mean() for kept in sure])),
         "risk": float(np.mean(risks)) if risks else None,
         "interval": {
@@ -245,21 +266,23 @@ def _rejection(
     }
 
 
-def _reliabilities(judged: Mapping[str, Judged], labels: tuple[str, ...], bins: int) -> pd.DataFrame:
+def _reliabilities(found: Mapping[str, FoldPredictions], labels: tuple[str, ...], bins: int) -> pd.DataFrame:
     """Return the bins of each fold, before and after calibration."""
     rows = []
-    for name, fold in judged.items():
+    for name, fold in found.items():
         after = as_predictions(fold.rows, labels)
         for when, probabilities in (("before", fold.before), ("after", after.probabilities)):
-            found = reliability(after.truth, probabilities, bins=bins)
-            rows += [{"fold": name, "calibration": when, **asdict(one)} for one in found]
+            rows += [
+                {"fold": name, "calibration": when, **asdict(one)}
+                for one in reliability(after.truth, probabilities, bins=bins)
+            ]
     return pd.DataFrame(rows)
 
 
-def _coverages(judged: Mapping[str, Judged]) -> pd.DataFrame:
-    """Return risk by coverage of each fold, a hundred points each, and the confidence from which on they count."""
+def _coverages(found: Mapping[str, FoldPredictions]) -> pd.DataFrame:
+    """Return the risk-coverage curve of each fold, with the confidence at each point."""
     tables = []
-    for name, fold in judged.items():
+    for name, fold in found.items():
         confidence = fold.rows["confidence"].to_numpy()
         coverage, risk = risk_coverage(confidence, (fold.rows["emotion"] == fold.rows["prediction"]).to_numpy())
         at = np.unique(np.linspace(0, len(coverage) - 1, _STEPS).round().astype(int))
@@ -279,12 +302,12 @@ def _with(predictions: Predictions, probabilities: np.ndarray) -> Predictions:
 
 
 def as_predictions(rows: pd.DataFrame, labels: tuple[str, ...]) -> Predictions:
-    """Return the rows of a predictions.csv as what the bootstrap takes; without texts, each utterance is its own."""
+    """Convert rows of predictions.csv for the bootstrap. An utterance without a text is a cluster of its own."""
     index = {label: number for number, label in enumerate(labels)}
     probabilities = rows[[f"p_{label}" for label in labels]].to_numpy(dtype=np.float64)
     return Predictions(
         rows["emotion"].map(index).to_numpy(),
-        # in a file they are rounded, and so their sum is not quite 1
+        # rounded in the file, so their sum is not exactly 1
         probabilities / probabilities.sum(axis=1, keepdims=True),
         list(rows["speaker"]),
         [text or name for text, name in zip(rows["text"], rows["id"], strict=True)],
@@ -309,9 +332,11 @@ def draw(
     plots.training_curves(folder / "curves.png", history, title=f"{summary['protocol']} split: training")
 
 
-def _predict(fold: Fold, protocol: str, package: Path, manifest: pd.DataFrame, store: FeatureStore) -> Judged:
-    """Return one row an utterance: what it is, what was heard, and the probability of every label."""
-    ids = list(getattr(fold, judged_part(protocol)))
+def _predict(
+    fold: Fold, protocol: str, package: Path, utterances: pd.DataFrame, store: FeatureStore
+) -> FoldPredictions:
+    """Predict the evaluated part of a fold."""
+    ids = list(getattr(fold, evaluated_part(protocol)))
     recognizer = Recognizer.load(package)
     description = recognizer.package.description
     store = store.narrowed(description.features)
@@ -319,14 +344,14 @@ def _predict(fold: Fold, protocol: str, package: Path, manifest: pd.DataFrame, s
     probabilities = recognizer.predict_frames(store.read(ids, scratch=SCRATCH))
     before = uncalibrated(probabilities, description.temperature)
     threshold = description.rejection.threshold if description.rejection else None
-    rows = manifest.set_index("id").loc[ids, ["speaker", "emotion", "text"]].reset_index()
+    rows = utterances.set_index("id").loc[ids, ["speaker", "emotion", "text"]].reset_index()
     rows.insert(0, "fold", fold.name)
     rows["prediction"] = np.array(recognizer.labels)[probabilities.argmax(axis=1)]
     rows["confidence"] = probabilities.max(axis=1)
     rows["uncalibrated"] = before.max(axis=1)
     rows["sure"] = rows["confidence"] >= (threshold or 0.0)
     columns = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in recognizer.labels])
-    return Judged(pd.concat([rows, columns], axis=1), before, threshold)
+    return FoldPredictions(pd.concat([rows, columns], axis=1), before, threshold)
 
 
 def _as_lists(found: Mapping[str, Interval]) -> dict[str, list[float]]:
@@ -334,7 +359,7 @@ def _as_lists(found: Mapping[str, Interval]) -> dict[str, list[float]]:
 
 
 def rounded(values: Any) -> Any:
-    """Return metrics to six decimals: what is below that is rounding, and would make files differ between machines."""
+    """Round metrics to six decimals, so that files do not differ between machines."""
     if isinstance(values, dict):
         return {key: rounded(value) for key, value in values.items()}
     if isinstance(values, list):
@@ -342,6 +367,7 @@ def rounded(values: Any) -> Any:
     return round(values, 6) if isinstance(values, float) else values
 
 
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    with replacing(path) as aside:
-        table.to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV with six decimals."""
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n", float_format="%.6f")

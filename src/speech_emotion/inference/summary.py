@@ -95,7 +95,7 @@ def _layer(name: str, config: Mapping[str, Any], before: Layer) -> Layer:
         )
         return Layer("output" if output else "dense", detail, units, before.steps, (before.width + 1) * units)
     if name == "PoolOverTime":
-        width = before.width * (2 if config["how"] == "mean and deviation" else 1)
+        width = before.width * (2 if config["how"] == "mean_and_std" else 1)
         return Layer("pooling over time", config["how"], width, False, 0)
     if name == "Reshape":
         return Layer(

@@ -1,4 +1,4 @@
-"""Takes a corpus's manifest, features and a split; gives one trained package a fold, with its history."""
+"""Train, calibrate and package the model of each fold of a protocol."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,7 +15,9 @@ from speech_emotion.config.training import CalibrateSettings, TrainSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_json, replacing, replacing_folder, write_json
 from speech_emotion.core.process import alone
+from speech_emotion.data import splits
 from speech_emotion.data.splits import Fold
+from speech_emotion.features.frames import lengths_of
 from speech_emotion.features.store import RECORDED, FeatureStore
 from speech_emotion.models import network, onnx_export
 from speech_emotion.models.calibration import fit_rejection, fit_temperature, softmax
@@ -29,30 +31,45 @@ TRAINING: Final = "training.json"
 
 @dataclass(frozen=True)
 class Experiment:
-    """What all folds of a protocol share."""
+    """The settings and data that all folds of a protocol share.
+
+    Attributes
+    ----------
+    corpus : CorpusSettings
+    protocol : str
+    settings : TrainSettings
+    calibrate : CalibrateSettings
+    features : FeatureStore
+    split : Path
+        CSV file of the protocol.
+    """
 
     corpus: CorpusSettings
     protocol: str
     settings: TrainSettings
-    manifest: pd.DataFrame
+    calibrate: CalibrateSettings
     features: FeatureStore
     split: Path
-    calibrate: CalibrateSettings
+
+    @cached_property
+    def utterances(self) -> pd.DataFrame:
+        """Path, speaker, emotion, text and sha256 of each utterance, indexed by id."""
+        return splits.utterances(self.split).set_index("id")
 
     @cached_property
     def store(self) -> FeatureStore:
-        """The features, as far as the network hears them.
+        """The features that the network reads.
 
         Raises
         ------
         UserError
-            More cepstra are to be heard than there are.
+            `train.inputs.n_mfcc` is more than the features have.
         """
         return self.features.narrowed(self.settings.inputs.of(self.features.settings))
 
     @cached_property
-    def deciding(self) -> dict[str, Any]:
-        """All settings that decide what comes of a training, by the sections of params.yaml, beside the data itself."""
+    def params(self) -> dict[str, Any]:
+        """The sections of params.yaml that determine the trained and calibrated model."""
         sections = {
             "train": self.settings.model_dump(mode="json"),
             "featurize": self.store.settings.model_dump(mode="json"),
@@ -63,16 +80,17 @@ class Experiment:
 
     @property
     def data_digest(self) -> str:
-        """Names the recordings and their labels, whatever else the manifest says of them."""
-        return digest_json(self.manifest[["id", "speaker", "emotion", "text", "sha256"]].to_numpy().tolist())
+        """SHA-256 of the recordings and their labels."""
+        table = self.utterances.reset_index()[["id", "speaker", "emotion", "text", "sha256"]]
+        return digest_json(table.sort_values("id").to_numpy().tolist())
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The corpus's labels, in the order of every network's outputs."""
-        return tuple(sorted(set(self.manifest["emotion"])))
+        """The labels of the corpus, in the order of the network's outputs."""
+        return tuple(sorted(set(self.utterances["emotion"])))
 
     def training_digest(self, fold: Fold) -> str:
-        """Name the training of a fold by all that decides its weights."""
+        """Return the digest of everything that determines the weights of a fold."""
         return training_digest(
             self.settings,
             features=self.store.digest,
@@ -81,39 +99,42 @@ class Experiment:
         )
 
     def labelled(self, ids: Sequence[str]) -> list[tuple[str, str]]:
-        """Return utterances with their labels."""
-        emotions = self.manifest.set_index("id")["emotion"]
-        return [(name, str(emotions[name])) for name in ids]
+        """Return (id, label) of utterances."""
+        return list(zip(ids, self.utterances["emotion"].loc[list(ids)], strict=True))
 
     def part(self, ids: Sequence[str], *, copies: bool = False, scratch: Path | None = None) -> Part:
-        """Return the features and label indices of utterances, with all their copies where asked for.
+        """Return the features and label indices of utterances.
 
-        They lie in a file in `scratch`, or are all held in memory where there is none.
+        Parameters
+        ----------
+        ids : sequence of str
+        copies : bool
+            Whether to add the augmented copies.
+        scratch : Path or None
+            Folder of a temporary file that holds the frames; None: in memory.
         """
-        voices = [voice for voice in self.store.voices if voice != RECORDED] if copies else []
-        recorded, *others = (self.store.read(ids, voice, scratch=scratch) for voice in (RECORDED, *voices))
-        return Part(recorded, self._indices(ids), tuple(others))
-
-    def _indices(self, ids: Sequence[str]) -> np.ndarray:
+        versions = [one for one in self.store.voices if one != RECORDED] if copies else []
+        recorded, *others = (self.store.read(ids, one, scratch=scratch) for one in (RECORDED, *versions))
         index = {label: number for number, label in enumerate(self.labels)}
-        return np.array([index[label] for _, label in self.labelled(ids)], dtype=np.int64)
+        labels = np.array([index[label] for _, label in self.labelled(ids)], dtype=np.int64)
+        return Part(recorded, labels, tuple(others))
 
 
 def fit(experiment: Experiment, fold: Fold, *, scratch: Path, on_epoch: Callable[[Epoch], None]) -> Trained:
-    """Train on a fold, validated on its validation part.
+    """Train the network of a fold, or resume it from its checkpoint in `scratch`.
 
     Parameters
     ----------
     experiment : Experiment
     fold : Fold
     scratch : Path
-        Where checkpoint and frames lie: a folder of `Experiment.training_digest`, held by `process.alone`.
+        Folder of the checkpoint and the frames, locked with `process.alone`.
     on_epoch : callable
 
     Raises
     ------
     UserError
-        Training diverged.
+        The loss became NaN.
     """
     return train(
         experiment.settings,
@@ -128,24 +149,25 @@ def fit(experiment: Experiment, fold: Fold, *, scratch: Path, on_epoch: Callable
 def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
     """Train one fold and write its package, `history.csv` and `training.json` to `target`.
 
+    The checkpoint in `.scratch` has the digest of everything that determines the weights in its name. A fold that was
+    trained before is read from there.
+
     Raises
     ------
     UserError
-        Training diverged.
+        The loss became NaN.
     """
-    settings, store = experiment.settings, experiment.store
     digest = experiment.training_digest(fold)
     lineage = {
         "data": experiment.data_digest,
-        "features": store.digest,
-        "params": digest_json(experiment.deciding),
-        "spec": store.spec_digest,
+        "features": experiment.store.digest,
+        "params": digest_json(experiment.params),
+        "spec": experiment.store.spec_digest,
         "split": digest_file(experiment.split),
         "training": digest,
     }
-    # the same weights under another calibration are another model
+    # the same weights with another calibration are another model
     identity = digest_json({"training": digest, "calibrate": experiment.calibrate.model_dump(mode="json")})
-    record = {"settings": experiment.deciding, "lineage": lineage, "training_digest": identity}
     name = f"{experiment.protocol}/{fold.name}"
     with (
         alone(f"train/{digest}") as scratch,
@@ -154,7 +176,7 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
             protocol=experiment.protocol,
             fold=fold.name,
             training_digest=identity,
-            params=mlflow_run.flat(experiment.deciding),
+            params=mlflow_run.flat(experiment.params),
             lineage=lineage,
         ) as run,
     ):
@@ -163,30 +185,37 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
             values = asdict(row)
             run.epoch(int(values.pop("epoch")), values)
             print(
-                f"{name}: epoch {row.epoch}/{settings.epochs}  loss {row.loss:.4f}  accuracy {row.accuracy:.4f}  "
-                f"val_loss {row.val_loss:.4f}  val_uar {row.val_uar:.4f}",
+                f"{name}: epoch {row.epoch}/{experiment.settings.epochs}  loss {row.loss:.4f}  "
+                f"accuracy {row.accuracy:.4f}  val_loss {row.val_loss:.4f}  val_uar {row.val_uar:.4f}",
                 flush=True,
             )
 
         trained = fit(experiment, fold, scratch=scratch, on_epoch=on_epoch)
-        with replacing_folder(target) as aside:
-            calibration = _calibrate(experiment, fold, trained)
-            _write(experiment, fold, trained, calibration, lineage, aside)
+        with replacing_folder(target) as folder:
+            temperature, rejection = _calibrate(experiment, fold, trained)
+            _write_package(experiment, fold, trained, temperature, rejection, lineage, folder)
             write_json(
-                aside / TRAINING,
+                folder / TRAINING,
                 {
-                    **record,
+                    "settings": experiment.params,
+                    "lineage": lineage,
+                    "training_digest": identity,
                     "best_epoch": trained.best_epoch,
                     "epochs": len(trained.history),
+                    "frames": int(lengths_of(experiment.store.read(fold.train, scratch=scratch)).sum()),
                     "weights": int(sum(np.prod(weight.shape) for weight in trained.network.trainable_weights)),
-                    "calibration": calibration.summary,
+                    "calibration": {
+                        "utterances": len(fold.validation),
+                        "temperature": temperature,
+                        "rejection": rejection.model_dump(mode="json"),
+                    },
                 },
             )
         run.finish(target)
 
 
 def read_training(folder: Path) -> dict[str, Any]:
-    """Read what `train_fold` wrote in training.json."""
+    """Read training.json, which `train_fold` wrote."""
     try:
         content: dict[str, Any] = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -194,35 +223,21 @@ def read_training(folder: Path) -> dict[str, Any]:
     return content
 
 
-@dataclass(frozen=True)
-class _Calibration:
-    temperature: float
-    rejection: Rejection
-    utterances: int
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        return {
-            "utterances": self.utterances,
-            "temperature": self.temperature,
-            "rejection": self.rejection.model_dump(mode="json"),
-        }
-
-
-def _calibrate(experiment: Experiment, fold: Fold, trained: Trained) -> _Calibration:
+def _calibrate(experiment: Experiment, fold: Fold, trained: Trained) -> tuple[float, Rejection]:
     """Fit the temperature and the confidence threshold on the validation part."""
     validation = experiment.part(fold.validation)
     logits = predict_logits(trained.network, validation.frames)
     temperature = fit_temperature(logits, validation.labels)
     rejection = fit_rejection(softmax(logits, temperature), validation.labels, risk=experiment.calibrate.risk)
-    return _Calibration(temperature, rejection, len(validation))
+    return temperature, rejection
 
 
-def _write(
+def _write_package(
     experiment: Experiment,
     fold: Fold,
     trained: Trained,
-    calibration: _Calibration,
+    temperature: float,
+    rejection: Rejection,
     lineage: dict[str, str],
     folder: Path,
 ) -> None:
@@ -243,9 +258,9 @@ def _write(
         features=experiment.store.settings,
         statistics=trained.statistics,
         lineage={**lineage, "weights": digest_file(folder / WEIGHTS)},
-        temperature=calibration.temperature,
-        rejection=calibration.rejection,
+        temperature=temperature,
+        rejection=rejection,
     )
     history = pd.DataFrame([asdict(row) for row in trained.history], columns=[field.name for field in fields(Epoch)])
-    with replacing(folder / HISTORY) as aside:
-        history.to_csv(aside, index=False, lineterminator="\n", float_format="%.8g")
+    with replacing(folder / HISTORY) as partial:
+        history.to_csv(partial, index=False, lineterminator="\n", float_format="%.8g")

@@ -1,7 +1,6 @@
-"""Takes the settings of a network; gives the Keras model: frames and their number in, one logit a label out."""
+"""Build the Keras network: LSTM layers over frames, pooling over time, dense layers, logits."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ VARIANCE_FLOOR = 1e-5
 
 @keras.saving.register_keras_serializable(package="speech_emotion")
 class Standardize(keras.layers.Layer):
-    """Subtract the mean of each coefficient over the training part and divide by its deviation."""
+    """Standardize each coefficient by its mean and standard deviation over the training part."""
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make room for the statistics; `set_weights` fills it."""
+        """Create the weights; `set_weights` fills them."""
         size = (input_shape[-1],)
         self.mean = self.add_weight(name="mean", shape=size, initializer="zeros", trainable=False)
         self.deviation = self.add_weight(name="deviation", shape=size, initializer="ones", trainable=False)
@@ -34,20 +33,20 @@ class Standardize(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="speech_emotion")
 class FrameMask(keras.layers.Layer):
-    """Give the mask of real frames among the padding (batch, time)."""
+    """Return the mask of frames that are not padding (batch, time)."""
 
     def call(self, frames: Any, lengths: Any) -> Any:
-        """Return True where a frame is real."""
+        """Return True where a frame is not padding."""
         return ops.arange(ops.shape(frames)[1], dtype="int32")[None, :] < lengths[:, None]
 
 
 @keras.saving.register_keras_serializable(package="speech_emotion")
 class PoolOverTime(keras.layers.Layer):
-    """Sum a sequence up in one vector, over its real frames alone.
+    """Pool a sequence over time, ignoring padding.
 
     Parameters
     ----------
-    how : {"mean", "mean and deviation", "max"}
+    how : {"mean", "mean_and_std", "max"}
     """
 
     def __init__(self, how: str, **kwargs: Any) -> None:
@@ -56,10 +55,10 @@ class PoolOverTime(keras.layers.Layer):
         self.supports_masking = True
 
     def compute_mask(self, *_: Any) -> None:
-        """Return no mask: there is no time left to mask."""
+        """Return no mask: the output has no time axis."""
 
     def call(self, sequence: Any, real: Any = None) -> Any:
-        """Return (batch, units), or twice the units where the deviation is kept; `real` is the mask of real frames."""
+        """Return (batch, units), or (batch, 2 * units) for `mean_and_std`; `real` is the mask of frames."""
         weights = ops.ones_like(sequence[:, :, :1]) if real is None else ops.cast(real, sequence.dtype)[:, :, None]
         if self.how == "max":
             return ops.max(ops.where(weights > 0, sequence, -1e9), axis=1)
@@ -71,7 +70,7 @@ class PoolOverTime(keras.layers.Layer):
         return ops.concatenate([mean, ops.sqrt(variance + VARIANCE_FLOOR)], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what `__init__` takes."""
+        """Return the arguments of `__init__`."""
         return {**super().get_config(), "how": self.how}
 
 
@@ -89,19 +88,19 @@ def build(
     ----------
     settings : NetworkSettings
     coefficients : int
-        Numbers a frame.
+        Features per frame.
     labels : int
-        Numbers of the output.
+        Number of outputs.
     statistics : tuple of np.ndarray [shape=(coefficients,)] or None
-        Mean and deviation over the training part; None: no normalisation.
+        Mean and standard deviation over the training part; None: no normalization.
     seed : int
-        Of the weights and of every dropout mask.
+        Seed of the initial weights and of every dropout mask.
 
     Returns
     -------
     keras.Model
         Inputs `frames` (batch, time, coefficients) float32, zero padded, and `lengths` (batch,) int32; output logits
-        (batch, labels). Every layer has a name of its own, so that the same settings give the same architecture.json.
+        (batch, labels). Layer names are fixed, so that equal settings give an equal architecture.json.
     """
     seeds = iter(range(seed, seed + 1000))
     frames = keras.Input((None, coefficients), name="frames")
@@ -112,7 +111,7 @@ def build(
         standardize = Standardize(name="standardize")
         sequence = standardize(sequence)
         standardize.set_weights(list(statistics))
-    if settings.input == "time mean":
+    if settings.input == "time_mean":
         sequence = PoolOverTime("mean", name="time_mean")(sequence, mask)
         sequence = keras.layers.Reshape((coefficients, 1), name="coefficients_as_steps")(sequence)
         mask = None
@@ -138,39 +137,12 @@ def build(
     return keras.Model([frames, lengths], logits, name="speech_emotion")
 
 
-def combine(members: Sequence[keras.Model]) -> keras.Model:
-    """Return one network whose logits are the mean of its members'; of one, itself.
-
-    Parameters
-    ----------
-    members : sequence of keras.Model
-        As `build` gives them, of the same settings.
-
-    Notes
-    -----
-    Networks that began elsewhere are wrong elsewhere: their mean is more often right, and less sure where it is wrong
-    (Lakshminarayanan et al., 2017, arXiv:1612.01474, who take the mean of probabilities).
-    """
-    if len(members) == 1:
-        return members[0]
-    frames = keras.Input(members[0].inputs[0].shape[1:], name="frames")
-    lengths = keras.Input((), dtype="int32", name="lengths")
-    inside = [keras.Model(one.inputs, one.outputs[0], name=f"member_{n}") for n, one in enumerate(members, start=1)]
-    logits = keras.layers.Average(name="mean_logits")([one([frames, lengths]) for one in inside])
-    return keras.Model([frames, lengths], logits, name="speech_emotion")
-
-
-def members(model: keras.Model) -> list[keras.Model]:
-    """Return the networks that a model is the mean of; of one that is none, itself."""
-    return [layer for layer in model.layers if isinstance(layer, keras.Model)] or [model]
-
-
 def save(model: keras.Model, folder: Path) -> None:
-    """Write architecture.json and model.weights.h5: equal weights, equal bytes.
+    """Write architecture.json and model.weights.h5. Equal weights give equal bytes.
 
-    The `.keras` format holds dates and addresses, and so differs at every save.
+    The `.keras` format contains dates and memory addresses, so its bytes differ at every save.
     """
-    # a compiled model would write its optimizer too, under a name that counts those made before
+    # saving a compiled model would write its optimizer too
     bare = type(model).from_config(model.get_config())
     bare.set_weights(model.get_weights())
     write_text(folder / "architecture.json", json.dumps(json.loads(bare.to_json()), sort_keys=True, indent=1) + "\n")
@@ -178,14 +150,14 @@ def save(model: keras.Model, folder: Path) -> None:
 
 
 def load(folder: Path) -> keras.Model:
-    """Read what `save` wrote."""
+    """Load a network that `save` wrote."""
     model = keras.models.model_from_json((folder / "architecture.json").read_text(encoding="utf-8"))
     model.load_weights(folder / "model.weights.h5")
     return model
 
 
 def _lstm(settings: NetworkSettings, units: int, number: int, *, keep_sequence: bool, seeds: Any) -> keras.layers.Layer:
-    # tanh and sigmoid inside: what cuDNN's kernel computes, and what the reference model has
+    # tanh and sigmoid inside: cuDNN's kernel needs them, and the reference model has them
     layer = keras.layers.LSTM(
         units,
         return_sequences=keep_sequence,

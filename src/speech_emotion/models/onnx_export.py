@@ -1,10 +1,10 @@
-"""Takes a trained network and its settings; gives the same function as an ONNX graph.
+"""Export a trained network as an ONNX graph.
 
-The graph is written with ONNX's own LSTM operator. A general converter turns a masked Keras LSTM into loops of small
-operators, and names its dimensions anew at each run, so that equal models had unequal bytes.
+The graph is written by hand with ONNX's LSTM operator. The general converter turns a masked Keras LSTM into loops of
+small operators and names dimensions differently at each run, so that equal models would have different bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from speech_emotion.config.training import NetworkSettings
 from speech_emotion.core.io import replacing
-from speech_emotion.models.network import VARIANCE_FLOOR, members
+from speech_emotion.models.network import VARIANCE_FLOOR
 
 LayerWeights = Mapping[str, list[np.ndarray]]
 
@@ -23,7 +23,7 @@ OPSET = 17
 IR_VERSION = 8
 
 
-def write_graph(path: Path, settings: NetworkSettings, weights: Sequence[LayerWeights], *, coefficients: int) -> None:
+def write_graph(path: Path, settings: NetworkSettings, weights: LayerWeights, *, coefficients: int) -> None:
     """Write the network as an ONNX graph.
 
     Parameters
@@ -31,16 +31,16 @@ def write_graph(path: Path, settings: NetworkSettings, weights: Sequence[LayerWe
     path : Path
     settings : NetworkSettings
         What the network was built from.
-    weights : sequence of mapping of str to list of np.ndarray
-        Of each member of the model, by layer name, as `layer_weights` gives them.
+    weights : mapping of str to list of np.ndarray
+        By layer name, from `layer_weights`.
     coefficients : int
-        Numbers a frame.
+        Features per frame.
 
     Notes
     -----
-    Inputs are `frames` (batch, time, coefficients) float32, zero padded, and `lengths` (batch,) int32; outputs are
-    `logits` (batch, labels), the mean of the members', and `embedding` (batch, units), what their last layers see, side
-    by side. Equal networks give equal bytes.
+    Inputs are `frames` (batch, time, coefficients) float32, zero padded, and `lengths` (batch,) int32. Outputs are
+    `logits` (batch, labels) and `embedding` (batch, units), the input of the last layer. Equal networks give equal
+    bytes.
     """
     model = _Builder(settings, weights, coefficients).model()
     onnx.checker.check_model(model, full_check=True)
@@ -48,21 +48,18 @@ def write_graph(path: Path, settings: NetworkSettings, weights: Sequence[LayerWe
         aside.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def layer_weights(model: Any) -> list[LayerWeights]:
-    """Return the weights of each member of a Keras model by layer name, without the states of its random generators."""
-    return [
-        {
-            layer.name: [np.asarray(weight) for weight in layer.get_weights()]
-            for layer in member.layers
-            if layer.weights and "dropout" not in layer.name
-        }
-        for member in members(model)
-    ]
+def layer_weights(model: Any) -> LayerWeights:
+    """Return the weights of a Keras model by layer name, without the states of its dropout generators."""
+    return {
+        layer.name: [np.asarray(weight) for weight in layer.get_weights()]
+        for layer in model.layers
+        if layer.weights and "dropout" not in layer.name
+    }
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """Names of tensors that say which steps of a sequence are real: all of them where `real` is None."""
+    """Tensor names that describe which steps of a sequence are not padding (`real` is None: all)."""
 
     lengths: str
     real: str | None
@@ -70,30 +67,19 @@ class _Steps:
 
 
 class _Builder:
-    """Writes one graph, from its inputs on."""
+    """Build the graph node by node."""
 
-    def __init__(self, settings: NetworkSettings, members: Sequence[LayerWeights], coefficients: int) -> None:
+    def __init__(self, settings: NetworkSettings, weights: LayerWeights, coefficients: int) -> None:
         self.settings = settings
-        self.members = members
+        self.weights = weights
         self.coefficients = coefficients
-        self.weights = members[0]
-        self.prefix = ""
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def model(self) -> onnx.ModelProto:
-        found = []
-        for number, weights in enumerate(self.members, start=1):
-            self.weights = weights
-            self.prefix = f"member_{number}_" if len(self.members) > 1 else ""
-            found.append(self._network())
-        self.prefix = ""
-        embeddings, logits = ([one[place] for one in found] for place in (0, 1))
-        if len(found) > 1:
-            embeddings = [self.node("Concat", embeddings, "embeddings", axis=1)]
-            logits = [self.node("Mean", logits, "mean_logits")]
-        self.node("Identity", embeddings, "embedding")
-        self.node("Identity", logits, "logits")
+        embedding, logits = self._network()
+        self.node("Identity", [embedding], "embedding")
+        self.node("Identity", [logits], "logits")
         labels = self.weights["logits"][0].shape[1]
         graph = helper.make_graph(
             self.nodes,
@@ -116,12 +102,10 @@ class _Builder:
         )
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        output = self.prefix + output
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
     def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
-        name = self.prefix + name
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=dtype), name))
         return name
 
@@ -134,7 +118,7 @@ class _Builder:
         # ONNX's LSTM reads time first: (time, batch, coefficients)
         sequence = self.node("Transpose", [sequence], "time_first", perm=[1, 0, 2])
         steps = self._real_frames(sequence)
-        if self.settings.input == "time mean":
+        if self.settings.input == "time_mean":
             rows = self.node("Transpose", [self._mean(sequence, "time_mean", steps)], "coefficients_first", perm=[1, 0])
             sequence = self.node("Unsqueeze", [rows, self.constant("axis_2", [2], np.int64)], "coefficients_as_steps")
             steps = _Steps(lengths="", real=None, count=self.constant("coefficients", float(self.coefficients)))
@@ -149,7 +133,7 @@ class _Builder:
         return hidden, self._dense(hidden, "logits", output="logits_of_labels")
 
     def _real_frames(self, sequence: str) -> _Steps:
-        """Tell frames from padding, by `lengths`."""
+        """Build the mask of frames that are not padding from `lengths`."""
         shape = self.node("Shape", [sequence], "shape")
         steps = self.node("Gather", [shape, self.constant("first", 0, np.int64)], "steps")
         steps = self.node("Cast", [steps], "steps_32", to=TensorProto.INT32)
@@ -165,7 +149,6 @@ class _Builder:
 
     def _lstm(self, sequence: str, steps: _Steps, number: int, units: int) -> tuple[str, str]:
         name = f"lstm_{number}"
-        own = self.prefix + name
         stored = self.weights[name]
         directions = [stored[start : start + 3] for start in range(0, len(stored), 3)]
         inputs = [
@@ -178,9 +161,9 @@ class _Builder:
             ),
             steps.lengths,
         ]
-        outputs = [f"{own}_sequence", f"{own}_last"]
+        outputs = [f"{name}_sequence", f"{name}_last"]
         direction = "bidirectional" if len(directions) == 2 else "forward"
-        self.nodes.append(helper.make_node("LSTM", inputs, outputs, name=own, hidden_size=units, direction=direction))
+        self.nodes.append(helper.make_node("LSTM", inputs, outputs, name=name, hidden_size=units, direction=direction))
         width = units * len(directions)
         # (time, directions, batch, units) and (directions, batch, units): the directions side by side
         rows = self.node("Transpose", [outputs[0]], f"{name}_by_batch", perm=[0, 2, 1, 3])

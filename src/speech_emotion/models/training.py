@@ -1,12 +1,14 @@
-"""Takes the features of a fold; gives a trained network and its history, the same bits again, also after a kill."""
+"""Train a network on one fold with Keras `fit`, resumable to the same weights after a kill."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
+from sklearn.metrics import balanced_accuracy_score
 
 from speech_emotion.config.training import OptimizerSettings, TrainSettings
 from speech_emotion.core.errors import UserError
@@ -17,21 +19,25 @@ from speech_emotion.models.backend import keras
 from speech_emotion.models.backend import tensorflow as tf
 
 BUCKET_BATCHES = 8
-"""Batches that are sorted by length together, so that clips of like length share one and little is padded."""
+"""Batches sorted by length together, so that utterances of similar length share a batch and padding is short."""
+
+_WARMUP_SHARE = 0.3
+_WARMUP_DIVISOR = 25
+"""`one_cycle` starts at 1/25 of the highest rate and reaches it after 30 % of the steps."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One side of a split.
+    """The utterances of one part of a split.
 
     Attributes
     ----------
     frames : sequence of np.ndarray [shape=(t, coefficients)]
-        Of each utterance, as recorded.
+        Features of each recording.
     labels : np.ndarray [shape=(n,)]
-        The index of each utterance's label.
+        Label index of each utterance.
     copies : tuple of sequence of np.ndarray
-        The same utterances, in the same order, in other voices: each epoch hears each utterance in one of all.
+        Augmented copies in the same order. Each epoch draws the recording or one of its copies.
     """
 
     frames: Sequence[np.ndarray]
@@ -42,18 +48,15 @@ class Part:
         return len(self.frames)
 
     def drawn(self, seed: int, epoch: int) -> Sequence[np.ndarray]:
-        """Return each utterance in a voice drawn for an epoch, a function of (seed, epoch) alone."""
-        voices = (self.frames, *self.copies)
-        chosen = np.random.default_rng([seed, epoch, 1]).integers(len(voices), size=len(self))
-        return ChosenFrames(voices, list(zip(chosen.tolist(), range(len(self)), strict=True)))
+        """Return one version of each utterance; the draw depends only on (seed, epoch)."""
+        versions = (self.frames, *self.copies)
+        chosen = np.random.default_rng([seed, epoch, 1]).integers(len(versions), size=len(self))
+        return ChosenFrames(versions, list(zip(chosen.tolist(), range(len(self)), strict=True)))
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of history.csv. Losses are cross-entropies in nats; `val_loss` is without label smoothing.
-
-    `loss` and `accuracy` are means over the members during training; `val_*` are of the whole model.
-    """
+    """One row of history.csv. Losses are cross-entropies in nats; `val_loss` is without label smoothing."""
 
     epoch: int
     loss: float
@@ -71,13 +74,12 @@ class Trained:
     Attributes
     ----------
     network : keras.Model
-        The model, all its members in one, with the weights that are kept: the best epoch's where early stopping is on,
-        else the last's.
+        With the weights of `best_epoch`.
     statistics : tuple of np.ndarray [shape=(coefficients,)] or None
-        Mean and deviation of each coefficient over the frames of the training part.
+        Mean and standard deviation of each coefficient over the frames of the training part.
     history : tuple of Epoch
     best_epoch : int
-        The epoch whose weights are kept, from 1.
+        The epoch whose weights are kept, from 1: the last one, or the best one with early stopping.
     """
 
     network: keras.Model
@@ -86,34 +88,12 @@ class Trained:
     best_epoch: int
 
 
-@dataclass(frozen=True)
-class _Member:
-    """One of the networks that a model is the mean of, in training."""
-
-    network: keras.Model
-    optimizer: keras.optimizers.Optimizer
-    step: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[Any, Any]]
-
-    @property
-    def variables(self) -> list[Any]:
-        return [*self.network.variables, *self.optimizer.variables]
-
-
-@dataclass
-class _Progress:
-    """All that a training knows beside its data: what a checkpoint holds."""
-
-    history: list[Epoch] = field(default_factory=list)
-    best: list[np.ndarray] | None = None
-    best_epoch: int = 0
-
-
 Labelled = Sequence[tuple[str, str]]
-"""Utterances as they are trained on: id and label."""
+"""Id and label of each utterance."""
 
 
 def training_digest(settings: TrainSettings, *, features: str, train: Labelled, validation: Labelled) -> str:
-    """Return the digest of all that decides the weights: settings, data, and the code and libraries that train.
+    """Return the SHA-256 of everything that determines the weights: settings, data, code and library versions.
 
     Parameters
     ----------
@@ -121,16 +101,20 @@ def training_digest(settings: TrainSettings, *, features: str, train: Labelled, 
     features : str
         Digest of the feature store.
     train, validation : sequence of (str, str)
-        Id and label of each utterance: the same recordings under other labels are another training.
+        Id and label of each utterance.
     """
-    sources = [Path(__file__), Path(networks.__file__)]
+    package = Path(__file__).parent.parent
+    sources = [
+        *sorted((package / "features").glob("*.py")),
+        *(package / "models" / f"{name}.py" for name in ("backend", "cross_validation", "network", "training")),
+    ]
     return digest_json(
         {
             "settings": settings.model_dump(mode="json"),
             "features": features,
             "train": list(train),
             "validation": list(validation),
-            "code": {source.name: digest_file(source) for source in sources},
+            "code": {source.relative_to(package).as_posix(): digest_file(source) for source in sources},
             "libraries": {"keras": keras.__version__, "numpy": np.__version__, "tensorflow": tf.__version__},
         }
     )
@@ -144,125 +128,157 @@ def train(
     labels: int,
     scratch: Path,
     on_epoch: Callable[[Epoch], None],
-    devices: Sequence[str] | None = None,
 ) -> Trained:
-    """Fit the model's networks; go on from the last epoch where `scratch` holds one of the same training.
+    """Train a network, or resume from the last epoch whose checkpoint is in `scratch`.
 
     Parameters
     ----------
     settings : TrainSettings
     training, validation : Part
     labels : int
-        How many there are.
+        Number of labels.
     scratch : Path
-        Where the checkpoint lies, a folder of this training alone.
+        Folder of the checkpoint, used by this training only.
     on_epoch : callable
-        Called with each epoch that was trained, those of an earlier, killed process among them.
-    devices : sequence of str or None
-        TensorFlow's names of those among which each batch is divided (`tf.distribute.MirroredStrategy`); None: all GPUs
-        that it sees, where there are several, else the one that it takes by itself.
+        Called with each epoch, including those of an earlier process that was killed.
 
     Raises
     ------
     UserError
-        The loss is no longer a number; says at which epoch and what to change.
+        The loss became NaN or infinite.
 
     Notes
     -----
-    The order of an epoch is a function of (seed, epoch), the learning rate one of the step, and a checkpoint holds the
-    weights, the optimizer's momenta and the state of every dropout generator: so a training that was killed ends with
-    the very weights of one that was not.
+    The order of an epoch depends only on (seed, epoch) and the learning rate only on the step. The checkpoint holds the
+    weights, the optimizer and the state of every dropout generator. A resumed training therefore ends in the same
+    weights as an uninterrupted one.
     """
     keras.utils.set_random_seed(settings.seed)
     statistics = _statistics(training.frames) if settings.normalization == "corpus" else None
     coefficients = training.frames[0].shape[1]
-    strategy = _strategy(devices)
-
-    def built() -> list[keras.Model]:
-        return [
-            networks.build(settings.network, coefficients=coefficients, labels=labels, statistics=statistics, seed=seed)
-            for seed in _seeds(settings)
-        ]
-
-    with strategy.scope():
-        members = [_member(one, settings, strategy) for one in built()]
-    # what is judged and kept lives on one device; where training does too, it is the very network that is trained
-    alone = strategy.num_replicas_in_sync == 1
-    network = networks.combine([one.network for one in members] if alone else built())
-    network.jit_compile = False
-    checkpoint = scratch / "checkpoint.npz"
-    progress = _restore(checkpoint, members)
-    _bring(network, members)
-    if progress.history:
-        print(f"goes on after epoch {len(progress.history)}", flush=True)
-    for row in progress.history:
-        on_epoch(row)
-    while not _finished(progress, settings):
-        _one_epoch(network, members, settings, training, validation, labels, progress)
-        _save_checkpoint(checkpoint, members, progress)
-        on_epoch(progress.history[-1])
-    if progress.best is not None:
-        network.set_weights(progress.best)
-    return Trained(network, statistics, tuple(progress.history), progress.best_epoch or len(progress.history))
-
-
-def _seeds(settings: TrainSettings) -> range:
-    """Return the seed of each member: of its first weights, its dropout, its order and its voices."""
-    return range(settings.seed, settings.seed + settings.members)
-
-
-def _strategy(devices: Sequence[str] | None) -> Any:
-    if devices is None:
-        gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
-        devices = gpus if len(gpus) > 1 else []
-    return tf.distribute.MirroredStrategy(list(devices)) if devices else tf.distribute.get_strategy()
-
-
-def _member(network: keras.Model, settings: TrainSettings, strategy: Any) -> _Member:
-    """Take a network built in the scope of a strategy; give it with its optimizer and a step of training."""
-    replicas = strategy.num_replicas_in_sync
-    optimizer = _sgd(settings.optimizer, replicas)
-    optimizer.build(network.trainable_variables)
-    loss_of = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=settings.label_smoothing, reduction="sum"
+    network = networks.build(
+        settings.network, coefficients=coefficients, labels=labels, statistics=statistics, seed=settings.seed
     )
-    (_, _, coefficients), (_, labels) = network.inputs[0].shape, network.outputs[0].shape
-
-    def on_a_device(frames: Any, lengths: Any, targets: Any) -> tuple[Any, Any]:
-        context = tf.distribute.get_replica_context()
-        own = slice(context.replica_id_in_sync_group, None, replicas)
-        count = tf.cast(tf.shape(targets)[0], tf.float32)
-        with tf.GradientTape() as tape:
-            logits = network([frames[own], lengths[own]], training=True)
-            loss = loss_of(targets[own], logits) / count
-        gradients = tape.gradient(loss, network.trainable_variables)
-        if replicas > 1:
-            # Keras adds up what it has clipped; what it clips is to be of the whole batch
-            gradients = [one / replicas for one in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)]
-        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-        right = tf.equal(tf.argmax(logits, axis=1), tf.argmax(targets[own], axis=1))
-        return loss, tf.reduce_sum(tf.cast(right, tf.float32)) / count
-
-    # One trace serves batches of every length: tracing the gradient of an LSTM takes seconds, and Keras's
-    # `train_on_batch` does it three times. Compiled by XLA, an LSTM trains several times slower on CPU.
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, None, coefficients), tf.float32),
-            tf.TensorSpec((None,), tf.int32),
-            tf.TensorSpec((None, labels), tf.float32),
-        ],
-        autograph=False,
+    steps = settings.epochs * -(-len(training) // settings.batch_size)
+    network.compile(
+        optimizer=_sgd(settings.optimizer, steps=steps),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing),
+        metrics=["accuracy"],
+        # compiled by XLA, an LSTM trains several times slower on CPU
         jit_compile=False,
     )
-    def step(frames: Any, lengths: Any, targets: Any) -> tuple[Any, Any]:
-        told = strategy.run(on_a_device, (frames, lengths, targets))
-        return tuple(strategy.reduce(tf.distribute.ReduceOp.SUM, one, axis=None) for one in told)
+    network.optimizer.build(network.trainable_variables)
+    state = _TrainingState(scratch / "checkpoint.npz", network, settings, validation, on_epoch)
+    if state.history:
+        print(f"Resuming from epoch {len(state.history)}", flush=True)
+    for row in state.history:
+        on_epoch(row)
+    if not state.finished:
+        network.fit(
+            _dataset(training, settings, coefficients=coefficients, labels=labels, state=state),
+            initial_epoch=len(state.history),
+            epochs=settings.epochs,
+            callbacks=[state],
+            shuffle=False,
+            verbose=0,
+        )
+    if state.best is not None:
+        network.set_weights(state.best)
+    return Trained(network, statistics, tuple(state.history), state.best_epoch or len(state.history))
 
-    return _Member(network, optimizer, step)
+
+class _TrainingState(keras.callbacks.Callback):
+    """Validate after each epoch, save a checkpoint that resumes to the same weights, and stop early."""
+
+    def __init__(
+        self,
+        path: Path,
+        network: keras.Model,
+        settings: TrainSettings,
+        validation: Part,
+        on_epoch: Callable[[Epoch], None],
+    ) -> None:
+        super().__init__()
+        self.path, self.network, self.settings = path, network, settings
+        self.validation, self.on_epoch = validation, on_epoch
+        self.history: list[Epoch] = []
+        self.best: list[np.ndarray] | None = None
+        self.best_epoch = 0
+        self.epoch = 0
+        if path.exists():
+            self._restore()
+
+    @property
+    def finished(self) -> bool:
+        epochs, stopping = len(self.history), self.settings.early_stopping
+        waited = epochs - self.best_epoch
+        return epochs >= self.settings.epochs or (stopping is not None and epochs > 0 and waited >= stopping.patience)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        assert logs is not None
+        _refuse_nan(logs["loss"], epoch + 1, self.settings)
+        val_loss, val_accuracy, val_uar = _validate(self.network, self.validation)
+        rate = float(self.network.optimizer.learning_rate)
+        self.history.append(
+            Epoch(epoch + 1, logs["loss"], logs["accuracy"], val_loss, val_accuracy, val_uar, round(rate, 10))
+        )
+        losses = [row.val_loss for row in self.history]
+        if self.settings.early_stopping is not None and int(np.argmin(losses)) == epoch:
+            self.best, self.best_epoch = self.network.get_weights(), epoch + 1
+        self._save()
+        self.on_epoch(self.history[-1])
+        self.network.stop_training = self.finished
+
+    @property
+    def _variables(self) -> list[Any]:
+        return [*self.network.variables, *self.network.optimizer.variables]
+
+    def _save(self) -> None:
+        arrays: dict[str, Any] = {f"variable_{n}": np.asarray(one) for n, one in enumerate(self._variables)}
+        arrays |= {f"best_{n}": weight for n, weight in enumerate(self.best or [])}
+        rows = np.array([tuple(asdict(row).values()) for row in self.history], dtype=np.float64)
+        arrays |= {"history": rows, "best_epoch": np.array(self.best_epoch)}
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        with replacing(self.path) as aside:
+            aside.write_bytes(buffer.getvalue())
+
+    def _restore(self) -> None:
+        with np.load(self.path, allow_pickle=False) as saved:
+            for number, variable in enumerate(self._variables):
+                variable.assign(saved[f"variable_{number}"])
+            self.history = [Epoch(int(row[0]), *map(float, row[1:])) for row in saved["history"]]
+            self.best_epoch = int(saved["best_epoch"])
+            if "best_0" in saved:
+                self.best = [saved[f"best_{n}"] for n in range(len(self.network.get_weights()))]
+
+
+def _dataset(
+    training: Part, settings: TrainSettings, *, coefficients: int, labels: int, state: _TrainingState
+) -> tf.data.Dataset:
+    """Return the batches of the current epoch, padded to their longest utterance."""
+    targets = np.eye(labels, dtype=np.float32)[training.labels]
+
+    def epoch_batches() -> Iterator[tuple[tuple[np.ndarray, np.ndarray], np.ndarray]]:
+        frames = training.drawn(settings.seed, state.epoch)
+        for chosen in batches(lengths_of(frames), settings.batch_size, seed=settings.seed, epoch=state.epoch):
+            yield pad([frames[index] for index in chosen]), targets[chosen]
+
+    # the time axis is left open: one trace of the training step serves batches of every length
+    signature = (
+        (tf.TensorSpec((None, None, coefficients), tf.float32), tf.TensorSpec((None,), tf.int32)),
+        tf.TensorSpec((None, labels), tf.float32),
+    )
+    steps = -(-len(training) // settings.batch_size)
+    dataset = tf.data.Dataset.from_generator(epoch_batches, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps))
 
 
 def predict_logits(network: keras.Model, frames: Sequence[np.ndarray], batch_size: int = 256) -> np.ndarray:
-    """Return the network's logits [shape=(n, labels)] for utterances [shape=(t, coefficients)], in their order."""
+    """Return the logits [shape=(n, labels)] of utterances [shape=(t, coefficients)], in their order."""
     order = np.argsort(lengths_of(frames), kind="stable")
     rows: list[np.ndarray] = []
     for start in range(0, len(order), batch_size):
@@ -273,7 +289,7 @@ def predict_logits(network: keras.Model, frames: Sequence[np.ndarray], batch_siz
 
 
 def pad(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return utterances as one array (n, longest, coefficients), zero padded, and their lengths (n,) int32."""
+    """Return utterances as one zero-padded array (n, longest, coefficients), and their lengths (n,) int32."""
     lengths = np.array([len(one) for one in frames], dtype=np.int32)
     padded = np.zeros((len(frames), lengths.max(), frames[0].shape[1]), dtype=np.float32)
     for row, one in zip(padded, frames, strict=True):
@@ -282,15 +298,15 @@ def pad(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """Yield the indices of each batch of an epoch: shuffled, but with clips of like length together.
+    """Yield the utterance indices of each batch of an epoch: shuffled, with similar lengths together.
 
     Parameters
     ----------
     lengths : np.ndarray [shape=(n,)]
-        Frames of each utterance.
+        Number of frames of each utterance.
     batch_size : int
     seed, epoch : int
-        The order is a function of these two alone.
+        The order depends only on these two.
     """
     rng = np.random.default_rng([seed, epoch])
     shuffled = rng.permutation(len(lengths))
@@ -303,29 +319,29 @@ def batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> I
         yield made[index]
 
 
-def learning_rate(settings: OptimizerSettings, *, step: int, steps: int) -> float:
-    """Return the learning rate of a step out of `steps`.
+def schedule(settings: OptimizerSettings, *, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Return the learning rate over `steps` training steps.
 
-    `one cycle` climbs by a cosine from a 25th to the full rate over the first 30 % of the steps and falls to nothing
-    over the rest (Smith, 2018, arXiv:1803.09820); `cosine` falls from the start (Loshchilov, 2017, arXiv:1608.03983).
+    `one_cycle` rises linearly to the highest rate over the first 30 % of the steps and falls to zero along a cosine
+    (Smith, 2018, arXiv:1803.09820). `cosine` falls from the start (Loshchilov and Hutter, 2017, arXiv:1608.03983).
     """
-    done = step / max(1, steps)
     highest = settings.learning_rate
     if settings.schedule == "constant":
         return highest
-    climb = 0.3 if settings.schedule == "one cycle" else 0.0
-    if done < climb:
-        lowest = highest / 25
-        return lowest + (highest - lowest) * 0.5 * (1 - float(np.cos(np.pi * done / climb)))
-    return highest * 0.5 * (1 + float(np.cos(np.pi * (done - climb) / (1 - climb))))
+    if settings.schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(highest, decay_steps=steps)
+    warmup = max(1, round(_WARMUP_SHARE * steps))
+    return keras.optimizers.schedules.CosineDecay(
+        highest / _WARMUP_DIVISOR, decay_steps=max(1, steps - warmup), warmup_target=highest, warmup_steps=warmup
+    )
 
 
-def _sgd(settings: OptimizerSettings, replicas: int) -> keras.optimizers.SGD:
+def _sgd(settings: OptimizerSettings, *, steps: int) -> keras.optimizers.SGD:
     return keras.optimizers.SGD(
-        settings.learning_rate,
+        schedule(settings, steps=steps),
         momentum=settings.momentum,
         nesterov=settings.nesterov,
-        global_clipnorm=settings.clip_norm and settings.clip_norm / replicas,
+        global_clipnorm=settings.clip_norm,
         weight_decay=settings.weight_decay or None,
     )
 
@@ -337,136 +353,19 @@ def _statistics(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), (np.sqrt(variance) + 1e-6).astype(np.float32)
 
 
-def _one_epoch(
-    network: keras.Model,
-    members: Sequence[_Member],
-    settings: TrainSettings,
-    training: Part,
-    validation: Part,
-    labels: int,
-    progress: _Progress,
-) -> None:
-    """Train each member for an epoch and write down how the model that they are together stands."""
-    epoch = len(progress.history)
-    losses, accuracies = [], []
-    rate = 0.0
-    for member, seed in zip(members, _seeds(settings), strict=True):
-        loss, accuracy, rate = _fit(member, settings, training, labels, seed=seed, epoch=epoch)
-        losses.append(loss)
-        accuracies.append(accuracy)
-    _bring(network, members)
-    loss, accuracy, uar = _validate(network, validation)
-    progress.history.append(
-        Epoch(
-            epoch + 1,
-            float(np.mean(losses)),
-            float(np.mean(accuracies)),
-            loss,
-            accuracy,
-            uar,
-            round(rate, 10),
-        )
-    )
-    _keep_best(network, settings, progress)
-
-
-def _fit(
-    member: _Member, settings: TrainSettings, training: Part, labels: int, *, seed: int, epoch: int
-) -> tuple[float, float, float]:
-    """Train one network for an epoch; return its mean loss, its accuracy, and the last learning rate."""
-    frames = training.drawn(seed, epoch)
-    lengths = lengths_of(frames)
-    steps = -(-len(training) // settings.batch_size)
-    targets = np.eye(labels, dtype=np.float32)[training.labels]
-    sums = np.zeros(2)
-    rate = 0.0
-    for number, chosen in enumerate(batches(lengths, settings.batch_size, seed=seed, epoch=epoch)):
-        rate = learning_rate(settings.optimizer, step=epoch * steps + number, steps=settings.epochs * steps)
-        member.optimizer.learning_rate.assign(rate)
-        padded, real = pad([frames[index] for index in chosen])
-        sums += len(chosen) * np.array([float(one) for one in member.step(padded, real, targets[chosen])])
-    loss, accuracy = map(float, sums / len(training))
-    _refuse_nan(loss, epoch + 1, settings)
-    return loss, accuracy, rate
-
-
-def unweighted_recall(truth: np.ndarray, heard: np.ndarray) -> float:
-    """Return the mean recall of the labels that occur in `truth`, both [shape=(n,)], integers.
-
-    What `sklearn.metrics.balanced_accuracy_score` gives, without its import, which takes as long as an epoch.
-    """
-    return float(np.mean([(heard[truth == label] == label).mean() for label in np.unique(truth)]))
-
-
 def _validate(network: keras.Model, part: Part) -> tuple[float, float, float]:
+    """Return negative log-likelihood, accuracy and UAR."""
     logits = predict_logits(network, part.frames).astype(np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    heard = logits.argmax(axis=1)
-    loss = -log_probabilities[np.arange(len(part)), part.labels].mean()
-    return float(loss), float((heard == part.labels).mean()), unweighted_recall(part.labels, heard)
-
-
-def _bring(network: keras.Model, members: Sequence[_Member]) -> None:
-    """Give the network that is judged the weights that were trained, where it has weights of its own."""
-    judged = networks.members(network)
-    for own, trained in zip(judged, members, strict=True):
-        if own.variables[0] is not trained.network.variables[0]:
-            own.set_weights(trained.network.get_weights())
-
-
-def _keep_best(network: keras.Model, settings: TrainSettings, progress: _Progress) -> None:
-    if settings.early_stopping is None:
-        return
-    sign = -1 if settings.early_stopping.monitor == "val_loss" else 1
-    values = [sign * getattr(row, settings.early_stopping.monitor) for row in progress.history]
-    if int(np.argmax(values)) == len(values) - 1:
-        progress.best, progress.best_epoch = network.get_weights(), len(values)
-
-
-def _finished(progress: _Progress, settings: TrainSettings) -> bool:
-    epochs = len(progress.history)
-    waited = epochs - progress.best_epoch
-    return epochs >= settings.epochs or (
-        settings.early_stopping is not None and epochs > 0 and waited >= settings.early_stopping.patience
-    )
+    predicted = logits.argmax(axis=1)
+    loss = -log_softmax(logits, axis=1)[np.arange(len(part)), part.labels].mean()
+    accuracy = (predicted == part.labels).mean()
+    return float(loss), float(accuracy), float(balanced_accuracy_score(part.labels, predicted))
 
 
 def _refuse_nan(loss: float, epoch: int, settings: TrainSettings) -> None:
     if not np.isfinite(loss):
         clip = settings.optimizer.clip_norm
         raise UserError(
-            f"train: the loss is no longer a number in epoch {epoch}. Lower train.optimizer.learning_rate "
+            f"train: loss became NaN in epoch {epoch}. Lower train.optimizer.learning_rate "
             f"({settings.optimizer.learning_rate:g}) or {'lower' if clip else 'set'} train.optimizer.clip_norm."
-        )
-
-
-def _variables(members: Sequence[_Member]) -> list[Any]:
-    return [variable for one in members for variable in one.variables]
-
-
-def _save_checkpoint(path: Path, members: Sequence[_Member], progress: _Progress) -> None:
-    arrays: dict[str, Any] = {
-        f"variable_{index}": np.asarray(variable) for index, variable in enumerate(_variables(members))
-    }
-    arrays |= {f"best_{index}": weight for index, weight in enumerate(progress.best or [])}
-    rows = np.array([tuple(asdict(row).values()) for row in progress.history], dtype=np.float64)
-    buffer = io.BytesIO()
-    arrays |= {"history": rows, "best_epoch": np.array(progress.best_epoch)}
-    np.savez(buffer, allow_pickle=False, **arrays)
-    with replacing(path) as aside:
-        aside.write_bytes(buffer.getvalue())
-
-
-def _restore(path: Path, members: Sequence[_Member]) -> _Progress:
-    if not path.exists():
-        return _Progress()
-    with np.load(path, allow_pickle=False) as saved:
-        for index, variable in enumerate(_variables(members)):
-            variable.assign(saved[f"variable_{index}"])
-        count = sum(len(one.network.get_weights()) for one in members)
-        return _Progress(
-            history=[Epoch(int(row[0]), *map(float, row[1:])) for row in saved["history"]],
-            best=[saved[f"best_{index}"] for index in range(count)] if "best_0" in saved else None,
-            best_epoch=int(saved["best_epoch"]),
         )

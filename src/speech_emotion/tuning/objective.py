@@ -95,7 +95,6 @@ class Ground:
             corpus=self.corpus,
             protocol=self.tune.protocol,
             settings=settings,
-            manifest=manifests.read(self.manifest),
             features=FeatureStore(self.features),
             split=self.split,
             calibrate=self.calibrate,
@@ -109,7 +108,7 @@ class Ground:
     @property
     def full(self) -> RecipeSettings:
         """The recipe of the training itself."""
-        return RecipeSettings(share=1.0, epochs=self.train.epochs, members=self.train.members)
+        return RecipeSettings(share=1.0, epochs=self.train.epochs, members=1)
 
     def study_name(self) -> str:
         """Return the name of the study of this very search: another space, recipe or corpus has another."""
@@ -176,7 +175,7 @@ class Objective:
         from speech_emotion.models.backend import keras
 
         settings = self._space.settings(self._space.suggest(trial))
-        settings = settings.model_copy(update={"epochs": self.recipe.epochs, "members": self.recipe.members})
+        settings = settings.model_copy(update={"epochs": self.recipe.epochs})
         experiment = self.ground.experiment(settings)
         scratch = SCRATCH / "tune" / self.study / f"{first_try}-{digest_json(settings.model_dump(mode='json'))[:12]}"
         keep = False
