@@ -10,8 +10,8 @@ from helpers.recordings import tone
 from helpers.tiny_package import make_package
 from speech_emotion.audio.decode import decode, from_array
 from speech_emotion.config.evaluation import BootstrapSettings, EvaluateSettings, RobustnessSettings
-from speech_emotion.data.splits import Fold
-from speech_emotion.evaluation.robustness import CONDITIONS, RECORDED, ask, questions, score, write
+from speech_emotion.data import splits
+from speech_emotion.evaluation.robustness import CONDITIONS, ORIGINAL, cases, predict, score, write
 
 RATE = 24414
 EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=100, seed=1))
@@ -30,7 +30,7 @@ def rms(wave: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_a_condition_gives_the_same_bytes_again_and_leaves_what_it_was_given(name: str) -> None:
+def test_conditions_are_pure(name: str) -> None:
     wave = tone(0.6, rate=RATE)
     before = wave.copy()
 
@@ -41,8 +41,8 @@ def test_a_condition_gives_the_same_bytes_again_and_leaves_what_it_was_given(nam
         assert (one == other) if isinstance(one, (bytes, int)) else np.array_equal(one, other)
 
 
-@pytest.mark.parametrize(("name", "decibels"), [("12 dB louder", 12.0), ("12 dB softer", -12.0), (RECORDED, 0.0)])
-def test_gain_is_as_said(name: str, decibels: float) -> None:
+@pytest.mark.parametrize(("name", "decibels"), [("12 dB louder", 12.0), ("12 dB softer", -12.0), (ORIGINAL, 0.0)])
+def test_gain(name: str, decibels: float) -> None:
     wave = tone(rate=RATE)
     changed, rate = sent(name, wave)
     assert rate == RATE
@@ -50,16 +50,16 @@ def test_gain_is_as_said(name: str, decibels: float) -> None:
 
 
 @pytest.mark.parametrize(("name", "decibels"), [("white noise at 30 dB", 30.0), ("white noise at 20 dB", 20.0)])
-def test_noise_is_as_far_below_as_said_and_its_seed_decides_on_it(name: str, decibels: float) -> None:
+def test_noise(name: str, decibels: float) -> None:
     wave = tone(rate=RATE)
     changed, _ = sent(name, wave)
     assert 20 * np.log10(rms(wave) / rms(changed - wave)) == pytest.approx(decibels, abs=0.01)
     assert not np.array_equal(changed, sent(name, wave, seed=2)[0])
 
 
-def test_silence_stands_on_either_side() -> None:
+def test_silence() -> None:
     wave = tone(rate=RATE)
-    changed, _ = sent("300 ms of silence either side", wave)
+    changed, _ = sent("300 ms of silence at both ends", wave)
     side = round(0.3 * RATE)
     assert np.array_equal(changed[side:-side], wave)
     assert not changed[:side].any()
@@ -67,13 +67,13 @@ def test_silence_stands_on_either_side() -> None:
 
 
 @pytest.mark.parametrize("name", ["8 kHz", "16 kHz", "44.1 kHz", "48 kHz"])
-def test_another_rate_has_the_same_duration(name: str) -> None:
+def test_resampling_keeps_the_duration(name: str) -> None:
     changed, rate = sent(name, tone(rate=RATE))
     assert rate == float(name.removesuffix(" kHz")) * 1000
     assert len(changed) / rate == pytest.approx(1.0, abs=1e-3)
 
 
-def test_an_mp3_is_one_and_sounds_alike() -> None:
+def test_mp3() -> None:
     (file,) = CONDITIONS["MP3, 64 kbit/s"](tone(rate=RATE), RATE, 1)
     sound = decode(file)
     assert len(file) < 12_000
@@ -81,7 +81,7 @@ def test_an_mp3_is_one_and_sounds_alike() -> None:
     assert rms(sound.samples) == pytest.approx(rms(tone(rate=RATE)), rel=0.1)
 
 
-def test_a_telephone_takes_what_is_below_300_and_above_3400_hz() -> None:
+def test_telephone_band() -> None:
     levels = {}
     for hertz in (100.0, 1000.0, 6000.0):
         wave = 0.3 * np.sin(2 * np.pi * hertz * np.arange(RATE) / RATE).astype(np.float32)
@@ -93,37 +93,31 @@ def test_a_telephone_takes_what_is_below_300_and_above_3400_hz() -> None:
     assert levels[6000.0] < -30
 
 
-def test_the_table_says_how_far_every_condition_falls(tmp_path: Path) -> None:
+def test_table(tmp_path: Path) -> None:
     rows = manifest(words=4)
     for number, path in enumerate(rows["path"]):
         file = tmp_path / "raw" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(file, tone(0.5, hertz=150.0 + 20 * number), 16000)
     make_package(tmp_path / "models" / "all")
-    fold = Fold("all", (), (), tuple(rows["id"]))
+    split = rows.assign(fold="all", part="test")
+    splits.write(tmp_path / "random.csv", split)
 
-    asked = questions(
-        [fold],
-        protocol="random",
-        models=tmp_path / "models",
-        manifest=rows,
-        raw=tmp_path / "raw",
-        settings=SETTINGS,
-    )
-    answers = [ask(one, seed=1) for one in asked]
-    table = score("random", asked, answers, rows, EVALUATE)
+    chosen = cases(tmp_path / "random.csv", models=tmp_path / "models", raw=tmp_path / "raw", settings=SETTINGS)
+    predicted = [predict(one, seed=1) for one in chosen]
+    table = score("random", chosen, predicted, rows, EVALUATE)
     write(table, tmp_path / "report", corpus="tones")
 
-    by_id = rows.set_index("id").loc[[one.id for one in asked]]
+    by_id = rows.set_index("id").loc[[one.id for one in chosen]]
     assert set(by_id.groupby(["speaker", "emotion"]).size()) == {2}
     assert by_id["text"].nunique() == 2
     assert list(table["condition"]) == list(CONDITIONS)
-    recorded = table.iloc[0]
-    assert (recorded["drop"], recorded["same_label"]) == (0.0, 1.0)
-    assert table["drop"].to_numpy() == pytest.approx(recorded["uar"] - table["uar"].to_numpy())
+    original = table.iloc[0]
+    assert (original["drop"], original["same_label"]) == (0.0, 1.0)
+    assert table["drop"].to_numpy() == pytest.approx(original["uar"] - table["uar"].to_numpy())
     truth = by_id["emotion"].to_numpy()
-    heard = np.array(["angry", "happy", "sad"])[[one[0].argmax() for one in answers]]
-    recalls = [(heard == truth)[truth == label].mean() for label in ("angry", "happy", "sad")]
-    assert recorded["uar"] == pytest.approx(np.mean(recalls))
+    labels = np.array(["angry", "happy", "sad"])[[one[0].argmax() for one in predicted]]
+    recalls = [(labels == truth)[truth == label].mean() for label in ("angry", "happy", "sad")]
+    assert original["uar"] == pytest.approx(np.mean(recalls))
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["table.csv", "table.md", "table.png"]
     assert len(pd.read_csv(tmp_path / "report" / "table.csv")) == len(CONDITIONS)

@@ -18,17 +18,18 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_folder
 from speech_emotion.data import splits
 from speech_emotion.evaluation.comparison import compare, read_contest, recall_rows, write_table
-from speech_emotion.evaluation.protocol_report import evaluate_folds
+from speech_emotion.evaluation.protocol_report import evaluate_protocol, write_overview
 from speech_emotion.features.augmentation import Copy
 from speech_emotion.features.extract import Recorded, Rendition, shard_tasks, write_index, write_shard
+from speech_emotion.features.functionals import functionals
 from speech_emotion.features.mfcc import spec_digest
 from speech_emotion.features.store import FeatureStore
 from speech_emotion.inference.onnx_parity import check_agreement
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.models.baselines import DESCRIPTIONS, Known, as_table, classical
+from speech_emotion.models.baselines import DESCRIPTIONS
 from speech_emotion.models.cross_validation import Experiment, train_fold
 from speech_emotion.models.package import Package, assemble
-from speech_emotion.models.reference_lstm import mean_mfcc, predictions
+from speech_emotion.models.reference_lstm import predict_baselines
 
 SPLIT = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.2)
 EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=1))
@@ -36,7 +37,7 @@ PITCH = {"angry": 400.0, "happy": 250.0, "sad": 120.0}
 
 
 class Corpus:
-    """Recordings in which the pitch is the emotion, their features, and a split a protocol."""
+    """Recordings whose pitch is the emotion, their features and splits."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,22 +79,15 @@ class Corpus:
             corpus=CorpusSettings(name="tones", kind="folder", source="nowhere"),
             protocol=protocol,
             settings=train_settings(**{"epochs": 8, **changes}),
-            manifest=self.manifest,
             features=self.store,
             split=self.folder / f"{protocol}.csv",
             calibrate=CalibrateSettings(risk=risk),
         )
 
-    def evaluate(self, protocol: str, models: Path, target: Path) -> dict:
-        return evaluate_folds(
-            self.folds(protocol),
-            protocol=protocol,
-            models=models,
-            manifest=self.manifest,
-            store=self.store,
-            settings=EVALUATE,
-            target=target,
-        )
+    def evaluate(self, protocol: str, models: Path, target: Path, *, split: Path | None = None) -> dict:
+        return evaluate_protocol(
+            split or self.folder / f"{protocol}.csv", models=models, store=self.store, settings=EVALUATE, target=target
+        ).metrics
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +108,7 @@ def trained(corpus: Corpus, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_network_that_hears_fewer_cepstra_is_trained_packaged_and_evaluated_with_them(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fewer_cepstra(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     few = InputSettings(n_mfcc=5, prosody=True)
     corpus.train("speaker", tmp_path / "models", epochs=1, inputs=few)
@@ -129,15 +121,13 @@ def test_a_network_that_hears_fewer_cepstra_is_trained_packaged_and_evaluated_wi
     assert (tmp_path / "report/metrics.json").exists()
 
 
-def test_more_cepstra_than_there_are_cannot_be_heard(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_cepstra_are_refused(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"train\.inputs\.n_mfcc: the network cannot hear 99 of the \d+ cepstra"):
         corpus.train("full", tmp_path / "models", inputs=InputSettings(n_mfcc=99, prosody=True))
 
 
-def test_a_fold_becomes_a_package_with_its_history(trained: Path) -> None:
+def test_fold_has_package_and_history(trained: Path) -> None:
     record = json.loads((trained / "speaker/A/training.json").read_text())
     history = pd.read_csv(trained / "speaker/A/history.csv")
 
@@ -147,9 +137,7 @@ def test_a_fold_becomes_a_package_with_its_history(trained: Path) -> None:
     assert set(record["lineage"]) == {"data", "features", "params", "spec", "split", "training"}
 
 
-def test_all_settings_that_decide_are_written_down_and_two_calibrations_are_two_models(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_calibration_is_part_of_the_identity(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for risk in (0.1, 0.3):
         corpus.train("full", tmp_path / f"{risk}", epochs=1, risk=risk)
@@ -163,11 +151,11 @@ def test_all_settings_that_decide_are_written_down_and_two_calibrations_are_two_
     assert first["training_digest"] != second["training_digest"]
 
 
-def test_graph_and_network_of_a_package_agree_on_every_utterance(corpus: Corpus, trained: Path) -> None:
+def test_onnx_agrees_with_keras(corpus: Corpus, trained: Path) -> None:
     assert check_agreement(trained / "full/all", [frames for _, frames in corpus.store.utterances()]) < 1e-5
 
 
-def test_a_graph_of_other_weights_is_refused(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
+def test_onnx_of_other_weights_is_refused(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
     mixed = tmp_path / "mixed"
     assemble(trained / "full/all", {}, mixed)
     for name in ("model.weights.h5", "package.json"):
@@ -182,9 +170,7 @@ def test_a_graph_of_other_weights_is_refused(corpus: Corpus, trained: Path, tmp_
         check_agreement(mixed, [frames for _, frames in corpus.store.utterances()])
 
 
-def test_the_report_says_what_the_package_says_of_the_recordings_themselves(
-    corpus: Corpus, trained: Path, tmp_path: Path
-) -> None:
+def test_report_agrees_with_the_recognizer(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
     summary = corpus.evaluate("speaker", trained / "speaker", tmp_path / "report")
 
     rows = pd.read_csv(tmp_path / "report/predictions.csv")
@@ -202,11 +188,7 @@ def test_the_report_says_what_the_package_says_of_the_recordings_themselves(
     assert low <= summary["mean"]["uar"] <= high
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
         "metrics.json",
-        "scores.json",
         "predictions.csv",
-        "confusion.csv",
-        "curves.csv",
-        "mean_curves.csv",
         "reliability.csv",
         "risk_coverage.csv",
         "confusion.png",
@@ -216,7 +198,7 @@ def test_the_report_says_what_the_package_says_of_the_recordings_themselves(
     }
 
 
-def test_the_report_says_what_calibration_and_rejection_do(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
+def test_report_of_calibration_and_threshold(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(trained / "speaker", models)
     for path in models.glob("*/package.json"):
@@ -246,28 +228,45 @@ def test_the_report_says_what_calibration_and_rejection_do(corpus: Corpus, train
     assert summary["folds"]["A"]["speakers"]["A"]["uar"] == fold["uar"]
 
 
-def test_a_test_word_that_is_copied_into_training_stops_the_evaluation_by_name(
-    corpus: Corpus, trained: Path, tmp_path: Path
-) -> None:
-    (fold, other) = corpus.folds("speaker")
-    leaky = splits.Fold(fold.name, (*fold.train, fold.test[0]), fold.validation, fold.test)
+def test_leaking_split_is_refused(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(corpus.folder / "speaker.csv", dtype=str, keep_default_na=False)
+    leaked = table[table["part"] == "test"].iloc[[0]].assign(part="train")
+    pd.concat([table, leaked]).to_csv(tmp_path / "speaker.csv", index=False)
 
-    with pytest.raises(splits.LeakError, match=rf"leak: id '{fold.test[0]}' is on two sides"):
-        evaluate_folds(
-            [leaky, other],
-            protocol="speaker",
-            models=trained / "speaker",
-            manifest=corpus.manifest,
-            store=corpus.store,
-            settings=EVALUATE,
-            target=tmp_path / "report",
-        )
+    with pytest.raises(splits.LeakError, match=rf"leak: id '{leaked['id'].iloc[0]}' is on two sides"):
+        corpus.evaluate("speaker", trained / "speaker", tmp_path / "report", split=tmp_path / "speaker.csv")
     assert not (tmp_path / "report").exists()
 
 
-def test_statistics_of_the_test_speaker_in_a_package_stop_the_evaluation_by_name(
-    corpus: Corpus, trained: Path, tmp_path: Path
-) -> None:
+def test_overview_has_every_protocol_and_fold(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
+    results = {
+        protocol: evaluate_protocol(
+            corpus.folder / f"{protocol}.csv",
+            models=trained / protocol,
+            store=corpus.store,
+            settings=EVALUATE,
+            target=tmp_path / protocol,
+        )
+        for protocol in SPLIT.protocols
+    }
+
+    write_overview(results, tmp_path)
+
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert {name: set(values) for name, values in metrics.items()} == {
+        "speaker": {"uar", "ece"},
+        "full": {"uar", "ece"},
+    }
+    assert set(zip(curves["protocol"], curves["fold"], strict=True)) == {
+        ("speaker", "A"),
+        ("speaker", "B"),
+        ("full", "all"),
+    }
+    assert len(pd.read_csv(tmp_path / "confusion.csv")) == sum(len(one.predictions) for one in results.values())
+
+
+def test_leaking_normalization_is_refused(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(trained / "speaker", models)
     package = models / "A"
@@ -278,18 +277,18 @@ def test_statistics_of_the_test_speaker_in_a_package_stop_the_evaluation_by_name
     description["files"]["normalization.json"] = digest_file(package / "normalization.json")
     (package / "package.json").write_text(json.dumps(description))
 
-    with pytest.raises(splits.LeakError, match=r"leak: normalization: coefficient .* 'speaker', fold 'A', alone"):
+    with pytest.raises(splits.LeakError, match=r"leak: normalization: coefficient .* 'speaker', fold 'A'"):
         corpus.evaluate("speaker", models, tmp_path / "report")
 
 
-def test_full_is_judged_on_its_validation_part_and_says_so(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
+def test_full_is_evaluated_on_validation(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
     summary = corpus.evaluate("full", trained / "full", tmp_path / "report")
 
     assert summary["part"] == "validation"
     assert summary["folds"]["all"]["utterances"] == len(corpus.folds("full")[0].validation)
 
 
-def test_training_and_judging_again_gives_the_same_bytes(
+def test_training_and_evaluation_are_reproducible(
     corpus: Corpus, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # without the first one's checkpoints
@@ -304,20 +303,18 @@ def test_training_and_judging_again_gives_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_the_table_holds_the_model_against_every_baseline_on_the_same_utterances(
+def test_comparison_with_every_baseline(
     corpus: Corpus, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rows = corpus.manifest.set_index("id")
     corpus.evaluate("speaker", trained / "speaker", tmp_path / "report")
-    means = mean_mfcc(corpus.manifest, corpus.folder / "raw", featurize_settings(), workers=1)
-    known = Known(rows["emotion"], rows[["rms_dbfs", "peak_dbfs", "seconds"]], means)
-    settings = train_settings(epochs=2, network=network_settings(input="time_mean", pooling="last"))
-    tables = []
-    for fold in corpus.folds("speaker"):
-        found = classical(fold, known, seed=1, shuffles=20)
-        found["reference"] = (predictions(fold, means, rows["emotion"], settings, lambda row: None),)
-        tables.append(as_table(found, fold))
+    summary = functionals(corpus.manifest, corpus.folder / "raw", featurize_settings(), workers=1).set_index("id")
+    settings = train_settings(epochs=2, seed=1, network=network_settings(input="time_mean", pooling="last"))
+    tables = [
+        predict_baselines(fold, emotions=rows["emotion"], table=summary, settings=settings, shuffles=20)
+        for fold in corpus.folds("speaker")
+    ]
     pd.concat(tables).to_csv(tmp_path / "speaker.csv", index=False)
 
     contest = read_contest("speaker", tmp_path / "report", tmp_path / "speaker.csv")
@@ -364,19 +361,23 @@ def test_baselines_of_other_utterances_are_refused(corpus: Corpus, trained: Path
 
 
 @pytest.mark.slow
-def test_the_same_recordings_under_other_labels_are_trained_anew(
+def test_other_labels_are_another_training(
     corpus: Corpus, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(trained)  # where the checkpoints of the first training lie
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    raw = corpus.folder / "raw"
     swapped = corpus.manifest["emotion"].replace({"angry": "happy", "happy": "angry"})
-    monkeypatch.setattr(corpus, "manifest", corpus.manifest.assign(emotion=swapped))
+    relabelled = splits.make(corpus.manifest.assign(emotion=swapped), "full", SPLIT)
+    (tmp_path / "corpus").mkdir()
+    splits.write(tmp_path / "corpus" / "full.csv", relabelled)
+    monkeypatch.setattr(corpus, "folder", tmp_path / "corpus")
 
     corpus.train("full", tmp_path / "full")
 
-    high_tone = next(path for path in corpus.manifest["path"] if "angry" in path)
-    assert Recognizer.load(trained / "full/all").predict(corpus.folder / "raw" / high_tone).label == "angry"
-    assert Recognizer.load(tmp_path / "full/all").predict(corpus.folder / "raw" / high_tone).label == "happy"
+    high_tone = raw / next(path for path in corpus.manifest["path"] if "angry" in path)
+    assert Recognizer.load(trained / "full/all").predict(high_tone).label == "angry"
+    assert Recognizer.load(tmp_path / "full/all").predict(high_tone).label == "happy"
 
 
 def test_calibration_is_fitted_on_the_validation_part(corpus: Corpus, trained: Path) -> None:
@@ -394,7 +395,7 @@ def test_calibration_is_fitted_on_the_validation_part(corpus: Corpus, trained: P
     assert np.mean([answer.sure for answer in answers]) == pytest.approx(description.rejection.coverage, abs=0.01)
 
 
-def test_an_answer_below_the_threshold_is_not_sure(corpus: Corpus, trained: Path) -> None:
+def test_not_sure_below_the_threshold(corpus: Corpus, trained: Path) -> None:
     recognizer = Recognizer.load(trained / "speaker/A")
     rejection = recognizer.package.description.rejection
     assert rejection is not None

@@ -51,7 +51,7 @@ def network(settings: NetworkSettings, *, statistics=STATISTICS, seed=1):
 
 
 @pytest.mark.parametrize("settings", NETWORKS, ids=lambda one: f"{one.input}-{one.pooling}-{one.bidirectional}")
-def test_graph_and_network_agree(settings: NetworkSettings, tmp_path: Path) -> None:
+def test_onnx_agrees_with_keras(settings: NetworkSettings, tmp_path: Path) -> None:
     frames, lengths = sounds()
     built = network(settings)
 
@@ -76,7 +76,7 @@ def test_padding_changes_nothing(settings: NetworkSettings) -> None:
         np.testing.assert_allclose(np.asarray(alone)[0], expected, atol=1e-5)
 
 
-def test_saved_network_is_the_same_network_and_equal_weights_have_equal_bytes(tmp_path: Path) -> None:
+def test_save_and_load(tmp_path: Path) -> None:
     frames, lengths = sounds()
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
@@ -89,36 +89,6 @@ def test_saved_network_is_the_same_network_and_equal_weights_have_equal_bytes(tm
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-@pytest.mark.slow
-def test_a_model_of_several_networks_is_their_mean_in_keras_in_onnx_and_on_disk(tmp_path: Path) -> None:
-    frames, lengths = sounds()
-    members = [network(NETWORKS[0], seed=seed) for seed in (1, 2, 3)]
-    expected = np.mean([np.asarray(one([frames, lengths])) for one in members], axis=0)
-
-    combined = models_network.combine(members)
-
-    np.testing.assert_allclose(combined([frames, lengths]), expected, atol=1e-5)
-    weights = onnx_export.layer_weights(combined)
-    assert len(weights) == 3
-    onnx_export.write_graph(tmp_path / "g.onnx", NETWORKS[0], weights, coefficients=COEFFICIENTS)
-    session = onnxruntime.InferenceSession(tmp_path / "g.onnx")
-    logits, embedding = session.run(["logits", "embedding"], {"frames": frames, "lengths": lengths})
-    np.testing.assert_allclose(logits, expected, atol=1e-5)
-    assert embedding.shape == (4, 3 * NETWORKS[0].dense[-1])
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        folder.mkdir()
-        models_network.save(models_network.combine([network(NETWORKS[0], seed=seed) for seed in (1, 2, 3)]), folder)
-    np.testing.assert_allclose(models_network.load(tmp_path / "a")([frames, lengths]), expected, atol=1e-5)
-    for name in ("architecture.json", "model.weights.h5"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-
-
-def test_a_model_of_one_network_is_that_network() -> None:
-    alone = network(NETWORKS[0])
-    assert models_network.combine([alone]) is alone
-    assert models_network.members(alone) == [alone]
-
-
 def test_equal_networks_have_equal_graphs(tmp_path: Path) -> None:
     for name in ("a", "b"):
         weights = onnx_export.layer_weights(network(NETWORKS[0]))
@@ -127,7 +97,7 @@ def test_equal_networks_have_equal_graphs(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_reference_network_has_the_reference_models_shape() -> None:
+def test_reference_network_shape() -> None:
     settings = network_settings(
         input="time_mean",
         lstm=(128, 128),
