@@ -16,7 +16,7 @@ from speech_emotion.core.process import run_stage
 from speech_emotion.core.progress import track
 from speech_emotion.data import splits
 from speech_emotion.evaluation import label_issues
-from speech_emotion.features.functionals import read_functionals
+from speech_emotion.models.baselines import read_functionals
 from speech_emotion.models.reference_lstm import predict_baselines, read_reference
 
 

@@ -33,21 +33,6 @@ def test_weights_and_outputs_are_those_of_the_network(tmp_path: Path, changes: d
     assert (layers[-1].kind, layers[-1].width, layers[-1].steps) == ("output", 3, False)
 
 
-def test_a_model_of_several_networks_is_told_by_one_of_them(tmp_path: Path) -> None:
-    inside = [
-        models_network.build(network_settings(), coefficients=5, labels=3, statistics=None, seed=n) for n in (1, 2)
-    ]
-    combined = models_network.combine(inside)
-    models_network.save(combined, tmp_path)
-
-    layers = read_layers(tmp_path)
-
-    trained = sum(int(np.prod(weight.shape)) for weight in combined.trainable_weights)
-    assert sum(layer.parameters for layer in layers) == trained
-    assert [layer.kind for layer in layers].count("output") == 1
-    assert (layers[-1].kind, layers[-1].detail, layers[-1].width) == ("mean", "of 2 such networks", 3)
-
-
 def test_what_is_no_architecture_is_one_message(tmp_path: Path) -> None:
     for text in ("{", "{}", json.dumps({"config": {"layers": [{"class_name": "Dense"}]}})):
         (tmp_path / "architecture.json").write_text(text)

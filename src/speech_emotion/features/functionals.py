@@ -2,20 +2,15 @@
 
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from speech_emotion.audio.decode import load
 from speech_emotion.config.features import FeaturizeSettings
-from speech_emotion.core.errors import UserError
 from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.progress import track
 from speech_emotion.features.mfcc import Extractor
-
-SHORTCUTS: Final = ("rms_dbfs", "peak_dbfs", "seconds")
-"""Columns that describe how a clip was recorded: level, peak and duration."""
 
 
 def functionals(manifest: pd.DataFrame, raw: Path, settings: FeaturizeSettings, *, workers: int | None) -> pd.DataFrame:
@@ -39,22 +34,8 @@ def functionals(manifest: pd.DataFrame, raw: Path, settings: FeaturizeSettings, 
     rows = np.stack(list(track(work, len(paths), "functionals", "recordings")))
     count = rows.shape[1] // 2
     columns = [f"{kind}_{number}" for kind in ("mean", "std") for number in range(1, count + 1)]
-    known = manifest[["id", *SHORTCUTS]].reset_index(drop=True)
+    known = manifest[["id", "rms_dbfs", "peak_dbfs", "seconds"]].reset_index(drop=True)
     return pd.concat([known, pd.DataFrame(rows, columns=columns)], axis=1)
-
-
-def read_functionals(path: Path) -> pd.DataFrame:
-    """Read what featurize wrote, indexed by utterance id.
-
-    Raises
-    ------
-    UserError
-        The file is missing or damaged.
-    """
-    try:
-        return pd.read_csv(path, dtype={"id": str}, keep_default_na=False).set_index("id").astype(np.float64)
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"{path}: is missing or damaged. Run `dvc repro featurize`.") from None
 
 
 def _summary(path: Path, *, settings: FeaturizeSettings) -> np.ndarray:

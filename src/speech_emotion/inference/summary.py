@@ -47,8 +47,6 @@ class Layer:
 def read_layers(package: Path) -> list[Layer]:
     """Return the layers of a package's network, from its frames to its logits.
 
-    Of a model that is the mean of several networks these are one network's, and a last one that is their mean.
-
     Raises
     ------
     UserError
@@ -57,8 +55,6 @@ def read_layers(package: Path) -> list[Layer]:
     path = package / ARCHITECTURE
     try:
         described = json.loads(path.read_text(encoding="utf-8"))["config"]["layers"]
-        inside = [one["config"]["layers"] for one in described if one["class_name"] == "Functional"]
-        described = inside[0] if inside else described
         layers: list[Layer] = []
         for one in described:
             config = one["config"]
@@ -67,9 +63,6 @@ def read_layers(package: Path) -> list[Layer]:
                     layers.append(Layer("frames", "features of the voice", config["batch_shape"][-1], True, 0))
             elif one["class_name"] != "FrameMask":  # which knows the padding, and passes nothing on
                 layers.append(_layer(one["class_name"], config, layers[-1]))
-        if inside:
-            others = (len(inside) - 1) * sum(layer.parameters for layer in layers)
-            layers.append(Layer("mean", f"of {len(inside)} such networks", layers[-1].width, False, others))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         raise UserError(
             f"{path}: is missing, or not an architecture as Keras writes it. `dvc repro` makes it."
