@@ -25,8 +25,6 @@ OWN = {"params.yaml", "dvc.lock"}
 
 STAGES: Mapping[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 PIPELINE = tuple(STAGES)
-MATRIX = {name for name, stage in STAGES.items() if "matrix" in stage}
-"""Stages with an instance a protocol."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ class DemoRun:
     output : str
         What was printed.
     seconds : dict
-        How long each stage took; matrix stages are named as in "train@speaker".
+        How long each stage took.
     calls : Path
         Where each try to reach another machine would have been written down.
     lock : Path
@@ -249,18 +247,18 @@ def executable(command: tuple[str, ...]) -> list[str]:
 
 def stage_process(dvc: psutil.Popen, stage: str) -> psutil.Process | None:
     """Return the process of a stage's script below a running DVC, once there is one."""
-    return next((process for name, process in running_stages(dvc) if name[0] == stage), None)
+    return next((process for name, process in running_stages(dvc) if name == stage), None)
 
 
-def running_stages(process: psutil.Process) -> Iterator[tuple[list[str], psutil.Process]]:
-    """Yield the name (see `stage_name`) and the process of each stage that runs below a process."""
+def running_stages(process: psutil.Process) -> Iterator[tuple[str, psutil.Process]]:
+    """Yield the name and the process of each stage that runs below a process."""
     for one in descendants(process):
         try:
             arguments = one.cmdline()
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
         if len(arguments) > 1 and arguments[1].startswith("pipeline/"):
-            yield stage_name(arguments), one
+            yield Path(arguments[1]).stem, one
 
 
 def stages_run(output: str) -> list[str]:
@@ -309,10 +307,4 @@ class StageClock:
         while not self._stop.wait(0.2):
             for name, process in running_stages(psutil.Process()):
                 with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                    self.seconds["@".join(name)] = time.time() - process.create_time()
-
-
-def stage_name(arguments: list[str]) -> list[str]:
-    """Return a stage's name, and its protocol where it has one, from its command."""
-    script = Path(arguments[1]).stem
-    return [script, arguments[2]] if script in MATRIX else [script]
+                    self.seconds[name] = time.time() - process.create_time()
