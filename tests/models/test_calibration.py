@@ -1,17 +1,18 @@
 """Temperature and rejection: fitted values do what they promise on the data that they were fitted on."""
 
 import numpy as np
+from scipy.special import softmax
 import pytest
 
 from speech_emotion.evaluation.metrics import expected_calibration_error
-from speech_emotion.models.calibration import fit_rejection, fit_temperature, risk_coverage, softmax
+from speech_emotion.models.calibration import fit_rejection, fit_temperature, risk_coverage
 
 
 def answers(*, sharpness: float, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     """Return logits that are `sharpness` times those under which the truth was drawn, and the truth."""
     rng = np.random.default_rng(0)
     honest = rng.normal(0, 1.5, (count, 5))
-    truth = np.array([rng.choice(5, p=row) for row in softmax(honest)])
+    truth = np.array([rng.choice(5, p=row) for row in softmax(honest, axis=1)])
     return sharpness * honest, truth
 
 
@@ -24,8 +25,8 @@ def test_the_temperature_takes_back_what_made_a_model_too_sure(sharpness: float)
 
 def test_calibration_brings_confidence_to_accuracy() -> None:
     logits, truth = answers(sharpness=3.0)
-    before = expected_calibration_error(truth, softmax(logits), bins=15)
-    after = expected_calibration_error(truth, softmax(logits, fit_temperature(logits, truth)), bins=15)
+    before = expected_calibration_error(truth, softmax(logits, axis=1), bins=15)
+    after = expected_calibration_error(truth, softmax(logits / fit_temperature(logits, truth), axis=1), bins=15)
 
     assert before > 0.15
     assert after < 0.03
@@ -33,7 +34,7 @@ def test_calibration_brings_confidence_to_accuracy() -> None:
 
 def test_sure_answers_are_wrong_no_more_often_than_was_accepted() -> None:
     logits, truth = answers(sharpness=1.0)
-    probabilities = softmax(logits)
+    probabilities = softmax(logits, axis=1)
     found = fit_rejection(probabilities, truth, risk=0.1)
 
     sure = probabilities.max(axis=1) >= found.threshold
@@ -57,7 +58,7 @@ def test_a_model_that_is_never_right_is_never_sure() -> None:
 
 def test_risk_falls_with_coverage_where_confidence_means_something() -> None:
     logits, truth = answers(sharpness=1.0)
-    probabilities = softmax(logits)
+    probabilities = softmax(logits, axis=1)
     coverage, risk = risk_coverage(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth)
 
     assert coverage[-1] == 1.0

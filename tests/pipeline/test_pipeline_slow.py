@@ -127,6 +127,7 @@ def test_new_protocol_trains_only_itself(copied: Workspace) -> None:
     params.write_text(text.replace(every, "protocols: [random, full]"))
     copied.run("dvc", "repro", "train")
     params.write_text(text)
+    copied.forget("train")  # and the run cache, which has all protocols
 
     output = copied.run("dvc", "repro", "train")
 

@@ -1,10 +1,11 @@
-"""Takes true labels and predicted probabilities; gives the field's metrics, as pure functions."""
+"""Compute metrics from true labels and predicted probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.metrics import (
     balanced_accuracy_score,
     brier_score_loss,
@@ -17,7 +18,7 @@ from sklearn.metrics import (
 Metrics = dict[str, Any]
 
 HEADLINES = ("accuracy", "uar", "macro_f1", "nll", "brier", "ece")
-"""What is compared between models; the first three are better high, the last three low."""
+"""Metrics that models are compared by: higher is better for the first three, lower for the others."""
 
 _LEAST = 1e-12
 
@@ -34,7 +35,7 @@ def metrics(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str],
     labels : sequence of str
         In the order of the columns.
     bins : int
-        Of the calibration error.
+        Number of bins of the calibration error.
 
     Returns
     -------
@@ -64,7 +65,7 @@ def brier(truth: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:
-    """Return the gap between confidence and accuracy, averaged over equal-width bins of confidence (Guo, 2017).
+    """Return the expected calibration error over equal-width bins of confidence (Guo et al., 2017).
 
     sum_b n_b / n * |accuracy_b - confidence_b|
 
@@ -82,7 +83,7 @@ def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, *, 
 
 @dataclass(frozen=True)
 class Bin:
-    """The answers of one range of confidence.
+    """The predictions of one range of confidence.
 
     Attributes
     ----------
@@ -90,7 +91,7 @@ class Bin:
         The range.
     utterances : int
     confidence, accuracy : float
-        Their means over the utterances.
+        Means over the utterances.
     """
 
     low: float
@@ -101,10 +102,7 @@ class Bin:
 
 
 def reliability(truth: np.ndarray, probabilities: np.ndarray, *, bins: int) -> list[Bin]:
-    """Return the bins of `expected_calibration_error` that hold anything, from unsure to sure.
-
-    sum_b n_b / n * |accuracy_b - confidence_b| over them is that error.
-    """
+    """Return the non-empty bins of `expected_calibration_error`, by rising confidence."""
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == truth
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -121,14 +119,12 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, *, bins: int) -> l
 
 
 def uncalibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return what a network says before its logits are divided by a temperature [shape=(n, labels)], float64.
+    """Return the probabilities before temperature scaling [shape=(n, labels)], float64.
 
-    Logarithms of probabilities are the divided logits but for a constant, which a softmax does not see: the softmax of
-    temperature times them is that of the logits themselves.
+    The logarithm of a probability is its logit divided by the temperature, up to a constant that softmax cancels.
     """
-    scaled = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float64).tiny)) * temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    logits = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float64).tiny)) * temperature
+    return softmax(logits, axis=1)
 
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, labels: int) -> np.ndarray:
@@ -137,7 +133,7 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, labels: int) -> np.ndar
 
 
 def mean_of(folds: Sequence[Metrics]) -> Metrics:
-    """Return the mean of each headline metric over folds, every fold the same weight."""
+    """Return the mean of each headline metric over folds, with equal weights."""
     return {name: float(np.mean([fold[name] for fold in folds])) for name in HEADLINES}
 
 
@@ -145,6 +141,6 @@ def _unweighted_average_recall(truth: np.ndarray, prediction: np.ndarray) -> flo
     import warnings
 
     with warnings.catch_warnings():
-        # a prediction of a label that the truth has not is a mistake like any other
+        # predicting a label that does not occur is a mistake like any other
         warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
         return float(balanced_accuracy_score(truth, prediction))

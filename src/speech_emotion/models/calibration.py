@@ -1,24 +1,18 @@
-"""Takes logits of voices that training never heard; gives the temperature and the threshold that a package carries."""
+"""Calibrate confidence: fit a temperature and the threshold of "not sure" on the validation part."""
 
 from typing import Final
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from speech_emotion.models.package import Rejection
 
 _TEMPERATURES: Final = (0.05, 20.0)
 
 
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return the probabilities of logits divided by a temperature; both [shape=(n, labels)], float64."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
-    """Return the temperature under which the truth is likeliest (Guo et al., 2017, arXiv:1706.04599).
+    """Return the temperature with the lowest negative log-likelihood (Guo et al., 2017, arXiv:1706.04599).
 
     Parameters
     ----------
@@ -29,22 +23,20 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     Returns
     -------
     float
-        Between 0.05 and 20, to four digits: what is finer is rounding, and would differ between machines.
+        Between 0.05 and 20, rounded to four digits so that it does not differ between machines.
     """
     rows = np.arange(len(truth))
 
     def loss(logarithm: float) -> float:
-        scaled = logits.astype(np.float64) / np.exp(logarithm)
-        highest = scaled.max(axis=1, keepdims=True)
-        sums = np.log(np.exp(scaled - highest).sum(axis=1)) + highest[:, 0]
-        return float((sums - scaled[rows, truth]).mean())
+        log_probabilities = log_softmax(logits.astype(np.float64) / np.exp(logarithm), axis=1)
+        return -float(log_probabilities[rows, truth].mean())
 
     found = minimize_scalar(loss, bounds=tuple(np.log(_TEMPERATURES)), method="bounded", options={"xatol": 1e-6})
     return float(f"{np.exp(found.x):.4g}")
 
 
 def fit_rejection(probabilities: np.ndarray, truth: np.ndarray, *, risk: float) -> Rejection:
-    """Return the lowest threshold above which at most a share `risk` of the answers is wrong.
+    """Return the lowest threshold above which at most a share `risk` of the predictions is wrong.
 
     Parameters
     ----------
@@ -57,7 +49,7 @@ def fit_rejection(probabilities: np.ndarray, truth: np.ndarray, *, risk: float) 
     Returns
     -------
     Rejection
-        Where no threshold keeps the risk, one above every confidence seen, at coverage 0.
+        If no threshold keeps the risk, one above every confidence, with coverage 0.
 
     Notes
     -----
@@ -79,7 +71,7 @@ def fit_rejection(probabilities: np.ndarray, truth: np.ndarray, *, risk: float) 
 
 
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return coverage and risk as the threshold falls, most confident answers first; both [shape=(n,)]."""
+    """Return coverage and risk for a falling threshold, most confident predictions first; both [shape=(n,)]."""
     order = np.argsort(-confidence, kind="stable")
     counts = np.arange(1, len(order) + 1)
     return counts / len(order), np.cumsum(~right[order]) / counts

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.config.training import CalibrateSettings, TrainSettings
@@ -20,7 +21,7 @@ from speech_emotion.data.splits import Fold
 from speech_emotion.features.frames import lengths_of
 from speech_emotion.features.store import RECORDED, FeatureStore
 from speech_emotion.models import network, onnx_export
-from speech_emotion.models.calibration import fit_rejection, fit_temperature, softmax
+from speech_emotion.models.calibration import fit_rejection, fit_temperature
 from speech_emotion.models.package import GRAPH, WEIGHTS, Rejection, write_package_files
 from speech_emotion.models.training import Epoch, Part, Trained, predict_logits, train, training_digest
 from speech_emotion.tracking import mlflow_run
@@ -228,7 +229,8 @@ def _calibrate(experiment: Experiment, fold: Fold, trained: Trained) -> tuple[fl
     validation = experiment.part(fold.validation)
     logits = predict_logits(trained.network, validation.frames)
     temperature = fit_temperature(logits, validation.labels)
-    rejection = fit_rejection(softmax(logits, temperature), validation.labels, risk=experiment.calibrate.risk)
+    probabilities = softmax(logits.astype(np.float64) / temperature, axis=1)
+    rejection = fit_rejection(probabilities, validation.labels, risk=experiment.calibrate.risk)
     return temperature, rejection
 
 

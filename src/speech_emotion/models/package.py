@@ -1,4 +1,4 @@
-"""Takes a trained network's files and what is to be known of it; gives the folder that is the model, and reads it."""
+"""Write and read a model package: the folder that is deployed."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from speech_emotion.core.io import digest_file, digest_folder, replacing_folder,
 from speech_emotion.features.mfcc import coefficient_count, spec_digest
 
 FORMAT: Final = 2
-"""Counts changes of the folder's format that an older reader would misunderstand."""
+"""Version of the folder format."""
 
 DESCRIPTION: Final = "package.json"
 GRAPH: Final = "graph.onnx"
@@ -41,28 +41,28 @@ REQUIRED_DISTRIBUTIONS: Final = (
     "soundfile",
     "soxr",
 )
-"""What prediction imports."""
+"""Distributions that prediction imports."""
 
 DEFAULT_LIMITS: Final = PackageSettings(min_seconds=0.2, max_seconds=60.0)
-"""Of a package that has not been through the package stage, which sets those of params.yaml."""
+"""Limits of a package before the package stage sets those of params.yaml."""
 
 _CHECKED: Final = (ARCHITECTURE, GRAPH, LICENSE, WEIGHTS, NORMALIZATION, REQUIREMENTS)
-_REPAIR: Final = "Fetch it again (`dvc checkout`, `dvc pull`), or make it with `dvc repro`."
+_REPAIR: Final = "Fetch it again (`dvc checkout`, `dvc pull`), or build it with `dvc repro`."
 
 
 class Rejection(Section):
-    """From which confidence on an answer is given as sure; see `calibration`."""
+    """The confidence from which a prediction is given; below it the answer is "not sure". See `calibration`."""
 
     threshold: Annotated[float, Field(ge=0, le=1)]
-    """An answer with less confidence is "not sure"."""
+    """A prediction with a lower confidence is "not sure"."""
     risk: Annotated[float, Field(ge=0, le=1)]
-    """Share of wrong answers among the sure ones, where this was fitted."""
+    """Share of wrong predictions above the threshold, on the validation part."""
     coverage: Annotated[float, Field(ge=0, le=1)]
-    """Share of sure answers there."""
+    """Share of predictions above the threshold, on the validation part."""
 
 
 class Description(Section):
-    """What package.json says."""
+    """The content of package.json."""
 
     format: Literal[2]
     software: str
@@ -74,16 +74,16 @@ class Description(Section):
     """In the order of the network's outputs."""
     features: FeaturizeSettings
     spec_digest: str
-    """Names the feature specification, with the version of the code that computes it."""
+    """Digest of the feature settings and the version of the feature code."""
     temperature: Annotated[float, Field(gt=0)]
     """Logits are divided by it before they become probabilities."""
     rejection: Rejection | None
-    """None: every answer is given as sure."""
+    """None: the answer is never "not sure"."""
     limits: PackageSettings
     lineage: dict[str, str]
-    """Digests of what the network was made from."""
+    """Digests of the data, features, settings and split of the training."""
     files: dict[str, str]
-    """SHA-256 of every other file but the evidence."""
+    """SHA-256 of every other file except the evidence."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -96,7 +96,7 @@ class Description(Section):
 
 @dataclass(frozen=True)
 class Package:
-    """A model package: a folder that was found whole, and what it says of itself.
+    """A model package whose files were checked.
 
     Attributes
     ----------
@@ -122,9 +122,9 @@ class Package:
         for name, digest in package.description.files.items():
             path = folder / name
             if not path.is_file():
-                raise UserError(f"{path}: is missing, the package is not whole. {_REPAIR}")
+                raise UserError(f"{path}: is missing. {_REPAIR}")
             if digest_file(path) != digest:
-                raise UserError(f"{path}: is not the file that {DESCRIPTION} describes, by its SHA-256. {_REPAIR}")
+                raise UserError(f"{path}: does not have the SHA-256 that {DESCRIPTION} names. {_REPAIR}")
         return package
 
     @property
@@ -134,21 +134,21 @@ class Package:
 
     @property
     def graph(self) -> Path:
-        """The network for ONNX Runtime."""
+        """Path of the ONNX graph."""
         return self.folder / GRAPH
 
     @property
     def requirements(self) -> tuple[str, ...]:
-        """What prediction needs, pinned, as pip writes it."""
+        """Pinned requirements of prediction, one per line of requirements.txt."""
         return tuple((self.folder / REQUIREMENTS).read_text(encoding="utf-8").splitlines())
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 over the whole folder, evidence included: the package's name in the registry."""
+        """SHA-256 of the whole folder, evidence included. It identifies the package in the registry."""
         return digest_folder(self.folder)
 
     def evidence(self) -> dict[str, dict[str, Any]]:
-        """Return the metrics of each protocol that the package carries, by the protocol's name.
+        """Return the metrics of each protocol, by its name.
 
         Raises
         ------
@@ -179,7 +179,7 @@ def write_package_files(
     rejection: Rejection | None = None,
     limits: PackageSettings = DEFAULT_LIMITS,
 ) -> Package:
-    """Make a package of a folder that holds graph.onnx, architecture.json and model.weights.h5 already.
+    """Complete a folder that holds graph.onnx, architecture.json and model.weights.h5 to a package.
 
     Parameters
     ----------
@@ -187,25 +187,26 @@ def write_package_files(
     corpus, protocol, fold : str
         What the network was trained on.
     kind : {"tess", "demo", "folder"}
-        The kind of corpus, which decides the licence.
+        Determines the licence.
     labels : sequence of str
         In the order of the network's outputs.
     features : FeaturizeSettings
         The feature specification.
     statistics : tuple of np.ndarray [shape=(coefficients,)] or None
-        Mean and deviation of each coefficient over the training part; they lie in the graph too. None: not normalised.
+        Mean and standard deviation of each coefficient over the training part, which the graph contains too. None: no
+        normalization.
     lineage : mapping of str to str
-        Digests of what the network was made from.
+        Digests of the data, features, settings and split of the training.
     temperature : float
         Logits are divided by it before they become probabilities.
     rejection : Rejection or None
-        From which confidence on an answer is sure.
+        Confidence threshold.
     limits : PackageSettings
-        Which audio is accepted.
+        Accepted durations.
 
     Notes
     -----
-    Equal values, files and installed versions give equal bytes: nothing in a package is dated.
+    Equal values, files and installed versions give equal bytes: a package contains no dates.
     """
     from importlib import metadata
 
@@ -240,25 +241,25 @@ def assemble(
     limits: PackageSettings | None = None,
     beside: Mapping[str, str] | None = None,
 ) -> Package:
-    """Make the package that leaves the pipeline: the full protocol's network with the metrics of every protocol.
+    """Build the package that is deployed: the network of `full` with the metrics of every protocol.
 
     Parameters
     ----------
     full : Path
-        The package to copy; other files beside it, such as a training's history, are left out.
+        The package to copy. Other files in its folder, such as the training history, are left out.
     evidence : mapping of str to mapping
         Metrics by protocol; each becomes `evidence/<protocol>.json`.
     target : Path
-        The folder to make, whole or not at all.
+        The folder to write.
     limits : PackageSettings, optional
-        Which audio is accepted; None: as `full` has it.
+        Accepted durations; None: those of `full`.
     beside : mapping of str to str, optional
-        Text files that go with the package, by name: its model card, for one.
+        Text files to add, by name, such as the model card.
 
     Raises
     ------
     UserError
-        `full` is not a whole package.
+        `full` is not a complete package.
     """
     source = Package.load(full)
     description = source.description.model_copy(update={"limits": limits or source.description.limits})
@@ -274,10 +275,10 @@ def assemble(
 
 
 def pinned_requirements() -> tuple[str, ...]:
-    """Return what prediction needs in the versions that are installed here, as pip reads it."""
-    from importlib import metadata  # slow, and of no use to prediction
+    """Return the requirements of prediction, pinned to the installed versions."""
+    from importlib import metadata  # slow to import, and not used by prediction
 
-    # a local version ("2.1+cpu") names a build that no index has
+    # a local version ("2.1+cpu") names a build that PyPI does not have
     return tuple(f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIRED_DISTRIBUTIONS)
 
 
@@ -285,8 +286,7 @@ def _read_description(folder: Path) -> Description:
     path = folder / DESCRIPTION
     if not path.is_file():
         raise UserError(
-            f"{folder}: there is no model package here (no {DESCRIPTION}). "
-            "`dvc repro` makes one, models/<corpus>/package."
+            f"{folder}: no model package found (no {DESCRIPTION}). `dvc repro` builds one in models/<corpus>/package."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -296,7 +296,7 @@ def _read_description(folder: Path) -> Description:
     if version != FORMAT:
         raise UserError(
             f"{path}: has format {version!r}, and this version of speech-emotion reads format {FORMAT}. "
-            "Install the version that wrote the package, or make it anew with `dvc repro`."
+            "Install the version that wrote the package, or build it again with `dvc repro`."
         )
     try:
         # JSON mode reads a list as a tuple, and stays strict about everything else
@@ -307,8 +307,8 @@ def _read_description(folder: Path) -> Description:
         raise UserError(f"{path}: {where}: {first['msg']}. The package is damaged. {_REPAIR}") from None
     if description.spec_digest != spec_digest(description.features):
         raise UserError(
-            f"{path}: its network learned from features of another version of the feature code than this one "
-            f"(speech-emotion {description.software}). Install that version, or make the package anew with `dvc repro`."
+            f"{path}: its network was trained on features of another version of the feature code "
+            f"(speech-emotion {description.software}). Install that version, or run `dvc repro`."
         )
     return description
 
@@ -319,29 +319,29 @@ def _as_list(values: np.ndarray, features: FeaturizeSettings) -> list[float]:
     return [float(value) for value in values]
 
 
-_SOFTWARE_LICENSE: Final = "The software that reads this package, speech-emotion, is under the MIT licence.\n"
+_SOFTWARE_LICENSE: Final = "speech-emotion, the software that reads this package, is licensed under MIT.\n"
 
 _LICENSES: Final[Mapping[CorpusName, str]] = {
     "tess": f"""# Licence of this model
 
-The weights were learned from the Toronto emotional speech set (TESS) and are offered under
-[CC BY-NC 4.0](https://creativecommons.org/licenses/by-nc/4.0/): not for commercial use, and with the credit below.
+The weights were trained on the Toronto emotional speech set (TESS) and are licensed under
+[CC BY-NC 4.0](https://creativecommons.org/licenses/by-nc/4.0/): no commercial use, and credit as below.
 
 TESS: M. Kathleen Pichora-Fuller and Kate Dupuis, University of Toronto, 2020, https://doi.org/10.5683/SP2/E8H2MF, under
-[CC BY-NC-ND 4.0](https://creativecommons.org/licenses/by-nc-nd/4.0/). This package holds none of its recordings, nor
-anything from which one could be restored.
+[CC BY-NC-ND 4.0](https://creativecommons.org/licenses/by-nc-nd/4.0/). This package contains none of its
+recordings, and none can be restored from it.
 
 {_SOFTWARE_LICENSE}""",
     "demo": f"""# Licence of this model
 
-The weights were learned from speech that eSpeak NG made (a program under GPLv3 or later; what it says is not). They are
-offered under the MIT licence. They are made to try the software with and know nothing of human speech.
+The weights were trained on speech synthesized by eSpeak NG (the program is GPLv3 or later, its output is not). They are
+licensed under MIT. They are for trying the software and were not trained on human speech.
 
 {_SOFTWARE_LICENSE}""",
     "folder": f"""# Licence of this model
 
-The weights were learned from recordings that are no part of the software. Whoever trained them decides on their
-licence, within what the licences of those recordings and the people who are heard in them allow.
+The weights were trained on recordings that are not part of the software. Their licence is decided by whoever trained
+them, within what the licences of those recordings and the recorded people allow.
 
 {_SOFTWARE_LICENSE}""",
 }
