@@ -1,8 +1,8 @@
 """Temperature and rejection: fitted values do what they promise on the data that they were fitted on."""
 
 import numpy as np
-from scipy.special import softmax
 import pytest
+from scipy.special import softmax
 
 from speech_emotion.evaluation.metrics import expected_calibration_error
 from speech_emotion.models.calibration import fit_rejection, fit_temperature, risk_coverage

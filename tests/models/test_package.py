@@ -81,7 +81,7 @@ def test_statistics_of_other_features_are_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "says"),
-    [("tess", "CC BY-NC 4.0"), ("demo", "eSpeak NG"), ("folder", "Whoever trained them decides on their")],
+    [("tess", "CC BY-NC 4.0"), ("demo", "eSpeak NG"), ("folder", "decided by whoever trained")],
 )
 def test_the_licence_follows_from_the_corpus(folder: Path, kind: str, says: str) -> None:
     write(folder, kind=kind)
@@ -102,7 +102,7 @@ def test_a_folder_without_a_package_is_refused(tmp_path: Path) -> None:
         Package.load(tmp_path / "nothing")
 
     assert str(error.value) == (
-        f"{tmp_path / 'nothing'}: there is no model package here (no package.json). "
+        f"{tmp_path / 'nothing'}: no model package found (no package.json). "
         "`dvc repro` makes one, models/<corpus>/package."
     )
 
