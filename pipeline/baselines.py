@@ -43,7 +43,8 @@ def main() -> None:
             own = [table for (protocol, _), table in zip(folds, tables, strict=True) if protocol == name]
             with replacing(folder / f"{name}.csv") as partial_file:
                 pd.concat(own).to_csv(partial_file, index=False, lineterminator="\n", float_format="%.6f")
-        found = label_issues.find(table, utterances, read_section("explain", ExplainSettings))
+        explain = read_section("explain", ExplainSettings)
+        found = label_issues.find(table, utterances, folds=explain.folds, seed=explain.seed)
         with replacing(folder / "label_issues.csv") as partial_file:
             found.to_csv(partial_file, index=False, lineterminator="\n", float_format="%.6f")
     print(f"baselines: {len(folds)} folds of {len({protocol for protocol, _ in folds})} protocols")

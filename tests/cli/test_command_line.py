@@ -95,8 +95,7 @@ def test_a_mistake_is_one_line_and_status_1(command: Command, tmp_path: Path) ->
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "error: nowhere: there is no model package here (no package.json). "
-        "`dvc repro` makes one, models/<corpus>/package.\n"
+        "error: nowhere: no model package found (no package.json). `dvc repro` builds one in models/<corpus>/package.\n"
     )
 
 
@@ -131,7 +130,7 @@ def test_beside_another_programs_params_the_limits_are_those_built_in(
     served = command("serve", "--port", "0", "--model", "nowhere")
     logged = command("predict", clips / "a.wav", "--model", model, "--log", "log")
 
-    assert served.stderr.startswith("error: nowhere: there is no model package here")
+    assert served.stderr.startswith("error: nowhere: no model package found")
     assert (logged.returncode, logged.stderr) == (0, "")
 
 

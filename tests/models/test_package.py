@@ -103,7 +103,7 @@ def test_a_folder_without_a_package_is_refused(tmp_path: Path) -> None:
 
     assert str(error.value) == (
         f"{tmp_path / 'nothing'}: no model package found (no package.json). "
-        "`dvc repro` makes one, models/<corpus>/package."
+        "`dvc repro` builds one in models/<corpus>/package."
     )
 
 

@@ -62,7 +62,7 @@ def test_the_one_that_is_named_comes_first(workspace: Path) -> None:
     make_package(workspace / "mine")
 
     assert choose("mine").words == "mine"
-    with pytest.raises(UserError, match="there is no model package here"):
+    with pytest.raises(UserError, match="no model package found"):
         choose("nowhere")
 
 

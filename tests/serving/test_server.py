@@ -530,7 +530,7 @@ def test_sigterm_finishes_what_was_begun(tmp_path: Path, package: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "nowhere"], "error: nowhere: there is no model package here"),
+        (["--model", "nowhere"], "error: nowhere: no model package found"),
         pytest.param(
             ["--model", "models:/nobody@champion"],
             "error: models:/nobody: there is no such registered model",

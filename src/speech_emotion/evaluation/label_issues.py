@@ -5,8 +5,6 @@ has never seen it would give it another label more surely than it gives that lab
 """
 
 from collections.abc import Mapping
-from functools import lru_cache, partial
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,11 +13,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from speech_emotion.audio.decode import load
-from speech_emotion.config.features import FeaturizeSettings
-from speech_emotion.core.parallel import parallel_map
-from speech_emotion.features.mfcc import Extractor
 
 CROSS_VALIDATED: Final = "cross-validated"
 """The source of predictions that every corpus has: a simple model within each speaker."""
@@ -30,26 +23,24 @@ LISTED: Final = 10
 """Recordings that each source names at least, suspected or not."""
 
 
-def summaries(
-    manifest: pd.DataFrame, raw: Path, settings: FeaturizeSettings, *, workers: int | None = None
-) -> pd.DataFrame:
-    """Return mean and deviation over time of every feature, a row an utterance, indexed by its id.
+def find(functionals: pd.DataFrame, utterances: pd.DataFrame, *, folds: int, seed: int) -> pd.DataFrame:
+    """Return the recordings whose label is least certain, by cross-validation within each speaker.
 
     Parameters
     ----------
-    manifest : pd.DataFrame
-    raw : Path
-        The tree of its recordings.
-    settings : FeaturizeSettings
-        The specification of the features, whose normalisation per utterance, which would leave nothing of the means, is
-        left out.
-    workers : int or None
-        Processes; None: one a core.
+    functionals : pd.DataFrame
+        Features of each utterance, by id.
+    utterances : pd.DataFrame
+        Speaker, emotion and text of each utterance, by id.
+    folds, seed : int
+        Of the cross-validation.
+
+    Returns
+    -------
+    pd.DataFrame [columns=COLUMNS]
     """
-    plain = settings.model_copy(update={"utterance_normalization": "none"})
-    paths = [raw / path for path in manifest["path"]]
-    rows = parallel_map(partial(_summary, settings=plain), paths, workers=workers)
-    return pd.DataFrame(np.stack(list(rows)), index=pd.Index(manifest["id"]))
+    rows = utterances.rename_axis("id").reset_index()
+    return doubts(rows, {CROSS_VALIDATED: cross_validated(rows, functionals, folds=folds, seed=seed)})
 
 
 def cross_validated(manifest: pd.DataFrame, inputs: pd.DataFrame, *, folds: int, seed: int) -> pd.DataFrame:
@@ -138,14 +129,3 @@ def _doubts(source: str, rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFram
         },
         columns=list(COLUMNS),
     )
-
-
-def _summary(path: Path, *, settings: FeaturizeSettings) -> np.ndarray:
-    frames = _extractor(settings)(load(path, settings.sample_rate))
-    return np.concatenate([frames.mean(axis=0, dtype=np.float64), frames.std(axis=0, dtype=np.float64)])
-
-
-@lru_cache(maxsize=1)
-def _extractor(settings: FeaturizeSettings) -> Extractor:
-    """Return a worker's extractor, made once."""
-    return Extractor(settings)

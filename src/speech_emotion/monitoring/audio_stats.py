@@ -5,13 +5,20 @@ NumPy and soxr alone, and a bounded amount of work whatever the recording's leng
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import soxr
 
-from speech_emotion.audio.decode import Sound
+from speech_emotion.audio.decode import AudioError, Sound, decode
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.parallel import parallel_map
+from speech_emotion.core.progress import track
 from speech_emotion.features.prosody import yin
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FLOOR_DBFS: Final = -120.0
 """What digital silence is said to have: no sound of 16 bits, nor of 20, is fainter."""
@@ -107,6 +114,36 @@ def traits(sound: Sound) -> Traits:
         centroid_hz=float(round(centroid)),
         bandwidth_hz=float(round(highest)),
     )
+
+
+def table(recordings: "pd.DataFrame", raw: Path, *, workers: int | None = None) -> "pd.DataFrame":
+    """Append the audio statistics of each recording as columns.
+
+    Parameters
+    ----------
+    recordings : pd.DataFrame
+        With a column `path`, relative to `raw`.
+    raw : Path
+    workers : int or None
+        Processes; None: one per core.
+
+    Raises
+    ------
+    UserError
+        A recording cannot be decoded.
+    """
+    import pandas as pd
+
+    paths = [raw / path for path in recordings["path"]]
+    rows = list(track(parallel_map(_of_file, paths, workers=workers), len(paths), "audio statistics", "recordings"))
+    return pd.concat([recordings.reset_index(drop=True), pd.DataFrame(rows, columns=list(NAMES))], axis=1)
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    try:
+        return traits(decode(path)).values()
+    except AudioError as error:
+        raise UserError(f"{path}: {error}. It was readable in prepare: run `dvc repro` again.") from None
 
 
 def _quiet_power(mono: np.ndarray, rate: int) -> float:
