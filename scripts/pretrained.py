@@ -1,4 +1,4 @@
-"""Takes the package that was trained on TESS; gives the copy of it that comes with the library."""
+"""Copy the package that was trained on TESS into the library, as the built-in model."""
 
 import shutil
 import sys
@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    """Check the package, copy it, and say which it is."""
+    """Check the package, copy it, and print its digest."""
     package = Package.load(ROOT / "models" / "tess" / "package")
-    with replacing_folder(PRETRAINED) as aside:
-        shutil.copytree(package.folder, aside, dirs_exist_ok=True)
+    with replacing_folder(PRETRAINED) as target:
+        shutil.copytree(package.folder, target, dirs_exist_ok=True)
     print(f"{PRETRAINED.relative_to(ROOT)}: package {Package.load(PRETRAINED).digest[:12]}")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from helpers.commands import Command
-from speech_emotion.tracking.mlflow_run import Place, connect
+from speech_emotion.tracking.connection import MlflowLocation, connect
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,7 +98,7 @@ def test_publish_says_what_it_made_and_runs_lists_it(
 
 def record(workspace: Path, *, protocol: str, fold: str, metrics: dict[str, float], commit: str) -> None:
     """Make a run as `publish` does."""
-    client = connect(Place(f"sqlite:///{workspace / 'mlflow.db'}", None))
+    client = connect(MlflowLocation(f"sqlite:///{workspace / 'mlflow.db'}", None))
     experiment = client.get_experiment_by_name("speech-emotion-tess")
     tags = {"protocol": protocol, "fold": fold, "git.commit": commit, "git.source_dirty": "true"}
     run = client.create_run(experiment.experiment_id, tags=tags)

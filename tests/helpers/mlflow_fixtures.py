@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from helpers import tracked
-from speech_emotion.tracking import mlflow_run
+from speech_emotion.tracking import connection
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database as MLflow makes it: its migrations take a second, a copy takes none."""
     file = tmp_path_factory.mktemp("database") / "mlflow.db"
-    mlflow_run.connect(mlflow_run.Place(f"sqlite:///{file}", None)).search_experiments()
+    connection.connect(connection.MlflowLocation(f"sqlite:///{file}", None)).search_experiments()
     return file
 
 

@@ -20,7 +20,7 @@ from speech_emotion.config.registry import PromoteSettings, ProtocolGates, Proto
 from speech_emotion.core.io import write_json
 from speech_emotion.evaluation.protocol_report import summarize
 from speech_emotion.models.package import Package
-from speech_emotion.registry.promote import Outcome, promote
+from speech_emotion.registry.promote import PromotionResult, promote
 from speech_emotion.registry.provenance import folder_md5
 from speech_emotion.registry.publish import publish
 
@@ -44,7 +44,7 @@ def gates(**changes: object) -> PromoteSettings:
     return PromoteSettings(**(values | changes))
 
 
-def ask(version: int | None = None, *, settings: PromoteSettings | None = None, **options: object) -> Outcome:
+def ask(version: int | None = None, *, settings: PromoteSettings | None = None, **options: object) -> PromotionResult:
     """Promote in the working folder."""
     return promote(
         Path(), corpus=tracked.CORPUS, settings=settings or gates(), evaluate=EVALUATE, version=version, **options

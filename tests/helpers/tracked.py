@@ -1,4 +1,4 @@
-"""Takes a folder; gives a workspace in it as the pipeline leaves one, in a moment: nothing is trained."""
+"""Write a workspace as the pipeline leaves it, without training."""
 
 import csv
 import hashlib
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
@@ -15,7 +16,7 @@ from mlflow.entities import ViewType
 from helpers.examples import manifest
 from helpers.tiny_package import make_package
 from speech_emotion.core.io import digest_folder, write_json
-from speech_emotion.tracking import mlflow_run
+from speech_emotion.tracking import connection, mlflow_run
 
 CORPUS = "tiny"
 MODEL = "speech-emotion-tiny"
@@ -49,11 +50,11 @@ def make_workspace(folder: Path) -> Path:
     return folder
 
 
-def write_lock(folder: Path, **models: str) -> None:
-    """Write dvc.lock; `models` are the hashes of the protocols' models."""
+def write_lock(folder: Path, models: str = "") -> None:
+    """Write dvc.lock; `models` is the hash of the trained models, if any."""
     stages: dict[str, Any] = {"earlier": {"outs": [{"path": path, "md5": md5} for path, md5 in LOCKED.items()]}}
-    for protocol, md5 in models.items():
-        stages[f"train@{protocol}"] = {"outs": [{"path": f"models/{CORPUS}/protocols/{protocol}", "md5": md5}]}
+    if models:
+        stages["train"] = {"outs": [{"path": f"models/{CORPUS}/protocols", "md5": models}]}
     (folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
 
 
@@ -68,20 +69,20 @@ def history(epoch: int) -> dict[str, float]:
     }
 
 
-def started(protocol: str, fold: str = "all", seed: int = 0) -> mlflow_run.Run:
+def started(protocol: str, fold: str = "all", seed: int = 0) -> mlflow_run.LiveRun:
     """Start a training's run as the train stage does, in the working folder."""
     return mlflow_run.start(
         corpus=CORPUS,
         protocol=protocol,
         fold=fold,
         training_digest=digest_of(protocol, fold, seed),
-        params=mlflow_run.flat({"train": PARAMS, "featurize": FEATURES}),
+        params=connection.flat({"train": PARAMS, "featurize": FEATURES}),
         lineage=LINEAGE,
     )
 
 
 def train(folder: Path, protocol: str, fold: str = "all", seed: int = 0) -> None:
-    """Train, as far as MLflow and the files can tell."""
+    """Write what a training writes, and log it live."""
     with started(protocol, fold, seed) as run:
         for epoch in range(1, EPOCHS + 1):
             run.epoch(epoch, history(epoch))
@@ -89,7 +90,7 @@ def train(folder: Path, protocol: str, fold: str = "all", seed: int = 0) -> None
 
 
 def write_training(folder: Path, protocol: str, fold: str = "all", seed: int = 0) -> Path:
-    """Write what a training leaves."""
+    """Write the files of a training."""
     target = folder / "models" / CORPUS / "protocols" / protocol / fold
     target.mkdir(parents=True, exist_ok=True)
     with open(target / "history.csv", "w", newline="") as file:
@@ -118,7 +119,7 @@ def evaluate(folder: Path, protocol: str, folds: Mapping[str, float], part: str 
 
 
 def package(folder: Path, *, seed: int = 0) -> str:
-    """Write the package, another for another seed, and return its digest."""
+    """Write a package that depends on the seed, and return its digest."""
     target = folder / "models" / CORPUS / "package"
     make_package(target, seed=seed)
     description = json.loads((target / "package.json").read_text())
@@ -129,7 +130,7 @@ def package(folder: Path, *, seed: int = 0) -> str:
 
 
 def fill(folder: Path) -> None:
-    """Write what training, evaluation and packaging leave; MLflow hears of none of it."""
+    """Write the files of training, evaluation and packaging, unknown to MLflow."""
     for protocol, fold in (("random", "all"), ("speaker", "A"), ("speaker", "B"), ("full", "all")):
         write_training(folder, protocol, fold)
     evaluate(folder, "random", {"all": 0.75})
@@ -139,7 +140,7 @@ def fill(folder: Path) -> None:
 
 
 def client() -> MlflowClient:
-    return mlflow_run.connect(mlflow_run.place())
+    return connection.connect(connection.locate())
 
 
 def runs() -> list[MlflowRun]:
@@ -168,14 +169,10 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def _write_data(data: Path) -> None:
-    table = manifest(words=3)
-    (data / "manifest").mkdir(parents=True)
-    (data / "splits").mkdir()
-    table.to_csv(data / "manifest" / "manifest.csv", index=False)
+    table = manifest(words=3).drop(columns="part", errors="ignore")
+    (data / "splits").mkdir(parents=True)
     for protocol, folds in {"random": ["all"], "speaker": ["A", "B"], "full": ["all"]}.items():
-        rows = [
-            f"{fold},{name},{('train', 'validation', 'test')[number % 3]}\n"
-            for fold in folds
-            for number, name in enumerate(table["id"])
-        ]
-        (data / "splits" / f"{protocol}.csv").write_text("fold,id,part\n" + "".join(rows))
+        parts = [("train", "validation", "test")[number % 3] for number in range(len(table))]
+        split = pd.concat([table[["id"]].assign(fold=fold, part=parts) for fold in folds])
+        columns = ["fold", "id", "part", "path", "speaker", "emotion", "text", "sha256"]
+        split.merge(table, on="id")[columns].to_csv(data / "splits" / f"{protocol}.csv", index=False)

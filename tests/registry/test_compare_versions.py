@@ -36,32 +36,32 @@ def compared(first: str, second: str) -> Comparison:
     return compare(tracked.CORPUS, first, second, SETTINGS)
 
 
-def test_the_better_version_is_found_better_by_every_name_it_has() -> None:
+def test_better_version() -> None:
     found = compared("1", "challenger")
 
     assert (found.first, found.second) == ("version 1", "version 2")
-    [uar] = [line for line in found.lines if (line.protocol, line.metric) == ("random", "uar")]
+    [uar] = [line for line in found.rows if (line.protocol, line.metric) == ("random", "uar")]
     assert uar.first > uar.second
     assert uar.difference.value == pytest.approx(uar.first - uar.second)
     assert uar.difference.interval.low > 0
 
 
-def test_the_other_way_round_the_sign_is_the_other() -> None:
-    one, other = (compared(*pair).lines[0].difference for pair in (("1", "2"), ("2", "1")))
+def test_reversed_order_changes_the_sign() -> None:
+    one, other = (compared(*pair).rows[0].difference for pair in (("1", "2"), ("2", "1")))
 
     assert one.value == pytest.approx(-other.value)
 
 
-def test_runs_are_compared_by_the_beginnings_of_their_ids() -> None:
+def test_runs_by_abbreviated_id() -> None:
     ids = [run.info.run_id for run in tracked.runs() if run.data.tags["protocol"] == "random"]
 
     found = compared(ids[0][:12], ids[1])
 
-    assert {line.protocol for line in found.lines} == {"random"}
+    assert {line.protocol for line in found.rows} == {"random"}
     assert found.first == f"run {ids[0][:8]} (random/all)"
 
 
-def test_runs_of_different_protocols_have_nothing_to_compare() -> None:
+def test_runs_of_different_protocols_are_refused() -> None:
     by_protocol = {run.data.tags["protocol"]: run.info.run_id for run in tracked.runs()}
 
     with pytest.raises(UserError, match=r"cannot be compared\. random: the second has no predictions of it"):
@@ -71,18 +71,18 @@ def test_runs_of_different_protocols_have_nothing_to_compare() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("7", "there is no '7'. Its versions: 1, 2"),
-        ("champion", "there is no 'champion'"),
+        ("7", "there is no version '7'. Versions: 1, 2"),
+        ("champion", "there is no alias 'champion'"),
         ("nobody", "'nobody' is no alias, version or run of this corpus"),
-        ("", "'' is the beginning of several runs' ids"),
+        ("", "'' is the beginning of several run ids"),
     ],
 )
-def test_a_name_that_nothing_has_says_what_there_is(name: str, message: str) -> None:
+def test_unknown_name_lists_what_exists(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         compared("1", name)
 
 
-def test_the_command_prints_a_line_a_metric(tmp_path: Path, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command(tmp_path: Path, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = (released.ROOT / "params.yaml").read_text().replace("  name: tess ", f"  name: {tracked.CORPUS} ")
     (tmp_path / "params.yaml").write_text(params)
     monkeypatch.chdir(tmp_path)

@@ -11,10 +11,10 @@ from speech_emotion.registry.model_resolution import PRETRAINED, choose
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
 
-BUILT_IN = "the one that comes with the software"
+BUILT_IN = "the built-in model"
 
 
-def test_without_a_workspace_it_is_the_one_that_is_built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_built_in_model_without_a_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     choice = choose(None)
@@ -24,7 +24,7 @@ def test_without_a_workspace_it_is_the_one_that_is_built_in(tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_projects_settings_are_no_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_params_of_another_project_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params.yaml").write_text("lr: 0.1\n")
     (tmp_path / "deeper").mkdir()
     monkeypatch.chdir(tmp_path / "deeper")
@@ -39,14 +39,14 @@ def corpus(workspace: Path) -> Path:
     return workspace
 
 
-def test_a_workspace_without_a_champion_has_the_one_that_is_built_in(corpus: Path) -> None:
+def test_built_in_model_without_a_champion(corpus: Path) -> None:
     released.release(corpus, seed=1, skill=0.9)
 
     assert choose(None).words == BUILT_IN
 
 
 @pytest.mark.slow
-def test_the_champion_of_the_workspace_answers(corpus: Path) -> None:
+def test_champion_of_the_workspace(corpus: Path) -> None:
     released.release(corpus, seed=1, skill=0.9)
     released.ask(1, reason="the first that we trust")
 
@@ -58,7 +58,7 @@ def test_the_champion_of_the_workspace_answers(corpus: Path) -> None:
     assert choice.recognizer.package.description.corpus != "tess"
 
 
-def test_the_one_that_is_named_comes_first(workspace: Path) -> None:
+def test_named_model(workspace: Path) -> None:
     make_package(workspace / "mine")
 
     assert choose("mine").words == "mine"
@@ -66,7 +66,7 @@ def test_the_one_that_is_named_comes_first(workspace: Path) -> None:
         choose("nowhere")
 
 
-def test_mlflow_is_not_waited_for(tmp_path: Path, root: Path) -> None:
+def test_mlflow_is_not_imported_without_a_database(tmp_path: Path, root: Path) -> None:
     program = (
         "import sys; from speech_emotion.registry.model_resolution import choose; "
         "choose(None); print('mlflow' in sys.modules)"

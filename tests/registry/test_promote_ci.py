@@ -43,7 +43,7 @@ def test_a_pull_request_is_asked_and_a_merge_promotes(demo_run: DemoRun, root: P
     ask_for(author, uar=0.0)
     passed = job(pull_request)
     assert passed.returncode == 0, passed.stdout
-    assert "this was a dry run" in passed.stdout
+    assert "(dry run)" in passed.stdout
     assert len(re.findall(r"^head\..*\tpassed", passed.stdout, re.MULTILINE)) == 3
     assert champion(author) is None
 

@@ -36,21 +36,21 @@ def moved(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return folder
 
 
-def test_a_moved_repository_is_whole_again(moved: Path) -> None:
+def test_moved_repository(moved: Path) -> None:
     with pytest.raises((UserError, OSError)):
         versions.resolve(versions.uri(tracked.MODEL))
 
     done = relocate()
 
-    assert (done.folder, done.lost) == (moved / "mlruns", ())
+    assert (done.folder, done.missing) == (moved / "mlruns", ())
     assert done.changed > 0
     assert (versions.resolve(versions.uri(tracked.MODEL)) / "package.json").exists()
     assert "evaluation/metrics.json" in tracked.artifacts(tracked.run_named("random/all"), "evaluation")
-    assert CliRunner().invoke(app, ["registry", "relocate"]).stdout == "nothing to mend\n"
+    assert CliRunner().invoke(app, ["registry", "relocate"]).stdout == "nothing to repair\n"
     assert not publish(moved, corpus=tracked.CORPUS).registered
 
 
-def test_a_copy_uses_its_own_files(moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_uses_its_own_files(moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     relocate()
     copy = tmp_path / "copy"
     shutil.copytree(moved, copy)
@@ -62,9 +62,7 @@ def test_a_copy_uses_its_own_files(moved: Path, tmp_path: Path, monkeypatch: pyt
     assert location.startswith(copy.as_uri())
 
 
-def test_what_a_copy_logs_later_is_not_put_among_the_originals_files(
-    moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_copy_logs_to_its_own_folder(moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     relocate()
     experiment = tracked.client().get_experiment_by_name(tracked.MODEL)
     assert experiment is not None
@@ -80,7 +78,7 @@ def test_what_a_copy_logs_later_is_not_put_among_the_originals_files(
     assert written.is_relative_to(copy)
 
 
-def test_files_that_only_the_original_has_are_still_used(
+def test_files_that_only_the_original_has_are_used(
     moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     relocate()
@@ -88,24 +86,24 @@ def test_files_that_only_the_original_has_are_still_used(
     shutil.copytree(moved, copy, ignore=shutil.ignore_patterns("mlruns"))
     monkeypatch.chdir(copy)
 
-    assert relocate().lost == ()
+    assert relocate().missing == ()
 
     location = tracked.client().get_model_version_download_uri(tracked.MODEL, "1")
     assert location.startswith(moved.as_uri())
 
 
-def test_files_that_are_nowhere_are_named(moved: Path) -> None:
+def test_missing_files_are_named(moved: Path) -> None:
     shutil.rmtree(moved / "mlruns")
 
-    [lost] = relocate().lost
-    assert lost.startswith((moved / "mlruns").as_uri())
+    [missing] = relocate().missing
+    assert missing.startswith((moved / "mlruns").as_uri())
 
 
-def test_where_there_is_nothing_to_mend_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_database_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="there is no database here"):
         relocate()
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(UserError, match="keeps its own addresses"):
+    with pytest.raises(UserError, match="manages its own addresses"):
         relocate()

@@ -20,7 +20,7 @@ def register(folder: Path, seeds: tuple[int, ...]) -> None:
 
 @pytest.fixture(scope="module")
 def registry_of_two(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
-    """A workspace with two registered versions, of which the second is the challenger; for reading."""
+    """A workspace with two registered versions; the second is the challenger. Tests only read it."""
     folder = tracked.make_workspace(tmp_path_factory.mktemp("registry") / "workspace")
     shutil.copy(empty_database, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
@@ -31,14 +31,14 @@ def registry_of_two(tmp_path_factory: pytest.TempPathFactory, empty_database: Pa
 
 @pytest.fixture
 def registered(registry_of_two: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The same, as the working folder, with an empty cache."""
+    """The same as the working folder, with an empty cache."""
     monkeypatch.chdir(registry_of_two)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return registry_of_two
 
 
 @pytest.mark.parametrize("uri", [f"models:/{tracked.MODEL}@challenger", f"models:/{tracked.MODEL}/2"])
-def test_a_version_is_fetched_as_its_package(registered: Path, uri: str) -> None:
+def test_fetch_returns_the_package(registered: Path, uri: str) -> None:
     expected = digest_folder(registered / "models" / tracked.CORPUS / "package")
 
     folder = versions.resolve(uri)
@@ -47,11 +47,11 @@ def test_a_version_is_fetched_as_its_package(registered: Path, uri: str) -> None
     assert folder.name == expected
 
 
-def test_an_older_version_stays_what_it_was(registered: Path) -> None:
+def test_versions_keep_their_packages(registered: Path) -> None:
     assert versions.resolve(f"models:/{tracked.MODEL}/1") != versions.resolve(f"models:/{tracked.MODEL}/2")
 
 
-def test_what_was_fetched_once_stays(workspace: Path) -> None:
+def test_cache_serves_without_the_registry(workspace: Path) -> None:
     register(workspace, (0,))
     folder = versions.resolve(versions.uri(tracked.MODEL))
     shutil.rmtree(workspace / "mlruns")
@@ -60,14 +60,14 @@ def test_what_was_fetched_once_stays(workspace: Path) -> None:
     assert (folder / "package.json").exists()
 
 
-def test_a_version_is_found_from_below_the_root(registered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_below_the_root(registered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(registered / "models")
 
     assert (versions.resolve(versions.uri(tracked.MODEL)) / "package.json").exists()
     assert not (registered / "models" / "mlflow.db").exists()
 
 
-def test_versions_are_listed_newest_first(registered: Path) -> None:
+def test_versions_are_sorted_newest_first(registered: Path) -> None:
     found = versions.versions(tracked.client(), tracked.MODEL)
 
     assert [(version.uri, version.aliases) for version in found] == [
@@ -76,59 +76,60 @@ def test_versions_are_listed_newest_first(registered: Path) -> None:
     ]
 
 
-def test_an_alias_that_nobody_has_is_on_no_version(registered: Path) -> None:
+def test_missing_alias(registered: Path) -> None:
     assert versions.with_alias(tracked.client(), tracked.MODEL, "champion") is None
     assert versions.with_alias(tracked.client(), "speech-emotion-other") is None
 
 
 MISTAKES = [
-    ("models:/", "models:/: no URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>."),
-    (f"models:/{tracked.MODEL}/latest", "no URI of a registered model"),
+    (
+        "models:/",
+        "not the URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>.",
+    ),
+    (f"models:/{tracked.MODEL}/latest", "not the URI of a registered model"),
     ("models:/other@challenger", f"there is no such registered model at .*Registered: {tracked.MODEL}"),
-    (f"models:/{tracked.MODEL}@champion", "it has no alias champion. It has: challenger."),
-    (f"models:/{tracked.MODEL}/7", "it has no version 7. It has: 1, 2."),
+    (f"models:/{tracked.MODEL}@champion", "there is no alias 'champion'. Versions: 1, 2. Aliases: challenger."),
+    (f"models:/{tracked.MODEL}/7", "there is no version '7'. Versions: 1, 2."),
 ]
 
 
 @pytest.mark.parametrize(("uri", "message"), MISTAKES)
-def test_a_wrong_name_says_what_there_is(registered: Path, uri: str, message: str) -> None:
+def test_wrong_uri_lists_what_exists(registered: Path, uri: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         versions.resolve(uri)
 
 
-def test_a_registry_that_was_never_made_is_not_made_by_asking_for_a_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetch_creates_no_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(UserError, match=r"there is no such registered model at .*Registered: none: `dvc repro`"):
+    with pytest.raises(UserError, match=r"there is no such registered model at .*Registered: none; run `dvc repro`"):
         versions.resolve(versions.uri(tracked.MODEL))
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_package_that_was_changed_in_the_registry_is_refused(workspace: Path) -> None:
+def test_changed_package_is_refused(workspace: Path) -> None:
     register(workspace, (0,))
     for file in (workspace / "mlruns").rglob("package/package.json"):
         file.write_text(file.read_text().replace("tiny", "huge"))
 
-    with pytest.raises(UserError, match="not what was registered"):
+    with pytest.raises(UserError, match="not the one that was registered"):
         versions.resolve(versions.uri(tracked.MODEL))
     assert not list(versions.cache().glob("*"))
 
 
-def test_a_version_of_another_origin_holds_no_package(workspace: Path) -> None:
+def test_version_without_package(workspace: Path) -> None:
     client = tracked.client()
     client.create_registered_model(tracked.MODEL)
     client.create_model_version(tracked.MODEL, source=str(workspace / "mlruns" / "x"))
 
-    with pytest.raises(UserError, match="holds no package"):
+    with pytest.raises(UserError, match="has no package"):
         versions.resolve(f"models:/{tracked.MODEL}/1")
 
 
-def test_a_server_that_is_away_is_one_message(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_server_is_one_message(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
-    with pytest.raises(UserError, match=r"MLflow at http://127.0.0.1:9 does not give it"):
+    with pytest.raises(UserError, match=r"MLflow at http://127.0.0.1:9 failed"):
         versions.resolve(versions.uri(tracked.MODEL))

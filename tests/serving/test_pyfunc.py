@@ -20,7 +20,7 @@ from helpers import recordings, tracked
 from helpers.services import mlflow_server, scoring_server
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.registry.publish import publish
-from speech_emotion.tracking import mlflow_run
+from speech_emotion.tracking import connection
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
 
@@ -48,7 +48,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -
 def at_home(registered: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, as the working folder; MLflow's own functions find its registry."""
     monkeypatch.chdir(registered)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_run.place().uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", connection.locate().uri)
     return registered
 
 

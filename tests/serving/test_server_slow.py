@@ -29,7 +29,7 @@ from speech_emotion.inference.windows import Listener
 from speech_emotion.registry.model_resolution import PRETRAINED
 from speech_emotion.registry.publish import publish
 from speech_emotion.registry.versions import CHAMPION
-from speech_emotion.tracking import mlflow_run
+from speech_emotion.tracking import connection
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -78,7 +78,7 @@ def test_a_new_champion_is_picked_up_without_losing_a_request(root: Path, worksp
         tracked.package(workspace, seed=seed)
         publish(workspace, corpus=tracked.CORPUS)
     champion(1)
-    environment = {"MLFLOW_TRACKING_URI": mlflow_run.place().uri}
+    environment = {"MLFLOW_TRACKING_URI": connection.locate().uri}
     # room for all of them: no 503 is to be expected
     patient = {"waiting": 300, "answer_seconds": 120.0, "body_mb": 16.0}
     with emotion_server(tmp_path / "server", "--model", CHAMPION_URI, environment=environment, **patient) as server:
@@ -155,7 +155,7 @@ def test_both_servers_answer_as_python_does_on_100_utterances(workspace: Path, t
     recognizer = Recognizer.load(PRETRAINED)
     sent = [*(path.read_bytes() for path in utterances), doubtful(recognizer, utterances)]
     expected = [recognizer.predict(one) for one in sent]
-    environment = {"MLFLOW_TRACKING_URI": mlflow_run.place().uri}
+    environment = {"MLFLOW_TRACKING_URI": connection.locate().uri}
 
     long = recordings.encoded(np.concatenate([load(path, recordings.RATE) for path in utterances[:6]]))
     with emotion_server(tmp_path / "ours", "--model", CHAMPION_URI, environment=environment) as server:

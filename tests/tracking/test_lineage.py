@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from helpers import tracked
-from speech_emotion.tracking.lineage import Locked, dvc_tags, locked_outputs, source_state
+from speech_emotion.tracking.lineage import LockedOutput, dvc_tags, locked_outputs, source_state
 
 
 @pytest.fixture
@@ -13,7 +13,11 @@ def clone(tmp_path: Path) -> Path:
     return tracked.make_workspace(tmp_path / "clone")
 
 
-def test_a_clean_clone_is_its_commit(clone: Path) -> None:
+def test_clean_clone_is_its_commit(clone: Path) -> None:
+    # what DVC writes is not a source
+    tracked.evaluate(clone, "random", {"all": 0.5})
+    tracked.write_lock(clone, models="5" * 32)
+
     state = source_state(clone)
 
     assert state.commit == tracked.git(clone, "rev-parse", "HEAD")
@@ -21,7 +25,7 @@ def test_a_clean_clone_is_its_commit(clone: Path) -> None:
     assert state.tags == {"git.commit": state.commit, "git.source_dirty": "false", "git.params_dirty": "false"}
 
 
-def test_source_and_settings_are_told_apart(clone: Path) -> None:
+def test_dirty_source_and_dirty_params_are_separate(clone: Path) -> None:
     (clone / "params.yaml").write_text("corpus: {name: other}\n")
     assert (source_state(clone).source_dirty, source_state(clone).params_dirty) == (False, True)
 
@@ -29,14 +33,7 @@ def test_source_and_settings_are_told_apart(clone: Path) -> None:
     assert (source_state(clone).source_dirty, source_state(clone).params_dirty) == (True, True)
 
 
-def test_what_dvc_writes_makes_nothing_dirty(clone: Path) -> None:
-    tracked.evaluate(clone, "random", {"all": 0.5})
-    tracked.write_lock(clone, random="5" * 32)
-
-    assert source_state(clone).source_dirty is False
-
-
-def test_the_patch_makes_the_very_source_from_the_commit(clone: Path, tmp_path: Path) -> None:
+def test_patch_restores_the_working_tree(clone: Path, tmp_path: Path) -> None:
     changed = {"src/code.py": b"answer = 43\n", "src/new\xe9.py": b"caf\xe9 = 1\n", "params.yaml": b"corpus: {}\n"}
     for name, content in changed.items():
         (clone / name).write_bytes(content)
@@ -50,9 +47,9 @@ def test_the_patch_makes_the_very_source_from_the_commit(clone: Path, tmp_path: 
     assert {name: (fresh / name).read_bytes() for name in changed} == changed
 
 
-@pytest.mark.parametrize("repository", ["none", "without a commit"])
-def test_without_a_commit_the_tags_say_so(tmp_path: Path, repository: str) -> None:
-    if repository != "none":
+@pytest.mark.parametrize("repository", [False, True])
+def test_tags_without_a_commit(tmp_path: Path, repository: bool) -> None:
+    if repository:
         subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
 
     assert source_state(tmp_path).tags == {
@@ -62,26 +59,25 @@ def test_without_a_commit_the_tags_say_so(tmp_path: Path, repository: str) -> No
     }
 
 
-def test_the_hashes_of_dvc_lock_become_tags(clone: Path) -> None:
-    tracked.write_lock(clone, random="5" * 32 + ".dir")
-
-    assert dvc_tags(locked_outputs(clone), corpus="tiny", protocol="random") == {
+def test_hashes_of_dvc_lock_become_tags(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {
         "dvc.raw": "1" * 32 + ".dir",
         "dvc.manifest": "2" * 32 + ".dir",
         "dvc.features": "3" * 32 + ".dir",
         "dvc.split": "4" * 32 + ".dir",
-        "dvc.model": "5" * 32 + ".dir",
-        "dvc.stage": "train@random",
     }
+    monkeypatch.setenv("DVC_STAGE", "train")
+    assert dvc_tags(locked_outputs(clone), corpus="tiny") == data | {"dvc.stage": "train"}
+
+    monkeypatch.delenv("DVC_STAGE")
+    tracked.write_lock(clone, models="5" * 32 + ".dir")
+    models = {"dvc.model": "5" * 32 + ".dir"}
+    assert dvc_tags(locked_outputs(clone), corpus="tiny") == data | models | {"dvc.stage": "train"}
+    # while it trains, dvc.lock has the models of the previous training
+    assert dvc_tags(locked_outputs(clone), corpus="tiny", trained=False) == data | {"dvc.stage": "train"}
 
 
-def test_while_a_stage_runs_dvc_says_which(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_STAGE", "train@word")
-
-    assert dvc_tags(locked_outputs(clone), corpus="tiny", protocol="word")["dvc.stage"] == "train@word"
-
-
-def test_a_lock_that_dvc_is_writing_is_read_when_it_is_whole(tmp_path: Path) -> None:
+def test_lock_is_read_again_while_dvc_writes_it(tmp_path: Path) -> None:
     whole = "schema: '2.0'\nstages:\n  split:\n    outs:\n    - path: splits\n      md5: abc\n"
     lock = tmp_path / "dvc.lock"
     lock.write_text(whole[: whole.index("outs")])
@@ -91,18 +87,18 @@ def test_a_lock_that_dvc_is_writing_is_read_when_it_is_whole(tmp_path: Path) -> 
     found = locked_outputs(tmp_path)
 
     writing.join()
-    assert found == {"splits": Locked("split", "abc")}
+    assert found == {"splits": LockedOutput("split", "abc")}
 
 
 @pytest.mark.parametrize("content", [None, "", "not: [yaml", "stages:\n", "stages:\n  split:\n"])
-def test_without_a_lock_there_are_no_hashes(tmp_path: Path, content: str | None) -> None:
+def test_no_hashes_without_a_lock(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "dvc.lock").write_text(content)
 
-    assert dvc_tags(locked_outputs(tmp_path), corpus="tiny", protocol="random") == {"dvc.lock": "absent"}
+    assert dvc_tags(locked_outputs(tmp_path), corpus="tiny") == {"dvc.lock": "absent"}
 
 
-def test_outputs_without_a_hash_are_passed_over(tmp_path: Path) -> None:
+def test_outputs_without_a_hash_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text("stages: {a: {cmd: x}, b: {outs: [{path: p}, {path: q, md5: r}]}}\n")
 
-    assert locked_outputs(tmp_path) == {"q": Locked("b", "r")}
+    assert locked_outputs(tmp_path) == {"q": LockedOutput("b", "r")}

@@ -26,7 +26,7 @@ from speech_emotion.cli import app
 from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.config.tuning import parameter_names
 from speech_emotion.core.errors import UserError
-from speech_emotion.tracking import mlflow_run
+from speech_emotion.tracking import connection
 from speech_emotion.tracking.event_log import process_name
 from speech_emotion.tuning import plots
 from speech_emotion.tuning.best_trial import FOUND_ON, Winner, apply, report_folder, table, write_tables, write_winner
@@ -583,7 +583,7 @@ def test_applying_promises_a_figure_only_of_the_full_recipe(
 
 
 def runs(study: optuna.Study) -> dict[str, Run]:
-    client = mlflow_run.connect(mlflow_run.place())
+    client = connection.connect(connection.locate())
     found = client.get_experiment_by_name("speech-emotion-tiny-tuning")
     assert found is not None
     listed = client.search_runs([found.experiment_id], run_view_type=ViewType.ALL)
@@ -613,7 +613,7 @@ def test_mlflow_has_a_run_of_the_study_and_one_of_each_trial_below_it(study: opt
     assert [found[name].info.status for name in sorted(found)] == ["FINISHED"] * 4 + ["FAILED"]
     assert found["trial-004"].data.tags["reason"].startswith("train: the loss")
     assert set(found["trial-002"].data.params) == set(PARAMETERS)
-    client = mlflow_run.connect(mlflow_run.place())
+    client = connection.connect(connection.locate())
     for key in ("val_uar", "A/val_uar", "A/val_loss"):
         history = client.get_metric_history(found["trial-002"].info.run_id, key)
         assert [metric.step for metric in history] == [1, 2]

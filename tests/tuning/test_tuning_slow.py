@@ -29,7 +29,7 @@ from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.config.training import TrainSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.parallel import crew
-from speech_emotion.tracking import mlflow_run
+from speech_emotion.tracking import connection
 from speech_emotion.tuning.search import Outcome, search
 from speech_emotion.tuning.study import (
     NUMBER,
@@ -220,7 +220,7 @@ def check_mlflow(trials: list[optuna.trial.FrozenTrial]) -> None:
 
 def mlflow_runs() -> dict[str, Run]:
     """Return the runs of all trials by their names."""
-    client = mlflow_run.connect(mlflow_run.place())
+    client = connection.connect(connection.locate())
     found = client.get_experiment_by_name("speech-emotion-tiny-tuning")
     assert found is not None
     runs = client.search_runs([found.experiment_id], "tags.kind = 'trial'")

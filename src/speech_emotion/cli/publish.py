@@ -1,4 +1,4 @@
-"""Takes the workspace; gives MLflow the runs and the registered version that it lacks, and prints which."""
+"""The command that syncs results to MLflow."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ MLFLOW_TRACKING_URI=https://mlflow.example.org speech-emotion publish
 
 
 def publish() -> None:
-    """Bring MLflow to what the workspace holds: a run a training, a registered version of the package.
+    """Sync results to MLflow: a run for every training, and a registered version of the package.
 
-    `dvc repro` does it at its end; by hand it helps after `dvc pull` or when a server was away. What is there already,
-    by content, stays as it is.
+    The last stage of `dvc repro` does the same. Call it after `dvc pull`, or when a server was away. What MLflow has
+    already, by content, is not sent again.
     """
     from speech_emotion.config.base import read_section
     from speech_emotion.config.data import CorpusSettings
-    from speech_emotion.registry.publish import publish as bring
+    from speech_emotion.registry.publish import publish as run
 
-    for line in bring(Path.cwd(), corpus=read_section("corpus", CorpusSettings).name).lines:
+    for line in run(Path.cwd(), corpus=read_section("corpus", CorpusSettings).name).lines:
         typer.echo(line)

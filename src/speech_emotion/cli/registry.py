@@ -1,4 +1,4 @@
-"""Takes a corpus; gives its registered versions at a glance, and mends a moved registry."""
+"""The command that lists registered versions, and the one that repairs a moved registry."""
 
 import typer
 
@@ -20,25 +20,25 @@ app = typer.Typer(name="registry", rich_markup_mode="markdown")
 
 @app.callback(invoke_without_command=True, epilog=EXAMPLES)
 def registry(context: typer.Context, corpus: CorpusOption = None) -> None:
-    """List the registered versions: aliases, figures, commit, and whether their files are there."""
+    """List the registered versions: aliases, UAR, commit, and whether their files exist."""
     if context.invoked_subcommand is not None:
         return
-    from speech_emotion.registry.promote import glance
+    from speech_emotion.registry.promote import overview
 
-    found = glance(corpus_name(corpus))
-    measured = sorted({tag for one, _ in found.versions for tag in one.tags if tag.endswith(".uar")})
+    found = overview(corpus_name(corpus))
+    uars = sorted({tag for version, _ in found.versions for tag in version.tags if tag.endswith(".uar")})
     rows = [
         (
-            str(one.number),
-            ", ".join(one.aliases) or "-",
-            *(one.tags.get(tag, "-") for tag in measured),
-            one.tags.get("git.commit", "-")[:8],
-            one.package_digest[:12] or "-",
-            "there" if there else "gone",
+            str(version.number),
+            ", ".join(version.aliases) or "-",
+            *(version.tags.get(tag, "-") for tag in uars),
+            version.tags.get("git.commit", "-")[:8],
+            version.package_digest[:12] or "-",
+            "found" if exists else "gone",
         )
-        for one, there in found.versions
+        for version, exists in found.versions
     ]
-    columns = ("version", "aliases", *(tag.replace(".uar", " UAR") for tag in measured), "commit", "package", "files")
+    columns = ("version", "aliases", *(tag.replace(".uar", " UAR") for tag in uars), "commit", "package", "files")
     tables.write(columns, rows, title=found.name)
     for line in found.lines:
         typer.echo(line, err=True)
@@ -46,10 +46,11 @@ def registry(context: typer.Context, corpus: CorpusOption = None) -> None:
 
 @app.command()
 def relocate() -> None:
-    """Mend mlflow.db after this folder was moved, renamed or restored: MLflow keeps absolute addresses of artifacts."""
-    from speech_emotion.registry.relocate import relocate as mend
+    """Repair mlflow.db after this folder was moved, renamed or restored: MLflow stores absolute addresses."""
+    from speech_emotion.registry.relocate import relocate as run
 
-    done = mend()
-    typer.echo(f"{done.changed} addresses lead to {done.folder} now" if done.changed else "nothing to mend")
-    for address in done.lost:
-        typer.echo(f"leads nowhere, and nothing of it is here: {address}", err=True)
+    result = run()
+    changed = f"{result.changed} addresses now point to {result.folder}"
+    typer.echo(changed if result.changed else "nothing to repair")
+    for address in result.missing:
+        typer.echo(f"has no files, here or there: {address}", err=True)

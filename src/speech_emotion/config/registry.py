@@ -1,4 +1,4 @@
-"""The section `promote`: the gates that a version passes before it becomes champion."""
+"""The section `promote` of params.yaml: the gates that a version passes before it becomes champion."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -6,13 +6,13 @@ from pydantic import Field
 
 from speech_emotion.config.base import Section
 
-Mode: TypeAlias = Literal["enforce", "dry run", "off"]
+Mode: TypeAlias = Literal["enforce", "dry_run", "off"]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Protocol: TypeAlias = Literal["random", "word", "speaker", "full"]
 
 
 class ProtocolGates(Section):
-    """Limits of one protocol's figures, of the mean over its folds; null: not asked."""
+    """Limits of one protocol, for the mean over its folds; null: no gate."""
 
     uar: Share | None
     """At least."""
@@ -21,11 +21,11 @@ class ProtocolGates(Section):
     recall: Share | None
     """At least, for every emotion."""
     drop: Share | None
-    """At most: what UAR loses under the worst of the conditions of the robustness table."""
+    """At most: the loss of UAR under the worst condition of the robustness table."""
 
 
 class ProtocolsGates(Section):
-    """A protocol that is left out is not asked about."""
+    """Limits by protocol; a protocol that is left out has no gates."""
 
     random: ProtocolGates | None = None
     word: ProtocolGates | None = None
@@ -34,17 +34,17 @@ class ProtocolsGates(Section):
 
 
 class PromoteSettings(Section):
-    """What `speech-emotion promote` asks."""
+    """The gates of `speech-emotion promote`."""
 
     mode: Mode
     protocols: ProtocolsGates
     against_champion: tuple[Protocol, ...]
     """Protocols in which a version must not be worse than the champion beyond the paired 95 % interval."""
     latency_ms: Annotated[float, Field(gt=0)] | None
-    """The median answer to the model's example, at most."""
+    """The median latency on the model's example, at most."""
     package_mb: Annotated[float, Field(gt=0)] | None
-    """At most, in 10^6 bytes."""
+    """The size of the package in 10^6 bytes, at most."""
     card: bool
-    """Whether the package must hold a model card."""
+    """Whether the package must have a model card."""
     head: bool
     """Whether package, data and settings must be those of HEAD's dvc.lock."""

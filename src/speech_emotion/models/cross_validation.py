@@ -25,6 +25,7 @@ from speech_emotion.models.calibration import fit_rejection, fit_temperature
 from speech_emotion.models.package import GRAPH, WEIGHTS, Rejection, write_package_files
 from speech_emotion.models.training import Epoch, Part, Trained, predict_logits, train, training_digest
 from speech_emotion.tracking import mlflow_run
+from speech_emotion.tracking.connection import flat
 
 HISTORY: Final = "history.csv"
 TRAINING: Final = "training.json"
@@ -177,7 +178,7 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
             protocol=experiment.protocol,
             fold=fold.name,
             training_digest=identity,
-            params=mlflow_run.flat(experiment.params),
+            params=flat(experiment.params),
             lineage=lineage,
         ) as run,
     ):

@@ -1,1 +1,1 @@
-"""Publish, compare, promote and resolve registered models."""
+"""Publish, compare, promote and resolve models in the MLflow registry."""

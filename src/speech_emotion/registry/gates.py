@@ -1,4 +1,10 @@
-"""Takes a version's figures, its champion's and limits; gives gates: values with a name, figure, limit and verdict."""
+"""Check a registered version against the limits of params.yaml.
+
+A gate has a name, a figure, a limit and a verdict. The gates of a protocol use the metrics of its test part, which the
+package carries from `evaluate`: promotion is a decision on test metrics. They are meant as a last check of one
+candidate, not for choosing among many; whoever promotes the best of several versions by them needs fresh test data to
+know how good it is.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,25 +15,13 @@ import numpy as np
 
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.config.registry import PromoteSettings, ProtocolGates
-from speech_emotion.evaluation.bootstrap import differences
 from speech_emotion.evaluation.model_card import CARD, ROBUSTNESS
-from speech_emotion.registry.evidence import Judged
+from speech_emotion.registry.compare_versions import ProtocolPredictions, paired_differences, why_incomparable
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One question to a version, and its answer.
-
-    Attributes
-    ----------
-    name : str
-        Such as `speaker.uar`.
-    figure, limit : str
-        As they are shown; a figure that could not be had is `-`.
-    passed : bool
-    detail : str
-        By how much it failed, or what the figure is of.
-    """
+    """A check of a version: its name (such as `speaker.uar`), figure, limit, verdict, and the margin or the reason."""
 
     name: str
     figure: str
@@ -37,7 +31,7 @@ class Gate:
 
     @property
     def verdict(self) -> str:
-        """The answer in a word."""
+        """The verdict as a word."""
         return "passed" if self.passed else "FAILED"
 
     @property
@@ -46,93 +40,87 @@ class Gate:
         return f"{self.name}: {self.figure}, limit {self.limit}" + (f" ({self.detail})" if self.detail else "")
 
 
-def at_least(name: str, figure: float | None, limit: float, detail: str = "", *, absent: str = "") -> Gate:
-    """Return the gate that a figure passes from `limit` up; without a figure it fails, and `absent` says why."""
-    if figure is None:
-        return Gate(name, "-", f"at least {limit:g}", False, absent)
-    short = [] if figure >= limit else [f"{limit - figure:.4f} below"]
-    return Gate(name, f"{figure:.4f}", f"at least {limit:g}", not short, "; ".join([*short, *filter(None, [detail])]))
+def at_least(name: str, figure: float | None, limit: float, detail: str = "", *, missing: str = "") -> Gate:
+    """Return a gate that a figure passes from `limit` upwards; without a figure it fails, and `missing` says why."""
+    return _limited(name, figure, limit, "at least", "below", detail, missing)
 
 
-def at_most(name: str, figure: float | None, limit: float, detail: str = "", *, absent: str = "") -> Gate:
-    """Return the gate that a figure passes up to `limit`; without a figure it fails, and `absent` says why."""
-    if figure is None:
-        return Gate(name, "-", f"at most {limit:g}", False, absent)
-    over = [] if figure <= limit else [f"{figure - limit:.4f} above"]
-    return Gate(name, f"{figure:.4f}", f"at most {limit:g}", not over, "; ".join([*over, *filter(None, [detail])]))
+def at_most(name: str, figure: float | None, limit: float, detail: str = "", *, missing: str = "") -> Gate:
+    """Return a gate that a figure passes up to `limit`; without a figure it fails, and `missing` says why."""
+    return _limited(name, figure, limit, "at most", "above", detail, missing)
 
 
-def of_card(package: Path) -> Gate:
-    """Return the gate that a package passes whose model card is there and says something."""
+def card_gate(package: Path) -> Gate:
+    """Check that a package has a model card that is not empty."""
     path = package / CARD
-    there = path.is_file() and bool(path.read_text(encoding="utf-8", errors="replace").strip())
-    detail = "" if there else f"the package holds no {CARD}: `dvc repro package` writes it"
-    return Gate("card", "there" if there else "-", f"a {CARD}", there, detail)
+    found = path.is_file() and bool(path.read_text(encoding="utf-8", errors="replace").strip())
+    detail = "" if found else f"the package has no {CARD}; `dvc repro package` writes it"
+    return Gate("card", "found" if found else "-", f"a {CARD}", found, detail)
 
 
-def of_protocols(evidence: Mapping[str, Mapping[str, Any]], settings: PromoteSettings) -> list[Gate]:
-    """Hold the metrics that a package carries against the limits of each protocol.
-
-    Parameters
-    ----------
-    evidence : mapping
-        By protocol, as `Package.evidence` gives it.
-    settings : PromoteSettings
-    """
-    asked: Iterable[tuple[str, ProtocolGates | None]] = settings.protocols
+def protocol_gates(evidence: Mapping[str, Mapping[str, Any]], settings: PromoteSettings) -> list[Gate]:
+    """Check the test metrics that a package carries, by protocol, against the limits of each protocol."""
+    limits: Iterable[tuple[str, ProtocolGates | None]] = settings.protocols
     return [
         gate
-        for protocol, limits in asked
-        if limits is not None
+        for protocol, limit in limits
+        if limit is not None
         for gate in (
-            *_of_protocol(protocol, evidence.get(protocol, {}), limits),
-            *_of_conditions(protocol, evidence.get(ROBUSTNESS, {}).get(protocol), limits),
+            *_metric_gates(protocol, evidence.get(protocol, {}), limit),
+            *_robustness_gates(protocol, evidence.get(ROBUSTNESS, {}).get(protocol), limit),
         )
     ]
 
 
-def against_champion(
-    challenger: Mapping[str, Judged],
-    champion: Mapping[str, Judged],
+def champion_gates(
+    challenger: Mapping[str, ProtocolPredictions],
+    champion: Mapping[str, ProtocolPredictions],
     settings: PromoteSettings,
     evaluate: EvaluateSettings,
 ) -> list[Gate]:
-    """Compare two versions on the same utterances of the same split, by the paired bootstrap over words.
+    """Compare two versions on the same test utterances, with the paired bootstrap over words.
 
-    A protocol whose splits differ is refused, which is a failed gate: the figures would be of other utterances.
+    The gate of a protocol fails if the 95 % interval of the UAR difference lies below 0, or if the splits differ.
     """
     return [
-        _against(protocol, challenger.get(protocol), champion.get(protocol), evaluate)
+        _champion_gate(protocol, challenger.get(protocol), champion.get(protocol), evaluate)
         for protocol in settings.against_champion
     ]
 
 
-def _of_protocol(protocol: str, metrics: Mapping[str, Any], limits: ProtocolGates) -> list[Gate]:
-    mean, absent = metrics.get("mean", {}), f"the package carries no such figure of the protocol {protocol}"
+def _limited(name: str, figure: float | None, limit: float, bound: str, beyond: str, detail: str, missing: str) -> Gate:
+    if figure is None:
+        return Gate(name, "-", f"{bound} {limit:g}", False, missing)
+    passed = figure >= limit if bound == "at least" else figure <= limit
+    details = ([] if passed else [f"{abs(figure - limit):.4f} {beyond}"]) + ([detail] if detail else [])
+    return Gate(name, f"{figure:.4f}", f"{bound} {limit:g}", passed, "; ".join(details))
+
+
+def _metric_gates(protocol: str, metrics: Mapping[str, Any], limits: ProtocolGates) -> list[Gate]:
+    mean, missing = metrics.get("mean", {}), f"the package has no such metric of the protocol {protocol}"
     gates = []
     if limits.uar is not None:
         detail = _interval(mean.get("interval", {}).get("uar"))
-        gates.append(at_least(f"{protocol}.uar", mean.get("uar"), limits.uar, detail, absent=absent))
+        gates.append(at_least(f"{protocol}.uar", mean.get("uar"), limits.uar, detail, missing=missing))
     if limits.ece is not None:
-        gates.append(at_most(f"{protocol}.ece", mean.get("ece"), limits.ece, absent=absent))
+        gates.append(at_most(f"{protocol}.ece", mean.get("ece"), limits.ece, missing=missing))
     if limits.recall is not None:
         emotion, recall = _lowest_recall(metrics.get("folds", {}).values())
-        gates.append(at_least(f"{protocol}.recall", recall, limits.recall, f"lowest: {emotion}", absent=absent))
+        gates.append(at_least(f"{protocol}.recall", recall, limits.recall, f"lowest: {emotion}", missing=missing))
     return gates
 
 
-def _of_conditions(protocol: str, conditions: Any, limits: ProtocolGates) -> list[Gate]:
-    """Hold the worst of a protocol's conditions against the limit, where there is one."""
+def _robustness_gates(protocol: str, conditions: Any, limits: ProtocolGates) -> list[Gate]:
+    """Check the largest drop of UAR over the conditions of the robustness table."""
     if limits.drop is None:
         return []
     name, limit = f"{protocol}.drop", limits.drop
     try:
         drops = {str(condition): float(found["drop"]) for condition, found in conditions.items()}
-        # what is no number is worse than any
+        # NaN counts as the largest drop
         worst = max(drops, key=lambda condition: (not drops[condition] <= limit, drops[condition]))
     except (AttributeError, KeyError, TypeError, ValueError):
-        absent = f"the package carries no evidence of robustness of the protocol {protocol}"
-        return [at_most(name, None, limit, absent=absent)]
+        return [at_most(name, None, limit, missing=f"the package has no robustness table of the protocol {protocol}")]
     return [at_most(name, drops[worst], limit, f"worst: {worst}")]
 
 
@@ -150,26 +138,16 @@ def _interval(bounds: Sequence[float] | None) -> str:
     return "" if bounds is None else f"95 %: {bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
-def _against(protocol: str, ours: Judged | None, theirs: Judged | None, evaluate: EvaluateSettings) -> Gate:
+def _champion_gate(
+    protocol: str, ours: ProtocolPredictions | None, theirs: ProtocolPredictions | None, evaluate: EvaluateSettings
+) -> Gate:
     name, limit = f"{protocol}.uar - champion's", "interval reaches 0"
-    for judged, whose in ((ours, "this version"), (theirs, "the champion")):
-        if judged is None:
-            return Gate(name, "-", limit, False, f"{whose} has no predictions of {protocol} in the registry")
-    assert ours is not None
-    assert theirs is not None
-    if ours.split != theirs.split:
-        why = f"refused: its split {ours.split[:8]} is not the champion's, {theirs.split[:8]}"
-        return Gate(name, "-", limit, False, why)
-    if ours.utterances != theirs.utterances or ours.labels != theirs.labels:
-        return Gate(name, "-", limit, False, "refused: the predictions are of other utterances or emotions")
-    bootstrap = evaluate.bootstrap
-    found = differences(
-        ours.folds,
-        theirs.folds,
-        bins=evaluate.calibration_bins,
-        resamples=bootstrap.resamples,
-        seed=bootstrap.seed,
-    )["uar"]
-    worse = f"worse by {-found.value:.4f} at least {-found.interval.high:.4f}; " if found.interval.high < 0 else ""
-    span = f"95 %: {found.interval.low:+.4f} to {found.interval.high:+.4f}"
-    return Gate(name, f"{found.value:+.4f}", limit, found.interval.high >= 0, worse + span)
+    if ours is None or theirs is None:
+        which = "this version" if ours is None else "the champion"
+        return Gate(name, "-", limit, False, f"{which} has no predictions of {protocol} in the registry")
+    if why := why_incomparable(ours, theirs):
+        return Gate(name, "-", limit, False, f"refused: {why}")
+    found = paired_differences(ours, theirs, evaluate)["uar"]
+    low, high = found.interval.low, found.interval.high
+    worse = f"worse by {-found.value:.4f}, at least {-high:.4f}; " if high < 0 else ""
+    return Gate(name, f"{found.value:+.4f}", limit, not high < 0, f"{worse}95 %: {low:+.4f} to {high:+.4f}")

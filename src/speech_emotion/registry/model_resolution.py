@@ -1,22 +1,16 @@
-"""Takes what the user named, or nothing; gives the recogniser that answers, and which model it is, in words.
+"""Load the model that the user names; without a name, the workspace's champion or the built-in model."""
 
-Without a name it is the champion of the workspace's registry, else the package that comes with the software.
-"""
-
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from speech_emotion.config.base import PARAMS, read_params, read_section
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.inference.recognizer import Recognizer
-
-if TYPE_CHECKING:
-    from speech_emotion.registry.model_source import Model
+from speech_emotion.tracking.connection import home, model_name
 
 PRETRAINED: Final = Path(__file__).parent.parent / "pretrained"
-"""The package that comes with the software."""
+"""The built-in package."""
 
 
 def load(source: str | Path | None = None, *, threads: int = 1) -> Recognizer:
@@ -25,8 +19,8 @@ def load(source: str | Path | None = None, *, threads: int = 1) -> Recognizer:
     Parameters
     ----------
     source : str or Path, optional
-        A package's folder, or a version in the MLflow registry (`models:/speech-emotion-tess@challenger`,
-        `models:/speech-emotion-tess/3`). None: the package that comes with the software.
+        The folder of a package, or a version in the MLflow registry (`models:/speech-emotion-tess@challenger`,
+        `models:/speech-emotion-tess/3`). None: the built-in package.
     threads : int
         See `Recognizer`.
 
@@ -46,10 +40,10 @@ def load(source: str | Path | None = None, *, threads: int = 1) -> Recognizer:
 
 
 def folder_of(source: str | Path | None) -> Path:
-    """Return the folder of the package that `source` names; a version in the registry is fetched."""
+    """Return the folder of the package that `source` names; a registered version is downloaded."""
     if source is None:
         return PRETRAINED
-    # pathlib would make one slash of two, so a URI is looked at as the text that it is
+    # a Path would collapse the slashes of a URI
     if isinstance(source, str) and source.startswith("models:"):
         from speech_emotion.registry.versions import resolve
 
@@ -81,43 +75,38 @@ def choose(source: str | None) -> Choice:
     Parameters
     ----------
     source : str or None
-        A package's folder, or a URI of the registry. None: the workspace's champion, where there is one that a light
-        read of the registry finds (MLflow itself is imported only to fetch a package for the first time), else the
-        package that comes with the software.
+        The folder of a package, or a registry URI. None: the workspace's champion if MLflow knows one, else the
+        built-in package.
 
     Raises
     ------
     UserError
         There is no such model, or it is damaged.
     """
-    from speech_emotion.registry.model_source import Model
+    words = source or "the built-in model"
+    if source is None and (champion := _champion()) is not None:
+        source, name = champion
+        words = f"the champion of {name}"
+    if source is None or not source.startswith("models:"):
+        recognizer = load(source)
+        found = {"model": "", "model_version": "", "package_digest": recognizer.package.digest}
+        return Choice(recognizer, words, found)
+    from speech_emotion.registry.versions import fetch
 
-    model, words = _champion() if source is None else (_found(source), source)
-    if model is None:
-        model, words = Model(None), "the one that comes with the software"
-    recognizer = load(model.folder)
-    digest = model.digest or recognizer.package.digest
-    versions = {"model": model.name, "model_version": model.version, "package_digest": digest}
-    if model.version:
-        words = f"{words}, version {model.version}"
-    return Choice(recognizer, words, versions)
-
-
-def _found(source: str) -> "Model":
-    from speech_emotion.registry.model_source import model_of
-
-    return asyncio.run(model_of(source))
+    version, folder = fetch(source)
+    found = {"model": version.name, "model_version": str(version.number), "package_digest": version.package_digest}
+    return Choice(load(folder), f"{words}, version {version.number}", found)
 
 
-def _champion() -> "tuple[Model | None, str]":
+def _champion() -> tuple[str, str] | None:
+    """Return the champion's URI and the registered model's name; None if the workspace has no champion."""
     from speech_emotion.registry.model_source import glance
     from speech_emotion.registry.versions import CHAMPION, uri
-    from speech_emotion.tracking.mlflow_run import home, model_name
 
     path = home() / PARAMS
     # other projects have a params.yaml too
     if not path.is_file() or "corpus" not in read_params(path):
-        return None, ""
+        return None
     name = model_name(read_section("corpus", CorpusSettings, path).name)
     champion = uri(name, CHAMPION)
-    return (_found(champion) if glance(champion) is not None else None), f"the champion of {name}"
+    return None if glance(champion) is None else (champion, name)

@@ -1,49 +1,26 @@
-"""Takes what names a model; gives the folder to load and whether there is a newer one, mostly without importing MLflow.
+"""Follow what an alias names, for a server that answers while it watches for a new champion.
 
-MLflow takes seconds to import and memory for good. Which version an alias is on can be read from its database or its
-REST interface at once; only a package that is not in the cache yet is fetched by MLflow, in a process that then ends.
+A package that is not in the cache yet is downloaded by a process of its own, which can be ended at any time.
 """
 
 import asyncio
-import base64
 import json
-import os
-import re
-import sqlite3
 import sys
-import urllib.parse
-import urllib.request
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.registry.versions import PACKAGE_DIGEST, cache, parse
-from speech_emotion.tracking.mlflow_run import place
-
-LIGHT_SECONDS: Final = 5.0
-"""That a light read may wait for a server or a locked database."""
+from speech_emotion.registry.versions import cache, fetch, find, parse
+from speech_emotion.tracking.connection import locate, session
 
 FETCH_SECONDS: Final = 300.0
-"""That MLflow may take to fetch a package."""
-
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+"""The longest time that a download may take."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model to load.
-
-    Attributes
-    ----------
-    folder : Path or None
-        The package; None: the one that comes with the software.
-    name, version : str
-        In the registry; empty for a folder.
-    digest : str
-        The package's; empty: nobody has asked yet.
-    """
+    """A model to load: the folder of its package (None: the built-in one), and its name and version if registered."""
 
     folder: Path | None
     name: str = ""
@@ -52,88 +29,20 @@ class Model:
 
 
 async def model_of(source: str | None) -> Model:
-    """Return the model that a folder, a URI of the registry, or None (the one that comes with the software) names.
+    """Return the model that a folder, a registry URI or None (the built-in model) names, and download it if needed.
 
-    Whoever cancels this ends MLflow with it, if MLflow had to be asked.
+    Cancelling this ends the download.
 
     Raises
     ------
     UserError
-        There is no such version, or it cannot be fetched.
+        There is no such version, or it cannot be downloaded.
     """
     if source is None or not source.startswith("models:"):
         return Model(None if source is None else Path(source))
-    seen = await asyncio.to_thread(glance, source)
-    return seen if seen is not None and seen.folder is not None and seen.folder.is_dir() else await _fetched(source)
-
-
-def may_change(source: str) -> bool:
-    """Tell whether what names a model can mean another one tomorrow: an alias can."""
-    return source.startswith("models:") and parse(source)["alias"] is not None
-
-
-def glance(source: str) -> Model | None:
-    """Return which version a URI names now, and where its package would lie in the cache; None: a light read fails."""
-    match = parse(source)
-    registry = os.environ.get("MLFLOW_REGISTRY_URI") or place().uri
-    asked = (match["name"], match["alias"], match["number"])
-    try:
-        if registry.startswith("sqlite:///"):
-            found = _from_database(Path(registry.removeprefix("sqlite:///")), *asked)
-        elif registry.startswith(("http://", "https://")):
-            found = _from_server(registry.rstrip("/"), *asked)
-        else:
-            return None
-    except (OSError, ValueError, LookupError, TypeError, sqlite3.Error):
-        return None
-    if found is None or not _DIGEST.fullmatch(found[1]):
-        return None
-    return Model(cache() / found[1], match["name"], *found)
-
-
-def _from_database(path: Path, name: str, alias: str | None, number: str | None) -> tuple[str, str] | None:
-    """Return version and digest, as MLflow's tables have them."""
-    address = f"file:{urllib.parse.quote(str(path))}?mode=ro"
-    with closing(sqlite3.connect(address, uri=True, timeout=LIGHT_SECONDS)) as database:
-        if alias is not None:
-            query = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
-            rows = database.execute(query, (name, alias)).fetchall()
-            if len(rows) != 1:  # none, or a database of several workspaces
-                return None
-            number = str(rows[0][0])
-        query = "SELECT value FROM model_version_tags WHERE name = ? AND version = ? AND key = ?"
-        tags = database.execute(query, (name, int(number or 0), PACKAGE_DIGEST)).fetchall()
-    return (str(number), str(tags[0][0])) if len(tags) == 1 else None
-
-
-def _from_server(uri: str, name: str, alias: str | None, number: str | None) -> tuple[str, str]:
-    """Return version and digest, as MLflow's server tells them."""
-    if alias is not None:
-        place, query = "registered-models/alias", {"name": name, "alias": alias}
-    else:
-        place, query = "model-versions/get", {"name": name, "version": str(number)}
-    request = urllib.request.Request(
-        f"{uri}/api/2.0/mlflow/{place}?{urllib.parse.urlencode(query)}", headers=_credentials()
-    )
-    with urllib.request.urlopen(request, timeout=LIGHT_SECONDS) as response:
-        version: dict[str, Any] = json.load(response)["model_version"]
-    tags = {tag["key"]: tag["value"] for tag in version["tags"]}
-    return str(version["version"]), str(tags[PACKAGE_DIGEST])
-
-
-def _credentials() -> dict[str, str]:
-    """Return the header that MLflow's own client would send."""
-    token, user = os.environ.get("MLFLOW_TRACKING_TOKEN"), os.environ.get("MLFLOW_TRACKING_USERNAME")
-    if user:
-        pair = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
-        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
-    return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-async def _fetched(source: str) -> Model:
-    """Have MLflow fetch a version, in a process of its own."""
+    parse(source)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "speech_emotion.registry.fetch", source),
+        *(sys.executable, "-P", "-m", "speech_emotion.registry.model_source", source),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -141,13 +50,46 @@ async def _fetched(source: str) -> Model:
     try:
         output, errors = await asyncio.wait_for(process.communicate(), FETCH_SECONDS)
     except TimeoutError:
-        raise UserError(f"{source}: MLflow did not give it within {FETCH_SECONDS:g} s.") from None
+        raise UserError(f"{source}: MLflow did not deliver it within {FETCH_SECONDS:g} s.") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode != 0:
         lines = errors.decode(errors="replace").strip().splitlines()
-        raise UserError(lines[-1].removeprefix("error: ") if lines else f"{source}: cannot be fetched.")
-    told = json.loads(output.splitlines()[-1])
-    return Model(Path(told["folder"]), told["name"], told["version"], told["digest"])
+        raise UserError(lines[-1].removeprefix("error: ") if lines else f"{source}: cannot be downloaded.")
+    folder, name, version = json.loads(output.splitlines()[-1])
+    return Model(Path(folder), name, version, Path(folder).name)
+
+
+def may_change(source: str) -> bool:
+    """Return whether a source can name another model tomorrow, as an alias can."""
+    return source.startswith("models:") and parse(source)["alias"] is not None
+
+
+def glance(source: str) -> Model | None:
+    """Return the version that a URI names now, without downloading it; None if that cannot be found out."""
+    match = parse(source)
+    if locate().is_missing:
+        return None
+    try:
+        with session("") as client:
+            found = find(client, match["name"], match["alias"] or match["number"])
+    except (UserError, ModuleNotFoundError):
+        return None
+    return Model(cache() / found.package_digest, found.name, str(found.number), found.package_digest)
+
+
+def main() -> None:
+    """Download the version that the command line names and print its folder, name and number as JSON."""
+    try:
+        version, folder = fetch(sys.argv[1])
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {sys.argv[1]}: a registered model needs the package '{error.name}': pip install mlflow")
+    print(json.dumps([str(folder), version.name, str(version.number)]))
+
+
+if __name__ == "__main__":
+    main()

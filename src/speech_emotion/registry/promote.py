@@ -1,7 +1,7 @@
-"""Takes a registered model and the gates of params.yaml; gives a champion that was moved for a reason, and back.
+"""Promote a registered version to champion if it passes the gates, and roll back.
 
-The order is: look, ask the gates, write the event, move the alias, look again. What fails before the event is written
-has changed nothing; what is cut off after it, the next command finishes (see `ledger`).
+The order is: check the gates, write the event, move the alias, check the alias. A failure before the event is written
+changes nothing; a move that was cut off after it is finished by the next command (see `history`).
 """
 
 import getpass
@@ -13,52 +13,44 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.config.registry import Mode, PromoteSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.evaluation.model_card import DESCRIPTION_LIMIT, abridged
 from speech_emotion.models.package import Package
-from speech_emotion.registry import evidence, gates
-from speech_emotion.registry import history as registry_history
-from speech_emotion.registry import versions as registry_versions
+from speech_emotion.registry import gates, history
+from speech_emotion.registry.compare_versions import PREDICTIONS, predictions_of, read_predictions
+from speech_emotion.registry.describe import describe_events
 from speech_emotion.registry.gates import Gate
-from speech_emotion.registry.history import Event, Kind, Ledger
-from speech_emotion.registry.provenance import of_head
-from speech_emotion.registry.smoke_test import rehearse
-from speech_emotion.registry.versions import CHALLENGER, PACKAGE_ARTIFACT, Version
+from speech_emotion.registry.history import MAX_REASON_LENGTH, ChampionHistory, Kind, PromotionEvent
+from speech_emotion.registry.provenance import head_gates
+from speech_emotion.registry.smoke_test import smoke_test
+from speech_emotion.registry.versions import CHALLENGER, PACKAGE_ARTIFACT, Version, find, has_files, versions
+from speech_emotion.tracking.connection import locate, model_name, session
 from speech_emotion.tracking.event_log import process_name
 from speech_emotion.tracking.lineage import source_state
-from speech_emotion.tracking.mlflow_run import connect, first_line, fluent, model_name, patience, place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_HEADING: Final = "\n\n## Promotion\n"
-"""In a version's description, before what is said of its promotion."""
-_HISTORY: Final = "\n\n## Champion\n"
-"""In the registered model's description, before its latest events."""
-_LATEST: Final = 10
-
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a promotion or a way back.
+class PromotionResult:
+    """The result of a promotion or rollback.
 
     Attributes
     ----------
     version : int
-        That was to become champion.
+        The version that was to become champion.
     gates : tuple of Gate
-        Empty where none was asked.
+        Empty if they were skipped.
     moved : bool
-        Whether it is champion now, and was not before.
+        Whether the version became champion.
     refused : bool
-        Whether a gate failed and that counted.
+        Whether a gate failed that counts.
     lines : tuple of str
-        What happened, for people.
+        What happened, for the user.
     """
 
     version: int
@@ -69,10 +61,12 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class History:
-    """The events of a champion, oldest first, and what was noticed while they were read."""
+class RegistryOverview:
+    """A registered model: its events, its versions (newest first) with whether their files exist, and remarks."""
 
-    events: tuple[Event, ...]
+    name: str
+    events: tuple[PromotionEvent, ...]
+    versions: tuple[tuple[Version, bool], ...]
     lines: tuple[str, ...]
 
 
@@ -86,223 +80,157 @@ def promote(
     mode: Mode | None = None,
     force: bool = False,
     reason: str = "",
-) -> Outcome:
-    """Ask the gates, and move `champion` to a version if all are passed.
+) -> PromotionResult:
+    """Check the gates, and move `champion` to a version if all pass.
 
     Parameters
     ----------
     root : Path
-        The repository, whose HEAD the version is held against.
+        The repository, whose HEAD the version is compared with.
     corpus : str
-        It names the registered model.
+        Its name in params.yaml.
     settings : PromoteSettings
         The gates.
     evaluate : EvaluateSettings
-        How intervals are drawn.
+        Calibration bins and bootstrap of the comparison with the champion.
     version : int, optional
         None: the challenger.
-    mode : {"enforce", "dry run", "off"}, optional
-        None: that of `settings`.
+    mode : {"enforce", "dry_run", "off"}, optional
+        None: the mode of `settings`.
     force : bool
-        Move it though gates fail; needs a reason, and is recorded as such.
+        Promote although gates fail; needs a reason, and is recorded.
     reason : str
-        For whoever reads the history.
-
-    Raises
-    ------
-    UserError
-        There is no such version, its files are gone, MLflow does not answer, or a reason is missing or too long.
+        For those who read the history.
     """
     mode = mode or settings.mode
-    _check_reason(reason, needed=force)
-    with asking(corpus) as (client, name):
+    _check_reason(reason, required=force)
+    with _registry(corpus) as (client, name):
         notes = _bring_up_to_date(client, name)
-        now = registry_history.read(client, name)
-        candidate = _wanted(client, name, version)
+        now = history.read(client, name)
+        candidate = find(client, name, CHALLENGER if version is None else str(version))
         if candidate.number == now.champion:
-            line = f"{name} version {candidate.number} is the champion already: nothing to do"
-            return Outcome(candidate.number, (), False, False, (*notes, line))
-        asked = () if mode == "off" else tuple(_judge(client, candidate, now, root, corpus, settings, evaluate))
-        failed = tuple(gate for gate in asked if not gate.passed)
-        if mode == "dry run" or (failed and not force):
-            lines = (*notes, *_verdict(name, candidate, now, asked, failed, dry=mode == "dry run"))
-            return Outcome(candidate.number, asked, False, bool(failed), lines)
+            return _unchanged(candidate, notes)
+        checked = () if mode == "off" else tuple(_check(client, candidate, now, root, corpus, settings, evaluate))
+        failed = tuple(gate for gate in checked if not gate.passed)
+        if mode == "dry_run" or (failed and not force):
+            lines = (*notes, *_verdict(candidate, now, checked, failed))
+            return PromotionResult(candidate.number, checked, False, bool(failed), lines)
         _require_files(client, candidate)
-        event = _event(now, "promoted", candidate.number, reason, asked, forced=bool(failed), mode=mode, root=root)
+        event = _event(root, now, "promoted", candidate.number, reason, checked, forced=bool(failed), mode=mode)
         return _carry_out(client, name, event, notes)
 
 
-def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = "") -> Outcome:
-    """Move `champion` back to the version before, or to a given one, at once and without gates.
-
-    Raises
-    ------
-    UserError
-        There is no version to go back to, its files are gone, or MLflow does not answer.
-    """
-    _check_reason(reason, needed=False)
-    with asking(corpus) as (client, name):
+def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = "") -> PromotionResult:
+    """Move `champion` back to the previous champion, or to a given version; gates are skipped."""
+    _check_reason(reason, required=False)
+    with _registry(corpus) as (client, name):
         notes = _bring_up_to_date(client, name)
-        now = registry_history.read(client, name)
-        existing = registry_versions.versions(client, name)
-        target = _way_back(now, existing, to)
+        now = history.read(client, name)
+        target = _previous(client, now) if to is None else find(client, name, str(to))
         if target.number == now.champion:
-            line = f"{name} version {target.number} is the champion already: nothing to do"
-            return Outcome(target.number, (), False, False, (*notes, line))
+            return _unchanged(target, notes)
         _require_files(client, target)
-        return _carry_out(client, name, _event(now, "rolled back", target.number, reason, root=root), notes)
+        return _carry_out(client, name, _event(root, now, "rolled back", target.number, reason), notes)
 
 
-def history(corpus: str) -> History:
-    """Return the events of the champion; a move by hand that nobody has written down yet is the last of them."""
-    with asking(corpus) as (client, name):
-        cut_off = _finish(client, name)
-        found = registry_history.observe(client, name)
+def overview(corpus: str, *, files: bool = True) -> RegistryOverview:
+    """Return the versions and the promotion history of a corpus's registered model.
+
+    A move by hand that no command has recorded yet is the last event. Without `files`, files are not looked for.
+    """
+    with _registry(corpus) as (client, name):
+        lines = _finish(client, name)
+        found = history.observe(client, name)
         events = found.events
-        lines = list(cut_off)
         if found.moved_by_hand:
             events = (*events, found.by_hand())
-            lines.append(_said_of_hand(found))
+            lines.append(_by_hand_note(found))
         lines += [f"the tag {key} was edited and cannot be read" for key in found.unreadable]
-        return History(events, tuple(lines))
-
-
-@dataclass(frozen=True)
-class Glance:
-    """The registered model at a glance: its versions, newest first, whether each one's files are there, and remarks."""
-
-    name: str
-    versions: tuple[tuple[Version, bool], ...]
-    lines: tuple[str, ...]
-
-
-def glance(corpus: str) -> Glance:
-    """Return the versions of a corpus's registered model."""
-    with asking(corpus) as (client, name):
-        lines = _finish(client, name)
-        found = registry_history.observe(client, name)
-        if found.moved_by_hand:
-            lines.append(_said_of_hand(found))
-        rows = tuple((one, registry_versions.is_there(client, one)) for one in registry_versions.versions(client, name))
-        gone = [str(one.number) for one, there in rows if not there]
-        if gone:
+        rows = tuple((one, not files or has_files(client, one)) for one in versions(client, name))
+        if gone := [str(one.number) for one, exists in rows if not exists]:
             lines.append(
                 f"the files of version {', '.join(gone)} are gone. If this folder was moved or restored, "
                 "`speech-emotion registry relocate` finds them again."
             )
-        return Glance(name, rows, tuple(lines))
+        return RegistryOverview(name, events, rows, tuple(lines))
 
 
 @contextmanager
-def asking(corpus: str) -> Iterator[tuple["MlflowClient", str]]:
-    """Give MLflow's client and the registered model's name; turn what goes wrong into one line."""
-    where, name = place(), model_name(corpus)
-    nothing = UserError(f"{name}: nothing is registered at {where.uri} yet. `dvc repro` does it, or `publish`.")
-    if where.is_missing:
-        raise nothing
-    try:
-        with patience(5, retries=1):
-            client = connect(where)
-            known = client.search_registered_models(f"name = '{name}'")
-    except _troubles() as error:
-        raise UserError(f"MLflow at {where.uri} does not do it ({first_line(error)}). Nothing was changed.") from error
-    if not known:
-        raise nothing
-    try:
-        with patience(20, retries=1), fluent(where):
-            yield client, name
-    except _troubles() as error:
-        raise UserError(
-            f"MLflow at {where.uri} does not do it ({first_line(error)}). What was not written down has changed "
-            "nothing; what was, the next `speech-emotion history` finishes."
-        ) from error
-
-
-def _troubles() -> tuple[type[Exception], ...]:
-    """Return what is raised where MLflow, or what it keeps its data in, does not answer or refuses."""
-    import requests
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return MlflowException, requests.RequestException, SQLAlchemyError, OSError
+def _registry(corpus: str) -> Iterator[tuple["MlflowClient", str]]:
+    """Connect to MLflow and yield the client and the registered model's name."""
+    name = model_name(corpus)
+    missing = UserError(f"{name}: nothing is registered at {locate().uri} yet. Run `dvc repro`, or `publish`.")
+    if locate().is_missing:
+        raise missing
+    with session(
+        "Nothing was changed, unless an event is in the history already: the next `speech-emotion history` finishes it."
+    ) as client:
+        if not client.search_registered_models(f"name = '{name}'"):
+            raise missing
+        yield client, name
 
 
 def _bring_up_to_date(client: "MlflowClient", name: str) -> list[str]:
-    """Finish what was cut off, write down what was moved by hand, and return what is to be said of either."""
+    """Finish what was cut off, record a move by hand, and return what to say about it."""
     lines = _finish(client, name)
-    found = registry_history.observe(client, name)
+    found = history.observe(client, name)
     if found.moved_by_hand:
-        registry_history.append(client, name, found.by_hand())
-        _describe_model(client, name)
-        lines.append(_said_of_hand(found))
+        event = found.by_hand()
+        history.append(client, name, event)
+        describe_events(client, name, [event])
+        lines.append(_by_hand_note(found))
     return lines
 
 
 def _finish(client: "MlflowClient", name: str) -> list[str]:
-    before = registry_history.read(client, name)
+    before = history.read(client, name)
     if not before.begun:
         return []
-    after, finished = registry_history.settle(client, name)
-    _describe(client, name, finished)
+    after, finished = history.settle(client, name)
+    describe_events(client, name, finished)
+    when = "before" if before.champion != before.expected else "after"
     return [
-        f"found a move to version {event.target} that {event.user} began at {_when(event)} and that was cut off "
-        f"{'before' if before.champion != event.target else 'after'} the alias moved: finished, the champion is "
-        f"{_of(after.champion)}"
+        f"a move to version {event.target} by {event.user} was cut off {when} the alias moved; it is finished now, "
+        f"the champion is {_version(after.champion)}"
         for event in finished
     ]
 
 
-def _said_of_hand(found: Ledger) -> str:
-    return (
-        f"the alias was moved by hand, from {_of(found.expected)} to {_of(found.champion)}, or went with a deleted "
-        "version: the history shows it"
-    )
-
-
-def _carry_out(client: "MlflowClient", name: str, event: Event, notes: Sequence[str]) -> Outcome:
-    """Write the event, move the alias, and tell what the champion is in the end."""
+def _carry_out(client: "MlflowClient", name: str, event: PromotionEvent, notes: Sequence[str]) -> PromotionResult:
+    """Write the event, move the alias, and report the champion."""
     assert event.target is not None
-    registry_history.append(client, name, event)
-    try:
-        after, finished = registry_history.settle(client, name)
-        _describe(client, name, finished)
-    except _troubles() as error:
-        raise UserError(
-            f"{name}: the move to version {event.target} is written down, and MLflow at {place().uri} did not let it "
-            f"be finished ({first_line(error)}). When it answers again, the next `speech-emotion history` finishes it."
-        ) from error
+    history.append(client, name, event)
+    after, finished = history.settle(client, name)
+    describe_events(client, name, finished)
     moved = after.champion == event.target
-    line = f"{name}: the champion is version {event.target} now; before, it was {_of(event.source)}"
+    line = f"{name}: the champion is version {event.target}; before, it was {_version(event.source)}"
     if not moved:
-        line = (
-            f"{name}: somebody moved the champion at the same moment, to {_of(after.champion)}; both are in the history"
-        )
-    return Outcome(event.target, event.gates, moved, False, (*notes, line))
+        line = f"{name}: someone else moved the champion at the same moment, to {_version(after.champion)}"
+    return PromotionResult(event.target, event.gates, moved, False, (*notes, line))
 
 
 def _event(
-    now: Ledger,
+    root: Path,
+    now: ChampionHistory,
     kind: Kind,
     target: int,
     reason: str,
-    asked: tuple[Gate, ...] = (),
+    checked: tuple[Gate, ...] = (),
     *,
     forced: bool = False,
     mode: str = "",
-    root: Path,
-) -> Event:
-    number = now.events[-1].number + 1 if now.events else 1
+) -> PromotionEvent:
     source = source_state(root)
-    return Event(
-        number=number,
+    return PromotionEvent(
+        number=now.next_number,
         unique=uuid.uuid4().hex[:12],
         kind=kind,
         source=now.champion,
         target=target,
         seconds=int(time.time()),
-        user=_who(),
+        user=_user(),
         reason=reason,
-        gates=asked,
+        gates=checked,
         forced=forced,
         mode=mode,
         commit="" if source.source_dirty is None else source.commit,
@@ -310,203 +238,105 @@ def _event(
     )
 
 
-def _judge(
+def _check(
     client: "MlflowClient",
     candidate: Version,
-    now: Ledger,
+    now: ChampionHistory,
     root: Path,
     corpus: str,
     settings: PromoteSettings,
     evaluate: EvaluateSettings,
 ) -> Iterator[Gate]:
-    """Yield every gate's answer, the cheap ones first."""
+    """Yield every gate."""
+    from mlflow.artifacts import download_artifacts
+
+    _require_files(client, candidate)
     with tempfile.TemporaryDirectory() as folder:
-        model = _download(client, candidate, Path(folder), "")
+        source = client.get_model_version_download_uri(candidate.name, str(candidate.number))
+        model = Path(download_artifacts(artifact_uri=source, dst_path=folder))
         package = Package.load(model / "artifacts" / PACKAGE_ARTIFACT)
-        registered = package.digest == candidate.package_digest
-        detail = "" if registered else f"it was registered as {candidate.package_digest[:12]}"
-        yield Gate("package", package.digest[:12], "what was registered", registered, detail)
+        unchanged = package.digest == candidate.package_digest
+        detail = "" if unchanged else f"it was registered as {candidate.package_digest[:12]}"
+        yield Gate("package", package.digest[:12], "what was registered", unchanged, detail)
         if settings.package_mb is not None:
             size = sum(path.stat().st_size for path in package.folder.rglob("*") if path.is_file()) / 1e6
             yield gates.at_most("package.mb", size, settings.package_mb)
-        answer = rehearse(model)
-        said = answer.label or "no answer"
-        yield Gate("answers", said, "loads in a clean process", not answer.trouble, answer.trouble)
+        answer = smoke_test(model)
+        yield Gate("answers", answer.label or "no answer", "loads in a clean process", not answer.error, answer.error)
         if settings.latency_ms is not None:
-            why = "it was not answered"
-            yield gates.at_most("latency.ms", answer.milliseconds, settings.latency_ms, absent=why)
+            yield gates.at_most("latency.ms", answer.milliseconds, settings.latency_ms, missing="no answer")
         if settings.head:
-            yield from of_head(root, corpus, package.folder)
+            yield from head_gates(root, corpus, package.folder)
         if settings.card:
-            yield gates.of_card(package.folder)
-        yield from gates.of_protocols(package.evidence(), settings)
+            yield gates.card_gate(package.folder)
+        yield from gates.protocol_gates(package.evidence(), settings)
         if now.champion is not None and settings.against_champion:
-            ours = evidence.read(model / "artifacts" / evidence.FOLDER)
-            theirs = predictions_of(client, candidate.name, now.champion, Path(folder))
-            yield from gates.against_champion(ours, theirs, settings, evaluate)
+            ours = read_predictions(model / "artifacts" / PREDICTIONS)
+            champion = next(one for one in versions(client, candidate.name) if one.number == now.champion)
+            yield from gates.champion_gates(ours, predictions_of(client, champion), settings, evaluate)
 
 
-def predictions_of(client: "MlflowClient", name: str, number: int, folder: Path) -> dict[str, evidence.Judged]:
-    """Fetch what a version answered, by protocol; nothing where it was made by hand, or its files are gone."""
-    from mlflow.artifacts import list_artifacts
-
-    version = next(one for one in registry_versions.versions(client, name) if one.number == number)
-    source = client.get_model_version_download_uri(name, str(number))
-    path = f"artifacts/{evidence.FOLDER}"
-    if not registry_versions.is_there(client, version) or not list_artifacts(artifact_uri=f"{source}/{path}"):
-        return {}
-    return evidence.read(_download(client, version, folder, path))
-
-
-def _download(client: "MlflowClient", version: Version, folder: Path, path: str) -> Path:
-    """Fetch a version's model, or a folder of it."""
-    from mlflow.artifacts import download_artifacts
-
-    _require_files(client, version)
-    source = client.get_model_version_download_uri(version.name, str(version.number))
-    target = folder / str(version.number)
-    target.mkdir()
-    return Path(download_artifacts(artifact_uri=f"{source}/{path}".rstrip("/"), dst_path=str(target)))
-
-
-def _require_files(client: "MlflowClient", version: Version) -> None:
-    if not registry_versions.is_there(client, version):
-        raise UserError(
-            f"{version.uri}: its files are gone from where MLflow has them. If this folder was moved or restored: "
-            "`speech-emotion registry relocate`. Nothing was changed."
-        )
-
-
-def _wanted(client: "MlflowClient", name: str, number: int | None) -> Version:
-    """Return a version by its number, or the challenger."""
-    existing = registry_versions.versions(client, name)
-    if number is not None:
-        found = next((one for one in existing if one.number == number), None)
-    else:
-        found = next((one for one in existing if CHALLENGER in one.aliases), None)
-    if found is None:
-        known = ", ".join(str(one.number) for one in reversed(existing)) or "none"
-        wanted = f"version {number}" if number is not None else f"version with the alias {CHALLENGER}"
-        raise UserError(f"{name}: there is no {wanted}. It has: {known}. Nothing was changed.")
-    if not found.package_digest:
-        raise UserError(f"{found.uri}: it was not made by `speech-emotion publish`, and holds no package.")
-    return found
-
-
-def _way_back(now: Ledger, existing: Sequence[Version], to: int | None) -> Version:
-    by_number = {one.number: one for one in existing}
-    if to is not None:
-        if to not in by_number:
-            known = ", ".join(map(str, sorted(by_number))) or "none"
-            raise UserError(f"{now.name}: there is no version {to}. It has: {known}. Nothing was changed.")
-        return by_number[to]
+def _previous(client: "MlflowClient", now: ChampionHistory) -> Version:
+    by_number = {one.number: one for one in versions(client, now.name)}
     former = now.former()
     found = next((by_number[number] for number in former if number in by_number), None)
     if found is None:
         gone = ", ".join(map(str, former))
         why = f"version {gone} was deleted" if former else "the history has no champion before it"
         raise UserError(
-            f"{now.name}: the champion is {_of(now.champion)}, and there is none to go back to: {why}. "
-            "`--to VERSION` names one. Nothing was changed."
+            f"{now.name}: the champion is {_version(now.champion)}, and there is none to roll back to: {why}. Name one "
+            "with `--to VERSION`. Nothing was changed."
         )
     return found
 
 
-def _describe(client: "MlflowClient", name: str, finished: Sequence[Event]) -> None:
-    """Write what was finished onto the versions and the model, for those who look at MLflow's pages."""
-    for event in finished:
-        if event.target is not None and event.kind == "promoted":
-            _describe_version(client, name, event.target, markdown(event))
-    if finished:
-        _describe_model(client, name)
+def _require_files(client: "MlflowClient", version: Version) -> None:
+    if not has_files(client, version):
+        raise UserError(
+            f"{version.uri}: its files are gone. If this folder was moved or restored: `speech-emotion registry "
+            "relocate`. Nothing was changed."
+        )
 
 
-def _describe_version(client: "MlflowClient", name: str, number: int, promotion: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        before = (client.get_model_version(name, str(number)).description or "").partition(_HEADING)[0]
-        told = (_HEADING + promotion)[:DESCRIPTION_LIMIT]
-        # of the card, what then still has room
-        text = abridged(before, DESCRIPTION_LIMIT - len(told)) + told
-        client.update_model_version(name, str(number), description=text)
-    except MlflowException as error:
-        # it was deleted meanwhile; the history has it all
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-
-
-def _describe_model(client: "MlflowClient", name: str) -> None:
-    """Write the latest events onto the registered model: its tags, which have all of them, are shown as JSON."""
-    before = (client.get_registered_model(name).description or "").partition(_HISTORY)[0]
-    latest = registry_history.read(client, name).events[: -_LATEST - 1 : -1]
-    rows = [
-        f"| {_when(event)} | {event.user} | {event.kind}{', forced' if event.forced else ''} "
-        f"| {_number(event.source)} | {_number(event.target)} | {_cell(shorten(event.reason, 200, placeholder=' …'))} |"
-        for event in latest
-        if event.state != "void"
-    ]
-    head = ["| when | who | what | from | to | why |", "|---|---|---|---|---|---|"]
-    note = "`speech-emotion history` shows all, with every gate's figure."
-    text = "\n".join([*head, *rows, "", note]) + "\n"
-    client.update_registered_model(name, description=(before + _HISTORY + text)[:DESCRIPTION_LIMIT])
-
-
-def markdown(event: Event) -> str:
-    """Return a promotion and its gates as Markdown."""
-    how = "**forced** by" if event.forced else "by"
-    lines = [f"Promoted {_when(event)}, {how} {event.user}" + (f": {event.reason}" if event.reason else "")]
-    if event.mode == "off":
-        lines.append("\nNo gate was asked.")
-    if event.gates:
-        lines += ["", "| gate | figure | limit | verdict | |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {gate.name} | {gate.figure} | {gate.limit} | {gate.verdict} | {_cell(gate.detail)} |"
-            for gate in event.gates
-        ]
-    return "\n".join(lines) + "\n"
+def _unchanged(version: Version, notes: Sequence[str]) -> PromotionResult:
+    line = f"{version.name} version {version.number} is the champion already: nothing to do"
+    return PromotionResult(version.number, (), False, False, (*notes, line))
 
 
 def _verdict(
-    name: str, candidate: Version, now: Ledger, asked: Sequence[Gate], failed: Sequence[Gate], *, dry: bool
+    candidate: Version, now: ChampionHistory, checked: Sequence[Gate], failed: Sequence[Gate]
 ) -> Iterator[str]:
     for gate in failed:
         yield f"failed: {gate.sentence}"
-    stays = f"nothing was changed: the champion stays {_of(now.champion)}"
-    if failed:
-        yield f"{name} version {candidate.number}: {len(failed)} of {len(asked)} gates failed; {stays}"
-    elif dry:
-        yield f"{name} version {candidate.number}: all {len(asked)} gates passed; this was a dry run, {stays}"
+    count = f"{len(failed)} of {len(checked)} gates failed" if failed else f"all {len(checked)} gates passed (dry run)"
+    yield (
+        f"{candidate.name} version {candidate.number}: {count}; nothing was changed, the champion is still "
+        f"{_version(now.champion)}"
+    )
 
 
-def _check_reason(reason: str, *, needed: bool) -> None:
-    if needed and not reason.strip():
-        raise UserError('--force needs a reason that others can read later: --force --reason "…".')
-    if len(reason) > registry_history.LONGEST_REASON:
-        raise UserError(f"a reason has {registry_history.LONGEST_REASON} characters at most, this one {len(reason)}.")
+def _check_reason(reason: str, *, required: bool) -> None:
+    if required and not reason.strip():
+        raise UserError('--force needs a reason: --force --reason "…".')
+    if len(reason) > MAX_REASON_LENGTH:
+        raise UserError(f"a reason has at most {MAX_REASON_LENGTH} characters, this one has {len(reason)}.")
 
 
-def _cell(text: str) -> str:
-    """Return a text that stays within its cell of a Markdown table."""
-    return " ".join(text.replace("|", "\\|").split())
+def _by_hand_note(found: ChampionHistory) -> str:
+    return (
+        f"the alias was moved by hand, from {_version(found.expected)} to {_version(found.champion)}, or deleted with "
+        "its version; the history shows it"
+    )
 
 
-def _number(version: int | None) -> str:
-    return "-" if version is None else str(version)
+def _version(number: int | None) -> str:
+    return "none" if number is None else f"version {number}"
 
 
-def _of(version: int | None) -> str:
-    return "none" if version is None else f"version {version}"
-
-
-def _when(event: Event) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event.seconds))
-
-
-def _who() -> str:
+def _user() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
-        # in a container a user may be no more than a number
+        # in a container, a user may have no name
         user = "unknown"
     return f"{user}@{socket.gethostname()}"

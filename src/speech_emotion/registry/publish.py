@@ -1,162 +1,79 @@
-"""Takes a workspace; gives an MLflow that agrees with it: a run for every training, a registered version, `challenger`.
+"""Sync results to MLflow: a run for every training, a registered version of the package, and the alias `challenger`.
 
-What is there is known by content digests, so that nothing is made twice, whoever trained it and wherever it was pulled.
+Everything is identified by digests of its content, so nothing is sent twice, whoever trained it or pulled it.
 """
 
 import csv
 import json
-import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import digest_file, digest_json, replacing
+from speech_emotion.core.io import digest_file, digest_json
 from speech_emotion.core.process import SCRATCH, alone
 from speech_emotion.models.package import Package
-from speech_emotion.registry import evidence, versions
-from speech_emotion.registry.register import register
-from speech_emotion.tracking.event_log import JOURNALS, Entry, Header, Journal, Training, is_gone, now, process_name
-from speech_emotion.tracking.lineage import Locked, SourceState, dvc_tags, locked_outputs, source_state
-from speech_emotion.tracking.mlflow_run import (
-    PROCESS,
-    RECORDED,
-    TRAINING_DIGEST,
-    Mirror,
-    Place,
-    connect,
-    end_the_killed,
+from speech_emotion.registry.register import copy_predictions, register
+from speech_emotion.registry.versions import CHALLENGER, has_files, versions
+from speech_emotion.tracking.connection import (
+    MlflowLocation,
     experiment_id,
-    first_line,
     flat,
-    fluent,
-    is_running,
+    locate,
     model_name,
-    patience,
-    place,
+    session,
 )
+from speech_emotion.tracking.event_log import (
+    LOGS,
+    EventLog,
+    LogEntry,
+    LogHeader,
+    TrainingInfo,
+    is_gone,
+    now,
+    process_name,
+)
+from speech_emotion.tracking.lineage import LockedOutput, SourceState, dvc_tags, locked_outputs, source_state
+from speech_emotion.tracking.mlflow_run import PROCESS, RECORDED, TRAINING_DIGEST, RunWriter, mark_killed_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run as MlflowRun
-
-
-@dataclass(frozen=True)
-class Synced:
-    """What was so when a workspace and MLflow were last in sync.
-
-    Attributes
-    ----------
-    content : str
-        The digest of all that is published of the workspace.
-    journals : dict of str to str
-        Digests of what was noted while MLflow was away, or a training at work, by file.
-    version : int or None
-        The version that its package is; None: it has none.
-    files : dict of str to int
-        The version's files, with their sizes in bytes.
-    """
-
-    content: str
-    journals: dict[str, str]
-    version: int | None
-    files: dict[str, int]
-
-
-def recall(path: Path, where: Place, content: str, journals: dict[str, str]) -> Synced | None:
-    """Return what was so, if it still is; None: MLflow has to be asked.
-
-    Parameters
-    ----------
-    path : Path
-        Where `remember` wrote.
-    where : Place
-    content : str
-        The digest of what is to be published now.
-    journals : dict of str to str
-    """
-    try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        synced = Synced(**written["synced"])
-        database = written["database"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    holds = (
-        (synced.content, synced.journals) == (content, journals)
-        and database == _state(where)
-        and synced.files == sizes(map(Path, synced.files))
-    )
-    return synced if holds else None
-
-
-def remember(path: Path, where: Place, synced: Synced) -> None:
-    """Write down what is so, where MLflow's database is a file; elsewhere others change it unseen."""
-    state = _state(where)
-    if state is None:
-        path.unlink(missing_ok=True)
-        return
-    with replacing(path) as aside:
-        aside.write_text(json.dumps({"synced": asdict(synced), "database": state}), encoding="utf-8")
-
-
-def sizes(files: Iterable[Path]) -> dict[str, int]:
-    """Return the sizes of those files that are there, by their paths."""
-    return {str(file): file.stat().st_size for file in files if file.is_file()}
-
-
-def _state(where: Place) -> list[list[str | int]] | None:
-    """Return what changes whenever SQLite writes: sizes, and times in ns, of the database and its log."""
-    if not where.uri.startswith("sqlite:///") or os.environ.get("MLFLOW_REGISTRY_URI"):
-        return None
-    database = Path(where.uri.removeprefix("sqlite:///"))
-    found = [file for file in (database, database.with_name(f"{database.name}-wal")) if file.exists()]
-    if database not in found:
-        return None
-    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in found]
-
+    from mlflow.entities import Run
 
 PUBLISHED: Final = "published"
-"""The tag of a run that holds all that the workspace knows: the digest of what that was."""
+"""The tag of a run that has everything: the digest of what the workspace had."""
 
-SYNCED: Final = "synced.json"
-"""What lies in the scratch folder of `publish` while there is nothing to tell."""
-
-_FORMAT: Final = 1
-"""Counts changes of what a run is told, so that older runs are told again."""
+_FORMAT: Final = 2
+"""Increase it when runs get other content, so that existing runs are completed."""
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishResult:
     """What `publish` did.
 
     Attributes
     ----------
-    where : Place
+    where : MlflowLocation
     model : str
-        The registered model's name.
-    made : tuple of str
-        Trainings that had no run and now have one, as protocol/fold.
-    completed : tuple of str
-        Trainings whose run was told something new.
+        The name of the registered model.
+    created, completed : tuple of str
+        Trainings (protocol/fold) that got a run, and those whose run got new content.
     killed : int
-        Runs whose process was killed, and which were RUNNING until now.
+        Runs that were RUNNING although their process was killed.
     version : int or None
-        The version that is `challenger`; None: the workspace has no package.
-    registered : bool
-        Whether that version is new.
-    moved : bool
-        Whether `challenger` was on another version, or on none.
+        The version with the alias `challenger`; None: the workspace has no package.
+    registered, moved : bool
+        Whether the version is new, and whether the alias moved.
     """
 
-    where: Place
+    where: MlflowLocation
     model: str
-    made: tuple[str, ...]
+    created: tuple[str, ...]
     completed: tuple[str, ...]
     killed: int
     version: int | None
@@ -165,31 +82,30 @@ class Published:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The same for people."""
+        """The result as text."""
         lines = []
-        if self.made:
-            lines.append(f"runs made: {', '.join(self.made)}")
+        if self.created:
+            lines.append(f"runs created: {', '.join(self.created)}")
         if self.completed:
             lines.append(f"runs completed: {', '.join(self.completed)}")
         if self.killed:
             lines.append(f"runs marked as killed: {self.killed}")
         if self.version is None:
-            lines.append("no package yet, so none is registered")
+            lines.append("there is no package yet, so none was registered")
         elif self.registered or self.moved:
-            lines.append(
-                f"{self.model} version {self.version}: {'registered, ' if self.registered else ''}now the challenger"
-            )
+            registered = "registered, " if self.registered else ""
+            lines.append(f"{self.model} version {self.version}: {registered}now the challenger")
         elif not lines:
-            lines.append(f"nothing to do: MLflow has every run, and {self.model} version {self.version} is challenger")
+            lines.append(f"up to date: MLflow has every run, and {self.model} version {self.version} is the challenger")
         return (*lines, f"to see it: {self.where.hint}")
 
 
-def publish(root: Path, *, corpus: str) -> Published:
-    """Make MLflow agree with a workspace.
+def publish(root: Path, *, corpus: str) -> PublishResult:
+    """Sync a workspace to MLflow.
 
-    Runs that were logged live are completed with test metrics, figures, data sets and lineage; trainings without a run
-    (restored from a cache, pulled, trained while MLflow was away) get one; runs whose process was killed are marked;
-    the package is registered if none of the versions is it, and `challenger` is set on its version.
+    Live runs get their test metrics, figures, data sets and lineage. Trainings without a run (restored from a cache,
+    pulled, trained while MLflow was away) get one. Runs whose process was killed are marked. The package is registered
+    unless a version has it, and its version becomes `challenger`.
 
     Parameters
     ----------
@@ -198,160 +114,114 @@ def publish(root: Path, *, corpus: str) -> Published:
     corpus : str
         Its name in params.yaml.
 
-    Returns
-    -------
-    Published
-
     Raises
     ------
     UserError
-        MLflow does not answer, or a file in the workspace is damaged. What was sent stays; the rest is sent next time.
+        MLflow does not respond, or a file of the workspace is damaged. The next call sends the rest.
     """
-    where = place()
-    workspace = _Workspace(root, corpus)
-    with alone(str((root / SCRATCH / "publish").resolve())) as scratch, _telling(where):
-        synced = recall(scratch / SYNCED, where, workspace.content, _digests(root / JOURNALS))
-        if synced is not None:
-            return Published(where, model_name(corpus), (), (), 0, synced.version, False, False)
-        # whether it answers at all is soon known; what is sent then, a model among it, may take its time
-        with patience(5, retries=1):
-            client = connect(where)
-            experiment = experiment_id(client, where, corpus)
-        with patience(30, retries=2), fluent(where):
-            sent = _send_journals(client, experiment, where, root / JOURNALS, corpus)
-            killed = end_the_killed(client, experiment)
-            outcomes = {
-                training.name: _publish_training(client, experiment, training) for training in workspace.trainings
-            }
-            version, registered, moved = _publish_package(client, experiment, workspace)
-            files = _files(client, workspace, version)
-            if files is None or is_running(client, experiment):
-                (scratch / SYNCED).unlink(missing_ok=True)
-            else:
-                # the content is what it was before it was told: what has changed meanwhile is told next time
-                remember(scratch / SYNCED, where, Synced(workspace.content, _digests(root / JOURNALS), version, files))
-    made = tuple(name for name, outcome in outcomes.items() if outcome == "made")
-    completed = {name for name, outcome in outcomes.items() if outcome == "completed"} | (sent - set(made))
-    return Published(where, model_name(corpus), made, tuple(sorted(completed)), killed, version, registered, moved)
+    where, workspace = locate(), _Workspace(root, corpus)
+    advice = "Models and reports are not affected. `speech-emotion publish` (or `dvc repro`) sends the rest later."
+    with alone(str((root / SCRATCH / "publish").resolve())), session(advice) as client:
+        experiment = experiment_id(client, where, corpus)
+        sent = _send_logs(client, experiment, where, root / LOGS, corpus)
+        killed = mark_killed_runs(client, experiment)
+        results = {training.info.name: _publish_run(client, experiment, training) for training in workspace.trainings}
+        version, registered, moved = _publish_package(client, experiment, workspace)
+    created = tuple(name for name, result in results.items() if result == "created")
+    completed = {name for name, result in results.items() if result == "completed"} | (sent - set(created))
+    return PublishResult(
+        where, model_name(corpus), created, tuple(sorted(completed)), killed, version, registered, moved
+    )
 
 
 @dataclass(frozen=True)
 class _Workspace:
-    """What of a workspace is published."""
+    """The results in a workspace."""
 
     root: Path
     corpus: str
 
     @cached_property
-    def locked(self) -> Mapping[str, Locked]:
+    def locked(self) -> Mapping[str, LockedOutput]:
         return locked_outputs(self.root)
 
     @cached_property
     def source(self) -> SourceState:
         return source_state(self.root)
 
-    @cached_property
-    def trainings(self) -> tuple["_Trained", ...]:
-        records = sorted((self.root / "models" / self.corpus / "protocols").glob("*/*/training.json"))
-        reports: dict[str, dict[str, str]] = {}
-        for record in records:
-            protocol = record.parent.parent.name
-            if protocol not in reports:
-                reports[protocol] = _digests(self.root / "reports" / self.corpus / "protocols" / protocol)
-        return tuple(_Trained(self, path.parent, reports[path.parent.parent.name]) for path in records)
-
     @property
-    def package(self) -> Path:
-        return self.root / "models" / self.corpus / "package"
-
-    @cached_property
-    def content(self) -> str:
-        """The digest of all that MLflow is told, as it is when this is first asked for."""
-        return digest_json(
-            {
-                "trainings": {one.name: [one.training.digest, one.content] for one in self.trainings},
-                "package": Package.load(self.package).digest if self.package.is_dir() else None,
-            }
-        )
+    def trainings(self) -> list["_FinishedTraining"]:
+        records = (self.root / "models" / self.corpus / "protocols").glob("*/*/training.json")
+        return [_FinishedTraining(self, record.parent) for record in sorted(records)]
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """A training that lies in the workspace, finished."""
+class _FinishedTraining:
+    """A training in the workspace, in the folder of its protocol and fold."""
 
     workspace: _Workspace
     folder: Path
-    report_digests: Mapping[str, str] = field(repr=False)
-
-    @property
-    def protocol(self) -> str:
-        return self.folder.parent.name
-
-    @property
-    def name(self) -> str:
-        return f"{self.protocol}/{self.folder.name}"
 
     @property
     def reports(self) -> Path:
-        return self.workspace.root / "reports" / self.workspace.corpus / "protocols" / self.protocol
+        return self.workspace.root / "reports" / self.workspace.corpus / "protocols" / self.folder.parent.name
 
     @cached_property
-    def training(self) -> Training:
+    def info(self) -> TrainingInfo:
         path = self.folder / "training.json"
         record = _read_json(path)
         try:
-            return Training(
+            return TrainingInfo(
                 corpus=self.workspace.corpus,
-                protocol=self.protocol,
+                protocol=self.folder.parent.name,
                 fold=self.folder.name,
                 digest=record["training_digest"],
                 params=flat(record["settings"]),
                 lineage=record["lineage"],
             )
         except KeyError as error:
-            raise UserError(f"{path}: {error} is missing. `dvc repro --single-item train@{self.protocol}`.") from None
+            raise UserError(f"{path}: {error} is missing. Run `dvc repro`.") from None
 
     @cached_property
     def tags(self) -> dict[str, str]:
-        return dvc_tags(self.workspace.locked, corpus=self.workspace.corpus, protocol=self.protocol)
+        return dvc_tags(self.workspace.locked, corpus=self.workspace.corpus)
 
     @cached_property
     def content(self) -> str:
-        """The digest of all that its run is to be told."""
-        return digest_json(
-            {"format": _FORMAT, "files": _digests(self.folder), "report": self.report_digests, "tags": self.tags}
-        )
+        """The digest of everything that its run gets."""
+        files = {"files": _digests(self.folder), "report": _digests(self.reports)}
+        return digest_json({"format": _FORMAT, "tags": self.tags, **files})
 
     @property
-    def written(self) -> int:
-        """When training.json was written, or fetched; ms since 1970."""
+    def time(self) -> int:
+        """When training.json was written or pulled, in milliseconds since 1970."""
         return int((self.folder / "training.json").stat().st_mtime * 1000)
 
-    def epochs(self) -> Iterator[Entry]:
+    def epochs(self) -> Iterator[LogEntry]:
         """Yield the rows of history.csv."""
         path = self.folder / "history.csv"
         try:
             with open(path, encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
                     epoch = int(row.pop("epoch"))
-                    yield Entry(self.written, "epoch", epoch, {name: float(value) for name, value in row.items()})
+                    yield LogEntry(self.time, "epoch", epoch, {name: float(value) for name, value in row.items()})
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{path}: is missing or damaged. `dvc checkout` restores it.") from None
 
-    def results(self) -> Entry:
-        """Return its metrics on the part that it is judged on, and the mean over the protocol's folds."""
+    def results(self) -> LogEntry:
+        """Return the metrics of its fold, and the mean over the protocol's folds."""
         path = self.reports / "metrics.json"
         if not path.exists():
-            return Entry(now(), "epoch")
+            return LogEntry(now(), "epoch")
         report = _read_json(path)
         part, folds = str(report.get("part", "test")), report.get("folds", {})
         metrics = _numbers(folds.get(self.folder.name, {}), f"{part}/")
         if len(folds) > 1:
             metrics |= _numbers(report.get("mean", {}), f"{part}_mean/")
-        return Entry(now(), "epoch", 0, metrics)
+        return LogEntry(now(), "epoch", 0, metrics)
 
     def artifacts(self) -> list[tuple[Path, str]]:
-        """Return the files of the protocol's report, but those in folders of other folds, each with its folder."""
+        """Return the files of the protocol's report with their artifact folders, without those of other folds."""
         others = {folder.name for folder in self.folder.parent.iterdir()} - {self.folder.name}
         files = [path.relative_to(self.reports) for path in self.reports.rglob("*") if path.is_file()]
         return [
@@ -361,158 +231,114 @@ class _Trained:
         ]
 
 
-@contextmanager
-def _telling(where: Place) -> Iterator[None]:
-    """Turn what MLflow raises into one line for the user."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        import requests
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
+def _send_logs(client: "MlflowClient", experiment: str, where: MlflowLocation, folder: Path, corpus: str) -> set[str]:
+    """Send what trainings could not send live, and return their names.
 
-        if not isinstance(error, (MlflowException, requests.RequestException, SQLAlchemyError, OSError)):
-            raise
-        raise UserError(
-            f"MLflow at {where.uri} cannot be told ({first_line(error)}). Models and reports are untouched; when it is "
-            "back, `speech-emotion publish` (or `dvc repro`) tells it what is missing."
-        ) from error
-
-
-def _send_journals(client: "MlflowClient", experiment: str, where: Place, folder: Path, corpus: str) -> set[str]:
-    """Send what trainings could not send live; return their names.
-
-    The journal of a training that finished is removed: what it told is in MLflow. That of one that was killed stays,
-    for the training may go on.
+    The log of a finished training is deleted. That of a killed one stays, because the training may continue.
     """
     sent = set()
-    for journal in Journal.all(folder):
-        assert journal.header is not None
-        going_on = journal.end is None and not is_gone(journal.process)
-        if journal.header.training.corpus != corpus or going_on:
+    for log in EventLog.all(folder):
+        assert log.header is not None
+        running = log.end is None and not is_gone(log.process)
+        if log.header.training.corpus != corpus or running:
             continue
-        if journal.sent_to != where.uri:
-            mirror = Mirror.of_journal(client, experiment, journal)
-            mirror.metrics(journal.entries)
-            end = journal.end
+        if log.sent_to != where.uri:
+            writer = RunWriter.for_log(client, experiment, log)
+            writer.metrics(log.entries)
+            end = log.end
             if end is None or end.status is None:
-                mirror.end("KILLED", journal.entries[-1].time if journal.entries else journal.header.time)
+                writer.end("KILLED", log.entries[-1].time if log.entries else log.header.time)
             else:
-                mirror.end(end.status, end.time, end.reason)
-            journal.mark_sent(where.uri)
-            sent.add(journal.header.training.name)
-        if journal.end is not None and journal.end.status == "FINISHED":
-            journal.path.unlink()
+                writer.end(end.status, end.time, end.reason)
+            log.mark_sent(where.uri)
+            sent.add(log.header.training.name)
+        if log.end is not None and log.end.status == "FINISHED":
+            log.path.unlink()
     return sent
 
 
-def _publish_training(client: "MlflowClient", experiment: str, trained: _Trained) -> str:
-    """Find or make a training's run and tell it what it does not know; return "made", "completed" or ""."""
-    run = _run_of(client, experiment, trained.training.digest)
-    if run is not None and run.data.tags.get(PUBLISHED) == trained.content:
+def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTraining) -> str:
+    """Find or create the run of a training and add what is missing; return "created", "completed" or ""."""
+    run = _find_run(client, experiment, training.info.digest)
+    if run is not None and run.data.tags.get(PUBLISHED) == training.content:
         return ""
     if run is None:
-        header = Header(trained.training, trained.workspace.source, trained.tags, trained.written)
-        mirror = Mirror.make(client, experiment, header, {RECORDED: "from files", PROCESS: process_name()})
+        header = LogHeader(training.info, training.workspace.source, training.tags, training.time)
+        tags = {RECORDED: "from files", PROCESS: process_name()}
+        writer = RunWriter.create(client, experiment, header, tags)
     else:
-        mirror = Mirror(client, run)
-        mirror.params(trained.training.params)
-        mirror.tags(trained.tags)
-    mirror.metrics(trained.epochs())
-    # a second evaluation has its own figures, and MLflow shows the newest
-    mirror.results(trained.results())
-    _log_datasets(client, mirror.run_id, trained)
-    mirror.training_files(trained.folder)
-    for path, folder in trained.artifacts():
-        mirror.file(path, folder)
-    if mirror.status != "FINISHED":
-        mirror.end("FINISHED", trained.written)
-    # the last word: a run without it is told all again
-    mirror.tags({PUBLISHED: trained.content})
-    return "made" if run is None else "completed"
+        writer = RunWriter(client, run)
+        writer.params(training.info.params)
+        writer.tags(training.tags)
+    writer.metrics(training.epochs())
+    writer.results(training.results())
+    _log_data_sets(client, writer.run_id, training)
+    writer.training_files(training.folder)
+    for path, folder in training.artifacts():
+        writer.file(path, folder)
+    if writer.status != "FINISHED":
+        writer.end("FINISHED", training.time)
+    # comes last: a run without this tag is completed by the next call
+    writer.tags({PUBLISHED: training.content})
+    return "created" if run is None else "completed"
 
 
-def _run_of(client: "MlflowClient", experiment: str, digest: str) -> "MlflowRun | None":
-    """Return the newest finished run of a training, else one that was never told of its end."""
+def _find_run(client: "MlflowClient", experiment: str, digest: str) -> "Run | None":
+    """Return the newest finished run of a training, else one that an earlier call did not finish."""
     runs = client.search_runs([experiment], f"tags.{TRAINING_DIGEST} = '{digest}'")
     finished = [run for run in runs if run.info.status == "FINISHED"]
-    broken_off = [run for run in runs if run.data.tags.get(RECORDED) == "from files" and run not in finished]
-    return next(iter(finished + broken_off), None)
+    unfinished = [run for run in runs if run.data.tags.get(RECORDED) == "from files" and run not in finished]
+    return next(iter(finished + unfinished), None)
 
 
-def _log_datasets(client: "MlflowClient", run_id: str, trained: _Trained) -> None:
-    """Log the parts of the split as inputs of the run; without the split's file there is nothing to log."""
-    data = trained.workspace.root / "data" / trained.workspace.corpus
-    split_path, manifest_path = data / "splits" / f"{trained.protocol}.csv", data / "manifest" / "manifest.csv"
-    if not split_path.exists() or not manifest_path.exists():
+def _log_data_sets(client: "MlflowClient", run_id: str, training: _FinishedTraining) -> None:
+    """Log the parts of the split as inputs of the run, if the split is in the workspace."""
+    info, root = training.info, training.workspace.root
+    path = root / "data" / info.corpus / "splits" / f"{info.protocol}.csv"
+    if not path.exists():
         return
     import pandas as pd
     from mlflow.data.pandas_dataset import from_pandas
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    split = pd.read_csv(split_path, dtype=str, keep_default_na=False)
-    manifest = pd.read_csv(manifest_path, keep_default_na=False, dtype={"id": str})
-    rows = split[split["fold"] == trained.folder.name].merge(manifest.drop(columns="part"), on="id")
-    source = split_path.relative_to(trained.workspace.root).as_posix()
+    split = pd.read_csv(path, dtype=str, keep_default_na=False)
     inputs = []
-    for part in ("train", "validation", "test"):
-        chosen = rows[rows["part"] == part]
-        if chosen.empty:
-            continue
-        digest = digest_json(chosen[["id", "emotion", "sha256"]].values.tolist())[:32]
-        name = f"{trained.workspace.corpus}/{trained.name}/{part}"
+    for part, rows in split[split["fold"] == info.fold].groupby("part"):
+        digest = digest_json(rows.values.tolist())[:32]
+        name = f"{info.corpus}/{info.name}/{part}"
         with warnings.catch_warnings():
-            # about integers that might be missing one day
+            # about integers that might be missing in other data
             warnings.simplefilter("ignore", UserWarning)
-            described = from_pandas(chosen.drop(columns="fold"), source=source, name=name, digest=digest).to_dict()
-        tag = InputTag("mlflow.data.context", part)
-        inputs.append(DatasetInput(Dataset(**described), [tag]))
+            source = path.relative_to(root).as_posix()
+            data_set = from_pandas(rows.drop(columns="fold"), source=source, name=name, digest=digest)
+        inputs.append(DatasetInput(Dataset(**data_set.to_dict()), [InputTag("mlflow.data.context", str(part))]))
     client.log_inputs(run_id, datasets=inputs)
 
 
 def _publish_package(client: "MlflowClient", experiment: str, workspace: _Workspace) -> tuple[int | None, bool, bool]:
-    """Register the package if it is not; return its version, whether that is new, and whether `challenger` moved."""
-    if not workspace.package.is_dir():
+    """Register the package if needed; return its version, whether that is new, and whether `challenger` moved."""
+    folder = workspace.root / "models" / workspace.corpus / "package"
+    if not folder.is_dir():
         return None, False, False
-    package = Package.load(workspace.package)
-    name = model_name(workspace.corpus)
-    same = [one for one in versions.versions(client, name) if one.package_digest == package.digest]
-    version = next((one for one in same if versions.is_there(client, one)), None)
-    registered = version is None
-    if version is None:
-        run = _run_of(client, experiment, package.description.lineage.get("training", ""))
-        tags = _version_tags(workspace, package, run)
-        with tempfile.TemporaryDirectory() as folder:
-            predictions = Path(folder) / evidence.FOLDER
-            evidence.gather(workspace.root, workspace.corpus, package.evidence(), predictions)
-            version = register(client, experiment, name, package, run=run, tags=tags, predictions=predictions)
-    holder = versions.with_alias(client, name)
-    moved = holder is None or holder.number != version.number
+    package, name = Package.load(folder), model_name(workspace.corpus)
+    existing = versions(client, name)
+    same = (one for one in existing if one.package_digest == package.digest and has_files(client, one))
+    number = next((one.number for one in same), None)
+    registered = number is None
+    if number is None:
+        run = _find_run(client, experiment, package.description.lineage.get("training", ""))
+        # the weights were trained from the source of the run, which may be older than the workspace's
+        origin = workspace.source.tags if run is None else run.data.tags
+        tags: dict[str, str] = {key: origin[key] for key in ("git.commit", "git.source_dirty") if key in origin}
+        if locked := workspace.locked.get(f"models/{workspace.corpus}/package"):
+            tags["dvc.package"] = locked.md5
+        with tempfile.TemporaryDirectory() as temporary:
+            predictions = copy_predictions(workspace.root, workspace.corpus, package.evidence(), Path(temporary))
+            number = register(client, experiment, name, package, run=run, tags=tags, predictions=predictions)
+    moved = not any(one.number == number and CHALLENGER in one.aliases for one in existing)
     if moved:
-        client.set_registered_model_alias(name, versions.CHALLENGER, str(version.number))
-    return version.number, registered, moved
-
-
-def _files(client: "MlflowClient", workspace: _Workspace, version: int | None) -> dict[str, int] | None:
-    """Return the version's files with their sizes; None: they are not on this machine."""
-    if version is None:
-        return {}
-    from mlflow.utils.file_utils import local_file_uri_to_path
-    from mlflow.utils.uri import is_local_uri
-
-    [found] = [one for one in versions.versions(client, model_name(workspace.corpus)) if one.number == version]
-    uri = versions.package_uri(client, found)
-    return sizes(sorted(Path(local_file_uri_to_path(uri)).rglob("*"))) if is_local_uri(uri) else None
-
-
-def _version_tags(workspace: _Workspace, package: Package, run: "MlflowRun | None") -> dict[str, str]:
-    """Return the way back to a package's state: of the training's run, for the weights are its own."""
-    origin = workspace.source.tags if run is None else run.data.tags
-    tags = {key: value for key, value in origin.items() if key.startswith("git.")}
-    locked = workspace.locked.get(f"models/{workspace.corpus}/package")
-    return tags if locked is None else tags | {"dvc.package": locked.md5}
+        client.set_registered_model_alias(name, CHALLENGER, str(number))
+    return number, registered, moved
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -529,7 +355,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _numbers(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """Return the numbers among nested values, by a path that MLflow takes as a metric's name."""
+    """Return the numbers among nested values, by a path that is valid as the name of an MLflow metric."""
     found: dict[str, float] = {}
     for key, value in values.items():
         name = prefix + re.sub(r"[^\w.\- ]", "_", key)

@@ -1,23 +1,25 @@
-"""Takes a package; gives a registered version of it, a model of MLflow that takes audio and answers by itself."""
+"""Register a package as a version of an MLflow model that accepts audio and carries the code to answer."""
 
 import base64
 import io
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from speech_emotion.evaluation import model_card
+from speech_emotion.core.io import write_json
 from speech_emotion.models.package import Package
-from speech_emotion.registry import evidence
-from speech_emotion.registry.versions import PACKAGE_ARTIFACT, PACKAGE_DIGEST, Version
+from speech_emotion.registry.compare_versions import PREDICTIONS, SPLITS
+from speech_emotion.registry.describe import describe_package
+from speech_emotion.registry.versions import PACKAGE_ARTIFACT, PACKAGE_DIGEST
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run as MlflowRun
+    from mlflow.entities import Run
     from mlflow.models import ModelSignature
 
 _PREDICTION: Final = (
@@ -38,10 +40,7 @@ _PREDICTION: Final = (
     "models/__init__.py",
     "models/package.py",
 )
-"""What of this library lies beside a registered model, so that it answers where the library is not installed."""
-
-_HEADLINE: Final = ("uar", "accuracy")
-"""Of a protocol's metrics, those that are shown with a version."""
+"""The code that is registered with a model, so that it answers where this library is not installed."""
 
 
 def register(
@@ -50,93 +49,100 @@ def register(
     name: str,
     package: Package,
     *,
-    run: "MlflowRun | None",
+    run: "Run | None",
     tags: Mapping[str, str],
     predictions: Path,
-) -> Version:
-    """Log a package as a model from code and register it.
+) -> int:
+    """Log a package as a model from code, register it, and return the number of the version.
 
     Parameters
     ----------
     client : MlflowClient
     experiment : str
-        The id of the experiment that the model is logged in.
+        The id of the experiment in which the model is logged.
     name : str
-        The registered model's, which is made where there is none.
+        The registered model, which is created if needed.
     package : Package
     run : mlflow.entities.Run or None
-        The training that the weights are from, if MLflow knows it.
+        The training of the weights, if MLflow has it.
     tags : mapping of str to str
-        Of the version, beside those that the package itself gives.
+        Tags of the version, in addition to those of the package.
     predictions : Path
-        The folder that `evidence.gather` made; it goes with the model, so that two versions can be compared anywhere.
+        The folder that `copy_predictions` wrote; with it, two versions can be compared anywhere.
     """
     tags = _tags(package) | dict(tags)
     model_id = _log_model(client, experiment, package, run, tags, predictions)
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(
-            name,
-            description=f"Hears emotions in speech; learned from the corpus {package.description.corpus}.",
-        )
-    # the digest comes with the version in one request: what is killed here leaves none that nobody knows
-    made = client.create_model_version(
+        description = f"Speech emotion recognition, trained on the corpus {package.description.corpus}."
+        client.create_registered_model(name, description=description)
+    # one request sets the digest too: after a kill, no version is left without it
+    version = client.create_model_version(
         name,
         source=f"models:/{model_id}",
         run_id=None if run is None else run.info.run_id,
         tags=tags,
-        description=_describe(package),
+        description=describe_package(package, tags.get("git.commit", "")),
         model_id=model_id,
     )
-    return Version(name, int(made.version), package.digest, made.run_id or None, tuple(made.aliases), tags)
+    return int(version.version)
+
+
+def copy_predictions(root: Path, corpus: str, evidence: Mapping[str, Mapping[str, Any]], folder: Path) -> Path:
+    """Copy the predictions behind a package's metrics to a new folder inside `folder`, and return that.
+
+    `evidence` holds the metrics by protocol, see `Package.evidence`. A report with other metrics belongs to another
+    model, and is left out.
+    """
+    target = folder / PREDICTIONS
+    target.mkdir()
+    splits = {}
+    for protocol, metrics in evidence.items():
+        report = root / "reports" / corpus / "protocols" / protocol
+        split = _split_digest(root / "models" / corpus / "protocols" / protocol)
+        if split is None or _json(report / "metrics.json") != metrics or not (report / "predictions.csv").is_file():
+            continue
+        shutil.copyfile(report / "predictions.csv", target / f"{protocol}.csv")
+        splits[protocol] = split
+    write_json(target / SPLITS, splits)
+    return target
+
+
+def _split_digest(folds: Path) -> str | None:
+    """Return the digest of the split on which a protocol's folds were trained; None if they disagree."""
+    records = [_json(path) or {} for path in folds.glob("*/training.json")]
+    found = {record.get("lineage", {}).get("split") for record in records}
+    return str(next(iter(found))) if len(found) == 1 and None not in found else None
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content
 
 
 def _tags(package: Package) -> dict[str, str]:
-    description = package.description
-    return {
-        PACKAGE_DIGEST: package.digest,
-        "corpus": description.corpus,
-        "protocol": description.protocol,
-        "labels": ", ".join(description.labels),
-        "software": description.software,
-        **{f"digest.{key}": value for key, value in description.lineage.items()},
-        **_evidence(package),
-    }
-
-
-def _evidence(package: Package) -> dict[str, str]:
-    """Return the headline metrics of each protocol, as tags such as `speaker.uar`."""
-    return {
-        f"{protocol}.{metric}": f"{report['mean'][metric]:.4f}"
+    """Return the tags that a package gives its version: what it is, and UAR by protocol, such as `speaker.uar`."""
+    uars = {
+        f"{protocol}.uar": f"{report['mean']['uar']:.4f}"
         for protocol, report in package.evidence().items()
-        for metric in _HEADLINE
-        if metric in report.get("mean", {})
+        if "uar" in report.get("mean", {})
     }
-
-
-def _describe(package: Package) -> str:
-    """Return the package's name and its model card, as much of it as MLflow keeps; without one, figures."""
-    name = f"Package `{package.digest}`\n\n"
-    path = package.folder / model_card.CARD
-    if path.is_file():
-        return name + model_card.abridged(path.read_text(encoding="utf-8"), model_card.DESCRIPTION_LIMIT - len(name))
-    means = {protocol: report["mean"] for protocol, report in package.evidence().items() if "mean" in report}
-    rows = [
-        f"| {protocol} | " + " | ".join(f"{mean[metric]:.4f}" if metric in mean else "-" for metric in _HEADLINE) + " |"
-        for protocol, mean in means.items()
-    ]
-    table = ["| protocol | UAR | accuracy |", "|---|---|---|", *rows] if rows else ["none"]
-    return f"{name}Evidence, the mean over each protocol's folds:\n\n" + "\n".join(table)
+    description = package.description
+    names = {"corpus": description.corpus, "labels": ", ".join(description.labels)}
+    return {PACKAGE_DIGEST: package.digest, **names, **uars}
 
 
 def _log_model(
     client: "MlflowClient",
     experiment: str,
     package: Package,
-    run: "MlflowRun | None",
+    run: "Run | None",
     tags: Mapping[str, str],
     predictions: Path,
 ) -> str:
-    """Log the package as a model of MLflow, from code, and return the model's id."""
+    """Log a package as an MLflow model from code, and return the id of the model."""
     import mlflow
     import pandas as pd
     from mlflow.entities import LoggedModelOutput
@@ -149,7 +155,7 @@ def _log_model(
         mlflow.pyfunc.log_model(
             model_id=model_id,
             python_model=str(Path(__file__).parent.parent / "serving" / "pyfunc.py"),
-            artifacts={PACKAGE_ARTIFACT: str(package.folder), evidence.FOLDER: str(predictions)},
+            artifacts={PACKAGE_ARTIFACT: str(package.folder), PREDICTIONS: str(predictions)},
             code_paths=[str(_copy_code(Path(temporary)))],
             pip_requirements=[f"mlflow=={mlflow.__version__}", *package.requirements],
             signature=_signature(package),
@@ -161,7 +167,7 @@ def _log_model(
 
 
 def _copy_code(folder: Path) -> Path:
-    """Copy what of this library a prediction imports; return the copy."""
+    """Copy the modules that prediction imports, and return the copy."""
     copy = folder / "speech_emotion"
     copy.mkdir()
     for name in _PREDICTION:
@@ -202,7 +208,7 @@ def _signature(package: Package) -> "ModelSignature":
 
 
 def _example(package: Package) -> str:
-    """Return a sound like an "ah" as the base64 text of a wav file: harmonics of 140 Hz under two formants."""
+    """Return a vowel-like sound (harmonics of 140 Hz under two formants) as a WAV file in base64."""
     import soundfile
 
     limits, rate = package.description.limits, 16_000

@@ -1,36 +1,22 @@
-"""Takes a corpus; gives the runs that MLflow has of it, as values."""
+"""List the MLflow runs of a corpus."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.tracking.mlflow_run import Place, connect, first_line, model_name, patience, place
+from speech_emotion.tracking.connection import locate, model_name, session
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 
 @dataclass(frozen=True)
-class RecordedRun:
-    """A training as MLflow knows it.
+class RunSummary:
+    """A training in MLflow.
 
-    Attributes
-    ----------
-    run_id : str
-    protocol, fold : str
-    status : str
-        MLflow's: FINISHED, RUNNING, KILLED, FAILED.
-    part : str
-        What the figures are of: test, or validation where all else trains; empty before the evaluation.
-    uar, accuracy : float or None
-    began : datetime
-        In this machine's time zone.
-    commit : str
-        Empty where there is none.
-    dirty : bool
-        Whether sources or params.yaml differed from the commit.
+    `part` is what the metrics were measured on: "test", or "validation" for a protocol without a test part; empty
+    before the evaluation. `dirty` tells whether sources or params.yaml differed from the commit.
     """
 
     run_id: str
@@ -40,56 +26,33 @@ class RecordedRun:
     part: str
     uar: float | None
     accuracy: float | None
-    began: datetime
+    started: datetime
     commit: str
     dirty: bool
+    split: str
 
 
-def recorded_runs(corpus: str, *, limit: int) -> list[RecordedRun]:
-    """Return the runs of a corpus, newest first.
-
-    Parameters
-    ----------
-    corpus : str
-        Its name in params.yaml.
-    limit : int
-        How many at most.
-
-    Raises
-    ------
-    UserError
-        There are none, or MLflow does not answer.
-    """
-    where = place()
-    nothing = UserError(
-        f"{where.uri} has no runs of '{corpus}' yet: `dvc repro` makes them, or `speech-emotion publish`."
-    )
+def list_runs(corpus: str, *, limit: int) -> list[RunSummary]:
+    """Return at most `limit` runs of a corpus, newest first; raise a UserError if there are none."""
+    where = locate()
+    missing = UserError(f"{where.uri} has no runs of '{corpus}' yet. Run `dvc repro`, or `speech-emotion publish`.")
     if where.is_missing:
-        raise nothing
-    with patience(10, retries=1):
-        found = _search(where, connect(where), model_name(corpus), limit)
+        raise missing
+    with session("") as client:
+        experiment = client.get_experiment_by_name(model_name(corpus))
+        if experiment is None:
+            raise missing
+        found = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"], max_results=limit)
     if not found:
-        raise nothing
-    return [_recorded(run) for run in found]
+        raise missing
+    return [_summary(run) for run in found]
 
 
-def _search(where: Place, client: "MlflowClient", experiment: str, limit: int) -> list[Any]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            return []
-        return list(client.search_runs([found.experiment_id], order_by=["start_time DESC"], max_results=limit))
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(f"MLflow at {where.uri} does not answer ({first_line(error)}).") from error
-
-
-def _recorded(run: Any) -> RecordedRun:
+def _summary(run: "Run") -> RunSummary:
     metrics, tags = run.data.metrics, run.data.tags
     part = next((part for part in ("test", "validation") if f"{part}/uar" in metrics), "")
-    return RecordedRun(
+    commit = tags.get("git.commit", "")
+    return RunSummary(
         run_id=run.info.run_id,
         protocol=tags.get("protocol", ""),
         fold=tags.get("fold", ""),
@@ -97,12 +60,8 @@ def _recorded(run: Any) -> RecordedRun:
         part=part,
         uar=metrics.get(f"{part}/uar"),
         accuracy=metrics.get(f"{part}/accuracy"),
-        began=datetime.fromtimestamp(run.info.start_time / 1000).astimezone(),
-        commit=_commit(tags),
+        started=datetime.fromtimestamp(run.info.start_time / 1000).astimezone(),
+        commit="" if commit.startswith("unknown") else commit,
         dirty="true" in (tags.get("git.source_dirty"), tags.get("git.params_dirty")),
+        split=tags.get("digest.split", ""),
     )
-
-
-def _commit(tags: Mapping[str, str]) -> str:
-    commit = tags.get("git.commit", "")
-    return "" if commit.startswith("unknown") else commit

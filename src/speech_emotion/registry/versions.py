@@ -1,4 +1,4 @@
-"""Takes a name and an alias or a version; gives the registered model: its versions, and its package as a folder."""
+"""List the versions of a registered model, and fetch their packages."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder, replacing_folder
-from speech_emotion.tracking.mlflow_run import connect, first_line, fluent, hush, patience, place
+from speech_emotion.tracking.connection import locate, session
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,32 +23,20 @@ CHAMPION: Final = "champion"
 """The alias of the version that was promoted, and that others use."""
 
 PACKAGE_DIGEST: Final = "package_digest"
-"""The tag of a version that names its package."""
+"""The tag of a version that identifies its package."""
 
 PACKAGE_ARTIFACT: Final = "package"
-"""What the registered model calls the package among its artifacts."""
+"""The artifact of the registered model that holds the package."""
 
-_UNKNOWN: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
-"""What MLflow says of what it has not; INVALID_PARAMETER_VALUE of an alias, or of an address that is none."""
+_NOT_FOUND: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+"""MLflow's errors for something that does not exist; the second one for an alias or an invalid address."""
 
 _URI: Final = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<number>\d+))")
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a registered model.
-
-    Attributes
-    ----------
-    name : str
-    number : int
-    package_digest : str
-        Empty where the version was not made by `publish`.
-    run_id : str or None
-        The training's run.
-    aliases : tuple of str
-    tags : mapping of str to str
-    """
+    """A version of a registered model. `package_digest` is empty if `publish` did not register it."""
 
     name: str
     number: int
@@ -59,51 +47,60 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """The version's URI, which always means the same version."""
+        """The URI of this version, whatever its aliases."""
         return f"models:/{self.name}/{self.number}"
 
 
 def uri(name: str, alias: str = CHALLENGER) -> str:
-    """Return the URI of the version that an alias is on."""
+    """Return the URI of the version with an alias."""
     return f"models:/{name}@{alias}"
 
 
+def parse(model: str) -> re.Match[str]:
+    """Return the groups `name` and `alias` or `number` of a model URI."""
+    match = _URI.fullmatch(model)
+    if match is None:
+        raise UserError(
+            f"{model}: not the URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>."
+        )
+    return match
+
+
 def versions(client: "MlflowClient", name: str) -> list[Version]:
-    """Return the versions of a registered model, newest first; none where there is no such model."""
+    """Return the versions of a registered model, newest first; empty if there is no such model."""
     models = client.search_registered_models(f"name = '{name}'")
-    # a search of versions finds them without their aliases, which are the model's
+    # a search returns versions without their aliases, which belong to the model
     aliases: Mapping[str, str] = models[0].aliases if models else {}
     found = [_version(one, aliases) for one in client.search_model_versions(f"name = '{name}'")]
     return sorted(found, key=lambda version: version.number, reverse=True)
 
 
 def with_alias(client: "MlflowClient", name: str, alias: str = CHALLENGER) -> Version | None:
-    """Return the version that an alias is on; None: no such model, or no version has it."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = client.get_model_version_by_alias(name, alias)
-        return _version(found, dict.fromkeys(found.aliases, found.version))
-    except MlflowException as error:
-        if error.error_code in _UNKNOWN:
-            return None
-        raise
+    """Return the version with an alias, or None."""
+    return next((one for one in versions(client, name) if alias in one.aliases), None)
 
 
-def parse(model: str) -> re.Match[str]:
-    """Return the groups `name` and `alias` or `number` of a version's URI.
+def find(client: "MlflowClient", name: str, wanted: str) -> Version:
+    """Return the version with a number or an alias.
 
     Raises
     ------
     UserError
-        It is none.
+        There is no such model or version, or `publish` did not register it.
     """
-    match = _URI.fullmatch(model)
-    if match is None:
-        raise UserError(
-            f"{model}: no URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>."
-        )
-    return match
+    existing = versions(client, name)
+    if not existing:
+        names = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
+        raise _no_model(name, names)
+    found = next((one for one in existing if wanted in (str(one.number), *one.aliases)), None)
+    if found is None:
+        kind = "version" if wanted.isdecimal() else "alias"
+        numbers = ", ".join(str(one.number) for one in reversed(existing))
+        aliases = ", ".join(sorted(alias for one in existing for alias in one.aliases)) or "none"
+        raise UserError(f"{name}: there is no {kind} '{wanted}'. Versions: {numbers}. Aliases: {aliases}.")
+    if not found.package_digest:
+        raise UserError(f"{found.uri}: it was not registered by `speech-emotion publish`, and has no package.")
+    return found
 
 
 def resolve(model: str) -> Path:
@@ -112,7 +109,7 @@ def resolve(model: str) -> Path:
 
 
 def fetch(model: str) -> tuple[Version, Path]:
-    """Fetch the package of a registered version, once.
+    """Download the package of a registered version, unless the cache has it.
 
     Parameters
     ----------
@@ -123,107 +120,71 @@ def fetch(model: str) -> tuple[Version, Path]:
     -------
     Version
     Path
-        The package's folder, in the user's cache, where it stays: its name is its digest.
+        The package in the user's cache, in a folder named by its digest.
 
     Raises
     ------
     UserError
-        Not such a URI, no such version, MLflow does not answer, or what it holds is not what was registered.
+        There is no such version, MLflow does not respond, or the files were changed after registration.
     """
     match = parse(model)
-    where = place()
-    if where.is_missing and not os.environ.get("MLFLOW_REGISTRY_URI"):
-        raise _no_model(match["name"], "none: `dvc repro` registers one, or `speech-emotion publish`")
-    hush()
-    from mlflow.exceptions import MlflowException
+    if locate().is_missing and not os.environ.get("MLFLOW_REGISTRY_URI"):
+        raise _no_model(match["name"], "none; run `dvc repro` or `speech-emotion publish`")
+    with session("Try again when it is available.") as client:
+        version = find(client, match["name"], match["alias"] or match["number"])
+        folder = cache() / version.package_digest
+        if not folder.is_dir():
+            _download(client, version, folder)
+        return version, folder
 
-    try:
-        with patience(30, retries=2):
-            client = connect(where)
-            version = _find(client, match["name"], match["alias"], match["number"])
-            folder = cache() / version.package_digest
-            if not folder.is_dir():
-                with fluent(where):
-                    _fetch(client, version, folder)
-            return version, folder
-    except MlflowException as error:
-        raise UserError(f"{model}: MLflow at {where.uri} does not give it ({first_line(error)}).") from None
+
+def cache() -> Path:
+    """Return the folder of downloaded packages, which may be deleted at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speech-emotion" / "packages"
 
 
 def package_uri(client: "MlflowClient", version: Version) -> str:
-    """Return where MLflow keeps a version's package."""
-    location = client.get_model_version_download_uri(version.name, str(version.number))
-    return f"{location}/artifacts/{PACKAGE_ARTIFACT}"
+    """Return the address of a version's package."""
+    return f"{client.get_model_version_download_uri(version.name, str(version.number))}/artifacts/{PACKAGE_ARTIFACT}"
 
 
-def is_there(client: "MlflowClient", version: Version) -> bool:
-    """Tell whether a version's files are still where they were put: a folder of runs may have been moved or deleted.
-
-    Raises
-    ------
-    mlflow.exceptions.MlflowException
-        Whoever keeps them does not answer, which says nothing of them.
-    """
-    import requests
+def has_files(client: "MlflowClient", version: Version) -> bool:
+    """Return whether the files of a version still exist; raise if the server that keeps them does not respond."""
     from mlflow.artifacts import list_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
         return bool(list_artifacts(artifact_uri=package_uri(client, version)))
     except MlflowException as error:
-        if error.error_code in _UNKNOWN:
+        if error.error_code in _NOT_FOUND:
             return False
         raise
-    except requests.HTTPError as error:
-        if error.response is not None and error.response.status_code == requests.codes.not_found:
-            return False
-        raise
-    except OSError:
+    except OSError as error:
+        # an HTTP error has a response unless the server could not be reached
+        response = getattr(error, "response", None)
+        if hasattr(error, "response") and getattr(response, "status_code", None) != 404:
+            raise
         return False
 
 
-def cache() -> Path:
-    """Return the folder that fetched packages are kept in; all of it may be deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speech-emotion" / "packages"
-
-
-def _no_model(name: str, registered: str) -> UserError:
-    return UserError(f"models:/{name}: there is no such registered model at {place().uri}. Registered: {registered}.")
-
-
-def _find(client: "MlflowClient", name: str, alias: str | None, number: str | None) -> Version:
-    existing = versions(client, name)
-    if not existing:
-        names = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
-        raise _no_model(name, names)
-    if alias is not None:
-        found = with_alias(client, name, alias)
-        known = sorted({alias for version in existing for alias in version.aliases})
-    else:
-        found = next((version for version in existing if str(version.number) == number), None)
-        known = sorted(str(version.number) for version in existing)
-    if found is None:
-        kind, wanted = ("alias", alias) if alias is not None else ("version", number)
-        raise UserError(f"models:/{name}: it has no {kind} {wanted}. It has: {', '.join(known) or 'none'}.")
-    if not found.package_digest:
-        raise UserError(f"{found.uri}: it was not made by `speech-emotion publish`, and holds no package.")
-    return found
-
-
-def _fetch(client: "MlflowClient", version: Version, folder: Path) -> None:
+def _download(client: "MlflowClient", version: Version, folder: Path) -> None:
     from mlflow.artifacts import download_artifacts
 
     source = package_uri(client, version)
     with tempfile.TemporaryDirectory() as temporary:
-        got = Path(download_artifacts(artifact_uri=source, dst_path=temporary))
-        if digest_folder(got) != version.package_digest:
+        downloaded = Path(download_artifacts(artifact_uri=source, dst_path=temporary))
+        if digest_folder(downloaded) != version.package_digest:
             raise UserError(
-                f"{version.uri}: its package is not what was registered: {source} was changed. "
-                "`speech-emotion publish` registers the workspace's package anew once that version is deleted."
+                f"{version.uri}: its package is not the one that was registered; {source} was changed. Delete the "
+                "version; `speech-emotion publish` then registers the workspace's package again."
             )
-        with replacing_folder(folder) as aside:
-            for file in got.iterdir():
-                file.rename(aside / file.name)
+        with replacing_folder(folder) as target:
+            for file in downloaded.iterdir():
+                file.rename(target / file.name)
+
+
+def _no_model(name: str, registered: str) -> UserError:
+    return UserError(f"models:/{name}: there is no such registered model at {locate().uri}. Registered: {registered}.")
 
 
 def _version(found: "ModelVersion", aliases: Mapping[str, str]) -> Version:

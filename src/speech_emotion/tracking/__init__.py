@@ -1,1 +1,1 @@
-"""Live MLflow runs of a training and their event log."""
+"""Log trainings to MLflow, live and later."""

@@ -1,4 +1,8 @@
-"""Takes a training's events as they happen; gives a file that tells them all, also after the process was killed."""
+"""Log the events of a training to disk, so that MLflow can receive them later.
+
+A log is a file of JSON lines: a header, one line per epoch, and the end. Each line is written before anything is sent
+to MLflow. What a dead or hanging server did not accept, `registry.publish` sends from here.
+"""
 
 import json
 import os
@@ -15,24 +19,17 @@ import psutil
 from speech_emotion.core.process import SCRATCH
 from speech_emotion.tracking.lineage import SourceState, dvc_tags, locked_outputs, source_state
 
-JOURNALS: Final = SCRATCH / "tracking"
+LOGS: Final = SCRATCH / "tracking"
 
 Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 @dataclass(frozen=True)
-class Training:
-    """What tells a training from others: it names a run of MLflow and becomes its parameters and tags.
+class TrainingInfo:
+    """Describe a training: the name, parameters and tags of its MLflow run.
 
-    Attributes
-    ----------
-    corpus, protocol, fold : str
-    digest : str
-        Of all that decides the weights.
-    params : mapping of str to Any
-        Settings, by dotted keys.
-    lineage : mapping of str to str
-        Digests of what the training was made from.
+    `digest` covers everything that decides the weights, `params` has dotted keys, and `lineage` holds the digests of
+    the inputs.
     """
 
     corpus: str
@@ -44,16 +41,16 @@ class Training:
 
     @property
     def name(self) -> str:
-        """How people call it."""
+        """The name of the run."""
         return f"{self.protocol}/{self.fold}"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One event: at `time` (ms since 1970), at `step`, these metrics; or the end, with a status and a reason."""
+class LogEntry:
+    """One event: the metrics of a step, or the end with its status. `time` is in milliseconds since 1970."""
 
     time: int
-    kind: Literal["epoch", "system", "end"]
+    kind: Literal["epoch", "end"]
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     status: Status | None = None
@@ -61,127 +58,114 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Header:
-    """What is known when a training starts: the training, the source, DVC's hashes (as tags), and the time."""
+class LogHeader:
+    """What is known when a training starts; `tags` are the hashes of dvc.lock."""
 
-    training: Training
+    training: TrainingInfo
     source: SourceState
     tags: Mapping[str, str]
     time: int
 
 
-class Journal:
-    """A file of one JSON object a line: a header, then events, the processes that wrote them, and who was told.
-
-    Parameters
-    ----------
-    path : Path
-        An existing journal; a line that a kill has cut short is passed over.
+class EventLog:
+    """Read and extend the event log of a training. A line that a kill cut short is skipped.
 
     Attributes
     ----------
-    header : Header or None
-        None: the process was killed before anything was written.
-    entries : list of Entry
+    header : LogHeader or None
+        None: the process was killed before it wrote anything.
+    entries : list of LogEntry
     process : str
-        The last process that wrote it, see `process_name`.
+        The last process that wrote the log, see `process_name`.
     sent_to : str
-        The tracking URI that has been told all; empty where there is more to tell.
+        The tracking URI that has received everything; empty if there is more to send.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         lines = _read_lines(path)
         self.header = next((_header(line) for line in lines if "training" in line), None)
-        self.entries = [Entry(**line) for line in lines if "kind" in line]
+        self.entries = [LogEntry(**line) for line in lines if line.get("kind") in ("epoch", "end")]
         self.process: str = next((line["process"] for line in reversed(lines) if "process" in line), "")
         self.sent_to: str = lines[-1].get("sent_to", "") if lines else ""
 
     @property
     def key(self) -> str:
-        """What names the run wherever it is told of."""
+        """The value of the tag that links the run to this log."""
         return self.path.stem
 
     @property
-    def end(self) -> Entry | None:
-        """How it ended; None: it goes on, or its process was killed."""
+    def end(self) -> LogEntry | None:
+        """The end of the training; None: it is running, or its process was killed."""
         return self.entries[-1] if self.entries and self.entries[-1].kind == "end" else None
 
     @classmethod
-    def all(cls, folder: Path = JOURNALS) -> list[Self]:
-        """Return the journals in a folder, those without a header left out."""
-        journals = [cls(path) for path in sorted(folder.glob("*.jsonl"))]
-        return [journal for journal in journals if journal.header is not None]
+    def all(cls, folder: Path = LOGS) -> list[Self]:
+        """Return the logs of a folder that have a header."""
+        logs = [cls(path) for path in sorted(folder.glob("*.jsonl"))]
+        return [log for log in logs if log.header is not None]
 
     @classmethod
-    def open(cls, training: Training, folder: Path = JOURNALS) -> Self:
-        """Go on with the journal of the same training where that did not end well, else begin one.
-
-        Raises
-        ------
-        OSError
-            The folder cannot be written.
-        """
-        for journal in cls.all(folder):
-            assert journal.header is not None
-            finished = journal.end is not None and journal.end.status == "FINISHED"
-            if journal.header.training.digest == training.digest and not finished and is_gone(journal.process):
-                journal._write({"process": process_name()})
-                return cls(journal.path)
+    def open(cls, training: TrainingInfo, folder: Path = LOGS) -> Self:
+        """Continue the log of the same training if that did not finish, else start one."""
+        for log in cls.all(folder):
+            assert log.header is not None
+            finished = log.end is not None and log.end.status == "FINISHED"
+            if log.header.training.digest == training.digest and not finished and is_gone(log.process):
+                log._write({"process": process_name()})
+                return cls(log.path)
         folder.mkdir(parents=True, exist_ok=True)
-        journal = cls(folder / f"{training.digest[:12]}-{uuid.uuid4().hex[:12]}.jsonl")
-        tags = dvc_tags(locked_outputs(Path()), corpus=training.corpus, protocol=training.protocol, trained=False)
-        header = Header(training, source_state(Path()), tags, now())
-        journal._write({**asdict(header), "process": process_name()})
-        return cls(journal.path)
+        log = cls(folder / f"{training.digest[:12]}-{uuid.uuid4().hex[:12]}.jsonl")
+        tags = dvc_tags(locked_outputs(Path()), corpus=training.corpus, trained=False)
+        header = LogHeader(training, source_state(Path()), tags, now())
+        log._write({**asdict(header), "process": process_name()})
+        return cls(log.path)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LogEntry) -> None:
         """Write an event; it is in the file when this returns."""
         self.entries.append(entry)
         self._write(asdict(entry))
 
     def mark_sent(self, uri: str) -> None:
-        """Note that MLflow at `uri` has been told all; a later event undoes it."""
+        """Note that MLflow at `uri` has received everything so far."""
         self._write({"sent_to": uri})
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        # the newline comes first, so that what a kill has cut short is a line of its own
+        # the newline comes first, so that a line that a kill cut short does not damage the next one
         with open(self.path, "a", encoding="utf-8") as file:
             file.write("\n" + json.dumps(line, default=str))
 
 
 def process_name() -> str:
-    """Return what names this process among all that ever ran: host, process id, and when it began."""
+    """Return a name that no other process has or had: host, process id and start time."""
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
 def is_gone(process: str) -> bool:
-    """Tell whether the process that `process_name` named has ended; of another host's it is unknown, so False."""
-    host, pid, born = process.rsplit(":", 2)
+    """Return whether the process with this `process_name` has ended; False for a process of another host."""
+    host, pid, started = process.rsplit(":", 2)
     if host != socket.gethostname():
         return False
     try:
         found = psutil.Process(int(pid))
-        # the system's idea of when it was started may shift with the clock
-        return abs(found.create_time() - float(born)) > 2 or found.status() == psutil.STATUS_ZOMBIE
+        # the system's start time can shift with the clock
+        return abs(found.create_time() - float(started)) > 2 or found.status() == psutil.STATUS_ZOMBIE
     except psutil.Error:
         return True
 
 
 def now() -> int:
-    """Return the time as MLflow has it: milliseconds since 1970."""
+    """Return the time in milliseconds since 1970, as MLflow stores it."""
     return int(time.time() * 1000)
 
 
-def _header(line: Mapping[str, Any]) -> Header:
-    return Header(Training(**line["training"]), SourceState(**line["source"]), line["tags"], line["time"])
+def _header(line: Mapping[str, Any]) -> LogHeader:
+    return LogHeader(TrainingInfo(**line["training"]), SourceState(**line["source"]), line["tags"], line["time"])
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
     lines = []
-    for text in path.read_text(encoding="utf-8").split("\n"):
+    for text in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
         try:
             lines.append(json.loads(text))
         except ValueError:

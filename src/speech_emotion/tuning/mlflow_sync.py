@@ -11,8 +11,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from speech_emotion.tracking.event_log import Entry, Status, now
-from speech_emotion.tracking.mlflow_run import Mirror, Place, connect, experiment_id, first_line, flat, patience, place
+from speech_emotion.tracking.connection import (
+    MlflowLocation,
+    connect,
+    experiment_id,
+    first_line,
+    flat,
+    locate,
+    timeouts,
+)
+from speech_emotion.tracking.event_log import LogEntry, Status, now
+from speech_emotion.tracking.mlflow_run import RunWriter
 from speech_emotion.tuning.objective import Ground
 from speech_emotion.tuning.study import HISTORY, describe, finished, reason
 
@@ -51,10 +60,10 @@ class Follower:
 
     def __init__(self, study: "Study", ground: Ground, digests: Mapping[str, str], *, recipe: str) -> None:
         self._study, self._ground, self._digests, self._recipe = study, ground, dict(digests), recipe
-        self._where: Place = place()
-        self._parent: Mirror | None = None
+        self._where: MlflowLocation = locate()
+        self._parent: RunWriter | None = None
         self._experiment = ""
-        self._children: dict[int, Mirror] = {}
+        self._children: dict[int, RunWriter] = {}
         self._told: dict[int, str] = {}
         self._best: list[float] = []
         self._given_up = False
@@ -92,7 +101,7 @@ class Follower:
         if self._given_up:
             return
         try:
-            with patience(_REQUEST_SECONDS, retries=0):
+            with timeouts(_REQUEST_SECONDS, retries=0):
                 action()
         except StorageInternalError:
             raise  # it is the study's own database that does not answer
@@ -117,11 +126,11 @@ class Follower:
                 self._tell(client, trial)
         self._tell_best(trials)
 
-    def _find_or_make_parent(self, client: "MlflowClient") -> Mirror:
+    def _find_or_make_parent(self, client: "MlflowClient") -> RunWriter:
         name = self._study.study_name
         found = client.search_runs([self._experiment], f"tags.{STUDY} = '{name}' and tags.kind = 'study'")
         if found:
-            mirror = Mirror(client, found[0])
+            mirror = RunWriter(client, found[0])
             if mirror.status != "RUNNING":
                 client.update_run(mirror.run_id, status="RUNNING")
             return mirror
@@ -134,17 +143,17 @@ class Follower:
             **{f"digest.{key}": value for key, value in self._digests.items()},
         }
         run = client.create_run(self._experiment, run_name=name, tags=tags)
-        mirror = Mirror(client, run, fresh=True)
+        mirror = RunWriter(client, run, fresh=True)
         asked = self._ground.tune.model_dump(mode="json", exclude={"storage"})
         mirror.params({"recipe": self._recipe, **flat({"tune": {**asked, "space": None}})})
         mirror.text(json.dumps(asked["space"], indent=2) + "\n", f"{FOLDER}/space.json")
         return mirror
 
-    def _known_children(self, client: "MlflowClient") -> dict[int, Mirror]:
+    def _known_children(self, client: "MlflowClient") -> dict[int, RunWriter]:
         assert self._parent is not None
         query = f"tags.`{PARENT}` = '{self._parent.run_id}'"
         found = client.search_runs([self._experiment], query, max_results=_MOST_RUNS)
-        return {int(run.data.tags[TRIAL]): Mirror(client, run) for run in found}
+        return {int(run.data.tags[TRIAL]): RunWriter(client, run) for run in found}
 
     def _tell(self, client: "MlflowClient", trial: "FrozenTrial") -> None:
         epochs = sum(len(values.get("val_uar", ())) for _, values in _histories(trial))
@@ -158,17 +167,17 @@ class Follower:
             self._told[trial.number] = state
             return
         time = now()
-        mirror.metrics(Entry(time, "epoch", step, {"val_uar": value}) for step, value in _reports(trial))
+        mirror.metrics(LogEntry(time, "epoch", step, {"val_uar": value}) for step, value in _reports(trial))
         for fold, values in _histories(trial):
             mirror.metrics(
-                Entry(time, "epoch", number, {f"{fold}/{key}": column[number - 1] for key, column in values.items()})
+                LogEntry(time, "epoch", number, {f"{fold}/{key}": column[number - 1] for key, column in values.items()})
                 for number in range(1, len(values.get("val_uar", ())) + 1)
             )
         if trial.state.is_finished():
             self._end_child(mirror, trial)
         self._told[trial.number] = state
 
-    def _make_child(self, client: "MlflowClient", trial: "FrozenTrial") -> Mirror:
+    def _make_child(self, client: "MlflowClient", trial: "FrozenTrial") -> RunWriter:
         assert self._parent is not None
         tags = {
             # MLflow's active run is one a thread: the parent is named, not found
@@ -186,16 +195,16 @@ class Follower:
         run = client.create_run(
             self._experiment, run_name=describe(trial), start_time=_milliseconds(trial.datetime_start), tags=tags
         )
-        return Mirror(client, run, fresh=True)
+        return RunWriter(client, run, fresh=True)
 
-    def _end_child(self, mirror: Mirror, trial: "FrozenTrial") -> None:
+    def _end_child(self, mirror: RunWriter, trial: "FrozenTrial") -> None:
         mirror.params(self._ground.space.chosen(trial.params))
         figures: dict[str, float] = {}
         if trial.duration is not None:
             figures["duration_seconds"] = trial.duration.total_seconds()
         if trial.state.name == "COMPLETE":
             figures |= dict(zip(self._study.metric_names or ["uar"], trial.values, strict=True))
-        mirror.results(Entry(now(), "epoch", 0, figures))
+        mirror.results(LogEntry(now(), "epoch", 0, figures))
         why = reason(trial)
         killed = why in {"interrupted", "its process was killed"}
         mirror.tags({"state": {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")})
@@ -209,8 +218,10 @@ class Follower:
             return
         self._best = best
         time = now()
-        self._parent.metrics(Entry(time, "epoch", number, {"best_uar": value}) for number, value in enumerate(best, 1))
-        self._parent.results(Entry(time, "epoch", len(best), {"trials": float(len(finished(trials)))}))
+        self._parent.metrics(
+            LogEntry(time, "epoch", number, {"best_uar": value}) for number, value in enumerate(best, 1)
+        )
+        self._parent.results(LogEntry(time, "epoch", len(best), {"trials": float(len(finished(trials)))}))
 
 
 def best_so_far(trials: list["FrozenTrial"]) -> list[float]:

@@ -18,7 +18,7 @@ from speech_emotion.core.process import SCRATCH
 from speech_emotion.data import manifest as manifests
 from speech_emotion.data import splits
 from speech_emotion.features.store import FeatureStore
-from speech_emotion.tracking.mlflow_run import flat
+from speech_emotion.tracking.connection import flat
 from speech_emotion.tuning.space import Space
 from speech_emotion.tuning.study import HISTORY
 

@@ -8,7 +8,7 @@ from speech_emotion.config.base import PARAMS, parse_section
 from speech_emotion.config.training import TrainSettings
 from speech_emotion.config.tuning import Dimension, parameter_type
 from speech_emotion.core.errors import UserError
-from speech_emotion.tracking.mlflow_run import flat
+from speech_emotion.tracking.connection import flat
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
