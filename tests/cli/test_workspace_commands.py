@@ -71,7 +71,7 @@ def test_runs_says_so_when_there_are_none_and_makes_no_database(command: Command
     done = command("runs", cwd=workspace)
 
     assert done.returncode == 1
-    assert "has no runs of 'tess' yet: `dvc repro` makes them" in done.stderr
+    assert "has no runs of 'tess' yet. Run `dvc repro`" in done.stderr
     assert not (workspace / "mlflow.db").exists()
 
 

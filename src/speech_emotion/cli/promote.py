@@ -3,11 +3,12 @@
 import csv
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -15,6 +16,7 @@ from speech_emotion.cli import tables
 from speech_emotion.cli.options import CorpusOption, Format, FormatOption, corpus_name
 
 if TYPE_CHECKING:
+    from speech_emotion.config.registry import Mode
     from speech_emotion.registry.history import PromotionEvent
     from speech_emotion.registry.promote import PromotionResult
 
@@ -53,6 +55,12 @@ class ModeOption(StrEnum):
     off = "off"
 
 
+_MODES: Final[Mapping[ModeOption, "Mode"]] = {
+    ModeOption.enforce: "enforce",
+    ModeOption.dry_run: "dry_run",
+    ModeOption.off: "off",
+}
+
 ReasonOption = Annotated[
     str, typer.Option("--reason", metavar="TEXT", help="Why, for those who read the history.", show_default=False)
 ]
@@ -87,7 +95,7 @@ def promote(
         settings=settings.promote,
         evaluate=settings.evaluate,
         version=version,
-        mode=None if mode is None else "dry_run" if mode is ModeOption.dry_run else mode.value,
+        mode=None if mode is None else _MODES[mode],
         force=force,
         reason=reason,
     )
