@@ -8,7 +8,8 @@ from scipy.special import log_softmax
 
 from speech_emotion.models.package import Rejection
 
-_TEMPERATURES: Final = (0.05, 20.0)
+_TEMPERATURES: Final = (1.0, 20.0)
+"""At least 1: a validation part without errors has no best temperature, the fit would make every answer certain."""
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
@@ -23,7 +24,7 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     Returns
     -------
     float
-        Between 0.05 and 20, rounded to four digits so that it does not differ between machines.
+        Between 1 and 20, rounded to four digits so that it does not differ between machines.
     """
     rows = np.arange(len(truth))
 
