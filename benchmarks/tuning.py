@@ -1,9 +1,9 @@
-"""Takes nothing; gives what a search costs beside its trainings, and how long 2 workers take for the trials of 1.
+"""Measure the overhead of a search beside its trainings, and how two workers compare with one.
 
     python benchmarks/tuning.py [--trials 8]
 
-The corpus is made up: sequences of numbers of the length of TESS's, so that it runs anywhere. The trials are the same
-in all runs, and every run is a study of its own, from nothing; MLflow goes to a database beside it.
+The corpus is synthetic: sequences of numbers as long as those of TESS, so that the benchmark runs anywhere. The trials
+are the same in all runs. Every run is a new study; MLflow uses a database in the same temporary folder.
 """
 
 import os
@@ -25,9 +25,9 @@ sys.path.insert(0, str(measuring.ROOT / "tests"))
 from helpers import tuned
 from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.models import cross_validation
-from speech_emotion.tuning.objective import Ground
+from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.search import search
-from speech_emotion.tuning.study import create, finished, open_study, storage_of
+from speech_emotion.tuning.study import Storage, create, finished, open_study
 from speech_emotion.tuning.worker import work
 
 EPOCHS: Final = 4
@@ -37,71 +37,70 @@ def main() -> None:
     """Measure, and write results/tuning.json."""
     parser = measuring.options(__doc__)
     parser.add_argument("--trials", type=int, default=4)
-    given = parser.parse_args()
-    trials = 2 if given.tiny else given.trials
-    one, two = (_search(workers=workers, trials=trials, tiny=given.tiny) for workers in (1, 2))
-    overheads = _overheads(max(1, trials // 2), tiny=given.tiny)
+    options = parser.parse_args()
+    trials = 2 if options.tiny else options.trials
+    one, two = (_search(workers=workers, trials=trials, tiny=options.tiny) for workers in (1, 2))
+    overheads = _overheads(max(1, trials // 2), tiny=options.tiny)
     measuring.write_figures(
         "tuning",
         [
             Figure("tuning overhead", Spread.of(overheads), note=f"per cent, {len(overheads)} trials"),
             Figure("tuning workers", Spread.of([two / one]), two, one, f"{trials} trials"),
         ],
-        tiny=given.tiny,
+        tiny=options.tiny,
     )
 
 
 def _search(*, workers: int, trials: int, tiny: bool) -> float:
-    """Search over a list of trials that does not depend on the workers; return the seconds until the last one's end.
-
-    That is with the start of the workers, but without the report: one process draws it, however many there were.
-    """
-    with _ground(trials, tiny=tiny) as ground:
-        # the first trial is that of the present settings
-        listed = [_trial(number) for number in range(1, trials)]
-        began = time.time()
-        search(ground, ComputeSettings(workers=workers), say=lambda _: None, queue=listed)
-        ended = finished(open_study(ground.study_name(), storage_of(ground.tune)).get_trials())
+    """Search over a fixed list of trials; return the seconds until the last one ends, including the start of workers."""
+    with _workspace(trials, tiny=tiny) as inputs:
+        # the first trial uses the current settings
+        queue = [_trial(number) for number in range(1, trials)]
+        start = time.time()
+        search(inputs, ComputeSettings(workers=workers), log=lambda _: None, queue=queue)
+        ended = finished(open_study(inputs.study_name(), Storage.of(inputs.tune)))
         assert len(ended) == trials
-        return max(trial.datetime_complete.timestamp() for trial in ended if trial.datetime_complete) - began
+        return max(trial.datetime_complete.timestamp() for trial in ended if trial.datetime_complete) - start
 
 
 def _overheads(trials: int, *, tiny: bool) -> list[float]:
-    """Return what each trial of one worker takes beside `train`, in per cent of that.
+    """Return how much longer each trial takes than its training, in per cent; the first, a warm-up, is left out.
 
-    What the search hears of an epoch is taken as part of the search; the first trial, a warm-up, is left out.
+    What the search does after an epoch counts as overhead.
     """
-    taken: list[float] = []
-    with _ground(trials + 1, tiny=tiny) as ground, _timed_training(taken):
-        study = create(ground.study_name(), storage_of(ground.tune), ground.tune)
+    trained: list[float] = []
+    with _workspace(trials + 1, tiny=tiny) as inputs, _timed_training(trained):
+        study = create(inputs.study_name(), Storage.of(inputs.tune), inputs.tune)
         for number in range(1, trials + 2):
             study.enqueue_trial(_trial(number))
-        bounds = []
+        seconds = []
         for number in range(1, trials + 2):
-            began, before = time.perf_counter(), sum(taken)
-            work(tuned.shift(ground, trials=number, seconds=3600))
-            bounds.append((time.perf_counter() - began, sum(taken) - before))
-            assert bounds[-1][1] > 0, "the search trains by something else than what is timed here"
-    return [100 * (whole - trained) / trained for whole, trained in bounds[1:]]
+            start, before = time.perf_counter(), sum(trained)
+            work(tuned.worker_task(inputs, trials=number, seconds=3600))
+            seconds.append((time.perf_counter() - start, sum(trained) - before))
+            assert seconds[-1][1] > 0, "the search does not train with the function that is timed here"
+    return [100 * (whole - training) / training for whole, training in seconds[1:]]
 
 
 @contextmanager
-def _timed_training(taken: list[float]) -> Iterator[None]:
-    """Have `train` note the seconds that it takes, less those in which it tells the search of an epoch."""
-    real = cross_validation.train
+def _timed_training(seconds: list[float]) -> Iterator[None]:
+    """Record the seconds of each `train`, without those of its `on_epoch`."""
+    train = cross_validation.train
 
-    def noted(*arguments: Any, on_epoch: Callable[[Any], None], **named: Any) -> Any:
-        told: list[float] = []
-        began = time.perf_counter()
-        found = real(*arguments, on_epoch=lambda row: told.append(measuring.timed(partial(on_epoch, row))), **named)
-        taken.append(time.perf_counter() - began - sum(told))
-        return found
+    def timed(*arguments: Any, on_epoch: Callable[[Any], None], **named: Any) -> Any:
+        reported: list[float] = []
+        start = time.perf_counter()
+        result = train(
+            *arguments, on_epoch=lambda row: reported.append(measuring.timed(partial(on_epoch, row))), **named
+        )
+        seconds.append(time.perf_counter() - start - sum(reported))
+        return result
 
-    cross_validation.train = noted
+    cross_validation.train = timed
     try:
         yield
     finally:
-        cross_validation.train = real
+        cross_validation.train = train
 
 
 def _trial(number: int) -> dict[str, object]:
@@ -113,18 +112,18 @@ def _trial(number: int) -> dict[str, object]:
 
 
 @contextmanager
-def _ground(trials: int, *, tiny: bool) -> Iterator[Ground]:
-    """Give a workspace of its own, as the working folder, in which a search can begin."""
+def _workspace(trials: int, *, tiny: bool) -> Iterator[SearchInputs]:
+    """Make a temporary workspace the working folder, and yield the search in it."""
     folder = Path(tempfile.mkdtemp(prefix="benchmark-tuning-"))
     before = Path.cwd()
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     os.chdir(folder)
     size: dict[str, Any] = {"words": 60, "frames": (80, 120), "network": {"lstm": (32, 32)}}
-    recipe = {"share": 1.0, "epochs": EPOCHS, "members": 1}
+    recipe = {"share": 1.0, "epochs": EPOCHS}
     if tiny:
         size, recipe = tuned.ONE_FOLD, recipe | {"epochs": 1}
     try:
-        yield tuned.make_ground(folder, trials=trials, recipe=recipe, **size)
+        yield tuned.make_inputs(folder, trials=trials, recipe=recipe, **size)
     finally:
         os.chdir(before)
         shutil.rmtree(folder, ignore_errors=True)

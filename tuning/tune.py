@@ -1,4 +1,4 @@
-"""features + a protocol's split + the space in params.yaml → the best training settings found, with their report."""
+"""Search for better training settings and write the report, as a DVC stage."""
 
 from speech_emotion.config.base import read_section
 from speech_emotion.config.compute import ComputeSettings
@@ -6,20 +6,22 @@ from speech_emotion.config.data import CorpusSettings
 from speech_emotion.config.training import CalibrateSettings, TrainSettings
 from speech_emotion.config.tuning import TuneSettings
 from speech_emotion.core.process import run_stage
-from speech_emotion.tuning.objective import Ground
+from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.search import search
 
 
 def main() -> None:
-    """Search, and print what was found."""
-    corpus = read_section("corpus", CorpusSettings)
-    tune, train = read_section("tune", TuneSettings), read_section("train", TrainSettings)
-    ground = Ground.of(corpus, tune, train, read_section("calibrate", CalibrateSettings))
-    outcome = search(ground, read_section("compute", ComputeSettings))
+    """Start or resume the search of params.yaml."""
+    inputs = SearchInputs(
+        read_section("corpus", CorpusSettings),
+        read_section("tune", TuneSettings),
+        read_section("train", TrainSettings),
+        read_section("calibrate", CalibrateSettings),
+    )
+    outcome = search(inputs, read_section("compute", ComputeSettings))
     if outcome.interrupted:
         raise KeyboardInterrupt
-    if outcome.winner is not None:
-        print(f"tune: {outcome.winner.sentence}")
+    print(f"tune: {outcome.winner}")
 
 
 if __name__ == "__main__":

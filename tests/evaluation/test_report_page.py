@@ -16,7 +16,7 @@ from speech_emotion.core.io import write_json
 from speech_emotion.evaluation.explain import explain
 from speech_emotion.evaluation.report_page import _CAPTIONS, markdown, write_page
 from speech_emotion.models.package import Package
-from speech_emotion.tuning.plots import TITLES
+from speech_emotion.tuning.report import PLOTS
 
 CORPUS = CorpusSettings(name="tiny", kind="tess", source="data/incoming")
 LARGEST_BYTES = 1_500_000
@@ -129,7 +129,7 @@ def test_every_committed_picture_has_a_caption_of_its_own(root: Path) -> None:
 
     without = [path.name for path in pictures if f"{path.parent.name}/{path.stem}" not in _CAPTIONS]
     assert [name for name in without if name.removesuffix(".png") not in _CAPTIONS] == []
-    assert {f"tuning/{name}" for name in TITLES} <= set(_CAPTIONS)
+    assert {f"tuning/{name}" for name in PLOTS} <= set(_CAPTIONS)
 
 
 def test_a_report_that_is_missing_is_named(tmp_path: Path, package: Package, reports: Path) -> None:

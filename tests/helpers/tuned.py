@@ -1,4 +1,4 @@
-"""Takes a folder; gives a workspace with the features of a tiny corpus, in which a search is a matter of seconds."""
+"""Make a workspace with the features of a tiny corpus, in which a search takes seconds."""
 
 import time
 from pathlib import Path
@@ -21,9 +21,9 @@ from speech_emotion.data import splits
 from speech_emotion.features.extract import write_index
 from speech_emotion.features.mfcc import names
 from speech_emotion.features.store import RECORDED, SCHEMA
-from speech_emotion.tuning.objective import Ground
-from speech_emotion.tuning.study import storage_of
-from speech_emotion.tuning.worker import Shift
+from speech_emotion.tuning.objective import SearchInputs
+from speech_emotion.tuning.study import Storage
+from speech_emotion.tuning.worker import WorkerTask
 
 CORPUS = CorpusSettings(name="tiny", kind="folder", source="nowhere")
 SPACE: dict[str, Any] = {
@@ -39,99 +39,80 @@ TUNE: dict[str, Any] = {
     "seed": 7,
     "sampler": "random",
     "pruner": {"kind": "none", "startup_trials": 1, "warmup_epochs": 1},
-    "recipe": {"share": 0.5, "epochs": 2, "members": 1},
+    "recipe": {"share": 0.5, "epochs": 2},
     "promotion": {"trials": 0, "share": 0.3},
     "storage": None,
     "heartbeat_seconds": 5,
     "retries": 3,
     "space": SPACE,
 }
-
-
 ONE_FOLD: dict[str, Any] = {"protocol": "random"}
-"""For a search that is about trials and processes: a training less a trial."""
+"""For a search that tests trials and processes: one training per trial instead of two."""
 
 
 def tune_settings(**changes: Any) -> TuneSettings:
     return parse_section("tune", TuneSettings, TUNE | changes)
 
 
-def make_ground(
-    folder: Path,
-    *,
-    words: int = 8,
-    frames: tuple[int, int] = (8, 20),
-    network: dict[str, Any] | None = None,
-    **changes: Any,
-) -> Ground:
-    """Write manifest, features and split below `folder`, with paths relative to it; `changes` are of the search."""
+def inputs(*, network: dict[str, Any] | None = None, **changes: Any) -> SearchInputs:
+    """Return the search in the working folder; `changes` are of the section `tune`."""
+    settings = train_settings(epochs=3, network=network_settings(**({"lstm": (4,), "dense": (4,)} | (network or {}))))
+    return SearchInputs(CORPUS, tune_settings(**changes), settings, CalibrateSettings(risk=0.1))
+
+
+def make_inputs(folder: Path, *, words: int = 8, frames: tuple[int, int] = (8, 20), **changes: Any) -> SearchInputs:
+    """Write features and splits below `folder`, and return the search in it."""
     table = manifest(words=words)
     data = folder / "data" / CORPUS.name
-    for place in ("manifest", "features", "splits"):
+    for place in ("features", "splits"):
         (data / place).mkdir(parents=True, exist_ok=True)
-    table.to_csv(data / "manifest" / "manifest.csv", index=False)
-    rng = np.random.default_rng(0)
-    _write_store(data / "features", table, rng, voices=(RECORDED, "copy-0"), frames=frames)
+    _write_features(data / "features", table, frames)
     split = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.25)
     for protocol in ("speaker", "random"):
         splits.write(data / "splits" / f"{protocol}.csv", splits.make(table, protocol, split))
-    return ground(network=network, **changes)
+    return inputs(**changes)
 
 
-def _write_store(
-    folder: Path, table: pd.DataFrame, rng: np.random.Generator, *, voices: tuple[str, ...], frames: tuple[int, int]
-) -> None:
-    """Write features of which the level says the label, and a little the voice."""
+def _write_features(folder: Path, table: pd.DataFrame, frames: tuple[int, int]) -> None:
+    """Write features whose level depends on the label, and slightly on the copy."""
+    rng = np.random.default_rng(0)
     width = len(names(featurize_settings()))
     shards: list[dict[str, int | str]] = []
-    for number, voice in enumerate(voices):
+    for number, copy in enumerate((RECORDED, "copy-0")):
         rows = [
             rng.standard_normal((rng.integers(*frames), width)).astype(np.float32)
             + np.float32(0.5 * EMOTIONS.index(emotion) + 0.1 * number)
             for emotion in table["emotion"]
         ]
         lengths = [len(one) for one in rows]
-        columns = [list(table["id"]), [voice] * len(table), lengths, [one.ravel() for one in rows]]
-        shard = folder / f"{voice}-00000.parquet"
+        columns = [list(table["id"]), [copy] * len(table), lengths, [one.ravel() for one in rows]]
+        shard = folder / f"{copy}-00000.parquet"
         pq.write_table(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA), shard)
-        entry = {"file": shard.name, "voice": voice, "rows": len(table), "frames": sum(lengths)}
+        entry = {"file": shard.name, "voice": copy, "rows": len(table), "frames": sum(lengths)}
         shards.append(entry | {"sha256": digest_file(shard)})
     write_index(folder, featurize_settings(), shards)
 
 
 def write_params(folder: Path, **changes: Any) -> None:
-    """Write a params.yaml that asks for the search that `ground` returns, with the comments of the real one."""
-    asked = ground(**changes)
+    """Write a params.yaml for the search that `inputs` returns, with the comments of the real one."""
+    search = inputs(**changes)
     path = folder / "params.yaml"
     path.write_bytes((Path(__file__).parent.parent.parent / "params.yaml").read_bytes())
-    sections = {name: getattr(asked, name).model_dump(mode="json") for name in ("corpus", "calibrate", "train", "tune")}
-    searched = sections["tune"].pop("space")
+    sections = {
+        name: getattr(search, name).model_dump(mode="json") for name in ("corpus", "calibrate", "train", "tune")
+    }
+    space = sections["tune"].pop("space")
     write_json(folder / "search.json", sections | {"compute": {"backend": "local", "workers": 1}})
     presets.apply(folder / "search.json", path)
     yaml = YAML()
     yaml.width = 4096
     params = yaml.load(path.read_text())
-    params["tune"]["space"] = searched  # a preset can add to what is searched, and take nothing away
+    params["tune"]["space"] = space  # a preset can add to the space, but remove nothing
     with open(path, "w") as file:
         yaml.dump(params, file)
 
 
-def shift(ground: Ground, *, trials: int, seconds: float) -> Shift:
-    """Return what the one worker of a call is told, whose study is there."""
-    return Shift(
-        ground=ground,
-        recipe=ground.tune.recipe,
-        study=ground.study_name(),
-        storage=storage_of(ground.tune),
-        worker=0,
-        neighbours=1,
-        trials=trials,
-        ends=time.time() + seconds,
-        call="alone",
-    )
-
-
-def ground(*, network: dict[str, Any] | None = None, **changes: Any) -> Ground:
-    """Return the search in the working folder."""
-    settings = train_settings(epochs=3, network=network_settings(**({"lstm": (4,), "dense": (4,)} | (network or {}))))
-    return Ground.of(CORPUS, tune_settings(**changes), settings, CalibrateSettings(risk=0.1))
+def worker_task(inputs: SearchInputs, *, trials: int, seconds: float) -> WorkerTask:
+    """Return the task of the only worker of an existing study."""
+    storage = Storage.of(inputs.tune)
+    return WorkerTask(inputs, inputs.tune.recipe, inputs.study_name(), storage, trials, time.time() + seconds, "call")

@@ -1,4 +1,4 @@
-"""Takes the search space of params.yaml; searches, goes on with a search, or puts its winner into params.yaml."""
+"""The command `tune`: search for better training settings, or apply the best ones to params.yaml."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +7,7 @@ import typer
 from speech_emotion.cli.options import ComputeOption
 
 if TYPE_CHECKING:
-    from speech_emotion.tuning.objective import Ground
+    from speech_emotion.tuning.objective import SearchInputs
 
 EXAMPLES = """
 Examples:
@@ -23,67 +23,64 @@ speech-emotion tune --apply && dvc repro
 
 
 def tune(
-    apply: Annotated[bool, typer.Option("--apply", help="Search nothing: write the winner into params.yaml.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the best settings found into params.yaml.")] = False,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Of the study. Without it: tune.trials.", show_default=False)
+        int | None, typer.Option(min=1, help="Trials of the study. Default: tune.trials.", show_default=False)
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Of this call. Without it: tune.minutes.", show_default=False)
+        float | None, typer.Option(min=0.01, help="Duration of this call. Default: tune.minutes.", show_default=False)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trials at once. Without it: compute.workers.", show_default=False)
+        int | None, typer.Option(min=1, help="Parallel trials. Default: compute.workers.", show_default=False)
     ] = None,
-    compute: Annotated[
-        ComputeOption | None, typer.Option(help="Without it: compute.backend.", show_default=False)
-    ] = None,
+    compute: Annotated[ComputeOption | None, typer.Option(help="Default: compute.backend.", show_default=False)] = None,
 ) -> None:
-    """Search for better training settings, in the space that params.yaml declares under `tune:`.
+    """Search for better training settings in the space `tune.space` of params.yaml.
 
-    Every trial is a run of MLflow. Ctrl-C ends it with what was found, and the same command goes on, also after a kill.
-    The report lies in the folder `tuning` of the corpus's reports.
+    Every trial is an MLflow run. Ctrl-C stops the search and writes its report to reports/CORPUS/tuning. The same
+    command resumes it, also after a kill.
     """
     from speech_emotion.config.base import parse_section
     from speech_emotion.config.compute import ComputeSettings
     from speech_emotion.config.params import read_settings
     from speech_emotion.config.tuning import TuneSettings
-    from speech_emotion.tuning.objective import Ground
-
-    settings = read_settings()
-    given = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
-    asked = parse_section("tune", TuneSettings, {**settings.tune.model_dump(mode="json"), **given})
-    ground = Ground.of(settings.corpus, asked, settings.train, settings.calibrate)
-    if apply:
-        _apply(ground)
-        return
+    from speech_emotion.tuning.objective import SearchInputs
     from speech_emotion.tuning.search import search
 
-    options = (("backend", compute.value if compute else None), ("workers", workers))
-    place = {name: value for name, value in options if value is not None}
-    outcome = search(
-        ground, parse_section("compute", ComputeSettings, {**settings.compute.model_dump(mode="json"), **place})
+    settings = read_settings()
+    tune = {**settings.tune.model_dump(mode="json"), **_given(trials=trials, minutes=minutes)}
+    inputs = SearchInputs(
+        settings.corpus, parse_section("tune", TuneSettings, tune), settings.train, settings.calibrate
     )
+    if apply:
+        _apply(inputs)
+        return
+    place = {**settings.compute.model_dump(mode="json"), **_given(backend=compute and compute.value, workers=workers)}
+    outcome = search(inputs, parse_section("compute", ComputeSettings, place))
     if outcome.winner is not None:
-        typer.echo(f"tune: {outcome.winner.sentence}")
-        typer.echo(f"tune: report in {outcome.report}, and {outcome.page} to look around in")
-        typer.echo("tune: `speech-emotion tune --apply` puts it into params.yaml")
+        typer.echo(f"tune: {outcome.winner}")
+        typer.echo(f"tune: report in {outcome.report}; `speech-emotion tune --apply` updates params.yaml")
     if outcome.interrupted:
         raise typer.Exit(130)
 
 
-def _apply(ground: "Ground") -> None:
-    from speech_emotion.tuning.best_trial import apply, report_folder
-    from speech_emotion.tuning.objective import in_words
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
 
-    difference, winner = apply(ground, report_folder(ground.corpus.name))
-    typer.echo(difference or "params.yaml has these settings already.\n", nl=False)
-    typer.echo(f"found: {winner.sentence}")
+
+def _apply(inputs: "SearchInputs") -> None:
+    from speech_emotion.tuning.objective import describe_recipe
+    from speech_emotion.tuning.report import apply_winner, report_folder
+
+    difference, winner = apply_winner(inputs, report_folder(inputs.corpus.name))
+    typer.echo(difference or "params.yaml already has these settings.\n", nl=False)
+    typer.echo(f"found: {winner}")
     if not difference:
         return
-    if winner.recipe == in_words(ground.full):
-        typer.echo(f"`dvc repro` trains it; `val_uar` of '{winner.protocol}' should come to about {winner.uar:.3f}.")
-        return
-    typer.echo(
-        f"`dvc repro` trains it. It was not found by the full recipe, but {winner.recipe}: {in_words(ground.full)}, "
-        f"`val_uar` of '{winner.protocol}' will come to something else than {winner.uar:.3f}, and the settings before "
-        "may turn out the better ones. With tune.promotion.trials above 0, a search compares them by the full recipe."
-    )
+    typer.echo("`dvc repro` trains with them.")
+    full = describe_recipe(inputs.full_recipe)
+    if winner.recipe != full:
+        typer.echo(
+            f"These settings were {winner.recipe}. {full.capitalize()}, they may be worse than the settings before. "
+            "To compare both in full, set tune.promotion.trials above 0."
+        )

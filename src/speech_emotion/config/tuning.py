@@ -1,4 +1,4 @@
-"""The section `tune`: the search for better training settings. No stage of dvc.yaml reads it."""
+"""Settings of the hyperparameter search: the section `tune` of params.yaml. No stage of dvc.yaml reads it."""
 
 import difflib
 import json
@@ -11,14 +11,9 @@ from speech_emotion.config.base import Section
 from speech_emotion.config.data import Protocol
 from speech_emotion.config.training import TrainSettings, Units
 
-Second = Literal["parameters", "latency_ms"]
-
-NOT_SEARCHED = frozenset({"train.epochs"})
-"""What the recipes decide."""
-
 
 class Dimension(Section):
-    """What one training parameter may be: one of `choices`; from `low` to `high`; or `layers` of equal `units`."""
+    """The values of one training parameter: `choices`, a range from `low` to `high`, or `layers` of equal `units`."""
 
     choices: Annotated[tuple[Any, ...], Field(min_length=1)] | None = None
     low: float | None = None
@@ -47,92 +42,90 @@ class Dimension(Section):
 
 
 class RecipeSettings(Section):
-    """How a trial is trained: cheaper than the training itself."""
+    """How a trial is trained: shorter than `train`, on fewer utterances."""
 
     share: Annotated[float, Field(gt=0, le=1)]
-    """Of the training utterances, of each speaker and emotion; validation is whole."""
+    """Of the training utterances of each speaker and emotion. Validation uses all of its utterances."""
     epochs: Annotated[int, Field(ge=1, le=10000)]
-    members: Annotated[int, Field(ge=1, le=32)]
-    """Networks whose mean the model is."""
 
 
 class PrunerSettings(Section):
-    """When a trial is stopped early, by what other trials had at the same epoch."""
+    """When a trial is stopped early, compared with other trials at the same epoch."""
 
     kind: Literal["median", "hyperband", "none"]
     startup_trials: Annotated[int, Field(ge=0)]
-    """Trials that are finished before the median stops any."""
+    """Trials that finish before the median pruner stops any."""
     warmup_epochs: Annotated[int, Field(ge=1)]
-    """Epochs that every trial has."""
+    """Epochs before a trial can be stopped."""
 
 
 class PromotionSettings(Section):
-    """The best trials, trained once more as `train` says, all epochs on all utterances: these decide the winner."""
+    """The best trials are trained again as `train` does, on all utterances; these trainings decide the winner."""
 
     trials: Annotated[int, Field(ge=0, le=100)]
-    """Beside the present settings; 0: the search itself decides."""
+    """In addition to the current settings. 0: the short trials decide."""
     share: Annotated[float, Field(ge=0, lt=1)]
-    """Of `tune.minutes`, kept for them."""
+    """Of `tune.minutes`, reserved for these trainings."""
 
 
 class TuneSettings(Section):
-    """A study."""
+    """The search."""
 
     protocol: Protocol
-    """Whose validation is the objective: the mean UAR over its folds."""
-    second: Second | None
-    """What is kept small beside it: then the study has a Pareto front."""
+    """The objective is its mean validation negative log-likelihood (NLL) over folds."""
+    second: Literal["parameters"] | None
+    """A second objective to minimise, which gives a Pareto front."""
     trials: Annotated[int, Field(ge=1, le=100000)]
     """Of the study, over all calls."""
     minutes: Annotated[float, Field(gt=0)]
     """Of one call."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    sampler: Literal["tpe", "random", "nsga-ii"]
+    sampler: Literal["tpe", "random", "nsga_ii"]
     pruner: PrunerSettings
     recipe: RecipeSettings
     promotion: PromotionSettings
     storage: Annotated[str, Field(min_length=1)] | None
-    """null: a journal in `tuning/studies/`; else the URL of a database; `${NAME}` is taken from the environment."""
+    """null: a journal in `tuning/studies/`; else the URL of a database, with `${NAME}` from the environment."""
     heartbeat_seconds: Annotated[int, Field(ge=1)]
-    """Between two signs of life of a trial in a database; a trial without one for twice as long is retried."""
+    """Of a trial in a database. Without one for twice as long, the trial is retried."""
     retries: Annotated[int, Field(ge=0, le=100)]
     """Of a trial whose process was killed."""
     space: dict[str, Any]
-    """By the name of a training parameter, what it may be: see `Dimension`."""
+    """By parameter name: see `Dimension`."""
 
     @field_validator("space")
     @classmethod
     def _known(cls, space: dict[str, Any]) -> dict[str, Any]:
         if not space:
-            raise ValueError("one training parameter at least, such as `train.optimizer.learning_rate: {low, high}`")
+            raise ValueError("at least one training parameter, such as `train.optimizer.learning_rate: {low, high}`")
         known = parameter_names()
         for name, value in space.items():
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-                hint = f"; the nearest is '{near[0]}'" if near else f": {', '.join(known)}"
-                raise ValueError(f"training parameters by name. '{name}' is none that can be searched{hint}")
+                hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+                raise ValueError(f"names of training parameters. '{name}' cannot be searched; {hint}")
             _dimension(name, value)
         return space
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.second is not None and self.pruner.kind != "none":
-            raise ValueError("with a second objective, a pruner of the kind 'none': Optuna prunes by one alone")
+            raise ValueError("with a second objective, pruner.kind 'none': Optuna prunes single-objective studies only")
         return self
 
     @property
     def dimensions(self) -> dict[str, Dimension]:
-        """The space, checked."""
+        """The space, validated."""
         return {name: _dimension(name, value) for name, value in self.space.items()}
 
 
 def parameter_names() -> list[str]:
-    """Return the names of all training parameters that can be searched, by dotted keys."""
-    return [name for name in _leaves(TrainSettings.model_json_schema()) if name not in NOT_SEARCHED]
+    """Return the dotted names of all training parameters that can be searched. The recipe sets the epochs."""
+    return [name for name in _leaves(TrainSettings.model_json_schema()) if name != "train.epochs"]
 
 
 def parameter_type(name: str) -> str:
-    """Return the JSON type of a training parameter, such as ``integer``; of one that may be null, the other type."""
+    """Return the JSON type of a training parameter, such as ``integer``, ignoring null."""
     return _leaves(TrainSettings.model_json_schema())[name]
 
 

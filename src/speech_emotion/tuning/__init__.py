@@ -1,1 +1,1 @@
-"""Takes a search space and a corpus's features; gives the best training settings found. `search` is the way in."""
+"""Search for better training settings with Optuna. Start at `search.search`."""

@@ -1,4 +1,4 @@
-"""Takes the search space of params.yaml; gives training settings for what Optuna suggests, and the other way round."""
+"""Convert between Optuna's parameters and training settings, for the search space of params.yaml."""
 
 import json
 from collections.abc import Mapping
@@ -13,140 +13,137 @@ from speech_emotion.tracking.connection import flat
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-LAYERS, UNITS = "layers", "units"
-
 
 class Space:
-    """What is searched, around the present training settings.
+    """The search space around the current training settings.
 
-    Parameters
-    ----------
-    dimensions : mapping of str to Dimension
-        By the names of training parameters, such as ``train.optimizer.momentum``.
-    train : TrainSettings
-        The present settings, which also give what is not searched.
+    Parameters outside the space keep their current values.
 
     Raises
     ------
     UserError
-        The space allows what the training refuses, or does not hold the present settings.
+        The space contains values that training rejects, or does not contain the current settings.
     """
 
     def __init__(self, dimensions: Mapping[str, Dimension], train: TrainSettings) -> None:
-        self.dimensions, self.train = dict(dimensions), train
-        self._present = flat({"train": train.model_dump(mode="json")})
-        for name in dimensions:
-            if name not in self._present:
+        self.dimensions = dict(dimensions)
+        self._current = flat({"train": train.model_dump(mode="json")})
+        for name, dimension in dimensions.items():
+            if name not in self._current:
                 parent = name.rpartition(".")[0]
                 raise UserError(f"{PARAMS}: tune.space: '{name}' cannot be searched while {parent} is null.")
-        for name, dimension in dimensions.items():
-            for value in _ends(name, dimension):
+            for value in _extremes(name, dimension):
                 try:
                     self.settings({name: value})
                 except UserError as error:
-                    raise UserError(f"tune.space.{name}: the training refuses {json.dumps(value)}.\n{error}") from None
+                    raise UserError(f"tune.space.{name}: train does not accept {json.dumps(value)}.\n{error}") from None
         self.current()
 
     def suggest(self, trial: "Trial") -> dict[str, Any]:
-        """Have Optuna choose, and return the values by the parameters' names."""
+        """Let Optuna choose, and return values by parameter name."""
         for name, dimension in self.dimensions.items():
+            low, high = dimension.low or 0.0, dimension.high or 0.0
             if dimension.choices is not None:
                 trial.suggest_categorical(name, [_category(choice) for choice in dimension.choices])
             elif dimension.layers is not None and dimension.units is not None:
-                trial.suggest_categorical(f"{name}.{LAYERS}", dimension.layers)
-                trial.suggest_categorical(f"{name}.{UNITS}", dimension.units)
+                trial.suggest_categorical(f"{name}.layers", dimension.layers)
+                trial.suggest_categorical(f"{name}.units", dimension.units)
             elif parameter_type(name) == "integer":
-                bounds = int(dimension.low or 0), int(dimension.high or 0)
-                trial.suggest_int(name, *bounds, step=int(dimension.step or 1), log=dimension.log)
+                trial.suggest_int(name, int(low), int(high), step=int(dimension.step or 1), log=dimension.log)
             else:
-                trial.suggest_float(
-                    name, dimension.low or 0.0, dimension.high or 0.0, step=dimension.step, log=dimension.log
-                )
+                trial.suggest_float(name, low, high, step=dimension.step, log=dimension.log)
         return self.values(trial.params)
 
     def values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of training parameters for Optuna's parameters of a trial."""
-        values: dict[str, Any] = {}
-        for name, dimension in self.dimensions.items():
-            if dimension.choices is not None:
-                values[name] = next(one for one in dimension.choices if _category(one) == parameters[name])
-            elif dimension.layers is not None:
-                values[name] = [int(parameters[f"{name}.{UNITS}"])] * int(parameters[f"{name}.{LAYERS}"])
-            else:
-                values[name] = parameters[name]
-        return values
+        """Return values by parameter name for a trial's Optuna parameters.
 
-    def chosen(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of a trial; of one that was cut off while it chose, what Optuna has of it."""
+        A trial that was interrupted while it chose lacks some; its Optuna parameters are returned as they are.
+        """
+        values: dict[str, Any] = {}
         try:
-            return self.values(parameters)
+            for name, dimension in self.dimensions.items():
+                if dimension.choices is not None:
+                    values[name] = next(one for one in dimension.choices if _category(one) == parameters[name])
+                elif dimension.layers is not None:
+                    values[name] = [int(parameters[f"{name}.units"])] * int(parameters[f"{name}.layers"])
+                else:
+                    values[name] = parameters[name]
         except KeyError:
             return dict(parameters)
+        return values
 
     def settings(self, values: Mapping[str, Any]) -> TrainSettings:
-        """Return the training settings with values in place.
+        """Return the training settings with these values.
 
         Raises
         ------
         UserError
             The values do not go together.
         """
-        return parse_section("train", TrainSettings, nested({**self._present, **values})["train"])
+        return parse_section("train", TrainSettings, nested({**self._current, **values})["train"])
 
     def current(self) -> dict[str, Any]:
-        """Return the present settings as Optuna's parameters.
+        """Return the current settings as Optuna parameters.
 
         Raises
         ------
         UserError
-            One of them is outside the space, so that a search could end below what there is.
+            A current value lies outside the space.
         """
         parameters: dict[str, Any] = {}
         for name, dimension in self.dimensions.items():
-            value = self._present[name]
-            if dimension.choices is not None:
-                inside = any(_category(one) == _category(value) for one in dimension.choices)
-                parameters[name] = _category(value)
-            elif dimension.layers is not None and dimension.units is not None:
-                inside = len(value) in dimension.layers and len({*value}) <= 1 and {*value} <= {*dimension.units}
-                parameters[f"{name}.{LAYERS}"] = len(value)
-                parameters[f"{name}.{UNITS}"] = value[0] if value else dimension.units[0]
-            else:
-                inside = value is not None and (dimension.low or 0) <= value <= (dimension.high or 0)
-                if inside and dimension.step is not None:
-                    steps = (value - (dimension.low or 0)) / dimension.step
-                    inside = abs(steps - round(steps)) < 1e-8
-                parameters[name] = value
-            if not inside:
+            value = self._current[name]
+            if not _contains(dimension, value):
                 raise UserError(
-                    f"{PARAMS}: tune.space.{name}: does not hold the present value {json.dumps(value)}. Put it in: the "
-                    "search starts from the present settings, so that it can only improve on them."
+                    f"{PARAMS}: tune.space.{name}: does not contain the current value {json.dumps(value)}. Add it: the "
+                    "first trial uses the current settings, so that the result is never worse than they are."
                 )
+            if dimension.layers is not None and dimension.units is not None:
+                parameters[f"{name}.layers"] = len(value)
+                parameters[f"{name}.units"] = value[0] if value else dimension.units[0]
+            else:
+                parameters[name] = _category(value)
         return parameters
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values with dotted names as mappings in mappings."""
+    """Return values with dotted names as nested mappings.
+
+    >>> nested({"train.optimizer.momentum": 0.9})
+    {'train': {'optimizer': {'momentum': 0.9}}}
+    """
     whole: dict[str, Any] = {}
     for name, value in values.items():
         *path, last = name.split(".")
-        here = whole
+        inner = whole
         for part in path:
-            here = here.setdefault(part, {})
-        here[last] = value
+            inner = inner.setdefault(part, {})
+        inner[last] = value
     return whole
 
 
 def _category(choice: Any) -> Any:
-    """Return a choice as Optuna and its pages can hold it: lists as text."""
+    """Return a choice in a type that Optuna stores: lists as JSON."""
     return json.dumps(choice) if isinstance(choice, list | tuple | dict) else choice
 
 
-def _ends(name: str, dimension: Dimension) -> list[Any]:
+def _contains(dimension: Dimension, value: Any) -> bool:
+    if dimension.choices is not None:
+        return any(_category(one) == _category(value) for one in dimension.choices)
+    if dimension.layers is not None and dimension.units is not None:
+        return len(value) in dimension.layers and len({*value}) <= 1 and {*value} <= {*dimension.units}
+    low, high = dimension.low or 0, dimension.high or 0
+    if value is None or not low <= value <= high:
+        return False
+    steps = 0.0 if dimension.step is None else (value - low) / dimension.step
+    return abs(steps - round(steps)) < 1e-8
+
+
+def _extremes(name: str, dimension: Dimension) -> list[Any]:
     """Return the values at which a mistake in a dimension shows."""
     if dimension.choices is not None:
         return list(dimension.choices)
     if dimension.layers is not None and dimension.units is not None:
         return [[units] * layers for units in dimension.units for layers in dimension.layers]
-    whole = parameter_type(name) == "integer"
-    return [int(value) if whole else value for value in (dimension.low, dimension.high) if value is not None]
+    integer = parameter_type(name) == "integer"
+    return [int(value) if integer else value for value in (dimension.low, dimension.high) if value is not None]

@@ -1,19 +1,20 @@
-"""Takes the settings of a search; gives its Optuna study, wherever that is stored, and what is true of its trials."""
+"""Open Optuna studies in a journal or a database, and answer questions about their trials."""
 
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from filelock import FileLock
 
 from speech_emotion.config.tuning import TuneSettings
 from speech_emotion.core.errors import UserError
+from speech_emotion.core.process import SCRATCH
 from speech_emotion.tracking.event_log import is_gone
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 STUDIES: Final = Path("tuning") / "studies"
-"""Where the journals of studies lie."""
+"""Folder of the journals."""
 
-# what a trial knows of itself, beside its parameters
+# user attributes of a trial
 PROCESS: Final = "process"
 REASON: Final = "reason"
 HISTORY: Final = "history"
@@ -34,36 +35,50 @@ NUMBER: Final = "number"
 DEVICES: Final = "devices"
 
 INTERRUPTED: Final = "interrupted"
-NAMELESS_SECONDS: Final = 60.0
-"""That a running trial may be without the name of its process, which it gets as the first thing."""
+KILLED: Final = "process was killed"
+
+_START_SECONDS: Final = 60.0
+"""A running trial without a process name is stale after this time: naming it is the first thing that a worker does."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Where studies are kept.
-
-    Attributes
-    ----------
-    url : str or None
-        Of a database; None: a journal in `folder`.
-    folder : Path
-    heartbeat_seconds : int
-    retries : int
-        Of a trial whose process was killed.
-    """
+    """A database for studies or, if `url` is None, a journal file for each in `STUDIES`."""
 
     url: str | None
-    folder: Path
     heartbeat_seconds: int
     retries: int
+    """Of a trial whose process was killed."""
 
-    def open(self, name: str) -> "BaseStorage":
+    @classmethod
+    def of(cls, settings: TuneSettings) -> "Storage":
+        """Return the storage that params.yaml names.
+
+        Raises
+        ------
+        UserError
+            An environment variable of the URL is not set, or the database does not support several writers.
+        """
+        url = settings.storage
+        if url is not None:
+            url = os.path.expandvars(url)
+            if "${" in url:
+                name = url.partition("${")[2].partition("}")[0]
+                raise UserError(f"tune.storage: the environment variable {name} is not set.")
+            if "://" not in url or url.startswith("sqlite"):
+                raise UserError(
+                    "tune.storage: expected the URL of a database for several writers, such as "
+                    "postgresql+psycopg2://user@host/name, or null for a journal on this machine. SQLite deadlocks."
+                )
+        return cls(url, settings.heartbeat_seconds, settings.retries)
+
+    def open(self, study: str) -> "BaseStorage":
         """Open the storage of a study.
 
         Raises
         ------
         UserError
-            The database does not answer.
+            The database is not reachable.
         """
         import optuna
 
@@ -72,16 +87,15 @@ class Storage:
             from optuna.storages import JournalStorage
             from optuna.storages.journal import JournalFileBackend
 
-            self.folder.mkdir(parents=True, exist_ok=True)
-            journal = self.journal(name)
-            # The system takes this lock from who is killed. Optuna's own is a link, which then stays behind: others
-            # wait half a minute for it, and for ever if the journal's path is relative (Optuna 5.0), for they look at
-            # what the link leads to, and that is not beside it.
+            journal = Path(self.location(study))
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            # The system releases this lock when a process is killed. Optuna's own lock is a symbolic link, which a
+            # killed process leaves behind: others then wait half a minute, or forever if the path is relative.
             lock = FileLock(f"{journal}.held", poll_interval=0.005)
             return JournalStorage(JournalFileBackend(str(journal), lock))  # type: ignore[arg-type]
         from sqlalchemy.exc import SQLAlchemyError
 
-        with _unwarned():
+        with _without_warnings():
             try:
                 return _database()(
                     self.url,
@@ -90,26 +104,26 @@ class Storage:
                     heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(self.retries),
                 )
             except (SQLAlchemyError, ImportError, ValueError) as error:
-                raise UserError(
-                    f"tune.storage: the database {self.shown} does not answer ({_first_line(error)})."
-                ) from None
+                why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
+                raise UserError(f"tune.storage: cannot reach the database {self._shown} ({why}).") from None
 
-    def journal(self, name: str) -> Path:
-        """Return the file of a study's journal."""
-        return self.folder / f"{name}.journal"
+    def location(self, study: str) -> str:
+        """Return the path of a study's journal, or the address of the database without its password."""
+        return (STUDIES / f"{study}.journal").as_posix() if self.url is None else self._shown
 
-    def place(self, name: str) -> str:
-        """Return where a study is, in words: its journal, or the address of the database."""
-        return str(self.journal(name)) if self.url is None else self.shown
+    @property
+    def _shown(self) -> str:
+        scheme, _, rest = (self.url or "").partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
 
     @contextlib.contextmanager
-    def answering(self) -> Iterator[None]:
-        """Have a database that goes away meanwhile named in one message.
+    def errors_as_messages(self) -> Iterator[None]:
+        """Report a lost connection to the database in one message.
 
         Raises
         ------
         UserError
-            It no longer answers.
+            The database is no longer reachable.
         """
         from optuna.exceptions import StorageInternalError
         from sqlalchemy.exc import InterfaceError, OperationalError
@@ -117,167 +131,156 @@ class Storage:
         try:
             yield
         except (StorageInternalError, OperationalError, InterfaceError) as error:
-            # Optuna puts its own words, which speak of a commit, around what the driver says
             cause = error.__cause__ if isinstance(error, StorageInternalError) else error
             if not isinstance(cause, OperationalError | InterfaceError):
                 raise
             raise UserError(
-                f"tune.storage: the database {self.shown} no longer answers. What has ended is kept: the same command "
-                "goes on when it does."
+                f"tune.storage: lost the connection to the database {self._shown}. Finished trials are kept; run the "
+                "same command again to resume."
             ) from None
-
-    @property
-    def shown(self) -> str:
-        """The address, without what may be a password."""
-        if self.url is None:
-            return str(self.folder)
-        scheme, _, rest = self.url.partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
-def storage_of(settings: TuneSettings) -> Storage:
-    """Return where params.yaml has studies kept.
-
-    Raises
-    ------
-    UserError
-        The environment lacks a name that the address needs, or it is a database that bears one writer alone.
-    """
-    url = settings.storage
-    if url is not None:
-        url = os.path.expandvars(url)
-        if "${" in url:
-            name = url.partition("${")[2].partition("}")[0]
-            raise UserError(f"tune.storage: the environment has no {name}, which the address asks for.")
-        if "://" not in url or url.startswith("sqlite"):
-            raise UserError(
-                "tune.storage: expected the URL of a database that bears several writers, such as "
-                "postgresql+psycopg2://user@host/name, or null for a journal on this machine. SQLite locks up."
-            )
-    return Storage(url, STUDIES, settings.heartbeat_seconds, settings.retries)
 
 
 def create(name: str, storage: Storage, settings: TuneSettings) -> "Study":
-    """Open a study, which is made where there is none."""
+    """Open a study, and create it if it does not exist."""
     import optuna
 
-    directions: list[Literal["maximize", "minimize"]] = ["maximize"]
-    if settings.second is not None:
-        directions.append("minimize")
-    study = optuna.create_study(study_name=name, storage=storage.open(name), directions=directions, load_if_exists=True)
-    with _unwarned():
-        study.set_metric_names(["uar"] if settings.second is None else ["uar", settings.second])
+    metrics = ["nll"] if settings.second is None else ["nll", settings.second]
+    study = optuna.create_study(
+        study_name=name, storage=storage.open(name), directions=["minimize"] * len(metrics), load_if_exists=True
+    )
+    with _without_warnings():
+        study.set_metric_names(metrics)
     return study
+
+
+def open_study(name: str, storage: Storage) -> "Study":
+    """Open an existing study."""
+    import optuna
+
+    return optuna.load_study(study_name=name, storage=storage.open(name))
+
+
+def study_lock(name: str, purpose: str, *, timeout: float = -1) -> FileLock:
+    """Return a lock of a study on this machine."""
+    folder = SCRATCH / "tune" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / purpose, timeout=timeout)
 
 
 def sampler(settings: TuneSettings, *, worker: int, trials: int) -> "BaseSampler":
     """Return the sampler of one trial.
 
-    A sampler that is made anew with the same seed would repeat its trials: the seed is derived from the study's, the
-    worker and the number of trials so far, and one is made for every trial. So a search that was cut off goes on with
-    the very trials of one that was not.
+    Each trial has a sampler of its own, seeded by the study's seed, the worker and the number of trials so far. So a
+    resumed search tries what an uninterrupted one would have tried; one seed for all would repeat trials.
     """
     from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
 
     seed = int(np.random.SeedSequence([settings.seed, worker, trials]).generate_state(1)[0])
     if settings.sampler == "random":
         return RandomSampler(seed=seed)
-    if settings.sampler == "nsga-ii":
+    if settings.sampler == "nsga_ii":
         return NSGAIISampler(seed=seed, population_size=10)
-    with _unwarned():
+    with _without_warnings():
         return TPESampler(seed=seed, multivariate=True, n_startup_trials=10)
 
 
 def pruner(settings: TuneSettings, *, steps: int) -> "BasePruner":
-    """Return the pruner; `steps` are the epochs of a trial, over all folds."""
+    """Return the pruner; `steps` are the epochs of a trial over all folds."""
     from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
 
     chosen = settings.pruner
     if chosen.kind == "none":
         return NopPruner()
     if chosen.kind == "hyperband":
-        lowest = min(chosen.warmup_epochs, steps)
-        return HyperbandPruner(min_resource=lowest, max_resource=steps, reduction_factor=3)
+        return HyperbandPruner(min_resource=min(chosen.warmup_epochs, steps), max_resource=steps, reduction_factor=3)
     return MedianPruner(n_startup_trials=chosen.startup_trials, n_warmup_steps=chosen.warmup_epochs)
 
 
-def distinct(trials: Sequence["FrozenTrial"]) -> list["FrozenTrial"]:
-    """Return the trials that count: of one that was cut off and tried again, the last try."""
-    again = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
-    return [trial for trial in trials if trial.number not in again]
+def trials_of(study: "Study") -> list["FrozenTrial"]:
+    """Return every attempt at every trial."""
+    return study.get_trials(deepcopy=False)
 
 
-def finished(trials: Sequence["FrozenTrial"]) -> list["FrozenTrial"]:
-    """Return the trials that count and have ended."""
-    return [trial for trial in distinct(trials) if trial.state.is_finished()]
+def last_attempts(study: "Study") -> list["FrozenTrial"]:
+    """Return the trials, without attempts that were retried."""
+    trials = trials_of(study)
+    retried = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
+    return [trial for trial in trials if trial.number not in retried]
 
 
-def first_try(trial: "FrozenTrial") -> int:
-    """Return the number under which a trial was begun."""
-    return int(trial.system_attrs.get("failed_trial", trial.number))
+def finished(study: "Study") -> list["FrozenTrial"]:
+    """Return the trials that have ended."""
+    return [trial for trial in last_attempts(study) if trial.state.is_finished()]
+
+
+def ranked(study: "Study") -> list["FrozenTrial"]:
+    """Return the complete trials, lowest loss first."""
+    complete = [trial for trial in last_attempts(study) if trial.state.name == "COMPLETE"]
+    return sorted(complete, key=lambda trial: (trial.values[0], trial.number))
 
 
 def reason(trial: "FrozenTrial") -> str:
-    """Return why a trial failed; empty where it did not."""
-    if trial.state.name != "FAIL":
-        return ""
-    return str(trial.user_attrs.get(REASON) or "its process was killed")
+    """Return why a trial failed; empty if it did not."""
+    return str(trial.user_attrs.get(REASON) or KILLED) if trial.state.name == "FAIL" else ""
 
 
-def release_the_dead(study: "Study", storage: Storage) -> int:
-    """Have the trials of killed processes tried again, and return how many there were.
+def trial_name(trial: "FrozenTrial") -> str:
+    """Return a trial's name in MLflow and messages."""
+    return f"trial-{trial.number:03d}"
 
-    A database has Optuna's heartbeat, which tells of other machines too; a journal has none, so the name of its process
-    is with every trial, and on the same machine one can see whether that still runs.
+
+def retry_stale(study: "Study", storage: Storage) -> int:
+    """Queue the trials of killed processes again, and return how many there were.
+
+    A database has Optuna's heartbeat, which works across machines. A journal has none: each trial records its process,
+    and this machine knows whether that is alive.
     """
     import optuna
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
-    ran = {trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
-    with _unwarned():
+    before = {trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
+    with _without_warnings():
         optuna.storages.fail_stale_trials(study)
-        again = optuna.storages.RetryHeartbeatStaleTrialCallback(storage.retries)
-    failed_since = study.get_trials(deepcopy=False, states=(TrialState.FAIL,)) if ran else []
-    # a worker that sees its trial fail says why
-    found = sum(trial.number in ran and not trial.user_attrs.get(REASON) for trial in failed_since)
+        retry = optuna.storages.RetryHeartbeatStaleTrialCallback(storage.retries)
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,)) if before else []
+    # a worker that lets its trial fail records a reason
+    found = sum(trial.number in before and not trial.user_attrs.get(REASON) for trial in failed)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not _is_dead(trial):
-            continue
-        try:
-            failed = study.tell(trial.number, state=TrialState.FAIL)
-        except (ValueError, UpdateFinishedTrialError):
-            continue  # another worker has found it
-        found += 1
-        again(study, failed)
+        if _is_stale(trial):
+            try:
+                stale = study.tell(trial.number, state=TrialState.FAIL)
+            except (ValueError, UpdateFinishedTrialError):
+                continue  # another worker was faster
+            found += 1
+            retry(study, stale)
     return found
 
 
 def requeue(study: "Study", trial: "FrozenTrial") -> None:
-    """Have a trial that was interrupted tried again by whoever comes next."""
+    """Queue an interrupted trial again."""
     import optuna
 
-    with _unwarned():
+    with _without_warnings():
         optuna.storages.RetryHeartbeatStaleTrialCallback(None)(study, trial)
 
 
-def best(study: "Study") -> "FrozenTrial | None":
-    """Return the complete trial of the highest UAR, the first of equals; None: none is complete."""
-    complete = [trial for trial in distinct(study.get_trials(deepcopy=False)) if trial.state.name == "COMPLETE"]
-    return max(complete, key=lambda trial: (trial.values[0], -trial.number), default=None)
+def stop(study: "Study", call: str) -> None:
+    """Request the workers of a call to stop after their current epoch."""
+    study.set_user_attr(f"stop {call}", True)
 
 
-def describe(trial: "FrozenTrial") -> str:
-    """Return a trial's name, as MLflow and messages have it."""
-    return f"trial-{trial.number:03d}"
+def is_stopped(study: "Study", call: str) -> bool:
+    """Return whether `stop` was called."""
+    return bool(study.user_attrs.get(f"stop {call}"))
 
 
-def _is_dead(trial: "FrozenTrial") -> bool:
-    # a trial that is tried again brings what it knew of itself, until it has told its new process
+def _is_stale(trial: "FrozenTrial") -> bool:
+    # a retried trial carries the attributes of the attempt before, until its worker has replaced them
     process = trial.user_attrs.get(PROCESS)
     if process is None or trial.user_attrs.get(NUMBER) != trial.number:
-        began = trial.datetime_start
-        return began is not None and (datetime.now() - began).total_seconds() > NAMELESS_SECONDS
+        start = trial.datetime_start
+        return start is not None and (datetime.now() - start).total_seconds() > _START_SECONDS
     return is_gone(str(process))
 
 
@@ -286,10 +289,10 @@ def _database() -> type["RDBStorage"]:
     from optuna.storages import RDBStorage
 
     class Database(RDBStorage):
-        """Takes a sign of life that does not arrive for no reason to give no more of them."""
+        """A database whose heartbeat survives a failed beat."""
 
         def record_heartbeat(self, trial_id: int) -> None:
-            # Optuna's thread would end here, with a traceback; whether the database is gone, the trial itself will see
+            # Optuna's heartbeat thread would end here with a traceback; the trial itself notices a lost database
             with contextlib.suppress(StorageInternalError):
                 super().record_heartbeat(trial_id)
 
@@ -297,30 +300,8 @@ def _database() -> type["RDBStorage"]:
 
 
 @contextlib.contextmanager
-def _unwarned() -> Iterator[None]:
-    """Hold back Optuna's warnings that something is experimental."""
+def _without_warnings() -> Iterator[None]:
+    """Suppress Optuna's warnings about experimental features."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
-
-
-def open_study(name: str, storage: Storage) -> "Study":
-    """Open a study that exists, as a worker does."""
-    import optuna
-
-    return optuna.load_study(study_name=name, storage=storage.open(name))
-
-
-def is_stopped(study: "Study", call: str) -> bool:
-    """Tell whether the call that a worker belongs to was told to end."""
-    attributes: dict[str, Any] = study.user_attrs
-    return bool(attributes.get(f"stop {call}"))
-
-
-def stop(study: "Study", call: str) -> None:
-    """Tell the workers of a call to end at the next epoch."""
-    study.set_user_attr(f"stop {call}", True)

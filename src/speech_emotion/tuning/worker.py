@@ -1,8 +1,7 @@
-"""Takes its share of a search; runs one trial after the other until the budget, or the time, is used up."""
+"""Run trials one after the other, in one of a search's worker processes."""
 
 import os
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,198 +11,140 @@ from filelock import FileLock
 
 from speech_emotion.config.tuning import RecipeSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.process import SCRATCH
 from speech_emotion.tracking.event_log import process_name
-from speech_emotion.tuning.objective import Ground, Objective, TrialInterruptedError
-from speech_emotion.tuning.study import (
-    DEVICES,
-    INTERRUPTED,
-    NUMBER,
-    PROCESS,
-    REASON,
-    Storage,
-    distinct,
-    first_try,
-    is_stopped,
-    open_study,
-    pruner,
-    release_the_dead,
-    requeue,
-    sampler,
-)
+from speech_emotion.tuning import study as studies
+from speech_emotion.tuning.objective import Objective, SearchInputs, TrialInterruptedError
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
 
-VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
-LOOK_SECONDS: Final = 1.0
-"""Between two looks of a worker that has nothing to do but to wait for the trials of others."""
+_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+_POLL_SECONDS: Final = 1.0
+"""How often an idle worker checks whether a trial of another one must be retried."""
 
 
 @dataclass(frozen=True)
-class Shift:
-    """What a worker is told.
+class WorkerTask:
+    """What a worker needs to know: it ends after `trials` of the study, or at `deadline` (seconds since 1970)."""
 
-    Attributes
-    ----------
-    ground : Ground
-    recipe : RecipeSettings
-    study : str
-    storage : Storage
-    worker : int
-        Its number among the workers of the call.
-    neighbours : int
-        Workers on this machine, itself among them, that divide its GPUs.
-    trials : int
-        Of the study, at which it ends.
-    ends : float
-        When it ends at the latest, in seconds since 1970.
-    call : str
-        Names the call, so that it can be told to end.
-    """
-
-    ground: Ground
+    inputs: SearchInputs
     recipe: RecipeSettings
     study: str
-    storage: Storage
-    worker: int
-    neighbours: int
+    storage: studies.Storage
     trials: int
-    ends: float
+    deadline: float
     call: str
+    """Identifies the call of `search`, so that it can be stopped."""
+    worker: int = 0
+    shared_gpus: bool = False
+    """Whether several workers of this machine share its GPUs."""
 
 
-def work(shift: Shift) -> None:
-    """Run trials. A trial that fails is recorded with its reason, and the next one begins.
+def work(task: WorkerTask) -> None:
+    """Run trials until the budget or the time is used up. A failed trial is recorded with its reason.
 
     Raises
     ------
     UserError
-        The database of the study no longer answers.
+        The database of the study is no longer reachable.
     """
-    if shift.neighbours > 1 and (devices := _devices()):
-        # before TensorFlow is loaded, which takes all that it sees
-        os.environ[VISIBLE] = ",".join(own_devices(devices, worker=shift.worker, neighbours=shift.neighbours))
-    with shift.storage.answering():
-        _work(shift)
+    if task.shared_gpus and (devices := _visible_devices()):
+        # before TensorFlow is imported, which reserves every GPU that it sees
+        os.environ[_VISIBLE] = devices[task.worker % len(devices)]
+    with task.storage.errors_as_messages():
+        _run_trials(task)
 
 
-def own_devices(devices: Sequence[str], *, worker: int, neighbours: int) -> list[str]:
-    """Return a worker's GPUs: those of a machine are divided, and where there are fewer than workers, shared.
-
-    Parameters
-    ----------
-    devices : sequence of str
-        One at least.
-    worker : int
-        From 0.
-    neighbours : int
-        Workers of the machine.
-    """
-    return list(devices[worker::neighbours]) or [devices[worker % len(devices)]]
-
-
-def _devices() -> list[str]:
-    """Return the GPUs that this process may use, by the names that CUDA knows them by."""
-    told = os.environ.get(VISIBLE)
-    if told is not None:
-        return [name.strip() for name in told.split(",") if name.strip()]
-    # CUDA counts those that are there from 0, also where a container was given the last of four
+def _visible_devices() -> list[str]:
+    """Return the GPUs that this process may use, by CUDA's names."""
+    visible = os.environ.get(_VISIBLE)
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    # CUDA counts from 0, also in a container that has only the last of four
     return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
-def _work(shift: Shift) -> None:
+def _run_trials(task: WorkerTask) -> None:
     from optuna.pruners import NopPruner
 
-    study = open_study(shift.study, shift.storage)
+    study = studies.open_study(task.study, task.storage)
     objective = Objective(
-        shift.ground,
-        shift.recipe,
-        study=shift.study,
-        prunes=shift.ground.tune.second is None,
-        stopped=lambda: _is_over(study, shift),
+        task.inputs,
+        task.recipe,
+        study=task.study,
+        prune=task.inputs.tune.second is None,
+        stopped=lambda: _is_over(study, task),
     )
-    study.pruner = pruner(shift.ground.tune, steps=objective.steps)
-    if shift.recipe != shift.ground.tune.recipe:
-        # the best few are not compared by what they had on the way
-        study.pruner = NopPruner()
-    ticket = _ticket(shift.study)
-    while not _is_over(study, shift):
-        with ticket:
-            ran = _one_trial(study, objective, shift, ticket)
+    # the full trainings at the end are compared by their final value only
+    short = task.recipe == task.inputs.tune.recipe
+    study.pruner = studies.pruner(task.inputs.tune, steps=objective.steps) if short else NopPruner()
+    budget = studies.study_lock(task.study, "budget")
+    while not _is_over(study, task):
+        with budget:
+            ran = _run_trial(study, objective, task, budget)
         if ran:
             continue
-        counted = distinct(study.get_trials(deepcopy=False))
-        if sum(trial.state.is_finished() for trial in counted) >= shift.trials:
+        if len(studies.finished(study)) >= task.trials:
             return
-        # the trials that are left run elsewhere; should their process die, they are taken over
-        time.sleep(LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)  # other workers run the last trials; if one dies, its trial is retried here
 
 
-def _one_trial(study: "Study", objective: Objective, shift: Shift, ticket: FileLock) -> bool:
-    """Run a trial, unless all of the budget are taken; tell whether there was one.
+def _run_trial(study: "Study", objective: Objective, task: WorkerTask, budget: FileLock) -> bool:
+    """Run a trial unless the budget is used up; return whether one ran.
 
-    The ticket is given back when the trial has begun, so that no more are begun than there should be.
+    The lock is released once the trial has started, so that workers never start more trials than the budget.
     """
     from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
-    release_the_dead(study, shift.storage)
-    counted = distinct(study.get_trials(deepcopy=False))
-    taken = sum(trial.state.name != "WAITING" for trial in counted)
-    if taken >= shift.trials:
+    studies.retry_stale(study, task.storage)
+    started = sum(trial.state.name != "WAITING" for trial in studies.last_attempts(study))
+    if started >= task.trials:
         return False
-    study.sampler = sampler(shift.ground.tune, worker=shift.worker, trials=taken)
-    begun: list[int] = []
+    study.sampler = studies.sampler(task.inputs.tune, worker=task.worker, trials=started)
+    numbers: list[int] = []
 
     def run(trial: "Trial") -> float | tuple[float, float]:
-        trial.set_user_attr(PROCESS, process_name())
-        trial.set_user_attr(NUMBER, trial.number)
-        trial.set_user_attr(REASON, "")
-        trial.set_user_attr(DEVICES, os.environ.get(VISIBLE, ""))
-        begun.append(trial.number)
-        known = next(one for one in study.get_trials(deepcopy=False) if one.number == trial.number)
-        ticket.release()
+        trial.set_user_attr(studies.PROCESS, process_name())
+        trial.set_user_attr(studies.NUMBER, trial.number)
+        trial.set_user_attr(studies.REASON, "")
+        trial.set_user_attr(studies.DEVICES, os.environ.get(_VISIBLE, ""))
+        numbers.append(trial.number)
+        frozen = next(one for one in studies.trials_of(study) if one.number == trial.number)
+        budget.release()
         try:
-            return objective(trial, first_try=first_try(known))
+            return objective(trial, first_attempt=int(frozen.system_attrs.get("failed_trial", frozen.number)))
         except Exception as error:
-            # a database that was away for a moment is no fault of the trial
-            cut_off = isinstance(error, TrialInterruptedError | StorageInternalError)
-            why = INTERRUPTED if cut_off else _in_words(error)
+            # a database that was away for a moment is not the trial's fault
+            interrupted = isinstance(error, TrialInterruptedError | StorageInternalError)
             with suppress(UpdateFinishedTrialError):
-                trial.set_user_attr(REASON, why)
+                trial.set_user_attr(studies.REASON, studies.INTERRUPTED if interrupted else _describe(error))
             raise
 
     try:
-        study.optimize(run, n_trials=1, catch=(Exception,), callbacks=[_take_up_again])
+        study.optimize(run, n_trials=1, catch=(Exception,), callbacks=[_requeue_interrupted])
     except (UpdateFinishedTrialError, ValueError):
-        if not any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False) if trial.number in begun):
+        # if its heartbeat was late, another worker has declared the trial dead and retries it
+        if not any(trial.state.is_finished() for trial in studies.trials_of(study) if trial.number in numbers):
             raise
-        # its signs of life came so late that it was taken for dead, and another worker has it by now
     except (UnboundLocalError, AssertionError) as error:
-        # where a trial's end cannot be written, Optuna (5.0) stumbles over what it believes of that trial
-        silence = error.__context__
-        if not isinstance(silence, StorageInternalError):
+        # Optuna 5.0 fails with these when it cannot write a trial's end to the database
+        lost = error.__context__
+        if not isinstance(lost, StorageInternalError):
             raise
-        raise silence from silence.__cause__
+        raise lost from lost.__cause__
     return True
 
 
-def _take_up_again(study: "Study", trial: "FrozenTrial") -> None:
-    if trial.state.name == "FAIL" and trial.user_attrs.get(REASON) == INTERRUPTED:
-        requeue(study, trial)
+def _requeue_interrupted(study: "Study", trial: "FrozenTrial") -> None:
+    if trial.state.name == "FAIL" and trial.user_attrs.get(studies.REASON) == studies.INTERRUPTED:
+        studies.requeue(study, trial)
 
 
-def _is_over(study: "Study", shift: Shift) -> bool:
-    return time.time() >= shift.ends or is_stopped(study, shift.call)
+def _is_over(study: "Study", task: WorkerTask) -> bool:
+    return time.time() >= task.deadline or studies.is_stopped(study, task.call)
 
 
-def _ticket(study: str) -> FileLock:
-    folder = SCRATCH / "tune" / study
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / "ticket")
-
-
-def _in_words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     text = " ".join(str(error).split())
     return (text if isinstance(error, UserError) else f"{type(error).__name__}: {text}")[:500]

@@ -1,0 +1,213 @@
+"""The report, the winner in params.yaml, and the runs in MLflow, for studies that trained nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from mlflow.entities import Run, ViewType
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState, create_trial
+from typer.testing import CliRunner
+
+from helpers import tuned
+from speech_emotion.cli import app
+from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.tracking.connection import connect, locate
+from speech_emotion.tuning.mlflow_sync import StudySync
+from speech_emotion.tuning.objective import SearchInputs, describe_recipe
+from speech_emotion.tuning.report import (
+    PLOTS,
+    Winner,
+    apply_winner,
+    report_folder,
+    trial_table,
+    write_report,
+    write_winner,
+)
+from speech_emotion.tuning.search import search
+from speech_emotion.tuning.study import REASON, Storage, create
+
+DISTRIBUTIONS = {
+    "train.optimizer.learning_rate": FloatDistribution(0.01, 0.5, log=True),
+    "train.optimizer.momentum": CategoricalDistribution([0.8, 0.9]),
+    "train.network.dropout.lstm": FloatDistribution(0.0, 0.6, step=0.2),
+}
+PARAMETERS = dict(zip(DISTRIBUTIONS, (0.1, 0.9, 0.2), strict=True))
+DIVERGED = "train: Loss became NaN in epoch 1."
+
+
+def fill(study: optuna.Study) -> None:
+    """Add a trial of each state, as workers leave them."""
+    for number, value in enumerate((0.5, 0.75, 0.25, 0.3)):
+        trial = study.ask(DISTRIBUTIONS)
+        rows = [
+            {"epoch": epoch, "step": epoch, "time": epoch, "mean": loss, "val_loss": loss, "val_uar": 1 - loss}
+            for epoch, loss in ((1, 0.9), (2, value))
+        ]
+        trial.set_user_attr("history A", rows)
+        for row in rows:
+            trial.report(row["mean"], int(row["step"]))
+        study.tell(trial, None if number == 1 else value, state=TrialState.PRUNED if number == 1 else None)
+    trial = study.ask(DISTRIBUTIONS)
+    trial.set_user_attr(REASON, DIVERGED)
+    study.tell(trial, state=TrialState.FAIL)
+
+
+def test_table_has_a_row_per_attempt(study: optuna.Study, inputs: SearchInputs) -> None:
+    fill(study)
+
+    rows = trial_table(study, inputs.space)
+
+    assert list(rows["state"]) == ["complete", "pruned", "complete", "complete", "fail"]
+    assert list(rows["best_nll"]) == [0.5, 0.5, 0.25, 0.25, 0.25]
+    assert rows["reason"].iloc[4] == DIVERGED
+
+
+def test_report_has_tables_and_plots(study: optuna.Study, inputs: SearchInputs, tmp_path: Path) -> None:
+    fill(study)
+    full = create("a-study-full", Storage.of(inputs.tune), inputs.tune)
+    full.add_trial(create_trial(value=0.625, params=PARAMETERS, distributions=DISTRIBUTIONS))
+    folder, background = tmp_path / "report", pyplot.rcParams["axes.facecolor"]
+    folder.mkdir()
+
+    write_report(folder, study, full, inputs.space, None, seed=1)
+
+    plots = {f"{name}.png" for name in PLOTS if name != "pareto_front"}
+    assert {path.name for path in folder.iterdir()} == plots | {"trials.csv", "promoted.csv", "importances.csv"}
+    assert all(pyplot.imread(folder / name).shape[1] > 600 for name in plots)
+    assert pyplot.rcParams["axes.facecolor"] == background
+    assert len(pd.read_csv(folder / "trials.csv")) == 5
+    assert set(pd.read_csv(folder / "importances.csv")["parameter"]) == set(PARAMETERS)
+    promoted = pd.read_csv(folder / "promoted.csv")
+    assert list(promoted["nll"]) == [0.625]
+    assert promoted["train.optimizer.learning_rate"].iloc[0] == 0.1
+
+
+def winner(inputs: SearchInputs, **changes: Any) -> Winner:
+    digests = inputs.digests()
+    values = {"train.optimizer.momentum": 0.8, "train.network.lstm": [32], "train.optimizer.learning_rate": 0.2}
+    found = Winner("a-study", "trial-003", "speaker", 0.5, 0.75, "", values, digests["data"], digests["features"])
+    return replace(found, **{"recipe": describe_recipe(inputs.tune.recipe), **changes})
+
+
+@pytest.fixture
+def params(root: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_bytes((root / "params.yaml").read_bytes())
+    return path
+
+
+def test_apply_keeps_comments_and_order(inputs: SearchInputs, params: Path) -> None:
+    before = params.read_text()
+    write_winner(winner(inputs), params.parent)
+
+    difference, found = apply_winner(inputs, params.parent, params)
+
+    added = [line for line in difference.splitlines() if line[0] == "+" and line[:3] != "+++"]
+    assert [line.split("#")[0].split() for line in added] == [
+        ["+", "lstm:", "[32]"],
+        ["+", "learning_rate:", "0.2"],
+        ["+", "momentum:", "0.8"],
+    ]
+    assert params.read_text().count("#") == before.count("#")
+    assert str(found).startswith("trial-003 of a-study: validation NLL 0.5000 (current settings: 0.7500)")
+    assert apply_winner(inputs, params.parent, params)[0] == ""
+
+
+@pytest.mark.parametrize("name", ["data", "features"])
+def test_apply_refuses_another_corpus_or_features(inputs: SearchInputs, params: Path, name: str) -> None:
+    before = params.read_bytes()
+    write_winner(winner(inputs, **{name: "0" * 64}), params.parent)
+
+    with pytest.raises(UserError, match=f"found on {name} 000000000000, but the current {name} are"):
+        apply_winner(inputs, params.parent, params)
+
+    assert params.read_bytes() == before
+
+
+def test_apply_without_a_winner(inputs: SearchInputs, params: Path) -> None:
+    with pytest.raises(UserError, match="`speech-emotion tune` writes it"):
+        apply_winner(inputs, params.parent, params)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_apply_command_warns_after_short_trials_only(inputs: SearchInputs, tmp_path: Path, full: bool) -> None:
+    tuned.write_params(tmp_path)
+    folder = report_folder(inputs.corpus.name)
+    folder.mkdir(parents=True)
+    recipe = inputs.full_recipe if full else inputs.tune.recipe
+    write_winner(winner(inputs, recipe=describe_recipe(recipe)), folder)
+
+    first, again = (CliRunner().invoke(app, ["tune", "--apply"]) for _ in range(2))
+
+    assert first.exit_code == again.exit_code == 0, first.output
+    assert ("they may be worse" in first.stdout) is not full
+    assert again.stdout.startswith("params.yaml already has these settings.\n")
+    assert "they may be worse" not in again.stdout
+
+
+def test_journal_on_a_cluster_is_refused(inputs: SearchInputs) -> None:
+    with pytest.raises(UserError, match="needs a database"):
+        search(inputs, ComputeSettings(workers=None, backend="ray"))
+
+
+def runs(study: optuna.Study) -> dict[str, Run]:
+    client = connect(locate())
+    found = client.get_experiment_by_name("speech-emotion-tiny-tuning")
+    assert found is not None
+    listed = client.search_runs([found.experiment_id], run_view_type=ViewType.ALL)
+    named = {run.info.run_name: run for run in listed if run.data.tags["study"] == study.study_name}
+    assert len(named) == len(listed), "two runs have one name"
+    return named
+
+
+def test_mlflow_has_a_run_per_trial(study: optuna.Study, inputs: SearchInputs) -> None:
+    def sync() -> StudySync:
+        return StudySync(study, inputs, inputs.digests(), "trained 2 epochs")
+
+    sync().update()
+    fill(study)
+    sync().update()
+    # a new process, which does not know what was sent
+    file = Path("a.txt")
+    file.write_text("a")
+    sync().finish([file], "FINISHED")
+
+    found = runs(study)
+    parent = found.pop(study.study_name)
+    assert sorted(found) == [f"trial-{number:03d}" for number in range(5)]
+    assert {run.data.tags["mlflow.parentRunId"] for run in found.values()} == {parent.info.run_id}
+    states = [found[name].data.tags["state"] for name in sorted(found)]
+    assert states == ["complete", "pruned", "complete", "complete", "failed"]
+    assert [found[name].info.status for name in sorted(found)] == ["FINISHED"] * 4 + ["FAILED"]
+    assert found["trial-004"].data.tags["reason"] == DIVERGED
+    assert set(found["trial-002"].data.params) == set(PARAMETERS)
+    client = connect(locate())
+    for key in ("val_loss", "A/val_loss", "A/val_uar"):
+        history = client.get_metric_history(found["trial-002"].info.run_id, key)
+        assert [metric.step for metric in history] == [1, 2]
+    assert found["trial-002"].data.metrics["nll"] == 0.25
+    assert "duration_seconds" in found["trial-002"].data.metrics
+    best = client.get_metric_history(parent.info.run_id, "best_nll")
+    assert [metric.value for metric in best] == [0.5, 0.25, 0.25]
+    assert parent.info.status == "FINISHED"
+    files = client.list_artifacts(parent.info.run_id, "study")
+    assert {file.path for file in files} == {"study/a.txt", "study/space.json"}
+
+
+def test_unreachable_mlflow_is_reported_once(
+    study: optuna.Study, inputs: SearchInputs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    fill(study)
+    sync = StudySync(study, inputs, inputs.digests(), "trained 2 epochs")
+
+    sync.update()
+    sync.update()
+
+    assert capsys.readouterr().err.count("cannot log to MLflow") == 1

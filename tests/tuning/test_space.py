@@ -1,0 +1,105 @@
+from typing import Any
+
+import optuna
+import pytest
+
+from helpers import tuned
+from helpers.examples import network_settings, train_settings
+from speech_emotion.config.tuning import parameter_names
+from speech_emotion.core.errors import UserError
+from speech_emotion.tuning.space import Space
+
+TRAIN = train_settings(network=network_settings(lstm=(8, 8), dense=()))
+
+
+def space(dimensions: dict[str, Any]) -> Space:
+    return Space(tuned.tune_settings(space=dimensions).dimensions, TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "message"),
+    [
+        ({"train.network.lsm": {"choices": [1]}}, "'train.network.lsm' .* did you mean 'train.network.lstm'"),
+        ({"train.epochs": {"low": 1, "high": 2}}, "'train.epochs' cannot be searched"),
+        ({"train.batch_size": {"low": 1}}, "train.batch_size: either `choices`, or `low` and `high`"),
+        ({"train.batch_size": {"low": 9, "high": 2}}, r"a low \(9\) below high \(2\)"),
+        ({"train.batch_size": {"low": 0, "high": 2, "log": True}}, "with `log`, a low above 0"),
+        ({"train.batch_size": {"choices": [1], "hi": 2}}, r"train\.batch_size\.hi"),
+        ({}, "at least one training parameter"),
+    ],
+)
+def test_mistake_in_space_is_named(dimensions: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tuned.tune_settings(space=dimensions)
+
+
+def test_all_parameters_but_epochs_can_be_searched() -> None:
+    names = parameter_names()
+
+    assert {"train.seed", "train.network.dropout.lstm", "train.optimizer.clip_norm"} < set(names)
+    assert "train.epochs" not in names
+
+
+def test_suggestions_become_settings() -> None:
+    searched = space(
+        {
+            "train.network.lstm": {"layers": [1, 2], "units": [8, 16]},
+            "train.network.dense": {"choices": [[], [32, 16]]},
+            "train.batch_size": {"low": 8, "high": 64, "step": 8},
+            "train.optimizer.learning_rate": {"low": 0.01, "high": 0.5, "log": True},
+        }
+    )
+    fixed = {
+        "train.network.lstm.layers": 2,
+        "train.network.lstm.units": 16,
+        "train.network.dense": "[32, 16]",
+        "train.batch_size": 24,
+        "train.optimizer.learning_rate": 0.25,
+    }
+
+    values = searched.suggest(optuna.trial.FixedTrial(fixed))  # type: ignore[arg-type]
+    settings = searched.settings(values)
+
+    assert settings.network.lstm == (16, 16)
+    assert settings.network.dense == (32, 16)
+    assert (settings.batch_size, settings.optimizer.learning_rate) == (24, 0.25)
+    assert settings.network.pooling == TRAIN.network.pooling
+
+
+def test_current_settings_are_in_the_space() -> None:
+    searched = space(
+        {"train.network.lstm": {"layers": [1, 2], "units": [8, 16]}, "train.network.dense": {"choices": [[], [32]]}}
+    )
+
+    assert searched.current() == {
+        "train.network.lstm.layers": 2,
+        "train.network.lstm.units": 8,
+        "train.network.dense": "[]",
+    }
+    assert searched.settings(searched.values(searched.current())) == TRAIN
+
+
+@pytest.mark.parametrize(
+    "dimensions",
+    [
+        {"train.network.lstm": {"layers": [1], "units": [8]}},
+        {"train.network.pooling": {"choices": ["max", "last"]}},
+        {"train.optimizer.momentum": {"low": 0.1, "high": 0.5}},
+        {"train.optimizer.momentum": {"low": 0.0, "high": 0.96, "step": 0.04}},
+    ],
+)
+def test_space_without_current_settings_is_refused(dimensions: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="does not contain the current value"):
+        space(dimensions)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "message"),
+    [
+        ({"train.network.pooling": {"choices": ["max", "median"]}}, 'pooling: train does not accept "median"'),
+        ({"train.early_stopping.patience": {"low": 1, "high": 5}}, "cannot be searched while train.early_stopping is"),
+    ],
+)
+def test_space_that_training_refuses(dimensions: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        space(dimensions)
