@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _search(*, workers: int, trials: int, tiny: bool) -> float:
-    """Search over a fixed list of trials; return the seconds until the last one ends, including the start of workers."""
+    """Search over fixed trials; return the seconds until the last one ends, including the start of workers."""
     with _workspace(trials, tiny=tiny) as inputs:
         # the first trial uses the current settings
         queue = [_trial(number) for number in range(1, trials)]
