@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from speech_emotion.tracking.event_log import Status, now
 from speech_emotion.tracking.connection import connect, experiment_id, first_line, flat, locate, timeouts
+from speech_emotion.tracking.event_log import Status, now
 from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.study import HISTORY, INTERRUPTED, KILLED, ranked, reason, trial_name, trials_of
 
