@@ -87,6 +87,32 @@ def test_a_better_model_is_found_better_and_noise_is_not() -> None:
     assert np.mean(found) <= 0.12
 
 
+def test_p_counts_the_observed_sample() -> None:
+    first, second = predictions(accuracy=1.0), predictions(accuracy=0.2)
+
+    found = differences([first], [second], bins=10, resamples=199, seed=0)["uar"]
+
+    assert found.interval.low > 0
+    assert found.p == pytest.approx(2 / 200)
+
+
+def test_interval_is_unknown_with_one_word_per_speaker() -> None:
+    fold, other = predictions(words=1), predictions(words=1, seed=1)
+
+    found = intervals([fold], bins=10, resamples=100, seed=0)["uar"]
+    difference = differences([fold], [other], bins=10, resamples=100, seed=0)["uar"]
+    everyone = [np.ones((len(fold.truth), 1), bool)]
+    [share] = bootstrap.share_intervals([fold], everyone, everyone, resamples=100, seed=0)
+
+    assert (found.is_known, found.as_list(), found.text()) == (False, [None, None], bootstrap.UNKNOWN)
+    assert not bootstrap.Interval.from_list(found.as_list()).is_known
+    assert not difference.interval.is_known
+    assert np.isnan(difference.p)
+    assert share is not None
+    assert not share.is_known
+    assert intervals([predictions(words=2)], bins=10, resamples=100, seed=0)["uar"].is_known
+
+
 def test_other_utterances_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="the same utterances"):
         differences([predictions()], [predictions(words=39)], bins=10, resamples=10, seed=0)

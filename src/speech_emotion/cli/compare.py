@@ -44,7 +44,7 @@ def compare(first: Name, second: Name) -> None:
             f"{row.first:.4f}",
             f"{row.second:.4f}",
             f"{row.difference.value:+.4f}",
-            f"{row.difference.interval.low:+.4f} to {row.difference.interval.high:+.4f}",
+            row.difference.interval.text("+.4f"),
             f"{row.difference.p:.4f}",
         )
         for row in found.rows

@@ -1,20 +1,25 @@
-"""Takes predictions and the groups they come in; gives intervals of metrics and of differences between two models.
+"""Compute bootstrap intervals of metrics, and of paired differences between two models.
 
-Utterances are not independent: the same word is said with every emotion. So words are drawn anew within each speaker,
-each with all its utterances (a cluster bootstrap; Davison and Hinkley, 1997, section 3.8), and never a deviation over
-two folds is shown for an uncertainty.
+Utterances are not independent: a speaker says the same word with every emotion. The bootstrap therefore resamples words
+within each speaker, each word with all its utterances (a cluster bootstrap; Davison and Hinkley, 1997, section 3.8).
+Where no speaker has two words there is nothing to resample, and the interval is unknown.
 
-All metrics here are functions of sums over utterances. The sums are formed once a word; a resample is then a row of
-counts times a matrix, and a thousand of them are one matrix product.
+All metrics are functions of sums over utterances. The sums are computed once per word; a resample is then a row of
+counts times a matrix, and a thousand resamples are one matrix product.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 LEVEL = 0.95
 """Of every interval."""
+
+UNKNOWN = "interval unknown, one word per speaker"
+"""The text of an interval that is unknown."""
 
 _LEAST = 1e-12
 
@@ -40,10 +45,29 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % percentile interval."""
+    """A 95 % percentile interval; both bounds are NaN if it is unknown, since no speaker has two words."""
 
     low: float
     high: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there were words to resample."""
+        return not math.isnan(self.low)
+
+    @classmethod
+    def from_list(cls, bounds: Sequence[float | None]) -> Self:
+        """Return an interval from its bounds in JSON; null is unknown."""
+        low, high = (math.nan if bound is None else bound for bound in bounds)
+        return cls(low, high)
+
+    def as_list(self) -> list[float | None]:
+        """Return the bounds for JSON, which has no NaN."""
+        return [self.low, self.high] if self.is_known else [None, None]
+
+    def text(self, spec: str = ".3f") -> str:
+        """Return the interval as text, such as "0.412 to 0.498"."""
+        return f"{self.low:{spec}} to {self.high:{spec}}" if self.is_known else UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -56,7 +80,8 @@ class Difference:
         First minus second.
     interval : Interval
     p : float
-        Twice the smaller share of resamples on one side of 0, never below one over the resamples.
+        Two-sided: 2 (k + 1) / (n + 1), where k of the n resamples lie on the rarer side of 0; NaN if the interval is
+        unknown.
     """
 
     value: float
@@ -169,6 +194,7 @@ def share_intervals(
     """
     rng = np.random.default_rng(seed)
     drawn = []
+    unknown = any(_cannot_resample(_clusters(fold)[0]) for fold in folds)
     for fold, hit, base in zip(folds, hits, among, strict=True):
         clusters, member = _clusters(fold)
         sums = np.zeros((len(clusters), 2 * hit.shape[1]))
@@ -179,6 +205,8 @@ def share_intervals(
     found = np.stack(drawn)
     means = np.nansum(found, axis=0) / np.maximum(np.isfinite(found).sum(axis=0), 1)
     means[~np.isfinite(found).any(axis=0)] = np.nan
+    if unknown:
+        return [Interval(math.nan, math.nan) if np.isfinite(values).any() else None for values in means.T]
     return [_interval(values[np.isfinite(values)]) if np.isfinite(values).any() else None for values in means.T]
 
 
@@ -192,8 +220,10 @@ def _pooled(repeats: Sequence[Sequence[Predictions]], *, bins: int, resamples: i
 
 
 def _difference(value: float, drawn: np.ndarray) -> Difference:
-    smaller = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
-    return Difference(value, _interval(drawn), min(1.0, max(2 * smaller, 1 / len(drawn))))
+    interval = _interval(drawn)
+    rarer = int(min((drawn <= 0).sum(), (drawn >= 0).sum()))
+    p = min(1.0, 2 * (rarer + 1) / (len(drawn) + 1))
+    return Difference(value, interval, p if interval.is_known else math.nan)
 
 
 def _interval(drawn: np.ndarray) -> Interval:
@@ -212,7 +242,10 @@ def _drawn(fold: Predictions, *, bins: int, resamples: int, rng: np.random.Gener
     clusters, member = _clusters(fold)
     sums = _sums(fold, member, len(clusters), bins)
     counts = np.ones((1, len(clusters))) if not resamples else _counts(_speakers(clusters), resamples, rng)
-    return _metrics(counts @ sums, fold.probabilities.shape[1], bins)
+    found = _metrics(counts @ sums, fold.probabilities.shape[1], bins)
+    if resamples and _cannot_resample(clusters):
+        return {name: np.full_like(values, np.nan) for name, values in found.items()}
+    return found
 
 
 def _clusters(fold: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -224,6 +257,11 @@ def _clusters(fold: Predictions) -> tuple[np.ndarray, np.ndarray]:
 
 def _speakers(clusters: np.ndarray) -> np.ndarray:
     return np.array([name.partition("\0")[0] for name in clusters])
+
+
+def _cannot_resample(clusters: np.ndarray) -> bool:
+    """Return whether every speaker has a single word, so that all resamples would be equal."""
+    return len(np.unique(_speakers(clusters))) == len(clusters)
 
 
 def _counts(speakers: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

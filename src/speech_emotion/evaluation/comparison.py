@@ -199,7 +199,7 @@ def markdown(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
         left_out = {"all": "", "mean": "mean"}.get(row.fold, row.fold)
         ahead = ""
         if row.behind is not None:
-            ahead = f"{row.behind.value:+.3f} ({row.behind.interval.low:+.3f} to {row.behind.interval.high:+.3f})"
+            ahead = f"{row.behind.value:+.3f} ({row.behind.interval.text('+.3f')})"
         before = ""
         if row.uncalibrated is not None:
             value, interval = row.uncalibrated
@@ -236,7 +236,7 @@ def summary(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
 
 
 def _figure(value: float, low: float, high: float) -> str:
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+    return f"{value:.3f} ({Interval(low, high).text()})"
 
 
 def _title(row: Row, descriptions: Mapping[str, str]) -> str:
@@ -344,4 +344,4 @@ def _uncalibrated(report: Path) -> dict[str, tuple[float, Interval]]:
     content = json.loads((report / METRICS).read_text(encoding="utf-8"))
     places = {**content["folds"], "mean": content["mean"]}
     found = {name: place["uncalibrated"] for name, place in places.items()}
-    return {name: (one["ece"], Interval(*one["interval"]["ece"])) for name, one in found.items()}
+    return {name: (one["ece"], Interval.from_list(one["interval"]["ece"])) for name, one in found.items()}

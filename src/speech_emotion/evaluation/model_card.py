@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from speech_emotion.config.data import CorpusName
 from speech_emotion.core.errors import UserError
+from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.features.mfcc import names
 from speech_emotion.models.package import Description
 
@@ -160,10 +161,10 @@ def reading(description: Description, evidence: Evidence) -> list[str]:
     lines = []
     if "speaker" in evidence:
         report = evidence["speaker"]
-        low, high = report["mean"]["interval"]["uar"]
+        interval = Interval.from_list(report["mean"]["interval"]["uar"])
         lines.append(
             f"**A voice that it has never heard:** {_percent(report['mean']['uar'])} of each emotion's recordings are "
-            f"recognised on average (95 % interval {_percent(low)} to {_percent(high)}; guessing gives "
+            f"recognised on average (95 % interval {interval.text('.0%').replace('%', ' %')}; guessing gives "
             f"{_percent(chance)}). This is the figure that counts for new speakers. The interval is over the words of "
             f"the {len(report['folds'])} speakers there are, and says nothing about how much speakers differ."
         )
@@ -339,8 +340,7 @@ def _ordered(evidence: Evidence) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _with_interval(mean: Mapping[str, Any], metric: str) -> str:
-    low, high = mean["interval"][metric]
-    return f"{mean[metric]:.3f} ({low:.3f} to {high:.3f})"
+    return f"{mean[metric]:.3f} ({Interval.from_list(mean['interval'][metric]).text()})"
 
 
 def _among(recalls: Mapping[str, float]) -> str:

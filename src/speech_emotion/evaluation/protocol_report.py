@@ -260,9 +260,7 @@ def _rejection(
         "threshold": float(np.mean([fold.threshold for fold in found])),
         "coverage": float(np.mean([kept.mean() for kept in sure])),
         "risk": float(np.mean(risks)) if risks else None,
-        "interval": {
-            name: [one.low, one.high] for name, one in (("coverage", coverage), ("risk", risk)) if one is not None
-        },
+        "interval": {name: one.as_list() for name, one in (("coverage", coverage), ("risk", risk)) if one is not None},
     }
 
 
@@ -354,8 +352,8 @@ def _predict(
     return FoldPredictions(pd.concat([rows, columns], axis=1), before, threshold)
 
 
-def _as_lists(found: Mapping[str, Interval]) -> dict[str, list[float]]:
-    return {name: [interval.low, interval.high] for name, interval in found.items()}
+def _as_lists(found: Mapping[str, Interval]) -> dict[str, list[float | None]]:
+    return {name: interval.as_list() for name, interval in found.items()}
 
 
 def rounded(values: Any) -> Any:

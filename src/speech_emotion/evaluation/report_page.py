@@ -8,7 +8,7 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from speech_emotion.config.data import CorpusSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import write_text
 from speech_emotion.evaluation import model_card
+from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.evaluation.comparison import MODEL
 from speech_emotion.evaluation.label_issues import CROSS_VALIDATED
 from speech_emotion.evaluation.metrics import HEADLINES
@@ -190,8 +191,7 @@ def _figures(labels: Sequence[str], evidence: Mapping[str, Any]) -> list[Figure]
     for protocol, title in titles.items():
         if protocol in evidence:
             mean = evidence[protocol]["mean"]
-            low, high = mean["interval"]["uar"]
-            note = f"95 % interval {100 * low:.1f} to {100 * high:.1f}; guessing gives {100 / len(labels):.1f}"
+            note = f"95 % interval {_span(mean, 'uar')}; guessing gives {100 / len(labels):.1f}"
             found.append(Figure(f"{100 * mean['uar']:.1f} %", f"recognised {title}", note))
     if "speaker" in evidence:
         label, recalls = model_card.worst_emotion(evidence["speaker"])
@@ -200,8 +200,7 @@ def _figures(labels: Sequence[str], evidence: Mapping[str, Any]) -> list[Figure]
             Figure(value, f"of “{label.replace('_', ' ')}” recognised in a new voice", "the worst of the emotions")
         )
         mean = evidence["speaker"]["mean"]
-        low, high = mean["interval"]["ece"]
-        note = f"percentage points; 95 % interval {100 * low:.1f} to {100 * high:.1f}"
+        note = f"percentage points; 95 % interval {_span(mean, 'ece')}"
         found.append(
             Figure(f"{100 * mean['ece']:.1f}", "gap between how sure and how right it is, in a new voice", note)
         )
@@ -285,6 +284,11 @@ def _title(name: str) -> str:
     return "this model" if name == MODEL else DESCRIPTIONS.get(name, name)
 
 
+def _span(mean: Mapping[str, Any], metric: str) -> str:
+    """Return the interval of a metric in percent, without the sign."""
+    return Interval.from_list(mean["interval"][metric]).text(".1%").replace("%", "")
+
+
 def _folds_and_mean(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     folds = report["folds"]
     return [*folds.items(), ("mean", report["mean"])] if len(folds) > 1 else [("", report["mean"])]
@@ -295,7 +299,7 @@ def _calibration(found: Mapping[str, Any]) -> dict[str, Any]:
 
     def cell(place: Mapping[str, Any], name: str) -> tuple[float, float, float] | None:
         value = place.get(name)
-        return None if value is None else (value, *place["interval"][name])
+        return None if value is None else (value, *astuple(Interval.from_list(place["interval"][name])))
 
     before, rejection = found.get("uncalibrated"), found.get("rejection")
     return {

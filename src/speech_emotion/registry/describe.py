@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Final
 
+from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.models.package import Package
 from speech_emotion.registry import history
 from speech_emotion.registry.history import PromotionEvent
@@ -98,7 +99,7 @@ def _figure(mean: Mapping[str, Any], metric: str) -> str:
     if metric not in mean:
         return "-"
     bounds = mean.get("interval", {}).get(metric)
-    return f"{mean[metric]:.3f}" + ("" if bounds is None else f" ({bounds[0]:.3f} to {bounds[1]:.3f})")
+    return f"{mean[metric]:.3f}" + ("" if bounds is None else f" ({Interval.from_list(bounds).text()})")
 
 
 def _cell(text: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.config.registry import PromoteSettings, ProtocolGates
+from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.evaluation.model_card import CARD, ROBUSTNESS
 from speech_emotion.registry.compare_versions import ProtocolPredictions, paired_differences, why_incomparable
 
@@ -134,8 +135,8 @@ def _lowest_recall(folds: Iterable[Mapping[str, Any]]) -> tuple[str, float | Non
     return min(means.items(), key=lambda item: item[1], default=("", None))
 
 
-def _interval(bounds: Sequence[float] | None) -> str:
-    return "" if bounds is None else f"95 %: {bounds[0]:.3f} to {bounds[1]:.3f}"
+def _interval(bounds: Sequence[float | None] | None) -> str:
+    return "" if bounds is None else f"95 %: {Interval.from_list(bounds).text()}"
 
 
 def _champion_gate(
@@ -148,6 +149,7 @@ def _champion_gate(
     if why := why_incomparable(ours, theirs):
         return Gate(name, "-", limit, False, f"refused: {why}")
     found = paired_differences(ours, theirs, evaluate)["uar"]
-    low, high = found.interval.low, found.interval.high
+    high = found.interval.high
     worse = f"worse by {-found.value:.4f}, at least {-high:.4f}; " if high < 0 else ""
-    return Gate(name, f"{found.value:+.4f}", limit, not high < 0, f"{worse}95 %: {low:+.4f} to {high:+.4f}")
+    # an unknown interval fails: nothing shows that the version is not worse
+    return Gate(name, f"{found.value:+.4f}", limit, high >= 0, f"{worse}95 %: {found.interval.text('+.4f')}")
