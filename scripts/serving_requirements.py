@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVER = ("filelock", "prometheus-client", "psutil", "threadpoolctl", "typer", "uvicorn")
+SERVER = ("fastapi", "filelock", "pebble", "prometheus-client", "psutil", "threadpoolctl", "typer", "uvicorn")
 """What the server imports beside what prediction imports."""
 
 EXTRAS = {"registry": ("mlflow",), "log": ("pyarrow",)}

@@ -231,4 +231,4 @@ def test_a_port_that_is_taken_is_one_line(served: EmotionPage, tmp_path: Path) -
     )
 
     assert done.returncode == 1
-    assert done.stderr == f"error: 127.0.0.1:{port}: cannot be listened at; --port names another.\n"
+    assert done.stderr == f"error: Cannot listen on 127.0.0.1:{port}. Choose another --port.\n"

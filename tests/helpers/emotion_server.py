@@ -63,6 +63,11 @@ class EmotionServer:
         own = psutil.Process(self.process.pid)
         return [own, *own.children(recursive=True)]
 
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that decode and predict."""
+        children = psutil.Process(self.process.pid).children()
+        return [one for one in children if "multiprocessing.spawn" in " ".join(one.cmdline())]
+
     def memory(self) -> int:
         """Return the bytes that it holds in all its processes."""
         return sum(process.memory_info().rss for process in self.processes())

@@ -25,9 +25,9 @@ def test_an_address_of_ipv6_stands_in_brackets() -> None:
 def test_what_is_at_fault_is_named_the_port_or_the_host() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(UserError, match=f"127.0.0.1:{port}: cannot be listened at; --port names another"):
+        with pytest.raises(UserError, match=f"Cannot listen on 127.0.0.1:{port}. Choose another --port"):
             ports.bound(config("127.0.0.1", port))
 
     # an address that is set aside for documents, and so nobody's
-    with pytest.raises(UserError, match=r"192.0.2.1:7860: cannot be listened at; --host names an address of this"):
+    with pytest.raises(UserError, match=r"Cannot listen on 192.0.2.1:7860. Choose an address of this machine"):
         ports.bound(config("192.0.2.1", 7860))

@@ -18,6 +18,7 @@ COLUMN: Final = "audio"
 LONGEST_BYTES: Final = 32 * 2**20
 """Of one recording; a minute of 48 kHz stereo in 24 bits has 17 million."""
 
+_WHITESPACE: Final = b" \t\r\n\v\f"
 _DATA_URL: Final = re.compile(r"data:[^,]{0,200};base64,")
 
 
@@ -33,7 +34,8 @@ def decode_base64(text: str) -> bytes:
         raise UserError(f"is longer than {LONGEST_BYTES // 2**20} MiB")
     body = text[match.end() :] if (match := _DATA_URL.match(text)) else text
     try:
-        recording = base64.b64decode("".join(body.split()), validate=True)
+        # on bytes, because splitting text into words takes fifty times the memory
+        recording = base64.b64decode(body.encode("ascii").translate(None, _WHITESPACE), validate=True)
     except (binascii.Error, ValueError):
         raise UserError("is not base64; over HTTP a recording is the base64 text of its file") from None
     if not recording:

@@ -1,1 +1,1 @@
-"""What answers over HTTP."""
+"""Serve predictions over HTTP and as an MLflow pyfunc."""

@@ -1,116 +1,92 @@
-"""Takes limits; gives uvicorn's HTTP protocol with them: who is slow to ask, or to take the answer, is let go."""
+"""Extend uvicorn's HTTP protocol with the timeouts that ASGI middleware cannot give."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from speech_emotion.serving.wire import refusal
+from speech_emotion.serving.schemas import refusal
 
 CONNECTIONS: Final = 1000
-"""Open at once; while there are more, no recordings are taken, and whoever asks is told so."""
+"""While more are open, no recordings are accepted."""
 
 _MOST_CONNECTIONS: Final = CONNECTIONS + 200
-"""One more is closed at once: even a refusal needs its sender's memory."""
+"""Further connections are closed at once: even a refusal takes memory."""
 
 
 def protocol(seconds: float, note: Callable[..., None]) -> type[H11Protocol]:
-    """Return the protocol.
-
-    Parameters
-    ----------
-    seconds : float
-        That the head of a request may take to arrive, and an answer to be taken.
-    note : callable
-        Is told what happens (`note(event, **details)`).
-    """
-    late = _response(408, f"the head of a request did not arrive within {seconds:g} s")
-    invalid = _response(400, "this is not a valid HTTP request")
+    """Return a protocol that closes connections whose head arrives, or whose response is read, too slowly."""
 
     class Protocol(H11Protocol):
-        _late: asyncio.TimerHandle | None = None
-        _stuck: asyncio.TimerHandle | None = None
+        _head: asyncio.TimerHandle | None = None
+        _unread: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            # a timer runs while anything is not taken, be it a byte
+            # with no buffer, pause_writing is called as soon as the client does not read
             transport.set_write_buffer_limits(high=0)
             if len(self.connections) > _MOST_CONNECTIONS:
-                note("a connection too many", level="warning")
+                note("too many connections", level="warning")
                 transport.abort()
             else:
-                self._expect()
+                self._head = self.loop.call_later(seconds, self._head_late)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.conn.their_state is not h11.IDLE:
-                self._forget()
-            elif self._late is None and self.conn.trailing_data[0]:
-                self._expect()
+                _cancel(self._head)
+                self._head = None
+            elif self._head is None and self.conn.trailing_data[0]:
+                self._head = self.loop.call_later(seconds, self._head_late)
 
         def eof_received(self) -> bool:  # type: ignore[override]
-            # who has asked and then closed only its own side still reads
-            answering = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
-            if answering:
+            # a client that closed only its own side still reads
+            waits = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+            if waits:
                 self.cycle.keep_alive = False
-            return answering
+            return waits
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._stuck = self.loop.call_later(seconds, self._give_up)
+            self._unread = self.loop.call_later(seconds, self._response_unread)
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            self._end_stuck()
+            _cancel(self._unread)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._forget()
-            self._end_stuck()
+            _cancel(self._head)
+            _cancel(self._unread)
             super().connection_lost(exc)
 
         def send_400_response(self, msg: str) -> None:
-            # nothing can be put into an answer that has begun
+            # a response that has begun cannot be replaced
             if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-                self.transport.write(invalid)
+                self.transport.write(_response("400 Bad Request", "this is not a valid HTTP request"))
             self.transport.close()
 
-        def _expect(self) -> None:
-            self._late = self.loop.call_later(seconds, self._close)
-
-        def _forget(self) -> None:
-            if self._late is not None:
-                self._late.cancel()
-                self._late = None
-
-        def _close(self) -> None:
-            self._late = None
+        def _head_late(self) -> None:
             if not self.transport.is_closing():
-                note("a request did not arrive", level="warning")
-                self.transport.write(late)
+                note("request head timed out", level="warning")
+                message = f"the head of the request did not arrive within {seconds:g} s"
+                self.transport.write(_response("408 Request Timeout", message))
                 self.transport.close()
 
-        def _give_up(self) -> None:
-            self._stuck = None
-            note("an answer was not taken", level="warning")
+        def _response_unread(self) -> None:
+            note("response not read", level="warning")
             self.transport.abort()
-
-        def _end_stuck(self) -> None:
-            if self._stuck is not None:
-                self._stuck.cancel()
-                self._stuck = None
 
     return Protocol
 
 
-def _response(status: int, message: str) -> bytes:
-    body, phrase = refusal(message), {400: "Bad Request", 408: "Request Timeout"}[status]
-    head: dict[str, Any] = {
-        "Content-Type": "application/json",
-        "Content-Length": len(body),
-        "X-Content-Type-Options": "nosniff",
-        "Connection": "close",
-    }
-    lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in head.items())]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def _response(status: str, message: str) -> bytes:
+    body = refusal(message)
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n".encode() + body

@@ -1,111 +1,102 @@
-"""Takes a package and the bodies of requests, through a pipe; gives their answers. A process of its own.
+"""Answer requests inside a worker process.
 
-A decoder that crashes, hangs or takes memory does it here, where it can be ended without harm to other requests.
+Parsing and decoding run here, so that a decoder that crashes, hangs or leaks costs one request only.
 """
 
+import ctypes
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
+from contextlib import suppress
+from typing import Final
 
 from threadpoolctl import threadpool_limits
 
 from speech_emotion.audio.decode import decode
 from speech_emotion.core.errors import UserError
+from speech_emotion.core.process import die_with_parent
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.inference.response import decode_base64, row
 from speech_emotion.inference.windows import Answer, Listener
 from speech_emotion.monitoring.audio_stats import traits
 from speech_emotion.monitoring.prediction_log import Entry, entry
 from speech_emotion.registry.model_resolution import folder_of
-from speech_emotion.serving.memory import give_back_at_once
-from speech_emotion.serving.requests import recordings
-from speech_emotion.serving.wire import HEADER, refusal
+from speech_emotion.registry.model_source import Model
+from speech_emotion.serving.schemas import Reply, parse, refusal
 
-Listen = Callable[[bytes], tuple[Answer, Entry | None]]
-"""Answers a recording, and says what is to be written down of it, if anything is."""
+_M_MMAP_THRESHOLD: Final = -3
+
+_loaded: "Predictor | UserError"
 
 
-def main() -> None:
-    """Serve the pipe that the command line names until its other end is closed."""
-    descriptor, order = int(sys.argv[1]), json.loads(sys.argv[2])
-    # who stops the server may signal the whole group; a worker ends when the server lets go of it
+class Predictor:
+    """Answer requests with one package.
+
+    Parameters
+    ----------
+    model : Model
+    most : int
+        Largest number of recordings in a request.
+    keep_log : bool
+        Whether replies carry rows for the prediction log.
+    """
+
+    def __init__(self, model: Model, *, most: int, keep_log: bool) -> None:
+        recognizer = Recognizer.load(folder_of(None if model.folder is None else str(model.folder)))
+        self._listener, self._most, self._keep_log = Listener(recognizer), most, keep_log
+        self.digest = recognizer.package.digest
+        self._versions = {"model": model.name, "model_version": model.version, "package_digest": self.digest}
+
+    def __call__(self, body: bytes | bytearray) -> Reply:
+        """Answer a request; one unusable recording refuses all of it, as with MLflow's server."""
+        where, rows, log_rows = "", [], []
+        try:
+            for number, text in enumerate(parse(body, most=self._most)):
+                where = f"row {number}: "
+                answer, log_row = self._predict(decode_base64(text))
+                rows.append(row(answer, self._versions))
+                log_rows += [log_row] if log_row else []
+        except UserError as error:
+            return Reply(400, refusal(f"{where}{error}"))
+        except Exception as error:  # a decoder may raise anything on a damaged file
+            return Reply(400, refusal(f"{where}cannot be decoded: it is damaged"), error=type(error).__name__)
+        log = json.dumps(log_rows).encode() if log_rows else b""
+        return Reply(200, json.dumps({"predictions": rows}).encode(), len(rows), log)
+
+    def _predict(self, recording: bytes) -> tuple[Answer, Entry | None]:
+        if not self._keep_log:
+            return self._listener(recording), None
+        # decode once, for the prediction and for the statistics
+        sound = decode(recording, max_seconds=self._listener.recognizer.package.description.limits.max_seconds)
+        answer = self._listener(sound.samples, sound.sample_rate)
+        return answer, entry(traits(sound), answer.whole, self._versions)
+
+
+def load(model: Model, most: int, keep_log: bool) -> None:
+    """Prepare this process and load the model; keeps an error for `get`, because pebble gives up a pool that raises."""
+    global _loaded
+    # a service manager signals the whole group: requests in progress must survive that
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    give_back_at_once()
-    with Connection(descriptor) as pipe:
-        try:
-            recognizer = Recognizer.load(folder_of(order["folder"]))
-            listener = Listener(recognizer)
-        except UserError as error:
-            pipe.send_bytes(json.dumps({"error": str(error)}).encode())
-            return
-        digest = recognizer.package.digest
-        versions = {"model": order["model"], "model_version": order["version"], "package_digest": digest}
-        try:
-            pipe.send_bytes(json.dumps({"labels": recognizer.labels, "digest": digest}).encode())
-        except OSError:  # the server is gone
-            return
-        listen = logged(listener, versions) if order["logged"] else unlogged(listener)
-        # a second thread of BLAS gains nothing on a clip, and takes a core from another worker while it waits for more
-        with threadpool_limits(limits=1):
-            _serve(pipe, listen, versions, order["recordings"])
-
-
-def unlogged(listener: Listener) -> Listen:
-    """Return what answers recordings, and keeps nothing."""
-    return lambda recording: (listener(recording), None)
-
-
-def logged(listener: Listener, versions: Mapping[str, str]) -> Listen:
-    """Return what answers recordings, and tells what kind of recording each was."""
-    longest = listener.recognizer.package.description.limits.max_seconds
-
-    def listen(recording: bytes) -> tuple[Answer, Entry]:
-        # decoded here, so that it is decoded once; the samples are answered as the file would be
-        sound = decode(recording, max_seconds=longest)
-        answer = listener(sound.samples, sound.sample_rate)
-        return answer, entry(traits(sound), answer.whole, versions)
-
-    return listen
-
-
-def _serve(pipe: Connection, listen: Listen, versions: Mapping[str, str], most: int) -> None:
-    while True:
-        try:
-            body = pipe.recv_bytes()
-        except EOFError:
-            return
-        status, count, answer, entries = reply(listen, versions, body, most=most)
-        del body
-        try:
-            pipe.send_bytes(HEADER.pack(status, count, len(entries)) + entries + answer)
-        except OSError:  # the server is gone
-            return
-
-
-def reply(listen: Listen, versions: Mapping[str, str], body: bytes, *, most: int) -> tuple[int, int, bytes, bytes]:
-    """Return the status of a request, how many recordings were answered, the JSON of its answer, and rows of the log.
-
-    One recording that cannot be used refuses the request, as with MLflow's server: nobody has to look for the rows that
-    are missing.
-    """
-    where = ""
-    entries = []
+    die_with_parent()
+    return_memory_at_once()
+    # more BLAS threads do not speed up a clip, and take a core from another worker
+    threadpool_limits(limits=1)
     try:
-        rows = []
-        for number, text in enumerate(recordings(body, most=most)):
-            where = f"row {number}: "
-            answer, written = listen(decode_base64(text))
-            rows.append(row(answer, versions))
-            if written is not None:
-                entries.append(written)
-    except UserError as error:
-        return 400, 0, refusal(f"{where}{error}"), b""
-    lines = json.dumps(entries).encode() if entries else b""
-    return 200, len(rows), json.dumps({"predictions": rows}).encode(), lines
+        _loaded = Predictor(model, most=most, keep_log=keep_log)
+    except (UserError, OSError) as error:
+        _loaded = UserError(str(error))
 
 
-if __name__ == "__main__":
-    main()
+def get() -> Predictor:
+    """Return the loaded predictor, or raise why there is none."""
+    if isinstance(_loaded, UserError):
+        raise _loaded
+    return _loaded
+
+
+def return_memory_at_once() -> None:
+    """Return blocks of 1 MiB or more to the system when they are freed; by default glibc keeps them."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # not glibc
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
