@@ -1,4 +1,4 @@
-"""`scripts/demo.py`: the clone in which the demo runs is made, and made again, whatever was left of it."""
+"""scripts/demo.py creates and updates its clone from any state."""
 
 import shutil
 import subprocess
@@ -35,13 +35,13 @@ def lock(checkout: Path) -> Path:
     return lock
 
 
-def test_a_new_clone_has_no_lock_of_the_corpus_in_the_root(checkout: Path) -> None:
+def test_new_clone_has_no_lock(checkout: Path) -> None:
     renew(checkout)
 
     assert not (checkout / ".demo" / "dvc.lock").exists()
 
 
-def test_the_clone_keeps_its_lock(checkout: Path, lock: Path) -> None:
+def test_clone_keeps_its_lock(checkout: Path, lock: Path) -> None:
     before = lock.read_text()
 
     renew(checkout)
@@ -50,7 +50,7 @@ def test_the_clone_keeps_its_lock(checkout: Path, lock: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.62, 0.9])
-def test_a_lock_that_dvc_was_killed_over_is_left_behind(checkout: Path, lock: Path, share: float) -> None:
+def test_partial_lock_is_dropped(checkout: Path, lock: Path, share: float) -> None:
     whole = lock.read_text()
     lock.write_text(whole[: int(len(whole) * share)])
 

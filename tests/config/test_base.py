@@ -150,7 +150,7 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
     ),
     "train: an unknown setting in what may be null": (
         "early_stopping: null",
-        "early_stopping: {monitor: val_loss, patience: 3, patient: 3}",
+        "early_stopping: {patience: 3, patient: 3}",
         "train.early_stopping.patient: there is no such setting. Did you mean 'patience'?",
     ),
     "train: one number where a list belongs": (
@@ -161,7 +161,7 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
     "train: no mapping": (
         "early_stopping: null",
         "early_stopping: 5",
-        "train.early_stopping: found 5; allowed: a mapping with the keys monitor, patience or null.",
+        "train.early_stopping: found 5; allowed: a mapping with the keys patience or null.",
     ),
     "evaluate: nothing below a section": (
         "evaluate:\n  calibration_bins: …\n  bootstrap: …\n    resamples: …\n    seed: …",
@@ -334,8 +334,8 @@ def test_numbers_may_be_written_as_yaml_writes_them(params: Path) -> None:
 
 
 def test_what_may_be_null_may_be_a_section(params: Path) -> None:
-    change(params, "early_stopping: null", "early_stopping: {monitor: val_uar, patience: 3}")
-    assert read_settings(params).train.early_stopping == EarlyStoppingSettings(monitor="val_uar", patience=3)
+    change(params, "early_stopping: null", "early_stopping: {patience: 3}")
+    assert read_settings(params).train.early_stopping == EarlyStoppingSettings(patience=3)
 
 
 def test_settings_are_frozen(params: Path) -> None:
