@@ -1,11 +1,11 @@
-"""What a script of a stage says when it is called by hand, and what is not taken for that."""
+"""Stages: arguments, errors, and death with the parent."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
-from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -48,23 +48,22 @@ def script(tmp_path: Path) -> Path:
         ("pipeline/split.py", [], "split"),
         ("pipeline/split.py", ["manifest.csv", "splits", "more"], "split"),
         ("pipeline/train.py", [], "train"),
-        ("pipeline/train.py", ["random"], "train"),
+        ("pipeline/train.py", ["features"], "train"),
     ],
 )
-def test_a_script_that_is_called_by_hand_says_how_dvc_calls_it(path: str, arguments: list[str], stage: str) -> None:
+def test_wrong_arguments(path: str, arguments: list[str], stage: str) -> None:
     done = call(path, *arguments)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"error: {path}: it takes other arguments than the {len(arguments)} given. "
-        f"DVC knows them: `dvc repro {stage}`.\n"
+        f"error: {path}: takes other arguments than the {len(arguments)} given. Run `dvc repro {stage}`.\n"
     )
 
 
 @pytest.mark.parametrize(
     "work", ["[one] = 'ab'", "pair('abc')", "int('a')", "[][0]", "pair(sys.argv)", "raise ValueError('broken')"]
 )
-def test_an_error_of_a_stage_keeps_its_traceback(work: str, script: Path) -> None:
+def test_other_errors_keep_their_traceback(work: str, script: Path) -> None:
     script.write_text(SCRIPT.format(work=work), encoding="utf-8")
 
     done = call(script, "a", "b")
@@ -73,7 +72,24 @@ def test_an_error_of_a_stage_keeps_its_traceback(work: str, script: Path) -> Non
     assert done.stderr.startswith("Traceback")
 
 
-def test_every_script_is_named_as_its_stage() -> None:
-    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_stage_dies_with_its_parent(shell: str, tmp_path: Path) -> None:
+    """A parent that runs `exec python stage` through a shell, as DVC does, is killed."""
+    stage = "import sys, time; from speech_emotion.core.process import die_with_parent; die_with_parent()"
+    (tmp_path / "stage.py").write_text(f"{stage}; print('ready', flush=True); time.sleep(600)")
+    command = f"exec {sys.executable} {tmp_path / 'stage.py'}"
+    program = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen({command!r}, shell=True, executable={shell!r}, stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+        "child.wait()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        stage_process = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        _, alive = psutil.wait_procs([stage_process], timeout=30)
 
-    assert {path.stem for path in (ROOT / "pipeline").glob("*.py")} == set(stages)
+    assert alive == []
