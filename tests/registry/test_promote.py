@@ -55,8 +55,7 @@ def workspace(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def champion() -> int | None:
-    found = versions.with_alias(tracked.client(), NAME, versions.CHAMPION)
-    return None if found is None else found.number
+    return read().champion
 
 
 def back(to: int | None = None, reason: str = "") -> int | None:
@@ -175,36 +174,6 @@ def test_the_version_tells_of_its_promotion_in_mlflows_pages(workspace: Path) ->
     assert "| random.uar | 0." in description
     assert "the speaker protocol counts" in description
     assert "| random | 0." in description
-
-
-def test_the_registered_model_tells_its_latest_events_in_mlflows_pages(workspace: Path) -> None:
-    for version in (1, 2):
-        ask(version, mode="off", reason="a|b\nc")
-    back(reason="worse")
-    tracked.client().set_registered_model_alias(NAME, "champion", "3")
-    ask(2, mode="off")
-
-    description = tracked.client().get_registered_model(NAME).description
-    assert description.startswith("Speech emotion recognition")
-    assert description.count("## Champion") == 1
-    rows = [line.split(" | ")[2:] for line in description.splitlines() if line.startswith("| 20")]
-    assert rows == [
-        ["promoted", "3", "2", " |"],
-        ["by hand", "1", "3", " |"],
-        ["rolled back", "2", "1", "worse |"],
-        ["promoted", "1", "2", r"a\|b c |"],
-        ["promoted", "-", "1", r"a\|b c |"],
-    ]
-
-
-def test_the_models_description_stays_short_however_long_its_history(workspace: Path) -> None:
-    for version in (1, 2) * 6:
-        ask(version, mode="off", reason="why " * 200)
-
-    description = tracked.client().get_registered_model(NAME).description
-    assert len(description) <= 5000
-    assert description.endswith("the figures of every gate.\n")
-    assert len(events()) == 12
 
 
 def test_other_splits_are_refused(workspace: Path) -> None:

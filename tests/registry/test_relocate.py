@@ -38,13 +38,13 @@ def moved(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def test_moved_repository(moved: Path) -> None:
     with pytest.raises((UserError, OSError)):
-        versions.resolve(versions.uri(tracked.MODEL))
+        versions.fetch(versions.uri(tracked.MODEL))[1]
 
     done = relocate()
 
     assert (done.folder, done.missing) == (moved / "mlruns", ())
     assert done.changed > 0
-    assert (versions.resolve(versions.uri(tracked.MODEL)) / "package.json").exists()
+    assert (versions.fetch(versions.uri(tracked.MODEL))[1] / "package.json").exists()
     assert "evaluation/metrics.json" in tracked.artifacts(tracked.run_named("random/all"), "evaluation")
     assert CliRunner().invoke(app, ["registry", "relocate"]).stdout == "nothing to repair\n"
     assert not publish(moved, corpus=tracked.CORPUS).registered

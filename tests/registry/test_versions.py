@@ -41,29 +41,29 @@ def registered(registry_of_two: Path, monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_fetch_returns_the_package(registered: Path, uri: str) -> None:
     expected = digest_folder(registered / "models" / tracked.CORPUS / "package")
 
-    folder = versions.resolve(uri)
+    folder = versions.fetch(uri)[1]
 
     assert digest_folder(folder) == expected
     assert folder.name == expected
 
 
 def test_versions_keep_their_packages(registered: Path) -> None:
-    assert versions.resolve(f"models:/{tracked.MODEL}/1") != versions.resolve(f"models:/{tracked.MODEL}/2")
+    assert versions.fetch(f"models:/{tracked.MODEL}/1")[1] != versions.fetch(f"models:/{tracked.MODEL}/2")[1]
 
 
 def test_cache_serves_without_the_registry(workspace: Path) -> None:
     register(workspace, (0,))
-    folder = versions.resolve(versions.uri(tracked.MODEL))
+    folder = versions.fetch(versions.uri(tracked.MODEL))[1]
     shutil.rmtree(workspace / "mlruns")
 
-    assert versions.resolve(versions.uri(tracked.MODEL)) == folder
+    assert versions.fetch(versions.uri(tracked.MODEL))[1] == folder
     assert (folder / "package.json").exists()
 
 
 def test_fetch_below_the_root(registered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(registered / "models")
 
-    assert (versions.resolve(versions.uri(tracked.MODEL)) / "package.json").exists()
+    assert (versions.fetch(versions.uri(tracked.MODEL))[1] / "package.json").exists()
     assert not (registered / "models" / "mlflow.db").exists()
 
 
@@ -74,11 +74,6 @@ def test_versions_are_sorted_newest_first(registered: Path) -> None:
         (f"models:/{tracked.MODEL}/2", ("challenger",)),
         (f"models:/{tracked.MODEL}/1", ()),
     ]
-
-
-def test_missing_alias(registered: Path) -> None:
-    assert versions.with_alias(tracked.client(), tracked.MODEL, "champion") is None
-    assert versions.with_alias(tracked.client(), "speech-emotion-other") is None
 
 
 MISTAKES = [
@@ -96,14 +91,14 @@ MISTAKES = [
 @pytest.mark.parametrize(("uri", "message"), MISTAKES)
 def test_wrong_uri_lists_what_exists(registered: Path, uri: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        versions.resolve(uri)
+        versions.fetch(uri)[1]
 
 
 def test_fetch_creates_no_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(UserError, match=r"there is no such registered model at .*Registered: none; run `dvc repro`"):
-        versions.resolve(versions.uri(tracked.MODEL))
+        versions.fetch(versions.uri(tracked.MODEL))[1]
 
     assert list(tmp_path.iterdir()) == []
 
@@ -114,7 +109,7 @@ def test_changed_package_is_refused(workspace: Path) -> None:
         file.write_text(file.read_text().replace("tiny", "huge"))
 
     with pytest.raises(UserError, match="not the one that was registered"):
-        versions.resolve(versions.uri(tracked.MODEL))
+        versions.fetch(versions.uri(tracked.MODEL))[1]
     assert not list(versions.cache().glob("*"))
 
 
@@ -124,7 +119,7 @@ def test_version_without_package(workspace: Path) -> None:
     client.create_model_version(tracked.MODEL, source=str(workspace / "mlruns" / "x"))
 
     with pytest.raises(UserError, match="has no package"):
-        versions.resolve(f"models:/{tracked.MODEL}/1")
+        versions.fetch(f"models:/{tracked.MODEL}/1")[1]
 
 
 def test_dead_server_is_one_message(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,4 +127,4 @@ def test_dead_server_is_one_message(workspace: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
     with pytest.raises(UserError, match=r"MLflow at http://127.0.0.1:9 failed"):
-        versions.resolve(versions.uri(tracked.MODEL))
+        versions.fetch(versions.uri(tracked.MODEL))[1]

@@ -1,5 +1,4 @@
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -75,19 +74,6 @@ def test_hashes_of_dvc_lock_become_tags(clone: Path, monkeypatch: pytest.MonkeyP
     assert dvc_tags(locked_outputs(clone), corpus="tiny") == data | models | {"dvc.stage": "train"}
     # while it trains, dvc.lock has the models of the previous training
     assert dvc_tags(locked_outputs(clone), corpus="tiny", trained=False) == data | {"dvc.stage": "train"}
-
-
-def test_lock_is_read_again_while_dvc_writes_it(tmp_path: Path) -> None:
-    whole = "schema: '2.0'\nstages:\n  split:\n    outs:\n    - path: splits\n      md5: abc\n"
-    lock = tmp_path / "dvc.lock"
-    lock.write_text(whole[: whole.index("outs")])
-    writing = threading.Timer(0.3, lock.write_text, [whole])
-    writing.start()
-
-    found = locked_outputs(tmp_path)
-
-    writing.join()
-    assert found == {"splits": LockedOutput("split", "abc")}
 
 
 @pytest.mark.parametrize("content", [None, "", "not: [yaml", "stages:\n", "stages:\n  split:\n"])

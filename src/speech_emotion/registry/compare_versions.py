@@ -68,19 +68,7 @@ class Comparison:
 def compare(corpus: str, first: str, second: str, settings: EvaluateSettings) -> Comparison:
     """Compare two models by their predictions for the same utterances.
 
-    Parameters
-    ----------
-    corpus : str
-        Its name in params.yaml.
-    first, second : str
-        An alias (`champion`), a version number (`3`), or a run id or its beginning, as `speech-emotion runs` shows.
-    settings : EvaluateSettings
-        Calibration bins and bootstrap.
-
-    Raises
-    ------
-    UserError
-        One of them is unknown or has no predictions, or they have no protocol in common.
+    Each is an alias (`champion`), a version number (`3`), or a run id or its beginning, as `speech-emotion runs` shows.
     """
     (title, ours), (other_title, theirs) = (_load(corpus, name) for name in (first, second))
     rows: list[MetricComparison] = []

@@ -40,27 +40,11 @@ _CONFLICTS: Final = frozenset({"INTERNAL_ERROR", "BAD_REQUEST", "TEMPORARILY_UNA
 
 @dataclass(frozen=True)
 class PromotionEvent:
-    """One move of the champion.
+    """One move of the champion, from `source` to `target` (versions; None: no champion).
 
-    Attributes
-    ----------
-    number : int
-        One more than the newest event that its author saw; two that were begun at once share a number.
-    unique : str
-        Orders events with the same number.
-    kind : {"promoted", "rolled back", "by hand"}
-    source, target : int or None
-        Versions; None: no champion.
-    seconds : int
-        Since 1970.
-    user : str
-        user@host; "unknown" for a move by hand.
-    forced : bool
-        Whether gates failed and `--force` was given.
-    process : str
-        See `event_log.process_name`.
-    state : {"begun", "done", "void"}
-        Begun: the alias may not have moved yet. Void: it never will, for the target was deleted.
+    `number` is one more than that of the newest event that the author saw; `unique` orders events with the same number.
+    `seconds` is the time since 1970, `user` is user@host, and `process` a `process_name`. `forced` tells that gates
+    failed. In the state "begun" the alias may not have moved yet; "void": it never will, as the target was deleted.
     """
 
     number: int
@@ -183,12 +167,7 @@ def append(client: "MlflowClient", name: str, event: PromotionEvent) -> None:
 def settle(client: "MlflowClient", name: str) -> tuple[ChampionHistory, list[PromotionEvent]]:
     """Move the alias to where the history says, and finish every event whose author is gone, or is this process.
 
-    Returns
-    -------
-    ChampionHistory
-        In which alias and history agree.
-    list of PromotionEvent
-        The events that were finished.
+    Return the history, which then agrees with the alias, and the events that were finished.
     """
     from mlflow.exceptions import MlflowException
 

@@ -45,9 +45,9 @@ def folder_of(source: str | Path | None) -> Path:
         return PRETRAINED
     # a Path would collapse the slashes of a URI
     if isinstance(source, str) and source.startswith("models:"):
-        from speech_emotion.registry.versions import resolve
+        from speech_emotion.registry.versions import fetch
 
-        return resolve(source)
+        return fetch(source)[1]
     return Path(source)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.config.registry import Mode, PromoteSettings
@@ -21,7 +21,6 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.models.package import Package
 from speech_emotion.registry import gates, history
 from speech_emotion.registry.compare_versions import PREDICTIONS, predictions_of, read_predictions
-from speech_emotion.registry.describe import describe_events
 from speech_emotion.registry.gates import Gate
 from speech_emotion.registry.history import MAX_REASON_LENGTH, ChampionHistory, Kind, PromotionEvent
 from speech_emotion.registry.provenance import head_gates
@@ -35,22 +34,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+MAX_DESCRIPTION_LENGTH: Final = 5000
+"""The length of a description in MLflow's databases."""
+
+_HEADING: Final = "\n\n## Promotion\n"
+
+
 @dataclass(frozen=True)
 class PromotionResult:
     """The result of a promotion or rollback.
 
-    Attributes
-    ----------
-    version : int
-        The version that was to become champion.
-    gates : tuple of Gate
-        Empty if they were skipped.
-    moved : bool
-        Whether the version became champion.
-    refused : bool
-        Whether a gate failed that counts.
-    lines : tuple of str
-        What happened, for the user.
+    `gates` is empty if they were skipped, `moved` tells whether the version became champion, `refused` whether a failed
+    gate prevented it, and `lines` say what happened.
     """
 
     version: int
@@ -81,26 +76,10 @@ def promote(
     force: bool = False,
     reason: str = "",
 ) -> PromotionResult:
-    """Check the gates, and move `champion` to a version if all pass.
+    """Check the gates, and move `champion` to a version (default: the challenger) if all pass.
 
-    Parameters
-    ----------
-    root : Path
-        The repository, whose HEAD the version is compared with.
-    corpus : str
-        Its name in params.yaml.
-    settings : PromoteSettings
-        The gates.
-    evaluate : EvaluateSettings
-        Calibration bins and bootstrap of the comparison with the champion.
-    version : int, optional
-        None: the challenger.
-    mode : {"enforce", "dry_run", "off"}, optional
-        None: the mode of `settings`.
-    force : bool
-        Promote although gates fail; needs a reason, and is recorded.
-    reason : str
-        For those who read the history.
+    `root` is the repository whose HEAD the version is compared with, `mode` overrides that of `settings`, and `force`
+    promotes although gates fail; it needs a reason, and is recorded.
     """
     mode = mode or settings.mode
     _check_reason(reason, required=force)
@@ -175,9 +154,7 @@ def _bring_up_to_date(client: "MlflowClient", name: str) -> list[str]:
     lines = _finish(client, name)
     found = history.observe(client, name)
     if found.moved_by_hand:
-        event = found.by_hand()
-        history.append(client, name, event)
-        describe_events(client, name, [event])
+        history.append(client, name, found.by_hand())
         lines.append(_by_hand_note(found))
     return lines
 
@@ -187,7 +164,7 @@ def _finish(client: "MlflowClient", name: str) -> list[str]:
     if not before.begun:
         return []
     after, finished = history.settle(client, name)
-    describe_events(client, name, finished)
+    _describe(client, name, finished)
     when = "before" if before.champion != before.expected else "after"
     return [
         f"a move to version {event.target} by {event.user} was cut off {when} the alias moved; it is finished now, "
@@ -201,12 +178,42 @@ def _carry_out(client: "MlflowClient", name: str, event: PromotionEvent, notes: 
     assert event.target is not None
     history.append(client, name, event)
     after, finished = history.settle(client, name)
-    describe_events(client, name, finished)
+    _describe(client, name, finished)
     moved = after.champion == event.target
     line = f"{name}: the champion is version {event.target}; before, it was {_version(event.source)}"
     if not moved:
         line = f"{name}: someone else moved the champion at the same moment, to {_version(after.champion)}"
     return PromotionResult(event.target, event.gates, moved, False, (*notes, line))
+
+
+def _describe(client: "MlflowClient", name: str, events: Sequence[PromotionEvent]) -> None:
+    """Add promotions and their gates to the descriptions of their versions, which MLflow's pages show."""
+    from mlflow.exceptions import MlflowException
+
+    for event in events:
+        if event.kind != "promoted":
+            continue
+        try:
+            before = (client.get_model_version(name, str(event.target)).description or "").partition(_HEADING)[0]
+            text = (before + _HEADING + _as_markdown(event))[:MAX_DESCRIPTION_LENGTH]
+            client.update_model_version(name, str(event.target), description=text)
+        except MlflowException as error:
+            # it was deleted in the meantime; the history has the event
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+
+
+def _as_markdown(event: PromotionEvent) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event.seconds))
+    forced = "**forced** by" if event.forced else "by"
+    head = f"Promoted {when}, {forced} {event.user}" + (f": {event.reason}" if event.reason else "")
+    if not event.gates:
+        return f"{head}\n\nGates were skipped.\n"
+    lines = [head, "", "| gate | figure | limit | verdict | detail |", "|---|---|---|---|---|"]
+    for gate in event.gates:
+        cells = (gate.name, gate.figure, gate.limit, gate.verdict, gate.detail)
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _event(

@@ -56,19 +56,9 @@ _FORMAT: Final = 2
 class PublishResult:
     """What `publish` did.
 
-    Attributes
-    ----------
-    where : MlflowLocation
-    model : str
-        The name of the registered model.
-    created, completed : tuple of str
-        Trainings (protocol/fold) that got a run, and those whose run got new content.
-    killed : int
-        Runs that were RUNNING although their process was killed.
-    version : int or None
-        The version with the alias `challenger`; None: the workspace has no package.
-    registered, moved : bool
-        Whether the version is new, and whether the alias moved.
+    `created` and `completed` name trainings (protocol/fold), `killed` counts runs that were RUNNING although their
+    process was killed, `version` has the alias `challenger` (None: the workspace has no package), `registered` tells
+    whether it is new, and `moved` whether the alias was elsewhere.
     """
 
     where: MlflowLocation
@@ -101,32 +91,23 @@ class PublishResult:
 
 
 def publish(root: Path, *, corpus: str) -> PublishResult:
-    """Sync a workspace to MLflow.
+    """Sync the workspace `root` to MLflow.
 
     Live runs get their test metrics, figures, data sets and lineage. Trainings without a run (restored from a cache,
     pulled, trained while MLflow was away) get one. Runs whose process was killed are marked. The package is registered
-    unless a version has it, and its version becomes `challenger`.
-
-    Parameters
-    ----------
-    root : Path
-        The workspace.
-    corpus : str
-        Its name in params.yaml.
-
-    Raises
-    ------
-    UserError
-        MLflow does not respond, or a file of the workspace is damaged. The next call sends the rest.
+    unless a version has it, and its version becomes `challenger`. If MLflow does not respond, the next call sends the
+    rest.
     """
-    where, workspace = locate(), _Workspace(root, corpus)
+    where, locked = locate(), locked_outputs(root)
+    trainings = _finished_trainings(root, corpus, dvc_tags(locked, corpus=corpus))
     advice = "Models and reports are not affected. `speech-emotion publish` (or `dvc repro`) sends the rest later."
     with alone(str((root / SCRATCH / "publish").resolve())), session(advice) as client:
         experiment = experiment_id(client, where, corpus)
         sent = _send_logs(client, experiment, where, root / LOGS, corpus)
         killed = mark_killed_runs(client, experiment)
-        results = {training.info.name: _publish_run(client, experiment, training) for training in workspace.trainings}
-        version, registered, moved = _publish_package(client, experiment, workspace)
+        source = source_state(root)
+        results = {one.info.name: _publish_run(client, experiment, one, source) for one in trainings}
+        version, registered, moved = _publish_package(client, experiment, root, corpus, locked, source)
     created = tuple(name for name, result in results.items() if result == "created")
     completed = {name for name, result in results.items() if result == "completed"} | (sent - set(created))
     return PublishResult(
@@ -135,56 +116,14 @@ def publish(root: Path, *, corpus: str) -> PublishResult:
 
 
 @dataclass(frozen=True)
-class _Workspace:
-    """The results in a workspace."""
-
-    root: Path
-    corpus: str
-
-    @cached_property
-    def locked(self) -> Mapping[str, LockedOutput]:
-        return locked_outputs(self.root)
-
-    @cached_property
-    def source(self) -> SourceState:
-        return source_state(self.root)
-
-    @property
-    def trainings(self) -> list["_FinishedTraining"]:
-        records = (self.root / "models" / self.corpus / "protocols").glob("*/*/training.json")
-        return [_FinishedTraining(self, record.parent) for record in sorted(records)]
-
-
-@dataclass(frozen=True)
 class _FinishedTraining:
-    """A training in the workspace, in the folder of its protocol and fold."""
+    """A training in the workspace: its folder, the folder of its protocol's report, and its split."""
 
-    workspace: _Workspace
+    info: TrainingInfo
     folder: Path
-
-    @property
-    def reports(self) -> Path:
-        return self.workspace.root / "reports" / self.workspace.corpus / "protocols" / self.folder.parent.name
-
-    @cached_property
-    def info(self) -> TrainingInfo:
-        path = self.folder / "training.json"
-        record = _read_json(path)
-        try:
-            return TrainingInfo(
-                corpus=self.workspace.corpus,
-                protocol=self.folder.parent.name,
-                fold=self.folder.name,
-                digest=record["training_digest"],
-                params=flat(record["settings"]),
-                lineage=record["lineage"],
-            )
-        except KeyError as error:
-            raise UserError(f"{path}: {error} is missing. Run `dvc repro`.") from None
-
-    @cached_property
-    def tags(self) -> dict[str, str]:
-        return dvc_tags(self.workspace.locked, corpus=self.workspace.corpus)
+    reports: Path
+    split: Path
+    tags: Mapping[str, str]
 
     @cached_property
     def content(self) -> str:
@@ -231,6 +170,22 @@ class _FinishedTraining:
         ]
 
 
+def _finished_trainings(root: Path, corpus: str, tags: Mapping[str, str]) -> list[_FinishedTraining]:
+    trainings = []
+    for path in sorted((root / "models" / corpus / "protocols").glob("*/*/training.json")):
+        protocol, fold = path.parent.parent.name, path.parent.name
+        record = _read_json(path)
+        try:
+            digest, params, lineage = record["training_digest"], flat(record["settings"]), record["lineage"]
+        except KeyError as error:
+            raise UserError(f"{path}: {error} is missing. Run `dvc repro`.") from None
+        info = TrainingInfo(corpus, protocol, fold, digest, params, lineage)
+        reports = root / "reports" / corpus / "protocols" / protocol
+        split = root / "data" / corpus / "splits" / f"{protocol}.csv"
+        trainings.append(_FinishedTraining(info, path.parent, reports, split, tags))
+    return trainings
+
+
 def _send_logs(client: "MlflowClient", experiment: str, where: MlflowLocation, folder: Path, corpus: str) -> set[str]:
     """Send what trainings could not send live, and return their names.
 
@@ -257,13 +212,13 @@ def _send_logs(client: "MlflowClient", experiment: str, where: MlflowLocation, f
     return sent
 
 
-def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTraining) -> str:
+def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTraining, source: SourceState) -> str:
     """Find or create the run of a training and add what is missing; return "created", "completed" or ""."""
     run = _find_run(client, experiment, training.info.digest)
     if run is not None and run.data.tags.get(PUBLISHED) == training.content:
         return ""
     if run is None:
-        header = LogHeader(training.info, training.workspace.source, training.tags, training.time)
+        header = LogHeader(training.info, source, training.tags, training.time)
         tags = {RECORDED: "from files", PROCESS: process_name()}
         writer = RunWriter.create(client, experiment, header, tags)
     else:
@@ -293,47 +248,51 @@ def _find_run(client: "MlflowClient", experiment: str, digest: str) -> "Run | No
 
 def _log_data_sets(client: "MlflowClient", run_id: str, training: _FinishedTraining) -> None:
     """Log the parts of the split as inputs of the run, if the split is in the workspace."""
-    info, root = training.info, training.workspace.root
-    path = root / "data" / info.corpus / "splits" / f"{info.protocol}.csv"
-    if not path.exists():
+    if not training.split.exists():
         return
     import pandas as pd
     from mlflow.data.pandas_dataset import from_pandas
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    split = pd.read_csv(path, dtype=str, keep_default_na=False)
+    info = training.info
+    split = pd.read_csv(training.split, dtype=str, keep_default_na=False)
     inputs = []
     for part, rows in split[split["fold"] == info.fold].groupby("part"):
-        digest = digest_json(rows.values.tolist())[:32]
-        name = f"{info.corpus}/{info.name}/{part}"
+        name, digest = f"{info.corpus}/{info.name}/{part}", digest_json(rows.values.tolist())[:32]
+        source = f"data/{info.corpus}/splits/{training.split.name}"
         with warnings.catch_warnings():
-            # about integers that might be missing in other data
+            # MLflow finds two kinds of source for a path, and takes the right one
             warnings.simplefilter("ignore", UserWarning)
-            source = path.relative_to(root).as_posix()
-            data_set = from_pandas(rows.drop(columns="fold"), source=source, name=name, digest=digest)
+            data_set = from_pandas(rows, source=source, name=name, digest=digest)
         inputs.append(DatasetInput(Dataset(**data_set.to_dict()), [InputTag("mlflow.data.context", str(part))]))
     client.log_inputs(run_id, datasets=inputs)
 
 
-def _publish_package(client: "MlflowClient", experiment: str, workspace: _Workspace) -> tuple[int | None, bool, bool]:
+def _publish_package(
+    client: "MlflowClient",
+    experiment: str,
+    root: Path,
+    corpus: str,
+    locked: Mapping[str, LockedOutput],
+    source: SourceState,
+) -> tuple[int | None, bool, bool]:
     """Register the package if needed; return its version, whether that is new, and whether `challenger` moved."""
-    folder = workspace.root / "models" / workspace.corpus / "package"
+    folder, name = root / "models" / corpus / "package", model_name(corpus)
     if not folder.is_dir():
         return None, False, False
-    package, name = Package.load(folder), model_name(workspace.corpus)
-    existing = versions(client, name)
+    package, existing = Package.load(folder), versions(client, name)
     same = (one for one in existing if one.package_digest == package.digest and has_files(client, one))
     number = next((one.number for one in same), None)
     registered = number is None
     if number is None:
         run = _find_run(client, experiment, package.description.lineage.get("training", ""))
         # the weights were trained from the source of the run, which may be older than the workspace's
-        origin = workspace.source.tags if run is None else run.data.tags
+        origin: Mapping[str, str] = source.tags if run is None else run.data.tags
         tags: dict[str, str] = {key: origin[key] for key in ("git.commit", "git.source_dirty") if key in origin}
-        if locked := workspace.locked.get(f"models/{workspace.corpus}/package"):
-            tags["dvc.package"] = locked.md5
+        if output := locked.get(f"models/{corpus}/package"):
+            tags["dvc.package"] = output.md5
         with tempfile.TemporaryDirectory() as temporary:
-            predictions = copy_predictions(workspace.root, workspace.corpus, package.evidence(), Path(temporary))
+            predictions = copy_predictions(root, corpus, package.evidence(), Path(temporary))
             number = register(client, experiment, name, package, run=run, tags=tags, predictions=predictions)
     moved = not any(one.number == number and CHALLENGER in one.aliases for one in existing)
     if moved:

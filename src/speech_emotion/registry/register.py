@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from speech_emotion.core.io import write_json
+from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.models.package import Package
 from speech_emotion.registry.compare_versions import PREDICTIONS, SPLITS
-from speech_emotion.registry.describe import describe_package
 from speech_emotion.registry.versions import PACKAGE_ARTIFACT, PACKAGE_DIGEST
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.models import ModelSignature
+
+_METRICS: Final = {"uar": "UAR", "accuracy": "accuracy", "ece": "ECE"}
+"""The metrics in the description of a version."""
 
 _PREDICTION: Final = (
     "__init__.py",
@@ -55,20 +58,8 @@ def register(
 ) -> int:
     """Log a package as a model from code, register it, and return the number of the version.
 
-    Parameters
-    ----------
-    client : MlflowClient
-    experiment : str
-        The id of the experiment in which the model is logged.
-    name : str
-        The registered model, which is created if needed.
-    package : Package
-    run : mlflow.entities.Run or None
-        The training of the weights, if MLflow has it.
-    tags : mapping of str to str
-        Tags of the version, in addition to those of the package.
-    predictions : Path
-        The folder that `copy_predictions` wrote; with it, two versions can be compared anywhere.
+    `run` is the training of the weights, if MLflow has it. `predictions` is the folder from `copy_predictions`;
+    with it, two versions can be compared anywhere.
     """
     tags = _tags(package) | dict(tags)
     model_id = _log_model(client, experiment, package, run, tags, predictions)
@@ -81,7 +72,7 @@ def register(
         source=f"models:/{model_id}",
         run_id=None if run is None else run.info.run_id,
         tags=tags,
-        description=describe_package(package, tags.get("git.commit", "")),
+        description=_description(package, tags.get("git.commit", "")),
         model_id=model_id,
     )
     return int(version.version)
@@ -134,6 +125,36 @@ def _tags(package: Package) -> dict[str, str]:
     return {PACKAGE_DIGEST: package.digest, **names, **uars}
 
 
+def _description(package: Package, commit: str) -> str:
+    """Return the description of a new version: what it is, how good it is, and how to load it."""
+    description = package.description
+    rows = [
+        f"| {protocol} | {' | '.join(_figure(report['mean'], metric) for metric in _METRICS)} |"
+        for protocol, report in package.evidence().items()
+        if "mean" in report
+    ]
+    head = [f"| protocol | {' | '.join(_METRICS.values())} |", "|---|---|---|---|"]
+    lines = [
+        f"Recognizes {', '.join(description.labels)} in speech. Trained on the corpus {description.corpus} "
+        f"(protocol {description.protocol}), commit {commit[:12] or 'unknown'}, software {description.software}.",
+        "",
+        *([*head, *rows] if rows else ["The package carries no metrics."]),
+        "",
+        "Means over the folds of each protocol, with 95 % intervals, of models that were trained in the same way. "
+        "For new speakers, only the speaker protocol counts.",
+        "",
+        f"Package `{package.digest}`. Its model card is the artifact `artifacts/package/MODEL_CARD.md`.",
+    ]
+    return "\n".join(lines)
+
+
+def _figure(mean: Mapping[str, Any], metric: str) -> str:
+    if metric not in mean:
+        return "-"
+    bounds = mean.get("interval", {}).get(metric)
+    return f"{mean[metric]:.3f}" + ("" if bounds is None else f" ({Interval.from_list(bounds).text()})")
+
+
 def _log_model(
     client: "MlflowClient",
     experiment: str,
@@ -181,42 +202,25 @@ def _copy_code(folder: Path) -> Path:
 
 
 def _signature(package: Package) -> "ModelSignature":
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-    from mlflow.types.schema import Array, Object, Property
+    """Return the signature: a column of base64 text in, and an answer of this form out."""
+    import pandas as pd
+    from mlflow.models import infer_signature
 
-    labels = [Property(label, DataType.double) for label in package.labels]
-    window = [
-        Property("start", DataType.double),
-        Property("end", DataType.double),
-        Property("label", DataType.string),
-        Property("confidence", DataType.double),
-        Property("sure", DataType.boolean),
-        Property("probabilities", Object(labels)),
-    ]
-    outputs: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.string, "label"),
-        ColSpec(DataType.double, "confidence"),
-        ColSpec(DataType.boolean, "sure"),
-        ColSpec(Object(labels), "probabilities"),
-        ColSpec(Array(Object(window)), "windows"),
-        ColSpec(DataType.string, "model"),
-        ColSpec(DataType.string, "model_version"),
-        ColSpec(DataType.string, "package_digest"),
-    ]
-    return ModelSignature(inputs=Schema([ColSpec(DataType.string, "audio")]), outputs=Schema(outputs))
+    probabilities = dict.fromkeys(package.labels, 1.0)
+    answer = {"label": "", "confidence": 1.0, "sure": True, "probabilities": probabilities}
+    versions = {"model": "", "model_version": "", "package_digest": ""}
+    row = {**answer, "windows": [{"start": 0.0, "end": 1.0, **answer}], **versions}
+    return infer_signature(pd.DataFrame({"audio": [""]}), pd.DataFrame([row]))
 
 
 def _example(package: Package) -> str:
-    """Return a vowel-like sound (harmonics of 140 Hz under two formants) as a WAV file in base64."""
+    """Return a tone of 140 Hz with overtones as a WAV file in base64."""
     import soundfile
 
     limits, rate = package.description.limits, 16_000
     seconds = min(limits.max_seconds, max(0.6, limits.min_seconds + 0.1))
-    time = np.arange(int(seconds * rate)) / rate
-    harmonics = 140.0 * np.arange(1, 25)
-    levels = np.exp(-(((harmonics - 750) / 250) ** 2)) + 0.6 * np.exp(-(((harmonics - 1200) / 250) ** 2)) + 0.02
-    sound = (levels[:, None] * np.sin(2 * np.pi * harmonics[:, None] * time)).sum(axis=0) * np.hanning(len(time))
+    phase = 2 * np.pi * 140.0 * np.arange(int(seconds * rate)) / rate
+    sound = sum(np.sin(number * phase) / number for number in range(1, 25)) * np.hanning(len(phase))
     buffer = io.BytesIO()
-    soundfile.write(buffer, 0.5 * sound / np.abs(sound).max(), rate, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, 0.25 * sound, rate, format="WAV", subtype="PCM_16")
     return base64.b64encode(buffer.getvalue()).decode()

@@ -75,19 +75,8 @@ def versions(client: "MlflowClient", name: str) -> list[Version]:
     return sorted(found, key=lambda version: version.number, reverse=True)
 
 
-def with_alias(client: "MlflowClient", name: str, alias: str = CHALLENGER) -> Version | None:
-    """Return the version with an alias, or None."""
-    return next((one for one in versions(client, name) if alias in one.aliases), None)
-
-
 def find(client: "MlflowClient", name: str, wanted: str) -> Version:
-    """Return the version with a number or an alias.
-
-    Raises
-    ------
-    UserError
-        There is no such model or version, or `publish` did not register it.
-    """
+    """Return the version with a number or an alias, if `publish` registered it."""
     existing = versions(client, name)
     if not existing:
         names = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
@@ -103,29 +92,10 @@ def find(client: "MlflowClient", name: str, wanted: str) -> Version:
     return found
 
 
-def resolve(model: str) -> Path:
-    """Return the folder of a registered version's package; see `fetch`."""
-    return fetch(model)[1]
-
-
 def fetch(model: str) -> tuple[Version, Path]:
-    """Download the package of a registered version, unless the cache has it.
+    """Download the package of `models:/<name>@<alias>` or `models:/<name>/<number>`, unless the cache has it.
 
-    Parameters
-    ----------
-    model : str
-        `models:/<name>@<alias>` or `models:/<name>/<version>`.
-
-    Returns
-    -------
-    Version
-    Path
-        The package in the user's cache, in a folder named by its digest.
-
-    Raises
-    ------
-    UserError
-        There is no such version, MLflow does not respond, or the files were changed after registration.
+    Return the version and the folder in the user's cache, which is named by the digest of the package.
     """
     match = parse(model)
     if locate().is_missing and not os.environ.get("MLFLOW_REGISTRY_URI"):

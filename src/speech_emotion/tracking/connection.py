@@ -36,10 +36,8 @@ class MlflowLocation:
         """The command that opens MLflow's pages."""
         if self.uri.startswith(("http://", "https://")):
             return f"open {self.uri}"
-        if self.database is None or self.database.name != "mlflow.db":
-            return f"mlflow ui --backend-store-uri '{self.uri}'"
-        folder = self.database.parent
-        return "mlflow ui" if folder == Path.cwd() else f"(cd '{folder}' && mlflow ui)"
+        default = self.database == Path.cwd() / "mlflow.db"
+        return "mlflow ui" if default else f"mlflow ui --backend-store-uri '{self.uri}'"
 
 
 def home() -> Path:

@@ -70,15 +70,8 @@ class LogHeader:
 class EventLog:
     """Read and extend the event log of a training. A line that a kill cut short is skipped.
 
-    Attributes
-    ----------
-    header : LogHeader or None
-        None: the process was killed before it wrote anything.
-    entries : list of LogEntry
-    process : str
-        The last process that wrote the log, see `process_name`.
-    sent_to : str
-        The tracking URI that has received everything; empty if there is more to send.
+    `header` is None if the process was killed before it wrote anything, `process` is the last writer, and `sent_to` the
+    tracking URI that has received everything, or empty.
     """
 
     def __init__(self, path: Path) -> None:

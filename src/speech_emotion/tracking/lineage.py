@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,6 @@ PARAMS: Final = "params.yaml"
 LOCK: Final = "dvc.lock"
 
 _GIT_SECONDS: Final = 10
-_LOCK_READS: Final = 5
-_LOCK_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -62,24 +59,17 @@ def source_state(root: Path) -> SourceState:
 
 
 def locked_outputs(root: Path) -> Mapping[str, LockedOutput]:
-    """Read the outputs in `root`'s dvc.lock, by path; empty if the file is absent or unreadable.
-
-    DVC writes the file in place, so a file that cannot be parsed is read again.
-    """
-    for _ in range(_LOCK_READS):
-        try:
-            content = YAML(typ="safe").load((root / LOCK).read_text(encoding="utf-8"))
-            return {
-                output["path"]: LockedOutput(name, str(output["md5"]))
-                for name, stage in (content["stages"] or {}).items()
-                for output in stage.get("outs") or ()
-                if "md5" in output
-            }
-        except OSError:
-            return {}
-        except (ValueError, YAMLError, AttributeError, KeyError, TypeError):
-            time.sleep(_LOCK_SECONDS)
-    return {}
+    """Read the outputs in `root`'s dvc.lock, by path; empty if the file is absent, or incomplete as DVC is writing it."""
+    try:
+        content = YAML(typ="safe").load((root / LOCK).read_text(encoding="utf-8"))
+        return {
+            output["path"]: LockedOutput(name, str(output["md5"]))
+            for name, stage in (content["stages"] or {}).items()
+            for output in stage.get("outs") or ()
+            if "md5" in output
+        }
+    except (OSError, ValueError, YAMLError, AttributeError, KeyError, TypeError):
+        return {}
 
 
 def dvc_tags(locked: Mapping[str, LockedOutput], *, corpus: str, trained: bool = True) -> dict[str, str]:

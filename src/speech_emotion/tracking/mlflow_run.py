@@ -39,21 +39,9 @@ REASON: Final = "reason"
 
 TRAINING_FILES: Final = ("history.csv", "training.json")
 
-# the limits of one request to MLflow
-_PARAMS_PER_REQUEST: Final = 100
-_METRICS_PER_REQUEST: Final = 1000
-
 
 class RunWriter:
-    """Write to one MLflow run; what the run already has is not sent again.
-
-    Parameters
-    ----------
-    client : MlflowClient
-    run : mlflow.entities.Run
-    fresh : bool
-        Whether the run was created just now, so that it is known to be empty.
-    """
+    """Write to one MLflow run; what the run already has is not sent again. A `fresh` run is known to be empty."""
 
     def __init__(self, client: "MlflowClient", run: "Run", *, fresh: bool = False) -> None:
         self.client, self.run_id, self.status = client, run.info.run_id, run.info.status
@@ -104,8 +92,7 @@ class RunWriter:
             for key, value in params.items()
             if key not in self._params
         ]
-        for start in range(0, len(missing), _PARAMS_PER_REQUEST):
-            self.client.log_batch(self.run_id, params=missing[start : start + _PARAMS_PER_REQUEST])
+        self.client.log_batch(self.run_id, params=missing)
 
     def metrics(self, entries: Iterable[LogEntry]) -> None:
         """Log the metrics of entries at their steps."""
@@ -118,8 +105,7 @@ class RunWriter:
                 if entry.step not in steps:
                     steps.add(entry.step)
                     batch.append(Metric(key, float(value), entry.time, entry.step))
-        for start in range(0, len(batch), _METRICS_PER_REQUEST):
-            self.client.log_batch(self.run_id, metrics=batch[start : start + _METRICS_PER_REQUEST])
+        self.client.log_batch(self.run_id, metrics=batch)
 
     def results(self, entry: LogEntry) -> None:
         """Log metrics that replace older values, such as those of a second evaluation."""
@@ -199,17 +185,7 @@ def start(
 
     Use the result as a context manager: call `epoch` after each epoch and `finish` at the end. A server that is dead,
     hangs or dies during the training costs a few seconds in all. `.scratch/tracking` keeps what was not sent, and
-    `registry.publish` sends it.
-
-    Parameters
-    ----------
-    corpus, protocol, fold : str
-    training_digest : str
-        Covers everything that decides the weights.
-    params : mapping of str to Any
-        Settings, with dotted keys.
-    lineage : mapping of str to str
-        Digests of the inputs.
+    `registry.publish` sends it. See `TrainingInfo` for the arguments.
     """
     return LiveRun(TrainingInfo(corpus, protocol, fold, training_digest, dict(params), dict(lineage)))
 
