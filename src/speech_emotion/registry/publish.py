@@ -9,7 +9,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -39,11 +39,26 @@ from speech_emotion.tracking.event_log import (
     process_name,
 )
 from speech_emotion.tracking.lineage import LockedOutput, SourceState, dvc_tags, locked_outputs, source_state
-from speech_emotion.tracking.mlflow_run import PROCESS, RECORDED, TRAINING_DIGEST, RunWriter, mark_killed_runs
+from speech_emotion.tracking.mlflow_run import (
+    PROCESS,
+    RECORDED,
+    TRAINING_DIGEST,
+    create_run,
+    end_run,
+    find_or_create_run,
+    log_metrics,
+    log_params,
+    log_training_files,
+    mark_killed_runs,
+    set_tags,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+FROM_FILES: Final = "from files"
+"""The value of the tag `recorded` for a run that was not logged live."""
 
 PUBLISHED: Final = "published"
 """The tag of a run that has everything: the digest of what the workspace had."""
@@ -198,13 +213,13 @@ def _send_logs(client: "MlflowClient", experiment: str, where: MlflowLocation, f
         if log.header.training.corpus != corpus or running:
             continue
         if log.sent_to != where.uri:
-            writer = RunWriter.for_log(client, experiment, log)
-            writer.metrics(log.entries)
+            run_id = find_or_create_run(client, experiment, log).info.run_id
+            log_metrics(client, run_id, log.entries)
             end = log.end
             if end is None or end.status is None:
-                writer.end("KILLED", log.entries[-1].time if log.entries else log.header.time)
+                end_run(client, run_id, "KILLED", log.entries[-1].time if log.entries else log.header.time)
             else:
-                writer.end(end.status, end.time, end.reason)
+                end_run(client, run_id, end.status, end.time, end.reason)
             log.mark_sent(where.uri)
             sent.add(log.header.training.name)
         if log.end is not None and log.end.status == "FINISHED":
@@ -214,35 +229,34 @@ def _send_logs(client: "MlflowClient", experiment: str, where: MlflowLocation, f
 
 def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTraining, source: SourceState) -> str:
     """Find or create the run of a training and add what is missing; return "created", "completed" or ""."""
-    run = _find_run(client, experiment, training.info.digest)
-    if run is not None and run.data.tags.get(PUBLISHED) == training.content:
+    found = _find_run(client, experiment, training.info.digest)
+    if found is not None and found.data.tags.get(PUBLISHED) == training.content:
         return ""
-    if run is None:
-        header = LogHeader(training.info, source, training.tags, training.time)
-        tags = {RECORDED: "from files", PROCESS: process_name()}
-        writer = RunWriter.create(client, experiment, header, tags)
-    else:
-        writer = RunWriter(client, run)
-        writer.params(training.info.params)
-        writer.tags(training.tags)
-    writer.metrics(training.epochs())
-    writer.results(training.results())
-    _log_data_sets(client, writer.run_id, training)
-    writer.training_files(training.folder)
+    header = LogHeader(training.info, source, training.tags, training.time)
+    run = found or create_run(client, experiment, header, {RECORDED: FROM_FILES, PROCESS: process_name()})
+    run_id = run.info.run_id
+    log_params(client, run_id, training.info.params)
+    set_tags(client, run_id, training.tags)
+    if run.data.tags[RECORDED] == FROM_FILES:
+        # at the time of the run, which does not change: a second call logs nothing twice
+        log_metrics(client, run_id, [replace(entry, time=run.info.start_time) for entry in training.epochs()])
+    log_metrics(client, run_id, [training.results()])
+    _log_data_sets(client, run_id, training)
+    log_training_files(client, run_id, training.folder)
     for path, folder in training.artifacts():
-        writer.file(path, folder)
-    if writer.status != "FINISHED":
-        writer.end("FINISHED", training.time)
+        client.log_artifact(run_id, str(path), folder)
+    if run.info.status != "FINISHED":
+        end_run(client, run_id, "FINISHED", training.time)
     # comes last: a run without this tag is completed by the next call
-    writer.tags({PUBLISHED: training.content})
-    return "created" if run is None else "completed"
+    client.set_tag(run_id, PUBLISHED, training.content)
+    return "created" if found is None else "completed"
 
 
 def _find_run(client: "MlflowClient", experiment: str, digest: str) -> "Run | None":
     """Return the newest finished run of a training, else one that an earlier call did not finish."""
     runs = client.search_runs([experiment], f"tags.{TRAINING_DIGEST} = '{digest}'")
     finished = [run for run in runs if run.info.status == "FINISHED"]
-    unfinished = [run for run in runs if run.data.tags.get(RECORDED) == "from files" and run not in finished]
+    unfinished = [run for run in runs if run.data.tags.get(RECORDED) == FROM_FILES and run not in finished]
     return next(iter(finished + unfinished), None)
 
 

@@ -59,7 +59,7 @@ def source_state(root: Path) -> SourceState:
 
 
 def locked_outputs(root: Path) -> Mapping[str, LockedOutput]:
-    """Read the outputs in `root`'s dvc.lock, by path; empty if the file is absent, or incomplete as DVC is writing it."""
+    """Read the outputs in `root`'s dvc.lock, by path; empty if it is absent, or DVC is just writing it."""
     try:
         content = YAML(typ="safe").load((root / LOCK).read_text(encoding="utf-8"))
         return {

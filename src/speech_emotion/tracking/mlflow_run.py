@@ -37,130 +37,80 @@ PROCESS: Final = "process"
 RECORDED: Final = "recorded"
 REASON: Final = "reason"
 
-TRAINING_FILES: Final = ("history.csv", "training.json")
+
+def find_or_create_run(client: "MlflowClient", experiment: str, log: EventLog) -> "Run":
+    """Return the run of an event log."""
+    found = client.search_runs([experiment], f"tags.{EVENT_LOG} = '{log.key}'", max_results=1)
+    if found:
+        return found[0]
+    assert log.header is not None
+    tags = {EVENT_LOG: log.key, PROCESS: log.process, RECORDED: "live"}
+    return create_run(client, experiment, log.header, tags)
 
 
-class RunWriter:
-    """Write to one MLflow run; what the run already has is not sent again. A `fresh` run is known to be empty."""
-
-    def __init__(self, client: "MlflowClient", run: "Run", *, fresh: bool = False) -> None:
-        self.client, self.run_id, self.status = client, run.info.run_id, run.info.status
-        self._tags, self._params = dict(run.data.tags), set(run.data.params)
-        self._newest = dict(run.data.metrics)
-        self._known_steps: dict[str, set[int]] = {}
-        self._fresh = fresh
-
-    @classmethod
-    def for_log(cls, client: "MlflowClient", experiment: str, log: EventLog) -> Self:
-        """Find the run of an event log, or create it."""
-        found = client.search_runs([experiment], f"tags.{EVENT_LOG} = '{log.key}'", max_results=1)
-        if found:
-            return cls(client, found[0])
-        assert log.header is not None
-        tags = {EVENT_LOG: log.key, PROCESS: log.process, RECORDED: "live"}
-        return cls.create(client, experiment, log.header, tags)
-
-    @classmethod
-    def create(cls, client: "MlflowClient", experiment: str, header: LogHeader, tags: Mapping[str, str]) -> Self:
-        """Create a run with its parameters and with tags that lead back to its source and data."""
-        training, source = header.training, header.source
-        own = {
-            "corpus": training.corpus,
-            "protocol": training.protocol,
-            "fold": training.fold,
-            TRAINING_DIGEST: training.digest,
-            **{f"digest.{key}": value for key, value in training.lineage.items()},
-            # MLflow's pages show these in columns of their own
-            "mlflow.user": _user(),
-            "mlflow.source.name": "pipeline/train.py",
-            **({} if source.source_dirty is None else {"mlflow.source.git.commit": source.commit}),
-        }
-        all_tags = {**own, **source.tags, **header.tags, **tags}
-        run = client.create_run(experiment, start_time=header.time, run_name=training.name, tags=all_tags)
-        writer = cls(client, run, fresh=True)
-        writer.params(training.params)
-        if source.patch:
-            writer.text(source.patch, "lineage/source.patch")
-        return writer
-
-    def params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters."""
-        from mlflow.entities import Param
-
-        missing = [
-            Param(key, value if isinstance(value, str) else json.dumps(value, default=str))
-            for key, value in params.items()
-            if key not in self._params
-        ]
-        self.client.log_batch(self.run_id, params=missing)
-
-    def metrics(self, entries: Iterable[LogEntry]) -> None:
-        """Log the metrics of entries at their steps."""
-        from mlflow.entities import Metric
-
-        batch: list[Metric] = []
-        for entry in entries:
-            for key, value in entry.metrics.items():
-                steps = self._steps(key)
-                if entry.step not in steps:
-                    steps.add(entry.step)
-                    batch.append(Metric(key, float(value), entry.time, entry.step))
-        self.client.log_batch(self.run_id, metrics=batch)
-
-    def results(self, entry: LogEntry) -> None:
-        """Log metrics that replace older values, such as those of a second evaluation."""
-        from mlflow.entities import Metric
-
-        changed = {key: value for key, value in entry.metrics.items() if self._newest.get(key) != value}
-        metrics = [Metric(key, value, entry.time, entry.step) for key, value in changed.items()]
-        self.client.log_batch(self.run_id, metrics=metrics)
-
-    def tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        for key, value in tags.items():
-            if self._tags.get(key) != value:
-                self.client.set_tag(self.run_id, key, value)
-                self._tags[key] = value
-
-    def file(self, path: Path, folder: str) -> None:
-        """Log a file as an artifact in a folder."""
-        self.client.log_artifact(self.run_id, str(path), folder)
-
-    def text(self, text: str, path: str) -> None:
-        """Log a text as an artifact."""
+def create_run(client: "MlflowClient", experiment: str, header: LogHeader, tags: Mapping[str, str]) -> "Run":
+    """Create a run with its parameters and with tags that lead back to its source and data."""
+    training, source = header.training, header.source
+    own = {
+        "corpus": training.corpus,
+        "protocol": training.protocol,
+        "fold": training.fold,
+        TRAINING_DIGEST: training.digest,
+        **{f"digest.{key}": value for key, value in training.lineage.items()},
+        # MLflow's pages show these in columns of their own
+        "mlflow.user": _user(),
+        "mlflow.source.name": "pipeline/train.py",
+        **({} if source.source_dirty is None else {"mlflow.source.git.commit": source.commit}),
+    }
+    all_tags = {**own, **source.tags, **header.tags, **tags}
+    run = client.create_run(experiment, start_time=header.time, run_name=training.name, tags=all_tags)
+    log_params(client, run.info.run_id, training.params)
+    if source.patch:
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / Path(path).name
-            # a patch contains the bytes of files, which may not be UTF-8
-            file.write_bytes(text.encode("utf-8", "surrogateescape"))
-            self.file(file, Path(path).parent.as_posix())
+            patch = Path(folder) / "source.patch"
+            # it contains the bytes of files, which may not be UTF-8
+            patch.write_bytes(source.patch.encode("utf-8", "surrogateescape"))
+            client.log_artifact(run.info.run_id, str(patch), "lineage")
+    return run
 
-    def training_files(self, folder: Path) -> None:
-        """Log the history and the record of a training as artifacts."""
-        for path in (folder / name for name in TRAINING_FILES):
-            if path.exists():
-                self.file(path, "training")
 
-    def resume(self, process: str) -> None:
-        """Set a run that had ended back to running, in another process."""
-        if self._fresh:
-            return
-        self.tags({PROCESS: process, "resumed": str(int(self._tags.get("resumed", "0")) + 1)})
-        if REASON in self._tags:
-            self.client.delete_tag(self.run_id, REASON)
-        self.client.update_run(self.run_id, status="RUNNING")
+def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
+    """Log parameters; those that the run already has, with the same values, are ignored by MLflow."""
+    from mlflow.entities import Param
 
-    def end(self, status: Status, time: int, reason: str = "") -> None:
-        """End the run at `time`, in milliseconds since 1970."""
-        if reason:
-            self.tags({REASON: reason[:500]})
-        self.client.set_terminated(self.run_id, status=status, end_time=time)
-        self.status = status
+    texts = {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in params.items()}
+    client.log_batch(run_id, params=[Param(key, text) for key, text in texts.items()])
 
-    def _steps(self, key: str) -> set[int]:
-        if key not in self._known_steps:
-            history = [] if self._fresh else self.client.get_metric_history(self.run_id, key)
-            self._known_steps[key] = {metric.step for metric in history}
-        return self._known_steps[key]
+
+def log_metrics(client: "MlflowClient", run_id: str, entries: Iterable[LogEntry]) -> None:
+    """Log the metrics of entries; a metric with the same time, step and value exists once in MLflow."""
+    from mlflow.entities import Metric
+
+    metrics = [
+        Metric(key, float(value), entry.time, entry.step) for entry in entries for key, value in entry.metrics.items()
+    ]
+    client.log_batch(run_id, metrics=metrics)
+
+
+def set_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags in one request."""
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def log_training_files(client: "MlflowClient", run_id: str, folder: Path) -> None:
+    """Log the history and the record of a training as artifacts."""
+    for path in (folder / name for name in ("history.csv", "training.json")):
+        if path.exists():
+            client.log_artifact(run_id, str(path), "training")
+
+
+def end_run(client: "MlflowClient", run_id: str, status: Status, time: int, reason: str = "") -> None:
+    """End a run at `time`, in milliseconds since 1970."""
+    if reason:
+        client.set_tag(run_id, REASON, reason[:500])
+    client.set_terminated(run_id, status=status, end_time=time)
 
 
 def mark_killed_runs(client: "MlflowClient", experiment: str) -> int:
@@ -285,21 +235,23 @@ class LiveRun:
 
         experiment = experiment_id(client, self._where, self._training.corpus)
         mark_killed_runs(client, experiment)
-        writer = RunWriter.for_log(client, experiment, self._log)
-        writer.resume(self._log.process)
+        run = find_or_create_run(client, experiment, self._log)
+        run_id = run.info.run_id
+        if run.data.tags[PROCESS] != self._log.process:
+            _resume(client, run, self._log.process)
         monitor = SystemMetricsMonitor(
-            writer.run_id, sampling_interval=SAMPLE_SECONDS, resume_logging=True, tracking_uri=self._where.uri
+            run_id, sampling_interval=SAMPLE_SECONDS, resume_logging=True, tracking_uri=self._where.uri
         )
         monitor.start()
         while (entry := self._queue.get()).status is None:
-            writer.metrics([entry])
+            log_metrics(client, run_id, [entry])
         monitor.finish()
         # what was measured since the last sample; a short training has nothing else
         monitor.publish_metrics(monitor.aggregate_metrics())
         monitor.mlflow_logger.flush()
         if self._folder is not None:
-            writer.training_files(self._folder)
-        writer.end(entry.status, entry.time, entry.reason)
+            log_training_files(client, run_id, self._folder)
+        end_run(client, run_id, entry.status, entry.time, entry.reason)
         self._log.mark_sent(self._where.uri)
 
     def _handle_sigterm(self) -> None:
@@ -308,6 +260,15 @@ class LiveRun:
         if on_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _exit)
             self._handles_sigterm = True
+
+
+def _resume(client: "MlflowClient", run: "Run", process: str) -> None:
+    """Set a run that ended in another process back to running."""
+    resumed = int(run.data.tags.get("resumed", "0")) + 1
+    set_tags(client, run.info.run_id, {PROCESS: process, "resumed": str(resumed)})
+    if REASON in run.data.tags:
+        client.delete_tag(run.info.run_id, REASON)
+    client.update_run(run.info.run_id, status="RUNNING")
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
