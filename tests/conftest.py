@@ -21,7 +21,7 @@ FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLO
 
 LONGEST = (
     "test_pipeline_slow",
-    "test_tuning_slow",
+    "test_search_slow",
     "test_promote_server",
     "test_benchmarks",
     "test_server_slow",
