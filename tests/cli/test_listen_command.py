@@ -11,7 +11,7 @@ from helpers.commands import Command
 from helpers.tiny_package import LABELS
 
 
-def test_without_a_terminal_there_is_a_line_an_answer(command: Command, model: Path, tmp_path: Path) -> None:
+def test_pipe_gets_a_line_per_window(command: Command, model: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.wav").write_bytes(recordings.encoded(recordings.tone(0.8)))
 
     done = command("listen", "--file", "clip.wav", "--model", model)
@@ -25,7 +25,7 @@ def test_without_a_terminal_there_is_a_line_an_answer(command: Command, model: P
     assert done.stderr.splitlines()[1].startswith("1 answers: ")
 
 
-def test_two_sources_and_a_step_longer_than_a_window_are_mistakes(command: Command, model: Path) -> None:
+def test_wrong_options(command: Command, model: Path) -> None:
     assert command("listen", "--file", "a.wav", "--device", "b").stderr == (
         "error: --file and --device are two sources; name one.\n"
     )
@@ -34,7 +34,7 @@ def test_two_sources_and_a_step_longer_than_a_window_are_mistakes(command: Comma
     )
 
 
-def test_a_terminal_gets_moving_bars_and_ctrl_c_ends_them_cleanly(model: Path, tmp_path: Path) -> None:
+def test_terminal_gets_bars_until_ctrl_c(model: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.wav").write_bytes(recordings.encoded(recordings.tone(60.0)))
     terminal, inside = pty.openpty()
     arguments = ["listen", "--file", "clip.wav", "--model", str(model), "--every", "0.2"]

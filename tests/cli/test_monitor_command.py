@@ -59,7 +59,7 @@ def quieter(tmp_path_factory: pytest.TempPathFactory, package: Path, clips: Path
     return folder
 
 
-def test_what_moved_is_named_and_the_status_says_so(in_process: Command, logs: Path, quieter: Path) -> None:
+def test_drift_sets_the_status(in_process: Command, logs: Path, quieter: Path) -> None:
     same = in_process("monitor", logs / "same", "--model", quieter)
     louder = in_process("monitor", logs / "louder", "--model", quieter)
 
@@ -76,7 +76,7 @@ def test_what_moved_is_named_and_the_status_says_so(in_process: Command, logs: P
     assert re.fullmatch(r"\+1[0-4]\.\d dB", level[4])
 
 
-def test_a_period_like_training_has_status_0(in_process: Command, logs: Path, package: Path) -> None:
+def test_no_drift_is_status_0(in_process: Command, logs: Path, package: Path) -> None:
     done = in_process("monitor", logs / "louder", "--model", package, "--since", "2d")
 
     assert (done.returncode, done.stderr) == (
@@ -85,7 +85,7 @@ def test_a_period_like_training_has_status_0(in_process: Command, logs: Path, pa
     )
 
 
-def test_json_says_it_all(in_process: Command, logs: Path, package: Path) -> None:
+def test_json(in_process: Command, logs: Path, package: Path) -> None:
     done = in_process("monitor", logs / "same", "--model", package, "--format", "json")
 
     found = json.loads(done.stdout)
@@ -98,7 +98,7 @@ def test_json_says_it_all(in_process: Command, logs: Path, package: Path) -> Non
     assert found["rows"] == {"recordings": 110, "answers": 110}
 
 
-def test_the_page_is_whole_and_fetches_nothing(in_process: Command, logs: Path, package: Path, tmp_path: Path) -> None:
+def test_page_loads_nothing(in_process: Command, logs: Path, package: Path, tmp_path: Path) -> None:
     in_process("monitor", logs / "same", "--model", package, "--page", "moved.html")
 
     page = (tmp_path / "moved.html").read_text(encoding="utf-8")
@@ -108,7 +108,7 @@ def test_the_page_is_whole_and_fetches_nothing(in_process: Command, logs: Path, 
     assert set(re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', page)) == set()
 
 
-def test_a_period_without_rows_is_said(in_process: Command, logs: Path, package: Path, tmp_path: Path) -> None:
+def test_empty_period(in_process: Command, logs: Path, package: Path, tmp_path: Path) -> None:
     done = in_process(
         "monitor", logs / "same", "--model", package, "--until", "2020-01-01", "--page", tmp_path / "page.html"
     )
@@ -119,7 +119,7 @@ def test_a_period_without_rows_is_said(in_process: Command, logs: Path, package:
     assert "<h1>Too few rows to tell</h1>" in (tmp_path / "page.html").read_text()
 
 
-def test_mistakes_are_told(in_process: Command, logs: Path, package: Path, tmp_path: Path) -> None:
+def test_errors_are_one_line(in_process: Command, logs: Path, package: Path, tmp_path: Path) -> None:
     calls = {
         "there is no log of predictions here": ("monitor", tmp_path, "--model", package),
         "carries no training reference": ("monitor", logs / "same", "--model", make_package(tmp_path / "bare").folder),
@@ -135,7 +135,7 @@ def test_mistakes_are_told(in_process: Command, logs: Path, package: Path, tmp_p
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_predict_logs_what_it_prints_too(in_process: Command, clips: Path, package: Path, tmp_path: Path) -> None:
+def test_predict_logs(in_process: Command, clips: Path, package: Path, tmp_path: Path) -> None:
     files = sorted((clips / "same").iterdir())[:3]
     (tmp_path / "bad.wav").write_bytes(b"no audio")
 
@@ -146,10 +146,3 @@ def test_predict_logs_what_it_prints_too(in_process: Command, clips: Path, packa
     assert kept.returncode == plain.returncode == 1
     assert len(read(tmp_path / "log")) == 3
     assert str(clips) not in json.dumps(read(tmp_path / "log").to_pylist(), default=str)
-
-
-def test_the_same_recordings_are_logged_once(in_process: Command, clips: Path, package: Path, tmp_path: Path) -> None:
-    for _ in range(2):
-        in_process("predict", clips / "same", "-m", package, "--output", "answers.csv", "--log", "log")
-
-    assert len(read(tmp_path / "log")) == 110

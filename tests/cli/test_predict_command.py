@@ -7,15 +7,16 @@ import sys
 from pathlib import Path
 
 from helpers.commands import Command
-from helpers.tiny_package import LABELS, make_package
+from helpers.tiny_package import LABELS
 from speech_emotion.inference.recognizer import Recognizer
 
 
-def test_good_recordings_are_answered_and_bad_ones_listed(command: Command, model: Path, clips: Path) -> None:
+def test_bad_recordings_are_listed(command: Command, model: Path, clips: Path) -> None:
     done = command("predict", clips, "missing.wav", "--model", model)
 
-    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    header, *lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert done.returncode == 1
+    assert header == ["recording", "emotion", "confidence", "next best"]
     assert [line[0] for line in lines] == [str(clips / name) for name in ("a.wav", "b.webm", "deeper/c.FLAC")]
     assert all(line[1] in LABELS and 0 < float(line[2]) <= 1 for line in lines)
     assert done.stderr.splitlines() == [
@@ -25,13 +26,7 @@ def test_good_recordings_are_answered_and_bad_ones_listed(command: Command, mode
     ]
 
 
-def test_with_good_recordings_alone_the_status_is_0(command: Command, model: Path, clips: Path) -> None:
-    done = command("predict", clips / "a.wav", clips / "b.webm", "-m", model)
-
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_csv_has_a_column_a_label(command: Command, model: Path, clips: Path) -> None:
+def test_csv(command: Command, model: Path, clips: Path) -> None:
     done = command("predict", clips / "a.wav", "--model", model, "--format", "csv")
 
     (row,) = csv.DictReader(io.StringIO(done.stdout))
@@ -43,7 +38,7 @@ def test_csv_has_a_column_a_label(command: Command, model: Path, clips: Path) ->
     }
 
 
-def test_json_is_one_array(command: Command, model: Path, clips: Path) -> None:
+def test_json(command: Command, model: Path, clips: Path) -> None:
     done = command("predict", clips, "--model", model, "--format", "json")
 
     rows = json.loads(done.stdout)
@@ -52,17 +47,17 @@ def test_json_is_one_array(command: Command, model: Path, clips: Path) -> None:
     assert all(set(row["probabilities"]) == set(LABELS) for row in rows)
 
 
-def test_without_any_good_recording_programs_still_get_their_format(command: Command, model: Path, clips: Path) -> None:
+def test_formats_without_any_prediction(command: Command, model: Path, clips: Path) -> None:
     bad = clips / "deeper" / "bad.mp3"
 
     assert json.loads(command("predict", bad, "--model", model, "-f", "json").stdout) == []
     assert (
         command("predict", bad, "--model", model, "-f", "csv").stdout == "path,label,confidence,sure,angry,happy,sad\n"
     )
-    assert command("predict", bad, "--model", model).stdout == ""
+    assert command("predict", bad, "--model", model).stdout == "recording\temotion\tconfidence\tnext best\n"
 
 
-def test_a_folder_without_recordings_is_a_bad_one(command: Command, model: Path, tmp_path: Path) -> None:
+def test_folder_without_recordings(command: Command, model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
     done = command("predict", "empty", "--model", model)
@@ -71,7 +66,7 @@ def test_a_folder_without_recordings_is_a_bad_one(command: Command, model: Path,
     assert done.stderr.startswith("1 of 1 recordings could not be used:\n  empty: holds no recordings (.3gp .aac")
 
 
-def test_names_that_are_no_text_do_not_break_the_output(command: Command, model: Path, clips: Path) -> None:
+def test_names_that_are_not_text(command: Command, model: Path, clips: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(clips) + b"/odd\xff[red]\n.wav"))
     odd.write_bytes((clips / "a.wav").read_bytes())
 
@@ -81,7 +76,7 @@ def test_names_that_are_no_text_do_not_break_the_output(command: Command, model:
     assert len(json.loads(done.stdout)) == 1
 
 
-def test_large_folders_keep_their_order(command: Command, model: Path, clips: Path, tmp_path: Path) -> None:
+def test_order_of_many_recordings(command: Command, model: Path, clips: Path, tmp_path: Path) -> None:
     many = tmp_path / "many"
     many.mkdir()
     for number in range(150):
@@ -89,22 +84,12 @@ def test_large_folders_keep_their_order(command: Command, model: Path, clips: Pa
 
     done = command("predict", many, "--model", model)
 
-    names = [Path(line.split("\t")[0]).stem for line in done.stdout.splitlines()]
+    names = [Path(line.split("\t")[0]).stem for line in done.stdout.splitlines()[1:]]
     assert names == [f"{number:03}" for number in range(150) if number % 7]
     assert done.stderr.startswith("22 of 150 recordings could not be used:")
 
 
-def test_a_moved_package_answers_the_same(command: Command, model: Path, clips: Path, tmp_path: Path) -> None:
-    make_package(tmp_path / "moved" / "here")
-
-    answers = [
-        command("predict", clips, "--model", where, "-f", "csv").stdout for where in (model, tmp_path / "moved/here")
-    ]
-
-    assert answers[0] == answers[1]
-
-
-def test_predicting_imports_neither_tensorflow_nor_mlflow_nor_librosa(model: Path, clips: Path) -> None:
+def test_predict_imports_no_heavy_library(model: Path, clips: Path) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "speech_emotion", "predict", clips / "a.wav", "-m", model]
 
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -113,14 +98,5 @@ def test_predicting_imports_neither_tensorflow_nor_mlflow_nor_librosa(model: Pat
         line.split("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if line.count("|") == 2
     }
     assert "onnxruntime" in imported
-    assert not imported & {
-        "tensorflow",
-        "keras",
-        "mlflow",
-        "librosa",
-        "pandas",
-        "sklearn",
-        "scipy",
-        "matplotlib",
-        "rich",
-    }
+    heavy = ("tensorflow", "keras", "mlflow", "librosa", "pandas", "sklearn", "scipy", "matplotlib", "rich")
+    assert not imported & set(heavy)

@@ -20,7 +20,7 @@ from helpers.tiny_package import LABELS, make_package
 from speech_emotion.config.compute import RaySettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference import batch
-from speech_emotion.inference.batch import CHUNK, FEW, Form, Row, Watch, predict_into
+from speech_emotion.inference.batch import CHUNK, FEW, BatchRow, FileFormat, Watch, predict_into
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.monitoring.prediction_log import BatchLog, read
 
@@ -28,7 +28,7 @@ pytest_plugins = ("helpers.cluster_fixtures",)
 
 
 class KilledError(BaseException):
-    """What a kill is here, where the process is to live on."""
+    """Stands for a kill that this process survives."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
 
 @pytest.fixture
 def clips(tmp_path: Path) -> list[Path]:
-    """A hundred recordings, every tenth of which is none."""
+    """A hundred files, every tenth of which is not a recording."""
     folder = tmp_path / "clips"
     folder.mkdir()
     good = recordings.encoded(recordings.tone(0.3))
@@ -49,9 +49,9 @@ def clips(tmp_path: Path) -> list[Path]:
 
 
 def cut_off(after: int) -> Watch:
-    """Return what ends the work after so many recordings."""
+    """Interrupt after this many recordings."""
 
-    def watch(found: Iterable[Row], _: int) -> Iterator[Row]:
+    def watch(found: Iterable[BatchRow], _: int) -> Iterator[BatchRow]:
         for number, row in enumerate(found):
             if number == after:
                 raise KilledError
@@ -60,8 +60,8 @@ def cut_off(after: int) -> Watch:
     return watch
 
 
-def counted(seen: list[Row]) -> Watch:
-    def watch(found: Iterable[Row], _: int) -> Iterator[Row]:
+def counted(seen: list[BatchRow]) -> Watch:
+    def watch(found: Iterable[BatchRow], _: int) -> Iterator[BatchRow]:
         for row in found:
             seen.append(row)
             yield row
@@ -74,9 +74,9 @@ def paths_in(output: Path) -> list[str]:
         return [row["path"] for row in csv.DictReader(file)]
 
 
-def test_every_form_holds_the_same_rows(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
-    for form in Form:
-        predict_into(tmp_path / f"out.{form}", form, recognizer, clips)
+def test_all_formats_have_the_same_rows(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
+    for format in FileFormat:
+        predict_into(tmp_path / f"out.{format}", format, recognizer, clips)
 
     with open(tmp_path / "out.csv", newline="") as file:
         by_csv = [{**row, "sure": row["sure"] == "true"} for row in csv.DictReader(file)]
@@ -90,123 +90,107 @@ def test_every_form_holds_the_same_rows(tmp_path: Path, recognizer: Recognizer, 
             assert float(row[label]) == pytest.approx(expected.probabilities[label], abs=1e-6)
 
 
-def test_what_cannot_be_used_is_told_and_not_in_the_file(
-    tmp_path: Path, recognizer: Recognizer, clips: list[Path]
-) -> None:
-    bad = predict_into(tmp_path / "out.csv", Form.csv, recognizer, clips)
+def test_unusable_recordings_are_returned(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
+    bad = predict_into(tmp_path / "out.csv", FileFormat.csv, recognizer, clips)
 
     assert [row.path for row in bad] == [str(path) for path in clips[3::10]]
     assert {row.reason for row in bad} == {"is not audio that can be read"}
     assert paths_in(tmp_path / "out.csv") == [str(path) for path in clips if path not in clips[3::10]]
 
 
-def test_a_run_that_was_cut_off_is_gone_on_with(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
+def test_interrupted_run_resumes(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     whole, output = tmp_path / "whole.csv", tmp_path / "out.csv"
-    seen: list[Row] = []
-    told: list[int] = []
-    predict_into(whole, Form.csv, recognizer, clips)
+    seen: list[BatchRow] = []
+    resumed: list[int] = []
+    predict_into(whole, FileFormat.csv, recognizer, clips)
 
     for after in (70, 10):
         with pytest.raises(KilledError):
-            predict_into(output, Form.csv, recognizer, clips, watch=cut_off(after))
+            predict_into(output, FileFormat.csv, recognizer, clips, watch=cut_off(after))
         assert not output.exists()
-    bad = predict_into(output, Form.csv, recognizer, clips, watch=counted(seen), resumed=told.append)
+    bad = predict_into(output, FileFormat.csv, recognizer, clips, watch=counted(seen), resumed=resumed.append)
 
-    assert told == [70 // CHUNK * CHUNK]
-    assert [row.path for row in seen] == [str(path) for path in clips[told[0] :]]
+    assert resumed == [70 // CHUNK * CHUNK]
+    assert [row.path for row in seen] == [str(path) for path in clips[resumed[0] :]]
     assert output.read_bytes() == whole.read_bytes()
     assert len(bad) == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "out.csv", "whole.csv"]
 
 
-def test_half_a_line_at_the_end_of_the_journal_is_answered_anew(
-    tmp_path: Path, recognizer: Recognizer, clips: list[Path]
-) -> None:
+def test_incomplete_journal_line_is_repeated(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     output = tmp_path / "out.csv"
-    told: list[int] = []
+    resumed: list[int] = []
     with pytest.raises(KilledError):
-        predict_into(output, Form.csv, recognizer, clips, watch=cut_off(2 * CHUNK))
+        predict_into(output, FileFormat.csv, recognizer, clips, watch=cut_off(2 * CHUNK))
     [journal] = tmp_path.glob(".out.csv.*.journal")
     journal.write_bytes(journal.read_bytes()[:-20])
 
-    predict_into(output, Form.csv, recognizer, clips, resumed=told.append)
+    predict_into(output, FileFormat.csv, recognizer, clips, resumed=resumed.append)
 
-    assert told == [2 * CHUNK - 1]
+    assert resumed == [2 * CHUNK - 1]
     assert len(set(paths_in(output))) == len(paths_in(output)) == 90
 
 
-def test_other_recordings_or_another_model_begin_anew(
-    tmp_path: Path, recognizer: Recognizer, clips: list[Path]
-) -> None:
+def test_other_recordings_or_model_start_anew(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     output = tmp_path / "out.csv"
-    told: list[int] = []
+    resumed: list[int] = []
     other = Recognizer(make_package(tmp_path / "other", seed=4))
     with pytest.raises(KilledError):
-        predict_into(output, Form.csv, recognizer, clips, watch=cut_off(50))
+        predict_into(output, FileFormat.csv, recognizer, clips, watch=cut_off(50))
     with pytest.raises(KilledError):
-        predict_into(output, Form.csv, other, clips, watch=cut_off(50), resumed=told.append)
+        predict_into(output, FileFormat.csv, other, clips, watch=cut_off(50), resumed=resumed.append)
     clips[0].write_bytes(recordings.encoded(recordings.tone(0.4)))
 
-    predict_into(output, Form.csv, other, clips, resumed=told.append)
+    predict_into(output, FileFormat.csv, other, clips, resumed=resumed.append)
 
-    assert told == []
+    assert resumed == []
     assert list(tmp_path.glob(".*.journal")) == []
 
 
-def test_the_same_work_is_not_done_by_two_at_once(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
+def test_second_process_is_refused(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     output = tmp_path / "out.csv"
 
-    def again(found: Iterable[Row], _: int) -> Iterable[Row]:
-        with pytest.raises(UserError, match="another process is at the same work"):
-            predict_into(output, Form.csv, recognizer, clips)
+    def again(found: Iterable[BatchRow], _: int) -> Iterable[BatchRow]:
+        with pytest.raises(UserError, match="another process writes the same output"):
+            predict_into(output, FileFormat.csv, recognizer, clips)
         return found
 
-    predict_into(output, Form.csv, recognizer, clips, watch=again)
+    predict_into(output, FileFormat.csv, recognizer, clips, watch=again)
 
     assert len(paths_in(output)) == 90
 
 
-def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
+def test_unwritable_output_is_named(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
 
     with pytest.raises(UserError, match=r"out\.csv: cannot be written"):
-        predict_into(tmp_path / "file" / "out.csv", Form.csv, recognizer, clips)
-    with pytest.raises(UserError, match=r"folder: is a folder; --output names a file"):
-        predict_into(tmp_path / "folder", Form.csv, recognizer, clips)
+        predict_into(tmp_path / "file" / "out.csv", FileFormat.csv, recognizer, clips)
+    with pytest.raises(UserError, match=r"folder: is a folder; --output needs a file"):
+        predict_into(tmp_path / "folder", FileFormat.csv, recognizer, clips)
     assert os.listdir(tmp_path / "folder") == []
 
 
-def test_a_disk_that_is_full_is_one_message_and_what_was_answered_is_kept(
-    tmp_path: Path, recognizer: Recognizer, clips: list[Path]
-) -> None:
+def test_full_disk_can_be_resumed(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     output = tmp_path / "out.csv"
     arguments = ["predict", str(clips[0].parent), "--output", str(output), "--model", str(recognizer.package.folder)]
     command = [sys.executable, "-m", "speech_emotion", *arguments]
 
-    # no file may be larger than some kB, which a chunk's rows are; bytecode is, and would be left there cut off
+    # files are limited to a few kB: enough for a chunk of rows, not for bytecode
     limited = ["sh", "-c", 'ulimit -f 16; PYTHONDONTWRITEBYTECODE=1 exec "$@"', "sh", *command]
     full = subprocess.run(limited, capture_output=True, text=True)
 
     assert full.returncode == 1
     assert full.stderr == (
-        f"error: {output}: cannot be written (File too large). What is answered is kept: try the same again.\n"
+        f"error: {output}: cannot be written (File too large). Run the same command again to resume.\n"
     )
     assert not output.exists()
     again = subprocess.run(command, capture_output=True, text=True)
-    assert "of 100 recordings were answered before" in again.stderr
+    assert " of 100 recordings" in again.stderr
     assert len(paths_in(output)) == 90
 
 
-def test_names_that_are_no_text_do_no_harm(tmp_path: Path, recognizer: Recognizer) -> None:
-    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff\n.wav"))
-    odd.write_bytes(recordings.encoded(recordings.tone(0.3)))
-
-    for form in Form:
-        assert predict_into(tmp_path / f"out.{form}", form, recognizer, [odd]) == []
-
-
-def test_many_recordings_are_answered_alike_by_several_processes(recognizer: Recognizer, clips: list[Path]) -> None:
+def test_several_processes_give_equal_rows(recognizer: Recognizer, clips: list[Path]) -> None:
     many = [*clips, *clips, *clips]
     assert len(many) > FEW
 
@@ -215,9 +199,7 @@ def test_many_recordings_are_answered_alike_by_several_processes(recognizer: Rec
     assert together == 3 * list(batch.rows(recognizer, clips))
 
 
-def test_a_recording_that_ends_every_process_that_reads_it_costs_no_other(
-    tmp_path: Path, recognizer: Recognizer, clips: list[Path]
-) -> None:
+def test_crashing_recording_costs_no_other(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     deadly = tmp_path / "deadly.wav"
     os.mkfifo(deadly)
     many = [*clips, *clips, *clips]
@@ -226,7 +208,7 @@ def test_a_recording_that_ends_every_process_that_reads_it_costs_no_other(
     with killing_who_reads(deadly):
         answered = list(batch.rows(recognizer, many, workers=2))
 
-    assert answered.pop(150) == Row(str(deadly), "ended the process that decoded it")
+    assert answered.pop(150) == BatchRow(str(deadly), "crashed the process that decoded it")
     expected = 3 * list(batch.rows(recognizer, clips))
     assert [(row.path, row.reason, row.label) for row in answered] == [
         (row.path, row.reason, row.label) for row in expected
@@ -235,7 +217,7 @@ def test_a_recording_that_ends_every_process_that_reads_it_costs_no_other(
     assert [row.confidence for row in answered] == pytest.approx([row.confidence for row in expected], abs=1e-6)
 
 
-def test_what_is_no_file_is_told_among_the_others(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
+def test_pipe_is_refused(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     pipe, end = os.pipe()
     os.write(end, clips[0].read_bytes()[:100])
     os.close(end)
@@ -249,7 +231,7 @@ def test_what_is_no_file_is_told_among_the_others(tmp_path: Path, recognizer: Re
 
 @contextmanager
 def killing_who_reads(fifo: Path) -> Iterator[None]:
-    """Kill -9 every child of this process that opens a FIFO, which makes it wait there."""
+    """Kill every child of this process that opens a FIFO, which blocks it."""
     over = threading.Event()
 
     def reader() -> psutil.Process | None:
@@ -265,7 +247,7 @@ def killing_who_reads(fifo: Path) -> Iterator[None]:
                 held = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
             except OSError:  # nobody reads it
                 continue
-            # as long as this end is open, whoever reads waits
+            # readers block while this end is open
             while (found := reader()) is None and not over.wait(0.02):
                 pass
             if found is not None:
@@ -284,7 +266,7 @@ def killing_who_reads(fifo: Path) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_cluster_answers_as_this_machine_does_though_a_node_is_killed(
+def test_cluster_with_killed_node_gives_equal_rows(
     tmp_path: Path, recognizer: Recognizer, clips: list[Path], cluster: Any, kill_another: Callable[[list[Any]], None]
 ) -> None:
     many = [tmp_path / "many" / f"{number:04}.wav" for number in range(20 * len(clips))]
@@ -294,7 +276,7 @@ def test_a_cluster_answers_as_this_machine_does_though_a_node_is_killed(
     nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
     seen = 0
 
-    def watch(found: Iterable[Row], _: int) -> Iterator[Row]:
+    def watch(found: Iterable[BatchRow], _: int) -> Iterator[BatchRow]:
         nonlocal seen
         for seen, row in enumerate(found, start=1):
             if seen == 4 * CHUNK:
@@ -302,10 +284,15 @@ def test_a_cluster_answers_as_this_machine_does_though_a_node_is_killed(
             yield row
 
     bad = predict_into(
-        tmp_path / "out.csv", Form.csv, recognizer, many, cluster=RaySettings(address=cluster.address), watch=watch
+        tmp_path / "out.csv",
+        FileFormat.csv,
+        recognizer,
+        many,
+        cluster=RaySettings(address=cluster.address),
+        watch=watch,
     )
 
-    predict_into(tmp_path / "here.csv", Form.csv, recognizer, many, workers=1)
+    predict_into(tmp_path / "here.csv", FileFormat.csv, recognizer, many, workers=1)
     assert seen == len(many)
     assert len(bad) == len(many) // 10
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
@@ -313,7 +300,7 @@ def test_a_cluster_answers_as_this_machine_does_though_a_node_is_killed(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_thousand_files_killed_twice_are_all_there_once(tmp_path: Path, tess_dir: Path) -> None:
+def test_two_thousand_files_killed_twice(tmp_path: Path, tess_dir: Path) -> None:
     folder, output = tmp_path / "many", tmp_path / "out.csv"
     folder.mkdir()
     utterances = sorted(tess_dir.rglob("*.wav"))[:1000]
@@ -328,7 +315,7 @@ def test_two_thousand_files_killed_twice_are_all_there_once(tmp_path: Path, tess
     done = subprocess.run(command(folder, output), capture_output=True, text=True)
 
     assert done.returncode == 1
-    assert f"{answered} of 2001 recordings were answered before" in done.stderr
+    assert f"resuming after {answered} of 2001 recordings" in done.stderr
     assert "1 of 2001 recordings could not be used:" in done.stderr
     with open(output, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -342,7 +329,7 @@ def command(folder: Path, output: Path) -> list[str]:
 
 
 def kill_after(count: int, folder: Path, output: Path) -> int:
-    """Kill -9 the command once that many recordings are in its journal; return how many are, whole, in the end."""
+    """Kill the command once so many recordings are in its journal; return how many are complete."""
     process = subprocess.Popen(command(folder, output), stderr=subprocess.DEVNULL)
     try:
         wait_for(count, output)
@@ -356,28 +343,23 @@ def kill_after(count: int, folder: Path, output: Path) -> int:
 
 
 def wait_for(count: int, output: Path) -> None:
-    for _ in range(3000):
-        if lines(output) >= count:
-            return
+    while lines(output) < count:
         time.sleep(0.02)
-    raise AssertionError(f"no journal with {count} lines")
 
 
 def lines(output: Path) -> int:
     return sum(journal.read_bytes().count(b"\n") for journal in output.parent.glob(f".{output.name}.*.journal"))
 
 
-def test_a_run_that_was_cut_off_logs_every_recording_once(
-    tmp_path: Path, recognizer: Recognizer, clips: list[Path]
-) -> None:
+def test_interrupted_run_logs_each_recording_once(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     output, log = tmp_path / "out.csv", tmp_path / "log"
     log.mkdir()
-    predict_into(tmp_path / "plain.csv", Form.csv, recognizer, clips)
+    predict_into(tmp_path / "plain.csv", FileFormat.csv, recognizer, clips)
 
     with pytest.raises(KilledError):
-        predict_into(output, Form.csv, recognizer, clips, watch=cut_off(70), log=BatchLog(log))
+        predict_into(output, FileFormat.csv, recognizer, clips, watch=cut_off(70), log=BatchLog(log))
     assert list(log.iterdir()) == []
-    predict_into(output, Form.csv, recognizer, clips, log=BatchLog(log))
+    predict_into(output, FileFormat.csv, recognizer, clips, log=BatchLog(log))
 
     assert output.read_bytes() == (tmp_path / "plain.csv").read_bytes()
     assert len(read(log)) == 90

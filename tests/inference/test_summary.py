@@ -1,5 +1,3 @@
-"""What is read from architecture.json is what Keras built."""
-
 import json
 from pathlib import Path
 
@@ -20,7 +18,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("changes", SHAPES, ids=["default", "reference", "time_mean", "two dense"])
-def test_weights_and_outputs_are_those_of_the_network(tmp_path: Path, changes: dict) -> None:
+def test_layers_agree_with_keras(tmp_path: Path, changes: dict) -> None:
     statistics = (np.zeros(5, np.float32), np.ones(5, np.float32))
     network = models_network.build(network_settings(**changes), coefficients=5, labels=3, statistics=statistics)
     models_network.save(network, tmp_path)
@@ -33,8 +31,8 @@ def test_weights_and_outputs_are_those_of_the_network(tmp_path: Path, changes: d
     assert (layers[-1].kind, layers[-1].width, layers[-1].steps) == ("output", 3, False)
 
 
-def test_what_is_no_architecture_is_one_message(tmp_path: Path) -> None:
+def test_damaged_architecture(tmp_path: Path) -> None:
     for text in ("{", "{}", json.dumps({"config": {"layers": [{"class_name": "Dense"}]}})):
         (tmp_path / "architecture.json").write_text(text)
-        with pytest.raises(UserError, match=r"architecture\.json: is missing, or not an architecture"):
+        with pytest.raises(UserError, match=r"architecture\.json: missing or damaged"):
             read_layers(tmp_path)

@@ -30,11 +30,11 @@ def package(tmp_path: Path) -> Package:
         (7.5, [(0.0, 3.0), (1.5, 4.5), (3.0, 6.0), (4.5, 7.5)]),
     ],
 )
-def test_windows_are_whole_and_leave_nothing_out(seconds: float, expected: list[tuple[float, float]]) -> None:
+def test_spans(seconds: float, expected: list[tuple[float, float]]) -> None:
     assert spans(seconds, SETTINGS) == expected
 
 
-def test_the_whole_is_what_predict_says_and_each_window_what_it_says_of_that_part(package: Package) -> None:
+def test_windows_agree_with_predict(package: Package) -> None:
     recognizer = Recognizer(package)
     sound = np.concatenate([recordings.tone(4.0), recordings.tone(3.0, hertz=500)])
 
@@ -49,7 +49,7 @@ def test_the_whole_is_what_predict_says_and_each_window_what_it_says_of_that_par
         )
 
 
-def test_a_window_in_which_nothing_is_heard_is_left_out(package: Package) -> None:
+def test_silent_windows_are_skipped(package: Package) -> None:
     sound = np.concatenate([recordings.tone(3.0), np.zeros(4 * recordings.RATE, np.float32)])
 
     answer = Listener(Recognizer(package), SETTINGS)(recordings.encoded(sound))
@@ -57,7 +57,7 @@ def test_a_window_in_which_nothing_is_heard_is_left_out(package: Package) -> Non
     assert [(one.start, one.end) for one in answer.windows] == [(0.0, 3.0), (1.5, 4.5)]
 
 
-def test_a_package_carries_its_windows_and_without_has_the_default(package: Package) -> None:
+def test_settings_of_the_package(package: Package) -> None:
     assert settings_of(package) == DEFAULT
 
     settings = WindowSettings(seconds=1.0, hop_seconds=0.5)
@@ -66,8 +66,8 @@ def test_a_package_carries_its_windows_and_without_has_the_default(package: Pack
     assert Listener(Recognizer.load(package.folder)).settings == WindowSettings(seconds=1.0, hop_seconds=0.5)
 
 
-def test_damaged_settings_are_named(package: Package) -> None:
+def test_damaged_settings(package: Package) -> None:
     (package.folder / FILE).write_text('{"seconds": 0}')
 
-    with pytest.raises(UserError, match=r"windows\.json: is not what the package stage wrote"):
+    with pytest.raises(UserError, match=r"windows\.json: damaged"):
         settings_of(package)

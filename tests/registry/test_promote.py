@@ -532,7 +532,7 @@ def test_the_commands_print_tables_and_end_with_a_status(workspace: Path) -> Non
     assert "Traceback" not in err
     assert run("promote", "--force", "--reason", "because")[0] == 0
     assert run("rollback")[1].endswith("the champion is version 1; before, it was version 3\n")
-    lines = run("history")[1].splitlines()
+    lines = run("history")[1].splitlines()[1:]
     assert [line.split("\t")[2] for line in lines] == ["promoted", "promoted, forced", "rolled back"]
     told = json.loads(run("history", "--format", "json")[1])
     assert (told[1]["reason"], told[1]["gates"][0]["name"]) == ("because", "package")
@@ -552,5 +552,5 @@ def test_a_history_without_events_says_so_and_an_event_is_one_line(workspace: Pa
 
     ask(1, mode="off", reason="two\nlines and a\ttab")
 
-    [line] = CliRunner().invoke(app, ["history"]).stdout.splitlines()
+    [_, line] = CliRunner().invoke(app, ["history"]).stdout.splitlines()
     assert line.split("\t")[-1] == "two lines and a tab"

@@ -150,7 +150,7 @@ def test_what_phones_and_browsers_record_is_answered(model: PyFuncModel, name: s
 
 MISTAKES = [
     ("", "row 1: is empty"),
-    ("/etc/hostname!", "row 1: is not base64; over HTTP a recording is the base64 text of its file"),
+    ("/etc/hostname!", "row 1: is not base64; over HTTP, send the base64 text of the file"),
     (text(b"hello, world"), "row 1: is not audio that can be read"),
     (text(recordings.encoded(TONE * 0)), r"row 1: is silent \(never louder than -80 dBFS\)"),
     (text(recordings.encoded(TONE[:800])), r"row 1: is shorter than 0.2 s \(0.050 s\)"),

@@ -1,6 +1,7 @@
-"""Takes a command line; gives output and an exit status: 0 done, 1 a named mistake, 2 a wrong call, 130 Ctrl-C.
+"""The command line `speech-emotion`, one module per command.
 
-A command's module imports what it works with inside its function, so that `--help` and `predict` answer at once.
+Exit status: 0 success, 1 an error with a message, 2 wrong usage, 130 Ctrl-C. Command modules import libraries inside
+their functions, so that `--help` and `predict` start fast.
 """
 
 import os
@@ -29,11 +30,11 @@ from speech_emotion.cli import (
 from speech_emotion.core.errors import UserError, in_words
 
 _EXTRAS = {"gradio": "app", "sounddevice": "listen", "boto3": "s3", "psycopg2": "postgres", "ray": "cluster"}
-"""Packages that are in another extra than `pipeline`."""
+"""Packages whose extra is not `pipeline`."""
 
 
 class _Commands(TyperGroup):
-    """Turns what a user can cause into one line and an exit status."""
+    """Report errors that a user can cause in one line, with an exit status."""
 
     def invoke(self, context: Any) -> Any:
         try:
@@ -45,9 +46,9 @@ class _Commands(TyperGroup):
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("speech_emotion"):
                 raise
-            if error.name == "psycopg":  # what SQLAlchemy takes where an address names no driver
+            if error.name == "psycopg":  # SQLAlchemy's default driver
                 raise _end(
-                    "PostgreSQL's driver here is psycopg2: write postgresql+psycopg2://user@host/name, not postgresql://"
+                    "use the PostgreSQL driver psycopg2: postgresql+psycopg2://user@host/name, not postgresql://"
                 ) from None
             extra = _EXTRAS.get(error.name or "", "pipeline")
             raise _end(
@@ -57,7 +58,7 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         except BrokenPipeError:
-            # whoever read the output has seen enough; Python would complain once more when it closes the stream
+            # the reader (such as `head`) closed the pipe; Python would report that again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
         except OSError as error:
@@ -75,9 +76,9 @@ def _end(message: str) -> typer.Exit:
 app = typer.Typer(
     name="speech-emotion",
     cls=_Commands,
-    help="Recognise emotions in speech, and follow the models that do.",
-    epilog="`predict`, `app`, `listen`, `serve`, `monitor` and `evaluate` work anywhere; the others, but for "
-    "`version`, belong to a clone of the repository.",
+    help="Recognise emotions in speech; train, evaluate and manage the models.",
+    epilog="`predict`, `app`, `listen`, `serve`, `monitor`, `evaluate` and `version` work anywhere; the other commands "
+    "need a clone of the repository.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -105,16 +106,16 @@ app.command(epilog=preset.EXAMPLES)(preset.preset)
 
 @app.command()
 def version() -> None:
-    """Print the version of this software."""
+    """Print the version."""
     from importlib.metadata import version as installed
 
     typer.echo(installed("speech-emotion"))
 
 
 def main() -> None:
-    """Run the command line and end the process."""
+    """Run the command line and exit."""
     for stream in (sys.stdout, sys.stderr):
-        # a file's name may hold bytes that are no text
+        # file names may contain bytes that are not text
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app()

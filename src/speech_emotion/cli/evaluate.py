@@ -1,9 +1,8 @@
-"""Takes a model and a folder of labelled recordings; gives the same metrics as the pipeline's evaluate stage."""
+"""The command `evaluate`: measure a model on a folder of labelled recordings."""
 
 import difflib
-from collections import Counter
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +14,8 @@ from speech_emotion.cli.options import MODEL_HELP
 from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from speech_emotion.cli.recordings import Bad
+    from speech_emotion.inference.recognizer import Recognizer
 
 EXAMPLES = """
 Examples:
@@ -27,28 +27,10 @@ speech-emotion evaluate models:/speech-emotion-tess@challenger --on recordings/ 
 
 
 class ReportFormat(StrEnum):
-    """How metrics are printed."""
+    """Output formats of metrics."""
 
     table = "table"
     json = "json"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a model made of labelled recordings.
-
-    Attributes
-    ----------
-    metrics : mapping
-        As `metrics.metrics` gives them.
-    confusion : np.ndarray [shape=(labels, labels)]
-        Counts: true label by row, predicted by column.
-    labels : tuple of str
-    """
-
-    metrics: Mapping[str, Any]
-    confusion: "np.ndarray"
-    labels: tuple[str, ...]
 
 
 def evaluate(
@@ -58,27 +40,27 @@ def evaluate(
         typer.Option(
             "--on",
             metavar="FOLDER",
-            help="Recordings in emotion/ or speaker/emotion/ sub-folders, or with a CSV of path, emotion and speaker.",
+            help="Recordings in emotion/ or speaker/emotion/ subfolders, or with a CSV of path, emotion and speaker.",
             show_default=False,
         ),
     ],
     map: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="YOURS=MODEL'S", help="Your name of an emotion, and the model's. Repeatable."),
+        typer.Option("--map", metavar="YOURS=MODEL'S", help="Your label for one of the model's labels. Repeatable."),
     ] = None,
     leave_out: Annotated[
         list[str] | None,
-        typer.Option("--leave-out", metavar="YOURS", help="An emotion that the model does not know. Repeatable."),
+        typer.Option("--leave-out", metavar="YOURS", help="A label to exclude. Repeatable."),
     ] = None,
     bins: Annotated[int, typer.Option(min=2, max=100, help="Bins of the calibration error (ECE).")] = 15,
-    format: Annotated[ReportFormat, typer.Option("--format", "-f", help="table is for reading.")] = ReportFormat.table,
+    format: Annotated[ReportFormat, typer.Option("--format", "-f", help="Output format.")] = ReportFormat.table,
 ) -> None:
-    """Measure a model on your own labelled recordings.
+    """Evaluate a model on your own labelled recordings.
 
-    Prints the unweighted average recall (UAR), accuracy, macro-F1, negative log-likelihood, Brier score, calibration
-    error, the recall of each emotion and the confusion matrix: the figures that `dvc repro` reports. Every label in the
-    folder must be one of the model's, by its own name or by `--map`. Recordings that cannot be used are listed at the
-    end; the figures are of the others, and the exit status is 1.
+    Prints unweighted average recall (UAR), accuracy, macro-F1, negative log-likelihood, Brier score, calibration error,
+    recall of each emotion and the confusion matrix, as `dvc repro` reports them. Every label in the folder must be a
+    label of the model, be mapped with --map or be excluded with --leave-out. Recordings that cannot be used are listed
+    at the end and not counted; the exit status is then 1.
     """
     from speech_emotion.cli.recordings import Bad, report
     from speech_emotion.data.labels import read_labelled
@@ -90,62 +72,57 @@ def evaluate(
     mapping = label_mapping(set(emotions.values()), recognizer.labels, map or [], leave_out or [])
     truth = {path: mapping[emotion] for path, emotion in emotions.items() if emotion in mapping}
     bad: list[Bad] = []
-    result = _evaluate(recognizer, truth, bins, bad)
-    if result is not None:
-        (_print_json if format is ReportFormat.json else _print_tables)(result)
+    metrics, confusion = _measure(recognizer, truth, bins, bad)
+    if metrics and format is ReportFormat.json:
+        typer.echo(json.dumps({**metrics, "labels": recognizer.labels, "confusion": confusion}, indent=2))
+    elif metrics:
+        _print_tables(metrics, confusion, recognizer.labels)
     report(bad, len(truth))
 
 
 def label_mapping(
     found: set[str], known: Sequence[str], pairs: Sequence[str], left_out: Sequence[str]
 ) -> dict[str, str]:
-    """Return the model's label for each of the folder's, without those that are left out.
+    """Return the model's label for each label of the folder that is not left out.
 
     Raises
     ------
     UserError
-        A label is neither the model's, mapped nor left out, or it is two of these; a mapping or an omission names what
-        is not there.
+        A label is not known, or is both mapped and left out; an option names a label that does not exist.
     """
     mapping = {label: label for label in found if label in known}
-    said: dict[str, str] = {}
+    mapped: dict[str, str] = {}
     for pair in pairs:
         yours, equals, model = pair.partition("=")
         if not (yours and equals and model):
             raise UserError(f"--map {pair}: expected YOURS=MODEL'S, as in --map joy=happy.")
         if model not in known:
             raise UserError(f"--map {pair}: the model has no label '{model}'. It has {', '.join(known)}.")
-        if said.setdefault(yours, model) != model:
-            raise UserError(
-                f"--map {pair}: '{yours}' is mapped to '{said[yours]}' already. Keep the one that is meant."
-            )
+        if mapped.setdefault(yours, model) != model:
+            raise UserError(f"--map {pair}: '{yours}' is already mapped to '{mapped[yours]}'. Keep one of the two.")
         mapping[yours] = model
-    for name in said:
+    for name in mapped:
         if name in left_out:
-            raise UserError(
-                f"--leave-out {name}: '{name}' is mapped to '{said[name]}' too. Keep the one that is meant."
-            )
-    strangers = sorted(({*mapping} | {*left_out}) - found)
-    if strangers:
-        raise UserError(f"no recording is labelled '{strangers[0]}'. The labels found: {', '.join(sorted(found))}.")
+            raise UserError(f"--leave-out {name}: '{name}' is also mapped to '{mapped[name]}'. Keep one of the two.")
+    missing = sorted(({*mapping} | {*left_out}) - found)
+    if missing:
+        raise UserError(f"no recording has the label '{missing[0]}'. Labels found: {', '.join(sorted(found))}.")
     unknown = sorted(found - {*mapping} - {*left_out})
     if unknown:
-        raise UserError(_unknown_labels(unknown, known))
+        nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
+        raise UserError(
+            f"the model does not know {', '.join(map(repr, unknown))}. It knows {', '.join(known)}. Map each to one of "
+            f"these (--map {unknown[0]}={(nearest or known)[0]}) or exclude it (--leave-out {unknown[0]})."
+        )
     if found <= {*left_out}:
         raise UserError("every recording is left out.")
     return {yours: model for yours, model in mapping.items() if yours not in left_out}
 
 
-def _unknown_labels(unknown: Sequence[str], known: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
-    example = f"--map {unknown[0]}={nearest[0] if nearest else known[0]}"
-    return (
-        f"the model does not know {', '.join(repr(label) for label in unknown)}. It knows {', '.join(known)}. "
-        f"Say which is meant ({example}) or that it is not ({'--leave-out ' + unknown[0]})."
-    )
-
-
-def _evaluate(recognizer: Any, truth: Mapping[Path, str], bins: int, bad: list[Any]) -> Result | None:
+def _measure(
+    recognizer: "Recognizer", truth: Mapping[Path, str], bins: int, bad: "list[Bad]"
+) -> tuple[dict[str, Any], list[list[int]]]:
+    """Return metrics and confusion counts (rows are true labels), both empty if no recording can be used."""
     import numpy as np
 
     from speech_emotion.cli.recordings import answer
@@ -155,39 +132,25 @@ def _evaluate(recognizer: Any, truth: Mapping[Path, str], bins: int, bad: list[A
     labels = recognizer.labels
     paths: list[Path] = []
     rows: list[np.ndarray] = []
-    for some, probabilities in answer(recognizer, track(truth, len(truth), "evaluate", "recordings"), bad):
-        paths += some
+    for chunk, probabilities in answer(recognizer, track(truth, len(truth), "evaluate", "recordings"), bad):
+        paths += chunk
         rows.append(probabilities)
     if not rows:
-        return None
+        return {}, []
     true, predicted = np.array([labels.index(truth[path]) for path in paths]), np.concatenate(rows)
-    return Result(
-        metrics=evaluation_metrics.metrics(true, predicted, labels, bins=bins),
-        confusion=evaluation_metrics.confusion(true, predicted.argmax(axis=1), len(labels)),
-        labels=labels,
-    )
+    confusion = evaluation_metrics.confusion(true, predicted.argmax(axis=1), len(labels))
+    return dict(evaluation_metrics.metrics(true, predicted, labels, bins=bins)), confusion.tolist()
 
 
-def _print_json(result: Result) -> None:
-    import json
-
-    typer.echo(
-        json.dumps({**result.metrics, "labels": result.labels, "confusion": result.confusion.tolist()}, indent=2)
-    )
-
-
-def _print_tables(result: Result) -> None:
-    metrics = result.metrics
-    flat = [(name, _figure(value)) for name, value in metrics.items() if not isinstance(value, Mapping)]
-    tables.write(("metric", "value"), flat)
-    counts = Counter(dict(zip(result.labels, result.confusion.sum(axis=1).tolist(), strict=True)))
-    rows = [(label, str(counts[label]), _figure(value)) for label, value in metrics["recall"].items()]
-    tables.write(("emotion", "recordings", "recall"), rows)
-    confusion = [
-        (label, *map(str, row)) for label, row in zip(result.labels, result.confusion.tolist(), strict=True) if any(row)
-    ]
-    tables.write(("true \\ heard", *result.labels), confusion)
+def _print_tables(metrics: Mapping[str, Any], confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> None:
+    single = [(name, _text(value)) for name, value in metrics.items() if not isinstance(value, Mapping)]
+    tables.write(("metric", "value"), single)
+    counts = {label: sum(row) for label, row in zip(labels, confusion, strict=True)}
+    recalls = [(label, str(counts[label]), _text(recall)) for label, recall in metrics["recall"].items()]
+    tables.write(("emotion", "recordings", "recall"), recalls)
+    rows = [(label, *map(str, row)) for label, row in zip(labels, confusion, strict=True) if any(row)]
+    tables.write(("true \\ predicted", *labels), rows)
 
 
-def _figure(value: float | int) -> str:
+def _text(value: float | int) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4f}"

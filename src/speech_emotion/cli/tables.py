@@ -1,16 +1,17 @@
-"""Takes rows of text; gives a table where a person reads it, and lines with tabs where a program does."""
+"""Print tables: aligned columns on a terminal, tab-separated values with a header row in a pipe."""
 
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import typer
 
 
 def write(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
-    """Print rows: on a terminal as a table with named columns, else one line a row, tabs between its cells."""
+    """Print rows as a table on a terminal, else as tab-separated values below a header row."""
     if not sys.stdout.isatty():
-        for row in rows:
-            # a reason may have lines and tabs of its own
+        for row in chain([columns], rows):
+            # a cell may contain line breaks and tabs
             typer.echo("\t".join(" ".join(cell.split()) for cell in row))
         return
     from rich.console import Console

@@ -1,8 +1,8 @@
-"""Takes any number of recordings and a package; gives a row for each, by all cores, in a file that a kill cannot harm.
+"""Predict any number of recordings on all cores, and write the predictions to a file.
 
-What is answered goes into a journal beside the output, a line a recording in the recordings' order. A run that was cut
-off is gone on with where the journal ends: no recording is answered twice, none is lost. The output itself is made
-of the whole journal, at the end.
+Predictions go to a journal beside the output, one line per recording in the order of the recordings. An interrupted run
+resumes at the end of the journal: no recording is lost or predicted twice. The output is written at the end, from the
+whole journal.
 """
 
 import csv
@@ -22,8 +22,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-import numpy as np
-
 from speech_emotion.audio.decode import AudioError, Sound, decode
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing
@@ -35,16 +33,16 @@ if TYPE_CHECKING:
     from speech_emotion.config.compute import RaySettings
 
 CHUNK: Final = 32
-"""Recordings that are answered together, and written down together."""
+"""Recordings that are predicted, and written to the journal, together."""
 
 FEW: Final = 8 * CHUNK
-"""Up to so many are answered in this process: others would not have started before it is done."""
+"""Up to this many recordings are predicted in this process, in less time than others take to start."""
 
 _ROWS_A_GROUP: Final = 10_000
 
 
-class Form(StrEnum):
-    """How a file of answers is written."""
+class FileFormat(StrEnum):
+    """Formats of an output file."""
 
     csv = "csv"
     json = "json"
@@ -52,21 +50,21 @@ class Form(StrEnum):
 
 
 @dataclass(frozen=True)
-class Row:
-    """What became of a recording.
+class BatchRow:
+    """The prediction of a recording, or why it has none.
 
     Attributes
     ----------
     path : str
     reason : str
-        Why it cannot be used; empty where it was answered.
+        Why it cannot be used; empty if it was predicted.
     label : str
     confidence : float
     sure : bool
     probabilities : tuple of float
         In the order of the package's labels.
     entry : mapping or None
-        What a log of predictions is to hold of it; None: none is kept, or it was not answered.
+        Its row in the prediction log, if there is one.
     """
 
     path: str
@@ -78,21 +76,21 @@ class Row:
     entry: Mapping[str, Any] | None = None
 
 
-class Log(Protocol):
-    """A log of predictions; it goes to other processes, so it can be pickled."""
+class PredictionLog(Protocol):
+    """A log of predictions. Worker processes receive a copy, so it can be pickled."""
 
     def measure(self, sound: Sound) -> Any:
-        """Return what the log keeps of a recording's sound."""
+        """Return the audio statistics that the log stores."""
 
     def entry(self, measured: Any, prediction: Prediction, versions: Mapping[str, str]) -> Mapping[str, Any]:
         """Return the log's row of a prediction."""
 
     def write(self, name: str, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows to a file of this name: written twice, they are there once."""
+        """Write rows to a file of this name, replacing an earlier one."""
 
 
-Watch = Callable[[Iterable[Row], int], Iterable[Row]]
-"""Is given rows and their number, and gives the rows back: a bar, or nothing."""
+Watch = Callable[[Iterable[BatchRow], int], Iterable[BatchRow]]
+"""Receives rows and their number and yields the rows, for example with a progress bar."""
 
 
 def rows(
@@ -101,37 +99,37 @@ def rows(
     *,
     workers: int | None = None,
     cluster: "RaySettings | None" = None,
-    log: Log | None = None,
-) -> Generator[Row, None, None]:
-    """Yield what becomes of each recording, in their order.
+    log: PredictionLog | None = None,
+) -> Generator[BatchRow, None, None]:
+    """Yield a row for each recording, in their order.
 
     Parameters
     ----------
     recognizer : Recognizer
     paths : sequence of Path
     workers : int or None
-        Processes, for more than `FEW` recordings; None: one a core.
+        Processes, for more than `FEW` recordings. None: one per core.
     cluster : RaySettings or None
-        A cluster that does it instead; each of its nodes must find recordings and package under the same paths.
-    log : Log or None
-        Makes the entry that each row brings; None: rows bring none.
+        Use this cluster instead. Every node must see recordings and package under the same paths.
+    log : PredictionLog or None
+        Fills `BatchRow.entry`.
     """
     chunks = [list(map(str, paths[start : start + CHUNK])) for start in range(0, len(paths), CHUNK)]
     if len(paths) <= FEW and cluster is None:
-        answered: Iterable[list[Row]] = parallel_map(partial(_answer, recognizer, log=log), chunks, workers=1)
+        chunked: Iterable[list[BatchRow]] = parallel_map(partial(_predict, recognizer, log=log), chunks, workers=1)
     else:
-        answer = partial(_answer_by_folder, str(recognizer.package.folder.absolute()), log)
+        predict = partial(_predict_with_folder, str(recognizer.package.folder.absolute()), log)
         if cluster is None:
-            answered = _by_processes(answer, chunks, workers)
+            chunked = _in_processes(predict, chunks, workers)
         else:
-            answered = parallel_map(answer, chunks, cluster=cluster)
-    for some in answered:
+            chunked = parallel_map(predict, chunks, cluster=cluster)
+    for some in chunked:
         yield from some
 
 
 def predict_into(
     output: Path,
-    form: Form,
+    format: FileFormat,
     recognizer: Recognizer,
     paths: Sequence[Path],
     *,
@@ -139,41 +137,39 @@ def predict_into(
     cluster: "RaySettings | None" = None,
     watch: Watch = lambda found, _: found,
     resumed: Callable[[int], None] = lambda _: None,
-    log: Log | None = None,
-) -> list[Row]:
-    """Write what is heard in recordings to a file, whole or not at all.
+    log: PredictionLog | None = None,
+) -> list[BatchRow]:
+    """Write the predictions of recordings to a file, atomically.
 
     Parameters
     ----------
     output : Path
-        The file, which is replaced.
-    form : Form
+        An existing file is replaced.
+    format : FileFormat
     recognizer : Recognizer
     paths : sequence of Path
     workers : int or None
     cluster : RaySettings or None
         See `rows`.
     watch : callable
-        Sees the rows as they come.
+        Receives the rows as they are predicted.
     resumed : callable
-        Is told how many recordings an earlier run had answered, if there was one.
-    log : Log or None
-        A log of predictions, which is added to at the end, from the journal: whatever was killed on the
-        way, a recording is in it once.
+        Called with the number of recordings that an interrupted run had predicted.
+    log : PredictionLog or None
+        Receives the predictions at the end, from the journal, so that it contains each recording once.
 
     Returns
     -------
-    list of Row
-        The recordings that cannot be used; they are not in the file.
+    list of BatchRow
+        The recordings that cannot be used. They are not in the file.
 
     Raises
     ------
     UserError
-        The output is a folder, its folder cannot be written to, or another process writes the same output of the same
-        recordings.
+        The output is a folder or cannot be written, or another process writes the same output.
     """
     if output.is_dir():
-        raise UserError(f"{output}: is a folder; --output names a file.")
+        raise UserError(f"{output}: is a folder; --output needs a file.")
     key = _key(recognizer, paths, logged=log is not None)
     with _journal(output, key) as journal:
         done = _whole_lines(journal, paths)
@@ -188,35 +184,35 @@ def predict_into(
                     journal.flush()
                     os.fsync(journal.fileno())
         if log is not None:
-            _write_log(log, key, _answered(journal))
+            _write_log(log, key, _predicted(journal))
         with _writing(output), replacing(output) as aside:
-            write(form, _answered(journal), recognizer.labels, aside)
+            write(format, _predicted(journal), recognizer.labels, aside)
         return [row for row in _read(journal) if row.reason]
 
 
-def write(form: Form, answered: Iterable[Row], labels: Sequence[str], target: Path) -> None:
-    """Write rows to a file; a row at a time, so that any number of them needs the memory of a few."""
-    if form is Form.parquet:
-        _write_parquet(answered, labels, target)
+def write(format: FileFormat, rows: Iterable[BatchRow], labels: Sequence[str], target: Path) -> None:
+    """Write rows to a file, one at a time to save memory."""
+    if format is FileFormat.parquet:
+        _write_parquet(rows, labels, target)
         return
-    # a file's name may hold bytes that are no text
+    # file names may contain bytes that are not text
     with open(target, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        (write_csv if form is Form.csv else write_json)(answered, labels, file)
+        (write_csv if format is FileFormat.csv else write_json)(rows, labels, file)
 
 
-def write_csv(answered: Iterable[Row], labels: Sequence[str], file: IO[str]) -> None:
-    """Write rows as CSV: path, label, confidence, sure and a column a label."""
+def write_csv(rows: Iterable[BatchRow], labels: Sequence[str], file: IO[str]) -> None:
+    """Write rows as CSV: path, label, confidence, sure and a probability for each label."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(("path", "label", "confidence", "sure", *labels))
-    for row in answered:
+    for row in rows:
         numbers = (f"{number:.6f}" for number in row.probabilities)
         writer.writerow((row.path, row.label, f"{row.confidence:.6f}", str(row.sure).lower(), *numbers))
 
 
-def write_json(answered: Iterable[Row], labels: Sequence[str], file: IO[str]) -> None:
-    """Write rows as one JSON array, an object a line."""
+def write_json(rows: Iterable[BatchRow], labels: Sequence[str], file: IO[str]) -> None:
+    """Write rows as a JSON array with one object per line."""
     separator = "["
-    for row in answered:
+    for row in rows:
         shares = zip(labels, row.probabilities, strict=True)
         content = {
             "path": row.path,
@@ -230,13 +226,13 @@ def write_json(answered: Iterable[Row], labels: Sequence[str], file: IO[str]) ->
     file.write("[]\n" if separator == "[" else "\n]\n")
 
 
-def _write_parquet(answered: Iterable[Row], labels: Sequence[str], target: Path) -> None:
+def _write_parquet(rows: Iterable[BatchRow], labels: Sequence[str], target: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = [("path", pa.string()), ("label", pa.string()), ("confidence", pa.float64()), ("sure", pa.bool_())]
     schema = pa.schema([*columns, *((label, pa.float64()) for label in labels)])
-    waiting = iter(answered)
+    waiting = iter(rows)
     with pq.ParquetWriter(target, schema) as writer:
         while some := [row for _, row in zip(range(_ROWS_A_GROUP), waiting, strict=False)]:
             values = [
@@ -249,39 +245,39 @@ def _write_parquet(answered: Iterable[Row], labels: Sequence[str], target: Path)
             writer.write_table(pa.table(values, schema=schema))
 
 
-_Answer = Callable[[list[str]], list[Row]]
+_Predict = Callable[[list[str]], list[BatchRow]]
 
 
-def _by_processes(answer: _Answer, chunks: Sequence[list[str]], workers: int | None) -> Iterator[list[Row]]:
-    """Yield the rows of each chunk, computed by processes; one that dies costs a recording at most."""
+def _in_processes(predict: _Predict, chunks: Sequence[list[str]], workers: int | None) -> Iterator[list[BatchRow]]:
+    """Yield the rows of each chunk; a process that crashes costs at most one recording."""
     done = 0
     while done < len(chunks):
         try:
-            for some in parallel_map(answer, chunks[done:], workers=workers):
+            for some in parallel_map(predict, chunks[done:], workers=workers):
                 done += 1
                 yield some
         except BrokenProcessPool:
-            # which recording it was, nobody says: the next ones are answered one at a time
-            yield _one_by_one(answer, chunks[done])
+            # the chunk contains the recording that crashed a process: predict its recordings one at a time
+            yield _one_by_one(predict, chunks[done])
             done += 1
 
 
-def _one_by_one(answer: _Answer, paths: list[str]) -> list[Row]:
-    """Answer recordings of which one may end the process that decodes it, or make the system end it."""
-    found: list[Row] = []
+def _one_by_one(predict: _Predict, paths: list[str]) -> list[BatchRow]:
+    """Predict recordings of which one may crash the process that decodes it."""
+    found: list[BatchRow] = []
     context = multiprocessing.get_context("spawn")
     while len(found) < len(paths):
         with ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent) as alone:
             try:
                 for path in paths[len(found) :]:
-                    found += alone.submit(_with_one_thread, answer, [path]).result()
+                    found += alone.submit(_with_one_thread, predict, [path]).result()
             except BrokenProcessPool:
-                found.append(Row(paths[len(found)], "ended the process that decoded it"))
+                found.append(BatchRow(paths[len(found)], "crashed the process that decoded it"))
     return found
 
 
-def _with_one_thread(answer: _Answer, paths: list[str]) -> list[Row]:
-    [found] = parallel_map(answer, [paths], workers=1)
+def _with_one_thread(predict: _Predict, paths: list[str]) -> list[BatchRow]:
+    [found] = parallel_map(predict, [paths], workers=1)
     return found
 
 
@@ -290,54 +286,49 @@ def _recognizer(folder: str) -> Recognizer:
     return Recognizer.load(folder)
 
 
-def _answer_by_folder(folder: str, log: Log | None, paths: list[str]) -> list[Row]:
-    """Answer a chunk in a process that may not have the model yet."""
-    return _answer(_recognizer(folder), paths, log=log)
+def _predict_with_folder(folder: str, log: PredictionLog | None, paths: list[str]) -> list[BatchRow]:
+    """Predict a chunk in a process that may not have loaded the model yet."""
+    return _predict(_recognizer(folder), paths, log=log)
 
 
-def _answer(recognizer: Recognizer, paths: list[str], *, log: Log | None) -> list[Row]:
-    found: list[Row] = []
-    frames, kinds = [], []
+def _predict(recognizer: Recognizer, paths: list[str], *, log: PredictionLog | None) -> list[BatchRow]:
+    rows: list[BatchRow] = []
+    frames, statistics = [], list[Any]()
+    max_seconds = recognizer.package.description.limits.max_seconds
     for path in paths:
         try:
-            heard, kind = _frames(recognizer, path) if log is None else _measured(recognizer, path, log)
+            sound = decode(path, max_seconds=max_seconds)
+            measured = log.measure(sound) if log else None
+            frames.append(recognizer.frames(sound.samples, sound.sample_rate))
+            statistics.append(measured)
         except AudioError as error:
-            found.append(Row(path, str(error)))
-        except OSError as error:  # a disk or a network that fails in the middle, or what is no file
-            found.append(Row(path, f"cannot be read ({error.strerror or error})"))
+            rows.append(BatchRow(path, str(error)))
+        except OSError as error:  # a failing disk or network, or not a regular file
+            rows.append(BatchRow(path, f"cannot be read ({error.strerror or error})"))
         else:
-            frames.append(heard)
-            kinds.append(kind)
-            found.append(Row(path))
-    answers = zip(recognizer.answers(recognizer.predict_frames(frames)), kinds, strict=True)
-    return [row if row.reason else _row(recognizer, row.path, *next(answers), log) for row in found]
+            rows.append(BatchRow(path))
+    predictions = zip(recognizer.answers(recognizer.predict_frames(frames)), statistics, strict=True)
+    return [row if row.reason else _row(recognizer, row.path, *next(predictions), log) for row in rows]
 
 
-def _frames(recognizer: Recognizer, path: str) -> tuple[np.ndarray, None]:
-    return recognizer.frames(path), None
-
-
-def _measured(recognizer: Recognizer, path: str, log: Log) -> tuple[np.ndarray, Any]:
-    sound = decode(path, max_seconds=recognizer.package.description.limits.max_seconds)
-    return recognizer.frames(sound.samples, sound.sample_rate), log.measure(sound)
-
-
-def _row(recognizer: Recognizer, path: str, prediction: Prediction, kind: Any, log: Log | None) -> Row:
+def _row(
+    recognizer: Recognizer, path: str, prediction: Prediction, statistics: Any, log: PredictionLog | None
+) -> BatchRow:
     versions = {"model": "", "model_version": "", "package_digest": recognizer.package.digest}
-    return Row(
+    return BatchRow(
         path,
         "",
         prediction.label,
         prediction.confidence,
         prediction.sure,
         tuple(prediction.probabilities.values()),
-        None if log is None else log.entry(kind, prediction, versions),
+        None if log is None else log.entry(statistics, prediction, versions),
     )
 
 
-def _write_log(log: Log, key: str, answered: Iterator[Row]) -> None:
-    """Add rows to a log, in files that are named by the work: done twice, they are there once."""
-    entries = (row.entry for row in answered if row.entry is not None)
+def _write_log(log: PredictionLog, key: str, rows: Iterator[BatchRow]) -> None:
+    """Add rows to a log, in files named by the job, so that a repetition replaces them."""
+    entries = (row.entry for row in rows if row.entry is not None)
     number = 0
     while some := [one for _, one in zip(range(_ROWS_A_GROUP), entries, strict=False)]:
         log.write(f"predict-{key}-{number:05d}.parquet", some)
@@ -345,7 +336,7 @@ def _write_log(log: Log, key: str, answered: Iterator[Row]) -> None:
 
 
 def _key(recognizer: Recognizer, paths: Sequence[Path], *, logged: bool) -> str:
-    """Return what names the work: the package, the name, size and time of every recording, and what is kept of it."""
+    """Identify the job: the package, path, size and time of every recording, and whether predictions are logged."""
     digest = hashlib.sha256(recognizer.package.digest.encode())
     if logged:
         digest.update(b"logged")
@@ -361,34 +352,34 @@ def _key(recognizer: Recognizer, paths: Sequence[Path], *, logged: bool) -> str:
 
 @contextmanager
 def _journal(output: Path, key: str) -> Iterator[IO[bytes]]:
-    """Hold the journal of a piece of work, alone; once the work is done it is removed."""
+    """Lock and open the journal of a job, and remove it when the job is done."""
     path = output.parent / f".{output.name}.{key}.journal"
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         journal = open(path, "a+b")  # noqa: SIM115
     except OSError as error:
-        raise UserError(f"{output}: cannot be written ({error.strerror}). --output names another file.") from None
+        raise UserError(f"{output}: cannot be written ({error.strerror}). Give another --output.") from None
     try:
         if not _lock(journal):
-            raise UserError(f"{output}: another process is at the same work. Wait for it, or end it.")
+            raise UserError(f"{output}: another process writes the same output. Wait for it, or stop it.")
         for other in output.parent.glob(f".{glob.escape(output.name)}.*.journal"):
             if other != path:
-                _remove_if_left(other)
+                _remove_if_unused(other)
         yield journal
         path.unlink()
     finally:
-        with suppress(OSError):  # what a full disk has not taken, it does not take now
+        with suppress(OSError):  # flushing to a full disk fails again
             journal.close()
 
 
 @contextmanager
 def _writing(output: Path) -> Iterator[None]:
-    """Turn a disk that is full, or gone, into one message."""
+    """Report a full or failing disk in one message."""
     try:
         yield
     except OSError as error:
         why = error.strerror or error
-        raise UserError(f"{output}: cannot be written ({why}). What is answered is kept: try the same again.") from None
+        raise UserError(f"{output}: cannot be written ({why}). Run the same command again to resume.") from None
 
 
 def _lock(file: IO[bytes]) -> bool:
@@ -399,32 +390,32 @@ def _lock(file: IO[bytes]) -> bool:
     return True
 
 
-def _remove_if_left(path: Path) -> None:
-    """Remove the journal of other recordings or another model for the same output, unless somebody is at it."""
+def _remove_if_unused(path: Path) -> None:
+    """Remove the journal of another job for the same output, unless a process holds it."""
     with open(path, "rb") as file:
         if _lock(file):
             path.unlink(missing_ok=True)
 
 
-def _line(row: Row) -> bytes:
-    # escaped to ASCII, a name that is no text comes back as it was
+def _line(row: BatchRow) -> bytes:
+    # JSON escapes to ASCII, which preserves names that are not text
     values = [row.path, row.reason, row.label, row.confidence, row.sure, row.probabilities, row.entry]
     return json.dumps(values).encode() + b"\n"
 
 
-def _read(journal: IO[bytes]) -> Iterator[Row]:
+def _read(journal: IO[bytes]) -> Iterator[BatchRow]:
     journal.seek(0)
     for line in journal:
         path, reason, label, confidence, sure, probabilities, written = json.loads(line)
-        yield Row(path, reason, label, confidence, sure, tuple(probabilities), written)
+        yield BatchRow(path, reason, label, confidence, sure, tuple(probabilities), written)
 
 
-def _answered(journal: IO[bytes]) -> Iterator[Row]:
+def _predicted(journal: IO[bytes]) -> Iterator[BatchRow]:
     return (row for row in _read(journal) if not row.reason)
 
 
 def _whole_lines(journal: IO[bytes], paths: Sequence[Path]) -> int:
-    """Return how many recordings the journal holds, and cut off what a kill or a full disk left half written."""
+    """Return the number of recordings in the journal, after removing an incomplete last line."""
     journal.seek(0)
     count, end = 0, 0
     for line in journal:

@@ -1,7 +1,7 @@
-"""Takes a model package and audio; gives the probability of each emotion: the one way to a prediction.
+"""Predict emotions with a model package. Every prediction of this library comes from here.
 
-Neither TensorFlow, MLflow nor librosa is imported: the network is an ONNX graph, and a clip of two seconds is answered
-in one to two milliseconds.
+The network is an ONNX graph: TensorFlow, MLflow and librosa are not imported. A clip of two seconds takes one to two
+milliseconds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,21 +19,18 @@ from speech_emotion.features.mfcc import Extractor
 from speech_emotion.models.package import Package
 
 Audio: TypeAlias = "str | Path | bytes | np.ndarray"
-"""A path to a recording, the bytes of one, or samples (n,) or (n, channels), which need a sample rate."""
+"""The path or the bytes of a recording, or samples (n,) or (n, channels) with a sample rate."""
 
 SILENCE_DBFS: Final = -80.0
-"""Audio that never rises above this level is refused: it is 3 steps of 16-bit audio, which no voice is.
-
-A classifier would answer all the same, with whichever emotion its silence resembles.
-"""
+"""Audio whose peak is below this level (3 steps of 16-bit audio) is refused: a classifier would return some emotion."""
 
 _BATCH_FRAMES: Final = 16_384
-"""Frames of a batch, padding included: large enough that a core works at full speed, a few MB in memory."""
+"""Frames of a batch, padding included: enough for a core to run at full speed, in a few MB of memory."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one recording.
+    """The prediction of one recording.
 
     Attributes
     ----------
@@ -42,9 +39,9 @@ class Prediction:
     confidence : float
         Its probability.
     probabilities : mapping of str to float
-        Of every label, in the package's order; they sum to 1.
+        Of each label, in the package's order; the sum is 1.
     sure : bool
-        Whether the confidence reaches the package's threshold; where it does not, "not sure" is the better answer.
+        Whether the confidence reaches the package's threshold. If not, report "not sure".
     """
 
     label: str
@@ -54,15 +51,14 @@ class Prediction:
 
 
 class Recognizer:
-    """A model that is ready to answer, to any number of threads at once.
+    """A loaded model. Any number of threads can use it at the same time.
 
     Parameters
     ----------
     package : Package
         The model.
     threads : int
-        Threads of ONNX Runtime for one batch. One gives the same bits on any machine of a kind, and leaves the other
-        cores to other recordings.
+        Threads of ONNX Runtime for one batch. With one, results do not depend on the number of cores.
 
     Raises
     ------
@@ -84,7 +80,7 @@ class Recognizer:
 
     @classmethod
     def load(cls, folder: str | Path, *, threads: int = 1) -> Self:
-        """Load the package in a folder; see `Package.load` for the mistakes that are found."""
+        """Load the package in a folder; see `Package.load` for errors."""
         return cls(Package.load(folder), threads=threads)
 
     @property
@@ -93,31 +89,31 @@ class Recognizer:
         return self.package.labels
 
     def predict(self, audio: Audio, sample_rate: int | None = None) -> Prediction:
-        """Answer one recording.
+        """Predict the emotion of one recording.
 
         Parameters
         ----------
         audio : str, Path, bytes or np.ndarray [shape=(n,) or (n, channels)]
-            A path, a recording's bytes, or samples: floats of full scale -1 to 1, or integers of their type's.
+            A path, the bytes of a recording, or samples: floats from -1 to 1, or integers of full scale.
         sample_rate : int, optional
-            Hz; for samples, and for them alone.
+            Hz; required for samples, not allowed otherwise.
 
         Raises
         ------
         AudioError
-            The recording cannot be used: not audio, damaged, silent, shorter or longer than the package's limits.
+            Not audio, damaged, silent, or outside the package's limits of duration.
         UserError
-            A sample rate is missing, or given for what has its own.
+            A sample rate is missing or not allowed.
         """
         return self.answers(self.predict_frames([self.frames(audio, sample_rate)]))[0]
 
     def predict_batch(self, audio: Sequence[Audio], sample_rate: int | None = None) -> list[Prediction]:
-        """Answer many recordings; each as `predict` would, within 1e-5.
+        """Predict many recordings; each result equals that of `predict` within 1e-5.
 
         Raises
         ------
         AudioError, UserError
-            As `predict` does, for the first recording that cannot be used; the message says which.
+            As `predict`, for the first recording that cannot be used, which the message names.
         """
         frames = []
         for number, one in enumerate(audio):
@@ -129,13 +125,13 @@ class Recognizer:
         return self.answers(self.predict_frames(frames))
 
     def frames(self, audio: Audio, sample_rate: int | None = None) -> np.ndarray:
-        """Return a recording's features [shape=(t, coefficients)], float32; takes and raises what `predict` does."""
+        """Return a recording's features [shape=(t, coefficients)], float32; see `predict`."""
         sound = self._sound(audio, sample_rate)
         self._check(sound)
         return self._extractor(sound.mono(self.package.description.features.sample_rate))
 
     def predict_frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the probabilities of utterances whose features are known.
+        """Return the probabilities of utterances, given their features.
 
         Parameters
         ----------
@@ -144,14 +140,15 @@ class Recognizer:
         Returns
         -------
         np.ndarray [shape=(n, labels)], float64
-            Softmax of the logits divided by the package's temperature; a row an utterance, in their order.
+            Softmax of the logits divided by the package's temperature, one row per utterance.
         """
         scaled = self._run("logits", frames).astype(np.float64) / self.package.description.temperature
+        # softmax; importing SciPy would double the start-up time of `predict`
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
     def answers(self, probabilities: np.ndarray) -> list[Prediction]:
-        """Return what `predict_frames` gave [shape=(n, labels)] as predictions."""
+        """Return the result of `predict_frames` [shape=(n, labels)] as predictions."""
         rejection = self.package.description.rejection
         threshold = rejection.threshold if rejection else 0.0
         return [
@@ -165,19 +162,19 @@ class Recognizer:
         ]
 
     def embed_frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Return what the last layer sees of each utterance [shape=(n, units)], float32; see `predict_frames`."""
+        """Return the inputs of the last layer [shape=(n, units)], float32; see `predict_frames`."""
         return self._run("embedding", frames)
 
     def _sound(self, audio: Audio, sample_rate: int | None) -> Sound:
         longest = self.package.description.limits.max_seconds
         if isinstance(audio, np.ndarray):
             if sample_rate is None:
-                raise UserError("samples need their sample rate: predict(samples, sample_rate=16000)")
+                raise UserError("samples need a sample rate: predict(samples, sample_rate=16000)")
             return from_array(audio, sample_rate, max_seconds=longest)
         if not isinstance(audio, (str, Path, bytes)):
-            raise UserError(f"audio is a path, bytes or an array of samples, found {type(audio).__name__}")
+            raise UserError(f"audio must be a path, bytes or an array of samples, not {type(audio).__name__}")
         if sample_rate is not None:
-            raise UserError("a sample rate belongs to samples; a recording in a file says its own")
+            raise UserError("sample_rate is for samples only; a file has its own")
         return decode(audio, max_seconds=longest)
 
     def _check(self, sound: Sound) -> None:
@@ -207,19 +204,19 @@ def _session(package: Package, threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # a thread that spins while it waits for the next clip takes a core from whoever else serves
+    # waiting threads that spin would take cores from other processes
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(package.graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has a class an error code and no base of its own
+    except Exception as error:  # ONNX Runtime has no common base class for errors
         raise UserError(f"{package.graph}: ONNX Runtime cannot load it ({type(error).__name__}).") from error
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the indices of each batch: clips of like length together, so that little is padded."""
+    """Yield the indices of each batch: clips of similar length together, to reduce padding."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
-        # sorted upward, the newest is the longest, to which all are padded
+        # lengths ascend, so this clip is the longest, to which all are padded
         if batch and lengths[index] * (len(batch) + 1) > _BATCH_FRAMES:
             yield batch
             batch = []

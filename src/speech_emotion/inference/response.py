@@ -1,4 +1,4 @@
-"""Takes recordings as base64 text; gives the rows that every server answers: label, windows, versions."""
+"""Decode base64 recordings and format predictions as JSON rows, the same in every server."""
 
 import base64
 import binascii
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from speech_emotion.inference.windows import Answer
 
 COLUMN: Final = "audio"
-"""What a request calls a recording."""
+"""Name of the input column."""
 
 LONGEST_BYTES: Final = 32 * 2**20
-"""Of one recording; a minute of 48 kHz stereo in 24 bits has 17 million."""
+"""Size limit of a recording; a minute of 24-bit stereo at 48 kHz has 17 million bytes."""
 
 _WHITESPACE: Final = b" \t\r\n\v\f"
 _DATA_URL: Final = re.compile(r"data:[^,]{0,200};base64,")
 
 
 def decode_base64(text: str) -> bytes:
-    """Return what base64 text stands for; the prefix of a data URL and line ends are passed over.
+    """Decode base64 text, ignoring line breaks and the prefix of a data URL.
 
     Raises
     ------
     UserError
-        It is no base64, is empty, or is longer than `LONGEST_BYTES`.
+        It is not base64, is empty, or is longer than `LONGEST_BYTES`.
     """
     if len(text) > LONGEST_BYTES * 4 // 3:
         raise UserError(f"is longer than {LONGEST_BYTES // 2**20} MiB")
@@ -37,14 +37,14 @@ def decode_base64(text: str) -> bytes:
         # on bytes, because splitting text into words takes fifty times the memory
         recording = base64.b64decode(body.encode("ascii").translate(None, _WHITESPACE), validate=True)
     except (binascii.Error, ValueError):
-        raise UserError("is not base64; over HTTP a recording is the base64 text of its file") from None
+        raise UserError("is not base64; over HTTP, send the base64 text of the file") from None
     if not recording:
         raise UserError("is empty")
     return recording
 
 
 def row(answer: "Answer", versions: Mapping[str, str]) -> dict[str, Any]:
-    """Return what is said of one recording, ready for JSON.
+    """Return the predictions of one recording, ready for JSON.
 
     Parameters
     ----------

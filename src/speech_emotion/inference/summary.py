@@ -1,7 +1,4 @@
-"""Takes a package's architecture.json; gives its layers in order: what each does, what comes out, what it has learned.
-
-Read as plain JSON: neither Keras nor TensorFlow is needed to draw or to describe a network.
-"""
+"""List the layers of a package's network from architecture.json, without Keras or TensorFlow."""
 
 import json
 import math
@@ -21,15 +18,15 @@ class Layer:
     Attributes
     ----------
     kind : str
-        In words: "bidirectional LSTM".
+        Such as "bidirectional LSTM".
     detail : str
-        What else is to be known of it: "64 units each way"; may be empty.
+        Such as "64 units per direction"; may be empty.
     width : int
-        Numbers that come out, of each step where `steps` is true.
+        Number of outputs, per time step if `steps` is true.
     steps : bool
-        Whether a sequence comes out.
+        Whether the output is a sequence.
     parameters : int
-        Weights that training moves.
+        Number of trainable weights.
     """
 
     kind: str
@@ -40,17 +37,17 @@ class Layer:
 
     @property
     def output(self) -> str:
-        """What comes out, as people write it."""
+        """The shape of the output, such as "time × 64"."""
         return f"time × {self.width}" if self.steps else str(self.width)
 
 
 def read_layers(package: Path) -> list[Layer]:
-    """Return the layers of a package's network, from its frames to its logits.
+    """Return the layers from frames to logits.
 
     Raises
     ------
     UserError
-        The package has no architecture that can be read.
+        architecture.json is missing or damaged.
     """
     path = package / ARCHITECTURE
     try:
@@ -60,13 +57,11 @@ def read_layers(package: Path) -> list[Layer]:
             config = one["config"]
             if one["class_name"] == "InputLayer":
                 if len(config["batch_shape"]) == 3:
-                    layers.append(Layer("frames", "features of the voice", config["batch_shape"][-1], True, 0))
-            elif one["class_name"] != "FrameMask":  # which knows the padding, and passes nothing on
+                    layers.append(Layer("frames", "MFCCs and prosody", config["batch_shape"][-1], True, 0))
+            elif one["class_name"] != "FrameMask":  # the mask of the padding
                 layers.append(_layer(one["class_name"], config, layers[-1]))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
-        raise UserError(
-            f"{path}: is missing, or not an architecture as Keras writes it. `dvc repro` makes it."
-        ) from None
+        raise UserError(f"{path}: missing or damaged. Run `dvc repro`.") from None
     return layers
 
 
@@ -74,7 +69,9 @@ def _layer(name: str, config: Mapping[str, Any], before: Layer) -> Layer:
     if name == "Bidirectional":
         units = config["layer"]["config"]["units"]
         steps = config["layer"]["config"]["return_sequences"]
-        return Layer("bidirectional LSTM", f"{units} units each way", 2 * units, steps, 2 * _lstm(units, before.width))
+        return Layer(
+            "bidirectional LSTM", f"{units} units per direction", 2 * units, steps, 2 * _lstm(units, before.width)
+        )
     if name == "LSTM":
         units = config["units"]
         return Layer("LSTM", f"{units} units", units, config["return_sequences"], _lstm(units, before.width))
@@ -92,14 +89,20 @@ def _layer(name: str, config: Mapping[str, Any], before: Layer) -> Layer:
         return Layer("pooling over time", config["how"], width, False, 0)
     if name == "Reshape":
         return Layer(
-            "a step a number", "the mean frame read as a sequence", math.prod(config["target_shape"][1:]), True, 0
+            "reshape",
+            "the mean frame as a sequence, one value per step",
+            math.prod(config["target_shape"][1:]),
+            True,
+            0,
         )
     if name == "BatchNormalization":
         return Layer("batch normalisation", "", before.width, before.steps, 2 * before.width)
     if name == "Dropout":
         return Layer("dropout", f"{config['rate']:.0%} in training", before.width, before.steps, 0)
     if name == "Standardize":
-        return Layer("standardise", "by mean and deviation of the training part", before.width, before.steps, 0)
+        return Layer(
+            "standardise", "by mean and standard deviation of the training part", before.width, before.steps, 0
+        )
     return Layer(_ACTIVATIONS.get(name, name), "", before.width, before.steps, 0)
 
 
@@ -107,5 +110,5 @@ _ACTIVATIONS: Mapping[str, str] = {"relu": "ReLU", "ReLU": "ReLU"}
 
 
 def _lstm(units: int, inputs: int) -> int:
-    """Return the weights of an LSTM's four gates: of the input, of the state, and a bias."""
+    """Return the number of weights: input, state and bias of four gates."""
     return 4 * units * (inputs + units + 1)

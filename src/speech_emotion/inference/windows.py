@@ -1,7 +1,7 @@
-"""Takes a recording; gives what is heard in the whole of it and, where it is longer than a window, in each window.
+"""Predict the emotion of a whole recording and, if it is longer than one window, of each window.
 
-The one place that cuts recordings: MLflow's server, `speech-emotion serve` and pages ask it. How long a window is lies
-in the package, so that a promoted model answers alike wherever it runs.
+MLflow's server, `speech-emotion serve` and the web page all use this module. The package sets the length of windows, so
+that a promoted model predicts the same everywhere.
 """
 
 import math
@@ -15,24 +15,24 @@ from speech_emotion.inference.recognizer import Audio, Prediction, Recognizer
 from speech_emotion.models.package import Package
 
 FILE: Final = "windows.json"
-"""What a package calls its settings; a package without this file has `DEFAULT`."""
+"""The settings file of a package; without it, `DEFAULT` applies."""
 
 DEFAULT: Final = WindowSettings(seconds=3.0, hop_seconds=1.5)
-"""A window holds the longest utterance of TESS, which is what the model has learned to hear at once."""
+"""A window is as long as the longest utterance of TESS, on which the model is trained."""
 
 
 _TOGETHER: Final = 8
-"""Windows that are answered at once. ONNX Runtime keeps the memory of the largest batch that it has ever seen."""
+"""Windows in one batch. ONNX Runtime never frees the memory of its largest batch."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """What is heard in a part of a recording.
+    """The prediction of a part of a recording.
 
     Attributes
     ----------
     start, end : float
-        Seconds from the recording's beginning.
+        Seconds from the start of the recording.
     prediction : Prediction
     """
 
@@ -43,15 +43,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is heard in a recording.
+    """The predictions of a recording.
 
     Attributes
     ----------
     whole : Prediction
-        As `Recognizer.predict` gives it.
+        Of `Recognizer.predict`.
     windows : tuple of Window
-        In their order; none where the recording is no longer than one. A window that is silent, or holds what cannot
-        be used, is left out.
+        In order of time, without silent ones; empty if the recording is not longer than one window.
     """
 
     whole: Prediction
@@ -59,13 +58,13 @@ class Answer:
 
 
 class Listener:
-    """A recogniser that answers windows as well, to any number of threads at once.
+    """A recognizer that predicts windows, too. Any number of threads can use it at the same time.
 
     Parameters
     ----------
     recognizer : Recognizer
     settings : WindowSettings, optional
-        None: those of the package.
+        None: the settings of the package.
 
     Raises
     ------
@@ -78,11 +77,11 @@ class Listener:
         self.settings = settings or settings_of(recognizer.package)
 
     def __call__(self, audio: Audio, sample_rate: int | None = None) -> Answer:
-        """Answer one recording; takes and raises what `Recognizer.predict` does."""
+        """Predict one recording; see `Recognizer.predict`."""
         frames = self.recognizer.frames(audio, sample_rate)
         [whole] = self._predict([frames])
         features = self.recognizer.package.description.features
-        # to the hop: whether it is worth decoding it once more
+        # accurate to one hop; long recordings are decoded once more
         seconds = len(frames) * features.hop_length / features.sample_rate
         return Answer(whole, self._windows(audio, sample_rate) if seconds > self.settings.seconds else ())
 
@@ -93,16 +92,15 @@ class Listener:
         else:
             sound = from_array(audio, sample_rate, max_seconds=longest)  # type: ignore[arg-type]
         rate = self.recognizer.package.description.features.sample_rate
-        samples, frames, heard = sound.mono(rate), [], []
+        samples, frames, used = sound.mono(rate), [], []
         for start, end in spans(sound.seconds, self.settings):
             try:
                 frames.append(self.recognizer.frames(samples[round(start * rate) : round(end * rate)], rate))
-                heard.append((start, end))
-            except AudioError:  # a pause in a long recording is no mistake
+                used.append((start, end))
+            except AudioError:  # a pause
                 continue
         return tuple(
-            Window(start, end, prediction)
-            for (start, end), prediction in zip(heard, self._predict(frames), strict=True)
+            Window(start, end, prediction) for (start, end), prediction in zip(used, self._predict(frames), strict=True)
         )
 
     def _predict(self, frames: list) -> list[Prediction]:
@@ -114,19 +112,19 @@ class Listener:
 
 
 def spans(seconds: float, settings: WindowSettings) -> list[tuple[float, float]]:
-    """Return where the windows of a recording begin and end, in seconds.
+    """Return the start and end of each window of a recording, in seconds.
 
     Parameters
     ----------
     seconds : float
-        How long the recording is.
+        Duration of the recording.
     settings : WindowSettings
 
     Returns
     -------
     list of tuple of float
-        None for a recording that is no longer than one window. Otherwise one each `hop_seconds`, all of them whole: the
-        last ends where the recording ends.
+        Empty if the recording is not longer than one window. Otherwise one window every `hop_seconds`; the last ends
+        where the recording ends.
 
     Examples
     --------
@@ -142,7 +140,7 @@ def spans(seconds: float, settings: WindowSettings) -> list[tuple[float, float]]
 
 
 def settings_of(package: Package) -> WindowSettings:
-    """Return the settings that a package carries, or `DEFAULT`.
+    """Return the window settings of a package, or `DEFAULT`.
 
     Raises
     ------
@@ -155,4 +153,4 @@ def settings_of(package: Package) -> WindowSettings:
     try:
         return WindowSettings.model_validate_json(path.read_bytes())
     except ValueError:
-        raise UserError(f"{path}: is not what the package stage wrote. Fetch the package again.") from None
+        raise UserError(f"{path}: damaged. Fetch the package again.") from None
