@@ -33,7 +33,7 @@ def test_a_file_comes_back_as_it_was_put(place: str) -> None:
     object_store.put(url, b"before")
     object_store.put(url, b"after")
 
-    assert object_store.bring(url) == b"after"
+    assert object_store.fetch(url) == b"after"
 
 
 def test_a_file_is_seen_that_another_process_has_put_since_the_folder_was_looked_at(place: str) -> None:
@@ -43,7 +43,7 @@ def test_a_file_is_seen_that_another_process_has_put_since_the_folder_was_looked
     script = "import sys; from speech_emotion.features.object_store import put; put(sys.argv[1], b'2')"
     subprocess.run([sys.executable, "-c", script, object_store.join(place, "second")], check=True)
 
-    assert object_store.bring(object_store.join(place, "second")) == b"2"
+    assert object_store.fetch(object_store.join(place, "second")) == b"2"
 
 
 def test_what_was_removed_is_not_there(place: str) -> None:
@@ -54,7 +54,7 @@ def test_what_was_removed_is_not_there(place: str) -> None:
     object_store.remove(url)
 
     with pytest.raises(UserError, match=r"features\.json: cannot be read"):
-        object_store.bring(url)
+        object_store.fetch(url)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_fewer_cepstra_are_served_as_a_new_extraction_would_give_them(raw: Path,
 
 @pytest.mark.parametrize("changes", [{"n_mfcc": 30}, {"hop_length": 100}, {"c0": False}])
 def test_another_specification_is_not_served(raw: Path, tmp_path: Path, changes: dict) -> None:
-    with pytest.raises(UserError, match="cannot serve the specification"):
+    with pytest.raises(UserError, match="do not contain those that the model needs"):
         build(raw, tmp_path, 1).narrowed(featurize_settings(**changes))
 
 

@@ -509,7 +509,7 @@ def test_slow_work_is_ended(tmp_path: Path, package: Path) -> None:
     heavy = records(*[recordings.encoded(recordings.tone(9.5, rate=8000), rate=8000)] * 16)
     with emotion_server(tmp_path, "--model", package, answer_seconds=0.02) as server:
         # it may be done before anybody has looked at the clock
-        status, body, _ = next(found for _ in range(50) if (found := server.ask(heavy))[0] == 504)
+        _, body, _ = next(found for _ in range(50) if (found := server.ask(heavy))[0] == 504)
 
     assert json.loads(body)["message"] == "the request took longer than 0.02 s; send fewer recordings"
 

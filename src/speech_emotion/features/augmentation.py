@@ -1,4 +1,4 @@
-"""Takes a recording; gives copies of it in other voices and over other lines, for training alone."""
+"""Augment recordings with speed, warp, tilt, noise and a telephone band, for training only."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,22 +15,22 @@ _TELEPHONE_HZ: Final = (300.0, 3400.0)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one copy differs from its recording.
+    """The parameters of one augmented copy.
 
     Attributes
     ----------
     speed : float
-        Pitch, formants and tempo, all raised by this factor.
+        Factor of pitch, formants and tempo together.
     warp : float
-        Formants moved by this factor on top; for `mfcc.Extractor`.
+        Additional factor of the formants; see `mfcc.Extractor`.
     tilt_db : float
-        Slope added to the spectrum, in dB an octave.
+        Slope added to the spectrum, in dB per octave.
     snr_db : float or None
-        Level of the voice over that of added noise; None: no noise.
+        Signal-to-noise ratio of added noise; None: no noise.
     pink : bool
-        Whether the noise falls by 3 dB an octave.
+        Whether the noise is pink (falls by 3 dB per octave) instead of white.
     narrow : bool
-        Whether only what a telephone carries is left, 300 to 3400 Hz.
+        Whether the band is limited to that of a telephone, 300 to 3400 Hz.
     """
 
     speed: float
@@ -43,14 +43,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Copy:
-    """The `number`th copy of every utterance: a rendition for `extraction`."""
+    """Augmented copy `number` of every utterance."""
 
     settings: AugmentSettings
     number: int
 
     @property
     def voice(self) -> str:
-        """Its name in the store."""
+        """Name in the feature store."""
         return f"copy-{self.number}"
 
     def frames(self, sound: Sound, name: str, settings: FeaturizeSettings) -> np.ndarray:
@@ -61,7 +61,7 @@ class Copy:
 
 
 def recipe(settings: AugmentSettings, name: str, number: int) -> Recipe:
-    """Draw how copy `number` of utterance `name` differs: a function of these and `settings.seed` alone."""
+    """Draw the parameters of copy `number` of utterance `name`; they depend only on these and `settings.seed`."""
     rng = _generator(settings, name, number)
     speed, warp = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (settings.speed, settings.warp))
     noisy, pink, narrow, share = rng.random(4)
@@ -72,30 +72,30 @@ def recipe(settings: AugmentSettings, name: str, number: int) -> Recipe:
 
 
 def render(sound: Sound, sample_rate: int, recipe: Recipe, *, seed: int, name: str) -> np.ndarray:
-    """Return a recording's waveform as `recipe` has it, but for the warp, which belongs to the mel filters.
+    """Apply a recipe to a recording, except its warp, which the mel filters apply.
 
     Parameters
     ----------
     sound : Sound
     sample_rate : int
-        Hz, of the result.
+        Hz of the result.
     recipe : Recipe
     seed : int
     name : str
-        Of the copy; its noise is a function of it and of `seed`.
+        Name of the copy. The noise depends on it and on `seed`.
 
     Returns
     -------
     np.ndarray [shape=(n,)], float32
     """
-    # what is resampled to a lower rate and then heard at the full one is heard faster
+    # resampled to a lower rate and read at the full rate, speech is faster
     waveform = sound.mono(round(sample_rate / recipe.speed))
     if recipe.tilt_db:
         waveform = tilted(waveform, sample_rate, recipe.tilt_db)
     if recipe.snr_db is not None:
         waveform = with_noise(waveform, recipe.snr_db, pink=recipe.pink, rng=_seeded(f"{seed} {name}"))
     if recipe.narrow:
-        from scipy.signal import butter, sosfilt  # takes longer to import than most of what a worker does without it
+        from scipy.signal import butter, sosfilt  # slow to import, and rarely needed
 
         high = min(_TELEPHONE_HZ[1], 0.45 * sample_rate)
         waveform = sosfilt(butter(4, (_TELEPHONE_HZ[0], high), "bandpass", fs=sample_rate, output="sos"), waveform)
@@ -123,11 +123,11 @@ def _seeded(what: str) -> np.random.Generator:
 
 _PIVOT_HZ: Final = 1000.0
 _TILTED_HZ: Final = (100.0, 8000.0)
-"""Where the slope is changed; beyond it the gain stays what it is at the end."""
+"""The slope applies between these frequencies; the gain is constant outside."""
 
 
 def tilted(waveform: np.ndarray, sample_rate: int, slope_db: float) -> np.ndarray:
-    """Return a sound whose spectrum rises by `slope_db` dB an octave more than before, at the sound's own level.
+    """Add a slope to the spectrum and keep the level.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def tilted(waveform: np.ndarray, sample_rate: int, slope_db: float) -> np.ndarra
     sample_rate : int
         Hz.
     slope_db : float
-        Between 100 Hz and 8 kHz.
+        In dB per octave, between 100 Hz and 8 kHz.
 
     Returns
     -------
@@ -143,8 +143,8 @@ def tilted(waveform: np.ndarray, sample_rate: int, slope_db: float) -> np.ndarra
     """
     spectrum = np.fft.rfft(waveform)
     frequencies = np.clip(np.fft.rfftfreq(len(waveform), 1.0 / sample_rate), *_TILTED_HZ)
-    heard = np.fft.irfft(spectrum * 10.0 ** (slope_db * np.log2(frequencies / _PIVOT_HZ) / 20.0), len(waveform))
-    return heard * (_rms(waveform) / max(_rms(heard), 1e-12))
+    changed = np.fft.irfft(spectrum * 10.0 ** (slope_db * np.log2(frequencies / _PIVOT_HZ) / 20.0), len(waveform))
+    return changed * (_rms(waveform) / max(_rms(changed), 1e-12))
 
 
 def _rms(waveform: np.ndarray) -> float:

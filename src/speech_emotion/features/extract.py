@@ -1,4 +1,4 @@
-"""Takes a manifest's recordings; gives their features as sharded Parquet, which `store` reads."""
+"""Extract the features of a corpus into Parquet shards, which `store` reads."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,44 +23,44 @@ from speech_emotion.features.mfcc import Extractor, names, spec_digest
 from speech_emotion.features.store import INDEX, RECORDED, SCHEMA
 
 SHARD_SIZE: Final = 128
-"""Utterances a shard: a fixed number, so that the files do not depend on how many workers write them."""
+"""Utterances per shard. Fixed, so that the files do not depend on the number of workers."""
 
 
 class Rendition(Protocol):
-    """A way to hear a recording: as it is, or as it would be in another voice or place."""
+    """A version of every recording: the original or an augmented copy."""
 
     @property
     def voice(self) -> str:
-        """Its name in the store, which can be part of a file's name."""
+        """Name in the feature store, also part of the shard's file name."""
 
     def frames(self, sound: Sound, name: str, settings: FeaturizeSettings) -> np.ndarray:
-        """Return the features [shape=(t, coefficients)], float32, of the recording of utterance `name`."""
+        """Return the features of utterance `name` [shape=(t, coefficients)], float32."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recording as it is."""
+    """The original recording."""
 
     voice: str = RECORDED
 
     def frames(self, sound: Sound, name: str, settings: FeaturizeSettings) -> np.ndarray:
-        """Return the features of the recording itself."""
+        """Return the features of the original recording."""
         return _extractor(settings)(sound.mono(settings.sample_rate))
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What a worker needs to write one shard."""
+    """The inputs of one shard."""
 
     target: Path
-    """Where it has to lie in the end."""
+    """Path of the shard in the workspace."""
     raw: Path
     ids: tuple[str, ...]
     paths: tuple[str, ...]
     settings: FeaturizeSettings
     rendition: Rendition
     url: str | None = None
-    """Where the worker writes it instead, if that is elsewhere."""
+    """URL the worker writes to instead; the shard is then fetched from there."""
 
 
 def shard_tasks(
@@ -72,7 +72,7 @@ def shard_tasks(
     settings: FeaturizeSettings,
     rendition: Rendition = Recorded(),
 ) -> list[ShardTask]:
-    """Divide utterances into shards of one rendition, in the order given."""
+    """Divide the utterances of one rendition into shards, in order."""
     starts = range(0, len(ids), SHARD_SIZE)
     return [
         ShardTask(
@@ -96,43 +96,43 @@ def write_store(
     *,
     compute: ComputeSettings,
 ) -> int:
-    """Write a store's shards and its _features.json, by this machine's workers or by those of a cluster.
+    """Write the shards of a feature store and its _features.json, on this machine or a cluster.
 
-    Where `compute.ray.shards` is set, the tasks of a cluster write below that URL. Each shard comes into the folder
-    from there, and all stay there too, _features.json last, for whoever reads Parquet at its place.
+    If `compute.ray.shards` is set, cluster tasks write below that URL and each shard is fetched into the folder. All
+    shards stay at the URL as well; _features.json is written there last.
 
     Parameters
     ----------
     target : Path
-        The store's path in the workspace; below the URL it has the same.
+        Path of the store in the workspace, and below the URL.
     folder : Path
-        What will take the target's place, to which `tasks` belong.
+        Temporary folder that replaces `target`; the targets of `tasks` are in it.
     tasks : sequence of ShardTask
     settings : FeaturizeSettings
     renditions : dict
-        The settings of what is in the store beside the recordings as they are.
+        Settings of the augmented copies.
     compute : ComputeSettings
 
     Returns
     -------
     int
-        How many frames there are.
+        Number of frames.
 
     Raises
     ------
     UserError
-        A recording cannot be decoded, the cluster does not answer, or the storage at the URL does not.
+        A recording cannot be decoded, or the cluster or the storage does not respond.
     """
     url = compute.cluster.shards if compute.cluster else None
     there = object_store.join(url, target.relative_to(target.anchor).as_posix()) if url else None
     if there:
-        object_store.remove(object_store.join(there, INDEX))  # it would be that of other shards
+        object_store.remove(object_store.join(there, INDEX))  # it may describe other shards
         tasks = [replace(task, url=object_store.join(there, task.target.name)) for task in tasks]
     work = parallel_map(write_shard, tasks, workers=compute.workers, cluster=compute.cluster)
     shards = []
     for task, shard in zip(tasks, track(work, len(tasks), target.name, "shards"), strict=True):
         if task.url:
-            _bring(task.url, task.target, str(shard["sha256"]))
+            _fetch(task.url, task.target, str(shard["sha256"]))
         shards.append(shard)
     write_index(folder, settings, shards, renditions)
     if there:
@@ -140,33 +140,31 @@ def write_store(
     return sum(int(shard["frames"]) for shard in shards)
 
 
-def _bring(url: str, target: Path, sha256: str) -> None:
-    content = object_store.bring(url)
+def _fetch(url: str, target: Path, sha256: str) -> None:
+    content = object_store.fetch(url)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(
-            f"{url}: is not what the task has written. Does another extraction write to the same place? Give each a "
-            "`compute.ray.shards` of its own."
+            f"{url}: does not have the SHA-256 that the task reported. Does another extraction write to the same URL? "
+            "Set another `compute.ray.shards`."
         )
     with replacing(target) as aside:
         aside.write_bytes(content)
 
 
 def write_shard(task: ShardTask) -> dict[str, int | str]:
-    """Compute the features of one shard's recordings and write them; return the shard's entry in _features.json.
+    """Extract and write one shard; return its entry in _features.json.
 
     Raises
     ------
     UserError
-        A recording cannot be decoded, and it is named; or the shard cannot be written where the task says.
+        A recording cannot be decoded, or the shard cannot be written.
     """
     frames = []
     for name, path in zip(task.ids, task.paths, strict=True):
         try:
             frames.append(task.rendition.frames(decode(task.raw / path), name, task.settings))
         except AudioError as error:
-            raise UserError(
-                f"{task.raw / path}: {error}. It was sound when prepare saw it: run dvc repro again."
-            ) from None
+            raise UserError(f"{task.raw / path}: {error}. It was readable in prepare: run `dvc repro` again.") from None
     table = pa.table(
         {
             "id": pa.array(task.ids, pa.string()),
@@ -195,7 +193,7 @@ def write_shard(task: ShardTask) -> dict[str, int | str]:
 
 @lru_cache(maxsize=1)
 def _extractor(settings: FeaturizeSettings) -> Extractor:
-    """Return a worker's extractor, made once."""
+    """Return the extractor of a worker, created once."""
     return Extractor(settings)
 
 
@@ -205,7 +203,7 @@ def write_index(
     shards: list[dict[str, int | str]],
     renditions: dict[str, Any] | None = None,
 ) -> None:
-    """Write _features.json: the specification, its digest, the shards, and the settings of other renditions."""
+    """Write _features.json: settings, digest, shards and the settings of the augmented copies."""
     write_json(
         folder / INDEX,
         {

@@ -1,7 +1,6 @@
-"""Takes the frames of utterances one after the other; gives them from a file, so that no corpus must fit in memory.
+"""Sequences of utterance frames that are read from a file, so that no corpus has to fit in memory.
 
-Whoever goes through frames batch by batch takes a list of arrays and what is here alike, and asks `lengths_of` how long
-they are: of a list it measures them, here it is known.
+They can replace a list of arrays. `lengths_of` returns the number of frames of each utterance without reading them.
 """
 
 import os
@@ -13,8 +12,8 @@ from typing import Self, overload
 import numpy as np
 
 
-class _OneByOne(Sequence[np.ndarray]):
-    """Frames of utterances that are fetched when they are asked for; `lengths` says how many each has."""
+class _LazyFrames(Sequence[np.ndarray]):
+    """Frames of utterances that are read on access; `lengths` has the number of frames of each."""
 
     lengths: np.ndarray
 
@@ -36,25 +35,25 @@ class _OneByOne(Sequence[np.ndarray]):
         raise NotImplementedError
 
 
-class StoredFrames(_OneByOne):
-    """Frames of utterances in a file that has no name, and is gone with the process, however that ends.
+class StoredFrames(_LazyFrames):
+    """Frames of utterances in an unnamed temporary file, which disappears with the process.
 
     Parameters
     ----------
     frames : iterable of np.ndarray [shape=(t, coefficients)], float32
-        All of as many coefficients.
+        All with the same number of coefficients.
     folder : Path
-        On whose disk the file lies.
+        Folder of the file.
 
     Attributes
     ----------
     lengths : np.ndarray [shape=(n,)], int64
-        Frames of each utterance.
+        Number of frames of each utterance.
     """
 
     def __init__(self, frames: Iterable[np.ndarray], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as this
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as this object
         self._coefficients = 0
         lengths: list[int] = []
         for one in frames:
@@ -66,7 +65,7 @@ class StoredFrames(_OneByOne):
         self._starts = np.cumsum(self.lengths) - self.lengths
 
     def ordered(self, indices: Sequence[int]) -> Self:
-        """Return some of the utterances, in another order, from the same file."""
+        """Return a selection of the utterances, in another order, from the same file."""
         chosen = object.__new__(type(self))
         chosen._file, chosen._coefficients = self._file, self._coefficients
         chosen.lengths, chosen._starts = self.lengths[list(indices)], self._starts[list(indices)]
@@ -78,14 +77,14 @@ class StoredFrames(_OneByOne):
         return np.frombuffer(held, np.float32).reshape(-1, self._coefficients)
 
 
-class ChosenFrames(_OneByOne):
-    """Utterances out of several sequences.
+class ChosenFrames(_LazyFrames):
+    """A selection of utterances from several sequences.
 
     Parameters
     ----------
     sources : sequence of sequence of np.ndarray [shape=(t, coefficients)]
     chosen : sequence of (int, int)
-        For each utterance, the number of its source and its place there.
+        Source and index in it, for each utterance.
     """
 
     def __init__(self, sources: Sequence[Sequence[np.ndarray]], chosen: Sequence[tuple[int, int]]) -> None:
@@ -99,7 +98,7 @@ class ChosenFrames(_OneByOne):
 
 
 def lengths_of(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Return how many frames each utterance has [shape=(n,)], int64, without fetching what lies in a file."""
-    if isinstance(frames, _OneByOne):
+    """Return the number of frames of each utterance [shape=(n,)], int64, without reading frames from a file."""
+    if isinstance(frames, _LazyFrames):
         return frames.lengths
     return np.array([len(one) for one in frames], dtype=np.int64)

@@ -1,8 +1,8 @@
-"""Takes mono samples at one sample rate; gives frames, time first: MFCCs by librosa's definitions, and prosody.
+"""Compute MFCC and prosody frames of mono audio, time first.
 
-librosa computes its window, mel filters and cosines anew at every call and imports for seconds; here they are made
-once, with NumPy alone, so that the very same code serves featurize and the answer to a single clip. The tests hold
-every number to `librosa.feature.mfcc` within 2e-3.
+The MFCCs follow librosa's definitions; tests hold them to `librosa.feature.mfcc` within 2e-3. They are computed in NumPy
+because librosa imports for seconds and recomputes its window and filters at every call. The same code serves featurize
+and the prediction of a single clip.
 """
 
 from functools import lru_cache
@@ -15,7 +15,7 @@ from speech_emotion.core.io import digest_json
 from speech_emotion.features.prosody import TRACKS, energy, tracks
 
 ALGORITHM: Final = 2
-"""Counts changes of this module that change its numbers; part of the digest of a feature specification."""
+"""Version of the numerical results; part of `spec_digest`."""
 
 _POWER_FLOOR: Final = 1e-10
 _TOP_DB: Final = 80.0
@@ -24,33 +24,31 @@ _KEPT_BYTES: Final = 2**24
 
 
 def spec_digest(settings: FeaturizeSettings) -> str:
-    """Return the digest that names a feature specification: equal digests, equal features of equal audio."""
+    """Return the digest of the feature settings and the version of this code."""
     return digest_json({"algorithm": ALGORITHM, "settings": settings.model_dump(mode="json")})
 
 
 def coefficient_count(settings: FeaturizeSettings) -> int:
-    """Return how many numbers a frame has."""
+    """Return the number of features per frame."""
     return len(names(settings))
 
 
 def names(settings: FeaturizeSettings) -> tuple[str, ...]:
-    """Return what each number of a frame is, in their order: `mfcc_1`, `mfcc_1_delta`, …, `f0`, …."""
+    """Return the names of the features of a frame: `mfcc_1`, …, `mfcc_1_delta`, …, `f0`, …."""
     cepstra = [f"mfcc_{number}" for number in range(0 if settings.c0 else 1, settings.n_mfcc)]
     orders = ["", "_delta", "_delta_delta"][: 1 + settings.deltas]
     return (*(name + order for order in orders for name in cepstra), *(TRACKS if settings.prosody else ()))
 
 
 class Extractor:
-    """MFCCs of mono audio, with what does not depend on the audio computed once.
+    """Extract MFCCs and prosody from mono audio; window, filters and cosines are computed once.
 
     Parameters
     ----------
     settings : FeaturizeSettings
-        The feature specification.
     warp : float
-        Every formant is moved by this factor, as if the speaker's vocal tract were that much shorter: the mel filters'
-        frequencies are divided by it, and bent back to reach half the sample rate (Jaitly and Hinton, 2013). For
-        training on other voices than were recorded; 1: as recorded.
+        Vocal tract length perturbation: formants are scaled by this factor through the mel filters, whose frequencies
+        are bent back to reach half the sample rate (Jaitly and Hinton, 2013). For augmentation; 1: none.
 
     See Also
     --------
@@ -83,8 +81,8 @@ class Extractor:
         Returns
         -------
         np.ndarray [shape=(t, coefficients)], float32
-            t is 1 + n // hop_length, less the frames that `trim_db` leaves out. librosa puts the coefficients first;
-            here, and in all that follows, time comes first, as Keras has it.
+            t is 1 + n // hop_length, minus the frames that `trim_db` removes. Time is first, as in Keras; librosa is
+            feature-first.
         """
         power = self.power(waveform)
         mfcc = self._decibels(power) @ self._cosines
@@ -100,7 +98,7 @@ class Extractor:
         return np.concatenate([cepstra, prosody], axis=1)
 
     def log_mel(self, waveform: np.ndarray) -> np.ndarray:
-        """Return the mel spectrogram in dB, at most 80 dB below its own peak [shape=(t, n_mels)], float32."""
+        """Return the mel spectrogram in dB, at most 80 dB below its peak [shape=(t, n_mels)], float32."""
         return self._decibels(self.power(waveform))
 
     def power(self, waveform: np.ndarray) -> np.ndarray:
@@ -109,7 +107,7 @@ class Extractor:
         padded = np.pad(waveform.astype(np.float32, copy=False), padding)
         windows = np.lib.stride_tricks.sliding_window_view(padded, self.settings.n_fft)[:: self.settings.hop_length]
         parts = np.fft.rfft(windows * self._window, axis=1).view(np.float32)
-        # |z|^2 without the square root that abs() would take, over real and imaginary parts as they lie side by side
+        # |z|^2 without the square root of abs(); real and imaginary parts are interleaved
         np.square(parts, out=parts)
         return parts[:, ::2] + parts[:, 1::2]
 
@@ -125,10 +123,10 @@ class Extractor:
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep what is freed, up to a few MiB, for the next clip.
+    """Have glibc reuse freed memory for the next clip.
 
-    A block that is given back raises the size up to which glibc does so. Without it, what is computed on the way to a
-    clip's features comes from the system anew for every clip, page by page, which takes half of the time or more.
+    Freeing a block of 16 MiB raises the threshold above which glibc returns memory to the system. Without this, the
+    page faults of every clip take half of the time.
     """
     np.empty(_KEPT_BYTES, np.uint8)
 
@@ -145,14 +143,14 @@ def delta(frames: np.ndarray, order: int) -> np.ndarray:
     Returns
     -------
     np.ndarray [shape=(t, c)], float32
-        Zero where there are too few frames to fit a polynomial of that order. From nine frames on it is
-        `librosa.feature.delta` (a Savitzky-Golay filter, its ends by the polynomial fitted there).
+        Zero where there are too few frames to fit a polynomial of that order. With nine frames or more it equals
+        `librosa.feature.delta` (a Savitzky-Golay filter; the ends use the polynomial fitted there).
     """
     width = min(_DELTA_WIDTH, len(frames) - (len(frames) + 1) % 2)
     if width <= order:
         return np.zeros_like(frames)
     offsets = np.arange(width) - width // 2
-    # row `order` of the least-squares fit gives the polynomial's coefficient; its derivative is order! times that
+    # row `order` of the least-squares fit is the coefficient of the polynomial; its derivative is order! times that
     fit = np.linalg.pinv(np.vander(offsets, order + 1, increasing=True))[order] * (1 if order == 1 else 2)
     windows = np.lib.stride_tricks.sliding_window_view(frames, width, axis=0)
     inner = windows @ fit.astype(np.float32)
@@ -190,7 +188,7 @@ def _mel_filters(
 ) -> np.ndarray:
     """Return triangular filters on Slaney's mel scale, each of unit area [shape=(n_mels, 1 + n_fft // 2)].
 
-    The same as `librosa.filters.mel` (Slaney, Auditory Toolbox, 1998).
+    Equal to `librosa.filters.mel` (Slaney, Auditory Toolbox, 1998).
     """
     ends = _hz_to_mel(np.array([f_min, f_max or sample_rate / 2]))
     centres = _warped(_mel_to_hz(np.linspace(ends[0], ends[1], n_mels + 2)), warp, sample_rate / 2)
@@ -203,13 +201,13 @@ def _mel_filters(
 
 
 _WARPED_TO: Final = 0.6
-"""Share of half the sample rate up to which a warp is a plain factor; above, it bends so that the ends stay."""
+"""Share of half the sample rate below which the warp is a plain factor; above it, the warp is linear to the end."""
 
 
 def _warped(frequencies: np.ndarray, warp: float, half: float) -> np.ndarray:
     if warp == 1.0:
         return frequencies
-    # what the voice has at f / warp lies at f now: so the filter that sat at f looks there
+    # a formant at f / warp moves to f, so the filter at f reads f / warp
     knee = _WARPED_TO * half * min(warp, 1.0)
     above = half - (half - frequencies) * (half - knee / warp) / (half - knee)
     return np.where(frequencies <= knee, frequencies / warp, above)

@@ -1,7 +1,7 @@
-"""Takes a URL that fsspec knows (s3://, gs://, abfs://, file://, …); puts whole files there, and brings them back.
+"""Read and write whole files at any URL that fsspec supports (s3://, gs://, abfs://, file://, …).
 
-Credentials, and the address of a storage other than its maker's, come from where fsspec looks for them: the environment
-(FSSPEC_S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …) and ~/.config/fsspec.
+fsspec reads credentials and endpoints from the environment (FSSPEC_S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …) and from
+~/.config/fsspec.
 """
 
 from collections.abc import Iterator
@@ -11,59 +11,59 @@ from speech_emotion.core.errors import UserError
 
 
 def join(url: str, *parts: str) -> str:
-    """Return the URL of what lies below another."""
+    """Append path parts to a URL."""
     return "/".join([url.rstrip("/"), *parts])
 
 
 def put(url: str, content: bytes) -> None:
-    """Write a file, and the folders above it.
+    """Write a file and its parent folders.
 
     Raises
     ------
     UserError
-        The storage does not take it.
+        The storage refuses it.
     """
-    import fsspec  # here: only a cluster's tasks need it
+    import fsspec  # only cluster tasks need it
 
-    with _told(url, "written"), fsspec.open(url, "wb") as file:
+    with _as_user_error(url, "written"), fsspec.open(url, "wb") as file:
         file.write(content)
 
 
-def bring(url: str) -> bytes:
-    """Return a file's content.
+def fetch(url: str) -> bytes:
+    """Read a file.
 
     Raises
     ------
     UserError
-        There is none, or the storage does not give it.
+        The file does not exist or cannot be read.
     """
     import fsspec
 
-    with _told(url, "read"):
+    with _as_user_error(url, "read"):
         filesystem, path = fsspec.url_to_fs(url)
-        filesystem.invalidate_cache()  # it remembers what was there when it looked last; others write too
+        filesystem.invalidate_cache()  # fsspec caches listings, and other machines write too
         content: bytes = filesystem.cat_file(path)
     return content
 
 
 def remove(url: str) -> None:
-    """Remove a file, if it is there.
+    """Remove a file if it exists.
 
     Raises
     ------
     UserError
-        The storage does not do so.
+        The storage refuses it.
     """
     import fsspec
 
-    with _told(url, "written"), suppress(FileNotFoundError):
+    with _as_user_error(url, "written"), suppress(FileNotFoundError):
         filesystem, path = fsspec.url_to_fs(url)
         filesystem.rm_file(path)
 
 
 @contextmanager
-def _told(url: str, what: str) -> Iterator[None]:
-    """Turn what a storage's library raises into a message; each has exceptions of its own."""
+def _as_user_error(url: str, what: str) -> Iterator[None]:
+    """Turn any exception of a storage library into a message; each library has its own exceptions."""
     try:
         yield
     except Exception as error:

@@ -1,7 +1,7 @@
-"""Takes mono samples and their power spectra; gives six prosodic tracks a frame: how it is said, not what or by whom.
+"""Compute six prosodic tracks per frame: F0, voicing, energy, alpha ratio, centroid and flatness.
 
-Each track is relative to the utterance itself or free of its level, so that a louder recording or a higher voice is
-not heard as another emotion. NumPy alone, for the same reason as in `features`.
+Each track is relative to the utterance or independent of its level, so that a louder recording or a higher voice does not
+look like another emotion. In NumPy for the same reason as `mfcc`.
 """
 
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 TRACKS: Final = ("f0", "voicing", "energy", "alpha_ratio", "centroid", "flatness")
-"""What the columns are, in their order; see `tracks`."""
+"""Names of the columns; see `tracks`."""
 
 F0_MIN: Final = 65.0
 F0_MAX: Final = 650.0
@@ -17,7 +17,7 @@ _WINDOW_SECONDS: Final = 0.04
 _TROUGH: Final = 0.15  # YIN's absolute threshold: the first dip below it is the period
 _VOICED: Final = 0.6
 _LOUD_DB: Final = -35.0
-_FLOOR: Final = 1e-6  # 60 dB below the loudest bin: what is fainter is the room, not the voice
+_FLOOR: Final = 1e-6  # 60 dB below the loudest bin: fainter parts are room noise
 _ENERGY_FLOOR_DB: Final = -60.0
 
 
@@ -29,7 +29,7 @@ def tracks(waveform: np.ndarray, power: np.ndarray, *, sample_rate: int, hop_len
     waveform : np.ndarray [shape=(n,)], float32
         Samples at `sample_rate`.
     power : np.ndarray [shape=(t, 1 + n_fft // 2)], float32
-        Its power spectra, the frames centred every `hop_length` samples from 0 on.
+        Its power spectra; frames are centred every `hop_length` samples.
     sample_rate : int
         Hz.
     hop_length : int
@@ -37,10 +37,9 @@ def tracks(waveform: np.ndarray, power: np.ndarray, *, sample_rate: int, hop_len
     Returns
     -------
     np.ndarray [shape=(t, 6)], float32
-        The columns of `TRACKS`: f0 in semitones from the median of the utterance's voiced frames (between voiced
-        frames a straight line); voicing, from 0 to 1; energy in dB below the loudest frame, -60 at least; the alpha
-        ratio, 1 to 5 kHz over 50 Hz to 1 kHz, in dB (Eyben, 2016, GeMAPS); the spectral centroid in kHz; spectral
-        flatness in dB.
+        Columns `TRACKS`: F0 in semitones relative to the median of the voiced frames (interpolated between them);
+        voicing from 0 to 1; energy in dB relative to the loudest frame, at least -60; alpha ratio, 1 to 5 kHz over
+        50 Hz to 1 kHz, in dB (Eyben et al., 2016, GeMAPS); spectral centroid in kHz; spectral flatness in dB.
     """
     f0, voicing = yin(waveform, frames=len(power), sample_rate=sample_rate, hop_length=hop_length)
     loudness = energy(power)
@@ -62,7 +61,7 @@ def tracks(waveform: np.ndarray, power: np.ndarray, *, sample_rate: int, hop_len
 
 
 def energy(power: np.ndarray) -> np.ndarray:
-    """Return each frame's energy in dB below the loudest frame's [shape=(t,)], -60 at least."""
+    """Return the energy of each frame in dB relative to the loudest one [shape=(t,)], at least -60."""
     sums = power.sum(axis=1, dtype=np.float64)
     loudest = float(sums.max())
     if not loudest:
@@ -71,10 +70,10 @@ def energy(power: np.ndarray) -> np.ndarray:
 
 
 def yin(waveform: np.ndarray, *, frames: int, sample_rate: int, hop_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the fundamental frequency in Hz and how periodic each frame is, both [shape=(frames,)], float64.
+    """Return the fundamental frequency in Hz and the voicing of each frame, both [shape=(frames,)], float64.
 
-    YIN (de Cheveigné and Kawahara, 2002, steps 1 to 5) over windows of 40 ms, between 65 and 650 Hz. A frame's
-    voicing is 1 minus YIN's normalised difference at the period, 0 at least; f0 means something where that is high.
+    YIN (de Cheveigné and Kawahara, 2002, steps 1 to 5) over windows of 40 ms, between 65 and 650 Hz. Voicing is 1 minus
+    YIN's normalized difference at the period, at least 0. F0 is meaningful where voicing is high.
     """
     window = round(_WINDOW_SECONDS * sample_rate)
     shortest, longest = int(sample_rate / F0_MAX), int(np.ceil(sample_rate / F0_MIN))
@@ -87,7 +86,7 @@ def yin(waveform: np.ndarray, *, frames: int, sample_rate: int, hop_length: int)
     sums = np.concatenate([np.zeros((len(pieces), 1)), np.cumsum(pieces**2, axis=1)], axis=1)
     energies = (sums[:, window:] - sums[:, :-window])[:, : longest + 2]
     difference = np.maximum(energies[:, :1] + energies - 2 * correlation, 0)
-    # a silent frame has no differences, and is not periodic: 1 everywhere
+    # a silent frame has no differences and is not periodic: 1 everywhere
     lags = np.arange(1, difference.shape[1])
     total = np.cumsum(difference[:, 1:], axis=1)
     normalized = np.ones_like(difference)
@@ -101,7 +100,7 @@ def yin(waveform: np.ndarray, *, frames: int, sample_rate: int, hop_length: int)
 
 
 def _periods(normalized: np.ndarray, shortest: int, longest: int) -> np.ndarray:
-    """Return each frame's period in samples: the first trough below the threshold, else the deepest."""
+    """Return the period of each frame in samples: the first trough below the threshold, or else the deepest."""
     inner = normalized[:, shortest : longest + 1]
     trough = (inner <= normalized[:, shortest - 1 : longest]) & (inner < normalized[:, shortest + 1 : longest + 2])
     good = trough & (inner < _TROUGH)

@@ -1,4 +1,4 @@
-"""Takes the folder that featurize wrote, sharded Parquet; gives the frames of utterances by their ids."""
+"""Read features from the Parquet shards of featurize."""
 
 import copy
 import json
@@ -17,15 +17,15 @@ from speech_emotion.features.frames import StoredFrames
 from speech_emotion.features.mfcc import names, spec_digest
 
 INDEX: Final = "_features.json"
-"""Engines that read a folder of Parquet leave a file out whose name begins so."""
+"""The underscore makes Parquet readers skip this file when they read the folder."""
 
 RECORDED: Final = "recorded"
-"""The voice of an utterance as it was recorded; beside it there may be copies in others."""
+"""Version name of the original recordings; augmented copies have other names."""
 
 SCHEMA: Final = pa.schema(
     [("id", pa.string()), ("voice", pa.string()), ("n_frames", pa.int32()), ("frames", pa.list_(pa.float32()))]
 )
-"""One row an utterance and voice; `frames` is (n_frames, coefficients) in row-major order. A shard has one voice."""
+"""One row per utterance and version (`voice`); `frames` is (n_frames, coefficients) in row-major order."""
 
 
 class FeatureStore:
@@ -34,19 +34,19 @@ class FeatureStore:
     Parameters
     ----------
     folder : Path
-        What featurize wrote.
+        Output of featurize.
 
     Attributes
     ----------
     settings : FeaturizeSettings
     renditions : dict
-        The settings of what is there beside the recordings as they are; empty where there is nothing.
+        Settings of the augmented copies; empty without any.
     names : tuple of str
-        What each number of a frame is.
+        Names of the features of a frame.
     voices : tuple of str
-        In which the utterances are there, in alphabetical order.
+        Names of the versions, in alphabetical order.
     digest : str
-        SHA-256 over the specification and every shard.
+        SHA-256 of the settings and all shards.
 
     Raises
     ------
@@ -73,22 +73,22 @@ class FeatureStore:
         self._columns: list[int] | None = None
 
     def narrowed(self, settings: FeaturizeSettings) -> Self:
-        """Return the same utterances under a specification that asks for fewer numbers a frame.
+        """Select fewer cepstra or no prosody, without a new extraction.
 
-        Cepstra do not depend on how many of them there are, nor on the prosodic tracks beside them: so fewer of both
-        are served as they lie, without a new extraction. `digest` stays that of the whole store.
+        A cepstrum does not depend on the number of cepstra or on the prosodic tracks. `digest` stays that of the whole
+        store.
 
         Raises
         ------
         UserError
-            The specification differs in more than that.
+            The settings differ in something else.
         """
         wanted = names(settings)
         same = self.settings.model_copy(update={"n_mfcc": settings.n_mfcc, "prosody": settings.prosody})
         if same != settings or not set(wanted) <= set(self.names):
             raise UserError(
-                f"the features in {self._shards[0][1].parent if self._shards else 'the store'} cannot serve the "
-                "specification that was asked for. Run `dvc repro`."
+                f"the features in {self._shards[0][1].parent if self._shards else 'the store'} do not contain those that "
+                "the model needs. Run `dvc repro`."
             )
         narrow = copy.copy(self)
         narrow.settings, narrow.names, narrow.spec_digest = settings, wanted, spec_digest(settings)
@@ -97,18 +97,19 @@ class FeatureStore:
 
     @property
     def coefficients(self) -> int:
-        """Numbers a frame."""
+        """Number of features per frame."""
         return len(self.names)
 
     def read(self, ids: Sequence[str], voice: str = RECORDED, *, scratch: Path | None = None) -> Sequence[np.ndarray]:
-        """Return the frames of utterances in a voice, in the order asked for.
+        """Return the frames of utterances, in the given order.
 
         Parameters
         ----------
         ids : sequence of str
         voice : str
+            Version: the original or an augmented copy.
         scratch : Path or None
-            A folder, on whose disk they lie until they are asked for; None: all are held in memory.
+            Folder of a temporary file that holds the frames; None: in memory.
 
         Returns
         -------
@@ -117,18 +118,18 @@ class FeatureStore:
         Raises
         ------
         UserError
-            An utterance is not in the store, in that voice.
+            An utterance is missing.
         """
         wanted = set(ids)
         places: dict[str, int] = {}
 
-        def asked() -> Iterator[np.ndarray]:
+        def wanted_frames() -> Iterator[np.ndarray]:
             for name, frames in self.utterances(voice):
                 if name in wanted:
                     places[name] = len(places)
                     yield frames
 
-        found = StoredFrames(asked(), scratch) if scratch else list(asked())
+        found = StoredFrames(wanted_frames(), scratch) if scratch else list(wanted_frames())
         missing = sorted(wanted - places.keys())
         if missing:
             raise UserError(f"{len(missing)} utterances have no features, the first is {missing[0]}. Run `dvc repro`.")
@@ -136,7 +137,7 @@ class FeatureStore:
         return found.ordered(order) if isinstance(found, StoredFrames) else [found[place] for place in order]
 
     def utterances(self, voice: str = RECORDED) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield (id, frames [shape=(t, coefficients)]) of every utterance in a voice, shard by shard."""
+        """Yield (id, frames [shape=(t, coefficients)]) of every utterance of a version."""
         for _, shard in (one for one in self._shards if one[0] == voice):
             table = pq.read_table(shard, schema=SCHEMA)
             values = table["frames"].combine_chunks()
