@@ -1,8 +1,8 @@
 """Compute MFCC and prosody frames of mono audio, time first.
 
-The MFCCs follow librosa's definitions; tests hold them to `librosa.feature.mfcc` within 2e-3. They are computed in NumPy
-because librosa imports for seconds and recomputes its window and filters at every call. The same code serves featurize
-and the prediction of a single clip.
+The MFCCs follow librosa's definitions; tests hold them to `librosa.feature.mfcc` within 2e-3. They are computed in
+NumPy because librosa imports for seconds and recomputes its window and filters at every call. featurize and prediction
+use the same code.
 """
 
 from functools import lru_cache

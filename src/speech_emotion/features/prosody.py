@@ -1,7 +1,7 @@
 """Compute six prosodic tracks per frame: F0, voicing, energy, alpha ratio, centroid and flatness.
 
-Each track is relative to the utterance or independent of its level, so that a louder recording or a higher voice does not
-look like another emotion. In NumPy for the same reason as `mfcc`.
+Each track is relative to the utterance or independent of its level, so that a louder recording or a higher voice does
+not look like another emotion. In NumPy for the same reason as `mfcc`.
 """
 
 from typing import Final

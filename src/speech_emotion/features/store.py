@@ -87,8 +87,8 @@ class FeatureStore:
         same = self.settings.model_copy(update={"n_mfcc": settings.n_mfcc, "prosody": settings.prosody})
         if same != settings or not set(wanted) <= set(self.names):
             raise UserError(
-                f"the features in {self._shards[0][1].parent if self._shards else 'the store'} do not contain those that "
-                "the model needs. Run `dvc repro`."
+                f"the features in {self._shards[0][1].parent if self._shards else 'the store'} do not contain those "
+                "that the model needs. Run `dvc repro`."
             )
         narrow = copy.copy(self)
         narrow.settings, narrow.names, narrow.spec_digest = settings, wanted, spec_digest(settings)
