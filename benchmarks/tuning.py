@@ -27,7 +27,7 @@ from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.models import cross_validation
 from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.search import search
-from speech_emotion.tuning.study import Storage, create, finished, open_study
+from speech_emotion.tuning.study import Storage, create, finished
 from speech_emotion.tuning.worker import work
 
 EPOCHS: Final = 4
@@ -58,7 +58,7 @@ def _search(*, workers: int, trials: int, tiny: bool) -> float:
         queue = [_trial(number) for number in range(1, trials)]
         start = time.time()
         search(inputs, ComputeSettings(workers=workers), log=lambda _: None, queue=queue)
-        ended = finished(open_study(inputs.study_name(), Storage.of(inputs.tune)))
+        ended = finished(create(inputs.study_name(), Storage.of(inputs.tune), inputs.tune))
         assert len(ended) == trials
         return max(trial.datetime_complete.timestamp() for trial in ended if trial.datetime_complete) - start
 

@@ -46,7 +46,15 @@ def fill(study: optuna.Study) -> None:
     for number, value in enumerate((0.5, 0.75, 0.25, 0.3)):
         trial = study.ask(DISTRIBUTIONS)
         rows = [
-            {"epoch": epoch, "step": epoch, "time": epoch, "mean": loss, "val_loss": loss, "val_uar": 1 - loss}
+            {
+                "epoch": epoch,
+                "step": epoch,
+                "time": epoch,
+                "trial": trial.number,
+                "mean": loss,
+                "val_loss": loss,
+                "val_uar": 1 - loss,
+            }
             for epoch, loss in ((1, 0.9), (2, value))
         ]
         trial.set_user_attr("history A", rows)
@@ -61,7 +69,7 @@ def fill(study: optuna.Study) -> None:
 def test_table_has_a_row_per_attempt(study: optuna.Study, inputs: SearchInputs) -> None:
     fill(study)
 
-    rows = trial_table(study, inputs.space)
+    rows = trial_table(study)
 
     assert list(rows["state"]) == ["complete", "pruned", "complete", "complete", "fail"]
     assert list(rows["best_nll"]) == [0.5, 0.5, 0.25, 0.25, 0.25]
@@ -75,7 +83,7 @@ def test_report_has_tables_and_plots(study: optuna.Study, inputs: SearchInputs, 
     folder, background = tmp_path / "report", pyplot.rcParams["axes.facecolor"]
     folder.mkdir()
 
-    write_report(folder, study, full, inputs.space, None, seed=1)
+    write_report(folder, study, full, None, seed=1)
 
     plots = {f"{name}.png" for name in PLOTS if name != "pareto_front"}
     assert {path.name for path in folder.iterdir()} == plots | {"trials.csv", "promoted.csv", "importances.csv"}

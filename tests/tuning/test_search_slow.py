@@ -41,7 +41,6 @@ from speech_emotion.tuning.study import (
     create,
     finished,
     last_attempts,
-    open_study,
     reason,
     retry_stale,
 )
@@ -114,7 +113,7 @@ class Search:
     def study(self) -> optuna.Study:
         """The study, opened once: PostgreSQL allows a hundred connections."""
         inputs = tuned.inputs(**self.tune)
-        return open_study(inputs.study_name(), Storage.of(inputs.tune))
+        return create(inputs.study_name(), Storage.of(inputs.tune), inputs.tune)
 
     def finished(self) -> list[FrozenTrial]:
         try:
@@ -130,7 +129,7 @@ class Search:
 
 def run(inputs: Any, **options: Any) -> tuple[Outcome, optuna.Study]:
     outcome = search(inputs, ComputeSettings(workers=1), **options)
-    return outcome, open_study(inputs.study_name(), Storage.of(inputs.tune))
+    return outcome, create(inputs.study_name(), Storage.of(inputs.tune), inputs.tune)
 
 
 def results(study: optuna.Study) -> list[str]:
@@ -282,7 +281,6 @@ def test_best_trials_are_trained_in_full(workspace: Path) -> None:
     assert len(rows) in {1, 2}, "the best, and the current settings, which may be the best"
     assert rows["nll"].min() == pytest.approx(outcome.winner.nll, rel=1e-5)
     assert rows["nll"].iloc[0] == pytest.approx(outcome.winner.current_nll, rel=1e-5)
-    assert set(rows["steps"]) == {6}, "two folds of three epochs"
     assert len(pd.read_csv(outcome.report / "trials.csv")) == 3
 
 

@@ -17,9 +17,9 @@ from speech_emotion.tuning.study import (
     PROCESS,
     REASON,
     Storage,
+    create,
     finished,
     last_attempts,
-    open_study,
     ranked,
     reason,
     requeue,
@@ -166,7 +166,7 @@ def test_journal_lock_is_released_by_a_kill(tmp_path: Path, monkeypatch: pytest.
         assert [process.stdout.readline() for _ in range(2)] == ["created\n", "locked\n"]
         process.kill()
 
-    study = open_study("a-study", Storage.of(settings))
+    study = create("a-study", Storage.of(settings), settings)
 
     assert study.ask().number == 1
     assert [trial.state.name for trial in study.get_trials()] == ["RUNNING", "RUNNING"]

@@ -99,7 +99,7 @@ class StudySync:
 
     def _create_study_run(self, client: "MlflowClient") -> str:
         tags = self._tags("study") | {f"digest.{key}": value for key, value in self._digests.items()}
-        run = client.create_run(self._experiment, run_name=self._study.study_name, tags=tags | {"recipe": self._recipe})
+        run = client.create_run(self._experiment, run_name=self._study.study_name, tags=tags)
         settings = self._inputs.tune.model_dump(mode="json", exclude={"storage", "space"})
         _log_params(client, run.info.run_id, {"recipe": self._recipe, **flat({"tune": settings})})
         client.log_text(run.info.run_id, json.dumps(self._inputs.tune.space, indent=2) + "\n", "study/space.json")
@@ -145,9 +145,8 @@ class StudySync:
         return self._runs[trial.number]
 
     def _tags(self, kind: str) -> dict[str, str]:
-        inputs = self._inputs
-        names = {"study": self._study.study_name, "corpus": inputs.corpus.name, "protocol": inputs.tune.protocol}
-        return {"kind": kind, **names}
+        corpus, protocol = self._inputs.corpus.name, self._inputs.tune.protocol
+        return {"kind": kind, "study": self._study.study_name, "corpus": corpus, "protocol": protocol}
 
     def _send_metrics(self, client: "MlflowClient", run: str, values: Sequence[tuple[str, float, int, int]]) -> None:
         """Log (key, value, time, step), without what this process has already sent."""
@@ -172,10 +171,11 @@ def _epoch_metrics(trial: "FrozenTrial") -> list[tuple[str, float, int, int]]:
     metrics: list[tuple[str, float, int, int]] = []
     for name, rows in trial.user_attrs.items():
         kind, _, fold = name.partition(" ")
-        # a retried trial carries the curves of the attempt before, until its own training replaces them
         for row in rows if kind == HISTORY and fold else ():
             values = dict(row)
-            time, step, epoch = (int(values.pop(key)) for key in ("time", "step", "epoch"))
+            time, step, epoch, number = (int(values.pop(key)) for key in ("time", "step", "epoch", "trial"))
+            if number != trial.number:  # a retried trial carries the curves of the attempt before
+                continue
             metrics.append(("val_loss", values.pop("mean"), time, step))
             metrics += [(f"{fold}/{key}", float(value), time, epoch) for key, value in values.items()]
     return metrics
@@ -185,10 +185,8 @@ def _best_so_far(study: "Study") -> list[tuple[str, float, int, int]]:
     """Return the lowest loss after each complete trial, in the order in which they ended."""
     ended = sorted(ranked(study), key=lambda trial: trial.datetime_complete or datetime.min)
     values = [trial.values[0] for trial in ended]
-    return [
-        ("best_nll", min(values[:count]), _milliseconds(trial.datetime_complete), count)
-        for count, trial in enumerate(ended, 1)
-    ]
+    times = [_milliseconds(trial.datetime_complete) for trial in ended]
+    return [("best_nll", min(values[:step]), time, step) for step, time in enumerate(times, 1)]
 
 
 def _milliseconds(time: datetime | None) -> int:

@@ -72,13 +72,7 @@ class SearchInputs:
         )
 
     def digests(self) -> dict[str, str]:
-        """Return digests of the data, the features and the split.
-
-        Raises
-        ------
-        UserError
-            A stage before training has not run.
-        """
+        """Return digests of the data, the features and the split."""
         experiment = self.experiment(self.train)
         return {
             "data": experiment.data_digest,
@@ -129,13 +123,6 @@ class Objective:
         """Return the mean validation loss, and the second objective if there is one.
 
         An interrupted trial keeps its checkpoints, from which the next attempt resumes.
-
-        Raises
-        ------
-        optuna.TrialPruned
-        TrialInterruptedError
-        UserError
-            Training diverged, or the settings do not go together.
         """
         from optuna.exceptions import StorageInternalError
 
@@ -177,7 +164,9 @@ class Objective:
             step = len(before) * self.recipe.epochs + epoch.epoch
             so_far = float(np.mean([*before, epoch.val_loss]))
             values = {key: round(float(value), 6) for key, value in asdict(epoch).items()}
-            rows.append({**values, "epoch": epoch.epoch, "step": step, "mean": so_far, "time": int(1000 * time.time())})
+            rows.append(
+                {**values, "mean": so_far, "step": step, "trial": trial.number, "time": int(1000 * time.time())}
+            )
             trial.set_user_attr(f"{HISTORY} {fold.name}", rows)
             if self._prune:
                 trial.report(so_far, step)

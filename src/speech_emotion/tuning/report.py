@@ -1,6 +1,7 @@
 """Write the tables, plots and winner of a search, and apply the winner to params.yaml."""
 
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,8 +16,8 @@ from speech_emotion.config.base import PARAMS
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, write_json
 from speech_emotion.tuning.objective import SearchInputs
-from speech_emotion.tuning.space import Space, nested
-from speech_emotion.tuning.study import ranked, reason, trial_name, trials_of
+from speech_emotion.tuning.space import nested
+from speech_emotion.tuning.study import ranked, reason, trials_of
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -42,21 +43,10 @@ _PLOTTED_PARAMETERS: Final = 6
 
 @dataclass(frozen=True)
 class Winner:
-    """The best settings of a search.
+    """The best settings of a search, by parameter name, with the digests of the data and features they were found on.
 
-    Attributes
-    ----------
-    study, trial, protocol : str
-    nll : float
-        Mean validation negative log-likelihood over the folds.
-    current_nll : float or None
-        Of the settings that the search started from, trained by the same recipe; None if that trial did not finish.
-    recipe : str
-        How both were trained.
-    values : mapping of str to Any
-        By parameter name.
-    data, features : str
-        Digests of what they were found on.
+    `nll` is the mean validation negative log-likelihood over the folds; `current_nll` is that of the settings that the
+    search started from, trained by the same recipe (None if that trial did not finish).
     """
 
     study: str
@@ -82,13 +72,11 @@ def report_folder(corpus: str) -> Path:
     return Path("reports") / corpus / "tuning"
 
 
-def write_report(
-    folder: Path, study: "Study", full: "Study | None", space: Space, winner: Winner | None, *, seed: int
-) -> None:
+def write_report(folder: Path, study: "Study", full: "Study | None", winner: Winner | None, *, seed: int) -> None:
     """Write trials.csv, importances.csv, the plots, the winner and, of `full`, promoted.csv."""
-    _write_csv(trial_table(study, space), folder / "trials.csv")
+    _write_csv(trial_table(study), folder / "trials.csv")
     if full is not None:
-        _write_csv(trial_table(full, space), folder / "promoted.csv")
+        _write_csv(trial_table(full), folder / "promoted.csv")
     found = importances(study, seed=seed)
     _write_csv(pd.DataFrame(list(found.items()), columns=["parameter", "importance"]), folder / "importances.csv")
     _write_plots(study, folder, list(found)[:_PLOTTED_PARAMETERS], seed=seed)
@@ -108,13 +96,7 @@ def write_winner(winner: Winner, folder: Path) -> None:
 
 
 def apply_winner(inputs: SearchInputs, folder: Path, params: Path = PARAMS) -> tuple[str, Winner]:
-    """Write the winner into params.yaml; comments and order stay.
-
-    Returns
-    -------
-    str
-        A unified diff, empty if params.yaml already has these settings.
-    Winner
+    """Write the winner into params.yaml, keeping comments and order; return a unified diff and the winner.
 
     Raises
     ------
@@ -147,29 +129,16 @@ def importances(study: "Study", *, seed: int) -> dict[str, float]:
         return {}
 
 
-def trial_table(study: "Study", space: Space) -> pd.DataFrame:
+def trial_table(study: "Study") -> pd.DataFrame:
     """Return a row for each attempt: state, values, best so far, duration, reason and parameters."""
-    best, rows = float("inf"), []
-    for trial in trials_of(study):
-        values = trial.values or []
-        best = min(best, *values[:1], best)
-        parameters = space.values(trial.params)
-        rows.append(
-            {
-                "trial": trial.number,
-                "name": trial_name(trial),
-                "first_attempt": trial.system_attrs.get("failed_trial", trial.number),
-                "state": trial.state.name.lower(),
-                "nll": values[0] if values else None,
-                "second": values[1] if len(values) > 1 else None,
-                "best_nll": None if best == float("inf") else best,
-                "steps": max(trial.intermediate_values, default=0),
-                "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
-                "reason": reason(trial),
-                **{key: json.dumps(one) if isinstance(one, list) else one for key, one in parameters.items()},
-            }
-        )
-    return pd.DataFrame(rows)
+    table = study.trials_dataframe(attrs=("number", "state", "value", "duration", "params"))
+    table.columns = [re.sub("^(params|values?)_", "", name) for name in table.columns]
+    table = table.rename(columns={"number": "trial", "duration": "seconds"})
+    table["state"] = table["state"].str.lower()
+    table["seconds"] = table["seconds"].dt.total_seconds().round(1)
+    table.insert(3, "best_nll", table["nll"].where(table["state"] == "complete").cummin().ffill())
+    table.insert(4, "reason", [reason(trial) for trial in trials_of(study)])
+    return table
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -35,21 +35,12 @@ def _print(line: str) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a call of `search`.
-
-    Attributes
-    ----------
-    winner : Winner or None
-        None if no trial is complete yet.
-    report : Path
-        The report's folder.
-    interrupted : bool
-        Whether Ctrl-C ended the call.
-    """
+    """The result of a call of `search`: the winner if any trial is complete, and the folder of the report."""
 
     winner: Winner | None
     report: Path
     interrupted: bool
+    """Whether Ctrl-C ended the call."""
 
 
 def search(
@@ -64,15 +55,8 @@ def search(
     1. Many short trials (`tune.recipe`), the first of them with the current settings.
     2. The best of them and the current settings, trained as `train` does (`tune.promotion`). These decide.
 
-    Parameters
-    ----------
-    inputs : SearchInputs
-    compute : ComputeSettings
-        Where trials run. A cluster needs a database.
-    log : callable
-        Receives a line for each trial that has ended.
-    queue : sequence of dict of str to Any
-        Optuna parameters of trials to run after the current settings.
+    `log` receives a line for each trial that has ended. `queue` contains Optuna parameters of trials to run after the
+    current settings.
 
     Raises
     ------
@@ -108,7 +92,7 @@ def _search(
     deciding, recipe, full = study, tune.recipe, None
     if tune.promotion.trials and not interrupted and studies.ranked(study):
         full = studies.create(f"{name}-full", storage, tune)
-        promoted = _best_distinct(study, tune.promotion.trials)
+        promoted = [trial.params for trial in studies.ranked(study)[: tune.promotion.trials]]
         _enqueue(full, [current, *promoted])
         log(f"the best {len(promoted)} and the current settings, {describe_recipe(inputs.full_recipe)}")
         last = phase(full, inputs.full_recipe, len(studies.last_attempts(full)), start + seconds)
@@ -119,7 +103,7 @@ def _search(
     winner = _winner(inputs, deciding, recipe, digests)
     folder = report_folder(inputs.corpus.name)
     with replacing_folder(folder) as temporary:
-        write_report(temporary, study, full, inputs.space, winner, seed=tune.seed)
+        write_report(temporary, study, full, winner, seed=tune.seed)
     short.sync.finish(sorted(folder.iterdir()), "KILLED" if interrupted else "FINISHED")
     if winner is None and not interrupted:
         raise UserError(_why_no_winner(study))
@@ -208,15 +192,6 @@ def _enqueue(study: "Study", parameters: Sequence[dict[str, Any]], *, only_if_em
             return
         for one in parameters:
             study.enqueue_trial(one, skip_if_exists=True)
-
-
-def _best_distinct(study: "Study", count: int) -> list[dict[str, Any]]:
-    """Return the parameters of the best complete trials, without repetitions."""
-    found: list[dict[str, Any]] = []
-    for trial in studies.ranked(study):
-        if trial.params not in found:
-            found.append(dict(trial.params))
-    return found[:count]
 
 
 def _winner(inputs: SearchInputs, study: "Study", recipe: RecipeSettings, digests: dict[str, str]) -> Winner | None:

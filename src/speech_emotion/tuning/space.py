@@ -73,23 +73,11 @@ class Space:
         return values
 
     def settings(self, values: Mapping[str, Any]) -> TrainSettings:
-        """Return the training settings with these values.
-
-        Raises
-        ------
-        UserError
-            The values do not go together.
-        """
+        """Return the training settings with these values; raise a UserError if they do not go together."""
         return parse_section("train", TrainSettings, nested({**self._current, **values})["train"])
 
     def current(self) -> dict[str, Any]:
-        """Return the current settings as Optuna parameters.
-
-        Raises
-        ------
-        UserError
-            A current value lies outside the space.
-        """
+        """Return the current settings as Optuna parameters; raise a UserError if one is outside the space."""
         parameters: dict[str, Any] = {}
         for name, dimension in self.dimensions.items():
             value = self._current[name]

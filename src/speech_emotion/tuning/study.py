@@ -52,13 +52,7 @@ class Storage:
 
     @classmethod
     def of(cls, settings: TuneSettings) -> "Storage":
-        """Return the storage that params.yaml names.
-
-        Raises
-        ------
-        UserError
-            An environment variable of the URL is not set, or the database does not support several writers.
-        """
+        """Return the storage of params.yaml; raise a UserError if its URL cannot be used."""
         url = settings.storage
         if url is not None:
             url = os.path.expandvars(url)
@@ -73,13 +67,7 @@ class Storage:
         return cls(url, settings.heartbeat_seconds, settings.retries)
 
     def open(self, study: str) -> "BaseStorage":
-        """Open the storage of a study.
-
-        Raises
-        ------
-        UserError
-            The database is not reachable.
-        """
+        """Open the storage of a study; raise a UserError if the database is not reachable."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -118,13 +106,7 @@ class Storage:
 
     @contextlib.contextmanager
     def errors_as_messages(self) -> Iterator[None]:
-        """Report a lost connection to the database in one message.
-
-        Raises
-        ------
-        UserError
-            The database is no longer reachable.
-        """
+        """Turn a lost connection to the database into a UserError."""
         from optuna.exceptions import StorageInternalError
         from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -151,13 +133,6 @@ def create(name: str, storage: Storage, settings: TuneSettings) -> "Study":
     with _without_warnings():
         study.set_metric_names(metrics)
     return study
-
-
-def open_study(name: str, storage: Storage) -> "Study":
-    """Open an existing study."""
-    import optuna
-
-    return optuna.load_study(study_name=name, storage=storage.open(name))
 
 
 def study_lock(name: str, purpose: str, *, timeout: float = -1) -> FileLock:
@@ -242,7 +217,6 @@ def retry_stale(study: "Study", storage: Storage) -> int:
     before = {trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
     with _without_warnings():
         optuna.storages.fail_stale_trials(study)
-        retry = optuna.storages.RetryHeartbeatStaleTrialCallback(storage.retries)
     failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,)) if before else []
     # a worker that lets its trial fail records a reason
     found = sum(trial.number in before and not trial.user_attrs.get(REASON) for trial in failed)
@@ -253,16 +227,16 @@ def retry_stale(study: "Study", storage: Storage) -> int:
             except (ValueError, UpdateFinishedTrialError):
                 continue  # another worker was faster
             found += 1
-            retry(study, stale)
+            requeue(study, stale, storage.retries)
     return found
 
 
-def requeue(study: "Study", trial: "FrozenTrial") -> None:
-    """Queue an interrupted trial again."""
+def requeue(study: "Study", trial: "FrozenTrial", retries: int | None = None) -> None:
+    """Queue a failed trial again, at most `retries` times."""
     import optuna
 
     with _without_warnings():
-        optuna.storages.RetryHeartbeatStaleTrialCallback(None)(study, trial)
+        optuna.storages.RetryHeartbeatStaleTrialCallback(retries)(study, trial)
 
 
 def stop(study: "Study", call: str) -> None:

@@ -4,7 +4,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from glob import glob
 from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock
@@ -42,33 +42,20 @@ class WorkerTask:
 
 
 def work(task: WorkerTask) -> None:
-    """Run trials until the budget or the time is used up. A failed trial is recorded with its reason.
-
-    Raises
-    ------
-    UserError
-        The database of the study is no longer reachable.
-    """
-    if task.shared_gpus and (devices := _visible_devices()):
+    """Run trials until the budget or the time is used up. A failed trial is recorded with its reason."""
+    if task.shared_gpus:
         # before TensorFlow is imported, which reserves every GPU that it sees
-        os.environ[_VISIBLE] = devices[task.worker % len(devices)]
+        devices = os.environ.get(_VISIBLE) or ",".join(str(number) for number in range(len(glob("/dev/nvidia[0-9]*"))))
+        if own := [name.strip() for name in devices.split(",") if name.strip()]:
+            os.environ[_VISIBLE] = own[task.worker % len(own)]
     with task.storage.errors_as_messages():
         _run_trials(task)
-
-
-def _visible_devices() -> list[str]:
-    """Return the GPUs that this process may use, by CUDA's names."""
-    visible = os.environ.get(_VISIBLE)
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip()]
-    # CUDA counts from 0, also in a container that has only the last of four
-    return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
 def _run_trials(task: WorkerTask) -> None:
     from optuna.pruners import NopPruner
 
-    study = studies.open_study(task.study, task.storage)
+    study = studies.create(task.study, task.storage, task.inputs.tune)
     objective = Objective(
         task.inputs,
         task.recipe,
