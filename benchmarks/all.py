@@ -1,8 +1,8 @@
-"""Takes TESS (TESS_DIR); gives every benchmark, one after the other, and the table of all: what `make bench` does.
+"""Run every benchmark and write the table: what `make bench` does.
 
-    TESS_DIR=/where/it/is python benchmarks/all.py [--whole]
+    TESS_DIR=/path/to/tess python benchmarks/all.py [--whole]
 
-A benchmark that fails leaves its rows unmeasured, and the end says which.
+If a benchmark fails, its rows stay unmeasured and the last lines name it.
 """
 
 import sys

@@ -1,11 +1,11 @@
-"""Takes TESS (TESS_DIR); gives the time from a recording to its answer, against the reference notebook's way.
+"""Time from a recording to its prediction, compared with the reference notebook.
 
-    TESS_DIR=/where/it/is python benchmarks/answering.py
+    TESS_DIR=/path/to/tess python benchmarks/answering.py
 
-* One clip, from bytes in memory, warm, one core: `Recognizer.predict` against librosa and `model.predict`.
-* One clip, cold: `speech-emotion predict` in a fresh process, and the same by the notebook in one.
-* All of TESS, all cores: `speech-emotion predict FOLDER --output` against a loop of the notebook's, of which a part is
-  run and the rest reckoned.
+* One clip from memory, warm, one core: `Recognizer.predict` against librosa and `model.predict`.
+* One clip, cold: `speech-emotion predict` in a new process, and the notebook in one.
+* All of TESS, all cores: `speech-emotion predict FOLDER --output` against the notebook's loop, of which a part is run
+  and the rest extrapolated.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Takes a folder of recordings; gives time, rate and peak memory of `predict` over many, killed twice on the way.
+"""Time, rate and peak memory of `predict` over many files, with two kills on the way.
 
     python benchmarks/bulk.py /path/to/tess --files 10000
 

@@ -1,8 +1,8 @@
-"""Takes TESS (TESS_DIR); gives how fast recordings become MFCCs, against librosa and three other libraries.
+"""Speed of MFCC extraction compared with librosa and three other libraries.
 
-    TESS_DIR=/where/it/is python benchmarks/features.py
+    TESS_DIR=/path/to/tess python benchmarks/features.py
 
-One core and warm for a recording; two fresh processes, all cores, for the whole of TESS.
+One core, warm, for one recording; two new processes with all cores for all of TESS.
 """
 
 import tempfile

@@ -1,10 +1,10 @@
-"""Takes TESS (TESS_DIR); gives time and peak memory of the pipeline's stages as the corpus grows.
+"""Time and peak memory of the stages as the corpus grows.
 
-    TESS_DIR=/where/it/is python benchmarks/growth.py            # 35 recordings, 1, 4, 16 and 64 times
-    TESS_DIR=/where/it/is python benchmarks/growth.py --whole    # all 2,800 of them, so often: hours, and 60 GB of disk
+    TESS_DIR=/path/to/tess python benchmarks/growth.py            # 35 recordings, 1, 4, 16 and 64 times
+    TESS_DIR=/path/to/tess python benchmarks/growth.py --whole    # all 2,800 recordings: hours, and 60 GB of disk
 
-Each stage is the process that DVC would start: featurize (as recorded), split, train (one epoch of a small network),
-evaluate, and `speech-emotion predict` over all of it.
+Each stage is a process of its own, as in DVC: featurize (without copies), split, train (one epoch of a small network),
+evaluate, and `speech-emotion predict` over all recordings.
 """
 
 from collections.abc import Callable

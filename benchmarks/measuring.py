@@ -1,4 +1,4 @@
-"""Takes ways to do the same work; gives how long each takes, in turns in one run, and what they were measured on."""
+"""Time alternatives in turns within one run, and record the machine and library versions."""
 
 import argparse
 import os

@@ -1,10 +1,9 @@
-"""Takes recordings; gives what others make of them, each in its own usual way: what the benchmarks measure against.
+"""Run other libraries and the reference notebook in their usual way: what the benchmarks compare with.
 
     python benchmarks/peers.py features RAW TARGET    # the notebook's loop over a folder, to one file
-    python benchmarks/peers.py predict MODEL CLIP     # the notebook's way to one answer, in a process of its own
+    python benchmarks/peers.py predict MODEL CLIP     # the notebook's prediction of one clip, in a process of its own
 
-The packages that nothing else here needs lie in .scratch/peers (`make bench` puts them there, in the versions that
-requirements-bench.lock pins), so that the environment stays as it is.
+`make bench` installs packages that only this file needs in .scratch/peers, in the versions of requirements-bench.lock.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""Takes this checkout; gives the time of `dvc repro` with nothing changed, and what one changed parameter reruns.
+"""Time of `dvc repro` with nothing changed, and the stages that one changed parameter reruns.
 
     python benchmarks/repro.py
 
-In a clone. Where this checkout holds the pipeline's outputs, the clone gets them; otherwise the demo corpus is run
-through the pipeline first, with the smallest of networks, which takes minutes.
+Runs in a clone. If this checkout has the outputs of the pipeline, the clone gets them; otherwise the demo corpus is run
+first, with a very small network.
 """
 
 import os

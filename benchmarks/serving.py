@@ -1,10 +1,9 @@
-"""Takes the address of a scoring server; gives latency (p50, p99), rate and statuses under many clients at once.
+"""Latency (p50, p99), rate and status codes of a scoring server under many clients.
 
     speech-emotion serve &
     python benchmarks/serving.py --clients 200 --seconds 60
 
-Each client keeps its connection, sends one recording after the other and waits, as it is asked to, after a 503. Server
-and clients share this machine's cores, so the figures are those of both.
+Each client keeps its connection, sends one recording after the other, and waits after a 503 as Retry-After says. Server and clients share the cores of this machine.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Takes arguments of `dvc repro`; gives the time and peak memory of every stage that ran in this checkout.
+"""Time and peak memory of every stage that `dvc repro` runs in this checkout.
 
     python benchmarks/stages.py --force --single-item featurize
     python benchmarks/stages.py
 
-What an earlier call has measured of other stages stays in results/stages.json: so a pipeline that is run in parts is
-measured in parts. Memory is that of the stage's process and all its workers together.
+Results of earlier calls stay in results/stages.json, so a pipeline can be measured in parts. Memory is that of the
+stage's process and all its workers.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Takes benchmarks/results/*.json; gives the table of all rows, pictures, and what README and docs/scaling.md show.
+"""Write the table and figures of benchmarks/results/*.json, and the sections of the docs that show them.
 
     python benchmarks/table.py
 
-A row that was not measured is in the table, and says so.
+A row that was not measured stays in the table and says so.
 """
 
 import itertools

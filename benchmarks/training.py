@@ -1,13 +1,13 @@
-"""Takes TESS (TESS_DIR); gives the time of training, against the reference recipe, plain Keras, and the machine itself.
+"""Training time compared with the reference recipe, plain Keras and the machine's own products.
 
-    TESS_DIR=/where/it/is python benchmarks/training.py            # a few epochs of the reference recipe
-    TESS_DIR=/where/it/is python benchmarks/training.py --whole    # all of them: minutes
+    TESS_DIR=/path/to/tess python benchmarks/training.py            # a few epochs of the reference recipe
+    TESS_DIR=/path/to/tess python benchmarks/training.py --whole    # all epochs: minutes
 
-* To the reference project's test accuracy, on the same random split: ours in whole (`QUICK`), and the reference recipe,
-  of whose epochs, which are all alike, a few are run and the rest reckoned.
-* An epoch of two LSTM layers of 128 units over frames: `model.fit` on batches of 32 that are padded to the longest
-  utterance of all, and the library's own loop; both learn, for the same epochs, and have to end equally right.
-* The floor: the time that the machine needs for the products of that epoch alone, at the rate of its own largest ones.
+* To the test accuracy of the reference project on the same random split: our recipe in full (`QUICK`), and a few epochs
+  of the reference recipe, extrapolated.
+* One epoch of two LSTM layers of 128 units over frames: `model.fit` on batches of 32 padded to the longest utterance of
+  all, and our batches; both train the same number of epochs and must reach equal accuracy.
+* The floor: the time of that epoch's matrix products alone.
 """
 
 import time

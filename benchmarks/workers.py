@@ -1,10 +1,9 @@
-"""Takes TESS (TESS_DIR); gives throughput and memory of the feature extraction by where it runs and how much there is.
+"""Throughput and memory of feature extraction by number of workers and recordings.
 
-    TESS_DIR=/where/it/is python benchmarks/workers.py            # 140 recordings, 1, 4 and 16 times
-    TESS_DIR=/where/it/is python benchmarks/workers.py --whole    # all 2,800 of them, so often
+    TESS_DIR=/path/to/tess python benchmarks/workers.py            # 140 recordings, 1, 4 and 16 times
+    TESS_DIR=/path/to/tess python benchmarks/workers.py --whole    # all 2,800 recordings
 
-One and two local workers, and one and two nodes of Ray on this machine, of one core each. Memory is that of all
-processes together, Ray's own among them.
+One and two local workers, and one and two Ray nodes of one core each on this machine. Memory is that of all processes.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Takes TESS, or a part of it, and how often it is to be repeated; gives a folder in which the pipeline's stages run.
+"""Create a folder in which the stages run on TESS or a repeated part of it.
 
-Settings are those of params.yaml, with the changes that a benchmark asks for. MLflow goes to a database of its own.
+Settings are those of params.yaml with a benchmark's changes. MLflow uses a database of its own.
 """
 
 import hashlib

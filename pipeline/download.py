@@ -1,7 +1,4 @@
-"""Takes the sections `corpus` and `download` of params.yaml; gives the tree of recordings, whole or not at all.
-
-python pipeline/download.py data/tess/raw
-"""
+"""Fetch the recordings of the corpus, complete or not at all."""
 
 import argparse
 from pathlib import Path

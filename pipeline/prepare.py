@@ -1,4 +1,4 @@
-"""Takes the raw tree; gives the manifest, a row a recording that was listened to, and the list of bad ones."""
+"""Check every recording and write the manifest, one row per utterance, and the list of bad recordings."""
 
 import argparse
 from pathlib import Path

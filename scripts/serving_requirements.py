@@ -1,10 +1,10 @@
-"""Takes requirements.lock; gives those of its entries that `speech-emotion serve` needs, hashes included, for pip.
+"""Print the entries of requirements.lock that `speech-emotion serve` needs, with hashes, for pip.
 
     python scripts/serving_requirements.py > requirements.txt
-    python scripts/serving_requirements.py registry > requirements.txt    # models:/… as well, which MLflow fetches
-    python scripts/serving_requirements.py log > requirements.txt         # --log-predictions as well
+    python scripts/serving_requirements.py registry > requirements.txt    # also models:/… from MLflow
+    python scripts/serving_requirements.py log > requirements.txt         # also --log-predictions
 
-The lock says of each package who needs it; so what is needed by what is needed is known without asking an index.
+The lock names for each package who requires it, so no index is needed.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Takes `python -m speech_emotion …`; gives what `speech-emotion …` does."""
+"""Run `python -m speech_emotion` as `speech-emotion`."""
 
 from speech_emotion.cli import main
 

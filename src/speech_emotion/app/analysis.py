@@ -1,4 +1,4 @@
-"""Takes a recording's bytes and a listener; gives the answer and all else that the page shows of it, not drawn yet."""
+"""Analyse one recording for the page: prediction, windows, waveform and spectrogram."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Takes the name of an example; gives a recording of it, spoken by eSpeak NG when it is asked for."""
+"""Synthesize the example recordings of the page with eSpeak NG."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec

@@ -1,7 +1,7 @@
-"""Takes a model and where to listen; gives the page, until it is stopped.
+"""Serve the web page until it is stopped.
 
-The page is Gradio's, the port is ours: uvicorn serves it as it serves `speech-emotion serve`, so that a taken port, a
-signal and the end are handled alike, and Gradio's own start, which asks the network several things, is never run.
+The page is built with Gradio and served by our own uvicorn, so that a taken port, signals and shutdown are handled as
+in `speech-emotion serve`, and Gradio's own start, which accesses the network, is never run.
 """
 
 import inspect

@@ -1,7 +1,7 @@
-"""Takes what was heard; gives HTML that shows it: no script, nothing loaded from anywhere, readable at any width.
+"""Draw predictions, waveform and spectrogram as HTML without scripts or external resources.
 
-Pictures are stretched to the page's width and their axes are text beside them, so that a phone shows the same size of
-letters as a desktop. Each picture says in words what it shows; colours are the page's variables, for light and dark.
+Images stretch to the width of the page and their axes are text, so that labels keep their size on a phone. Each image
+has a text alternative; colours are CSS variables for light and dark mode.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Takes an upload; gives its bytes and leaves nothing of it on disk, but in the folder that the user named for it."""
+"""Read an upload and delete it, except in the folder that the user named with `--keep`."""
 
 import threading
 import time

@@ -1,8 +1,7 @@
-"""Takes a path or the bytes of a recording, in any container; gives mono float32 samples at one sample rate.
+"""Decode a file or bytes in any container to mono float32 samples at one sample rate.
 
-What a recording is, its first bytes say; a file's name and suffix mean nothing, and a path and its bytes give the same
-samples. libsndfile reads what it is made for, in a fraction of a millisecond; FFmpeg (through PyAV, imported only then)
-reads the rest: what phones, browsers and messengers record.
+The first bytes determine the format; the file name does not matter. libsndfile reads the formats it supports in
+a fraction of a millisecond. FFmpeg (PyAV, imported only then) reads the rest: what phones, browsers and messengers record.
 """
 
 import io

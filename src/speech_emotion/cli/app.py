@@ -1,4 +1,4 @@
-"""Takes a model; gives a page in the browser to record or drop a voice on, until it is stopped."""
+"""`speech-emotion app`: serve the web page."""
 
 from pathlib import Path
 from typing import Annotated

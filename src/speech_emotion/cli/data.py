@@ -1,4 +1,4 @@
-"""Takes nothing; gives a table of the corpora that there are, their licences, and what of them is on this machine."""
+"""`speech-emotion data`: list corpora, their licences and what is on this machine."""
 
 from pathlib import Path
 

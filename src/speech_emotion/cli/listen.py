@@ -1,4 +1,4 @@
-"""Takes a microphone or a recording; gives what is heard in it, live in the terminal."""
+"""`speech-emotion listen`: predict a microphone or a file live in the terminal."""
 
 from pathlib import Path
 from typing import Annotated

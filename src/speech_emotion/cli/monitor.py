@@ -1,4 +1,4 @@
-"""Takes a log of predictions and a model; gives what has moved since training, and a status for a scheduler."""
+"""`speech-emotion monitor`: report drift since training, with a status for schedulers."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Takes the name of a preset; gives params.yaml with its settings in place, and prints what has changed."""
+"""`speech-emotion preset`: write a preset into params.yaml and show the diff."""
 
 from typing import Annotated
 

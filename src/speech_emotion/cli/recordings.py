@@ -1,4 +1,4 @@
-"""Takes files and folders; gives the recordings in them, and for each its probabilities or why it has none."""
+"""Find recordings in files and folders, and predict each or say why not."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Takes a model; gives a server that answers recordings over HTTP until it is stopped."""
+"""`speech-emotion serve`: serve predictions over HTTP."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Takes a params.yaml and the models of some of its sections; gives those sections, checked, or one message."""
+"""Load and validate sections of params.yaml; every mistake is one message."""
 
 import difflib
 import json

@@ -1,4 +1,4 @@
-"""Takes params.yaml; gives all of it, checked: what `preset`, `tune` and `promote` look at, and no stage does."""
+"""Load and validate all of params.yaml, for the commands `preset`, `tune` and `promote`."""
 
 from pathlib import Path
 from typing import Any

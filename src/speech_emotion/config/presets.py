@@ -1,4 +1,4 @@
-"""Takes a preset, some settings that belong together; gives params.yaml with them in place, comments and order kept."""
+"""Write a preset, a set of settings, into params.yaml and keep its comments and order."""
 
 import difflib
 import io

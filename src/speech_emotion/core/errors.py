@@ -1,6 +1,6 @@
-"""Takes what went wrong; gives the one exception that carries a message for the user, and words for a full disk.
+"""The exception that carries a message for the user, and messages for errors of the system.
 
-Nothing is imported here but the standard library: this module is on the way to every answer.
+Imports only the standard library, because every prediction imports this module.
 """
 
 import errno

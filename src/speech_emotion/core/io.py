@@ -1,4 +1,4 @@
-"""Takes values and paths; gives digests, and files that are whole or absent and depend on the values alone."""
+"""Write files atomically and compute digests."""
 
 import glob
 import hashlib

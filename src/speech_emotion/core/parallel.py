@@ -1,4 +1,4 @@
-"""Takes a function and items; gives its results, computed by this machine's cores or by a Ray cluster."""
+"""Run a function over items in processes of this machine or on a Ray cluster."""
 
 import logging
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Takes an iterable; gives it back, with a bar (rate, time left) on a terminal and in silence anywhere else."""
+"""Show a progress bar on a terminal, and nothing elsewhere."""
 
 import sys
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Takes a folder or a zip from anywhere; gives the files in it, and refuses a zip that could do harm."""
+"""List and unpack a folder or zip of recordings; refuse dangerous archives."""
 
 import io
 import os

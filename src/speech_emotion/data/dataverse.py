@@ -1,8 +1,8 @@
-"""Takes a dataset's persistent identifier; gives its files from a Dataverse server, each held against its checksum.
+"""Download the files of a dataset from a Dataverse server, each checked against its checksum.
 
-The API: https://guides.dataverse.org/en/latest/api/native-api.html (list the files of a version) and
-https://guides.dataverse.org/en/latest/api/dataaccess.html (one file). A dataset's bulk zip may leave files out without
-a word, so they are asked for one by one.
+API: https://guides.dataverse.org/en/latest/api/native-api.html (list the files of a version) and
+https://guides.dataverse.org/en/latest/api/dataaccess.html (download one file). The bulk zip of a dataset may omit files
+silently, so every file is requested on its own.
 """
 
 import email.utils

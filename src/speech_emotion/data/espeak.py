@@ -1,9 +1,8 @@
-"""Takes a voice, a text and how to say it, as the arguments of a fresh Python process; gives a wav file.
+"""Synthesize one clip with eSpeak NG, as a script with arguments.
 
-A script, run by `corpora.demo` as `python -I -S espeak.py …`. eSpeak NG's samples depend on the time, which seeds the
-flutter of its pitch, and on what the same process has said before, even after it was terminated and initialised again.
-So the seed is set here, and every clip has a process that says nothing else. Only the standard library is imported,
-and little of it: a clip takes 25 ms, the start of Python included.
+`corpora.demo` runs it as `python -I -S espeak.py …`. eSpeak NG's samples depend on the time, which seeds its pitch
+flutter, and on what the process has said before, even after a restart of the library. So the seed is fixed and every
+clip has its own process. Only the standard library is imported: a clip takes 25 ms, the start of Python included.
 """
 
 import ctypes

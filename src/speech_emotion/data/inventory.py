@@ -1,4 +1,4 @@
-"""Takes the root of the repository; gives what corpora there are, on what terms, and which are on this machine."""
+"""List the corpora, their licences, and which are on this machine."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""Takes a folder of recordings; gives its utterances, labelled by one CSV at its top or by its sub-folders' names."""
+"""Read the labels of a folder of recordings from a CSV at its top or from its sub-folders."""
 
 import csv
 import difflib

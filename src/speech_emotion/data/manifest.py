@@ -1,4 +1,4 @@
-"""Takes the rows of a manifest, or its file; gives them checked: the only way from a file to a frame to be trusted."""
+"""Read, check and write the manifest, one row per utterance."""
 
 import math
 import re

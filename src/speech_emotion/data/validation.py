@@ -1,4 +1,4 @@
-"""Takes a corpus and its raw tree; gives the manifest and the list of bad recordings, after listening to each."""
+"""Decode and check every recording of a corpus; build the manifest and the list of bad recordings."""
 
 import hashlib
 import math

@@ -1,6 +1,6 @@
-"""Takes decoded audio; gives what kind of recording it is in a dozen rounded numbers, from which nothing can be heard.
+"""Describe a recording by a dozen rounded statistics from which no speech can be restored.
 
-NumPy and soxr alone, and a bounded amount of work whatever the recording's length: it stands on the way to an answer.
+Needs only NumPy and soxr and a bounded amount of work per recording, because predictions are logged with it.
 """
 
 import math

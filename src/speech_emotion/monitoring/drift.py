@@ -1,9 +1,8 @@
-"""Takes rows of a log and a package's training reference; gives what has moved, by how much, and how sure that is.
+"""Find what changed between the training data and a period of the prediction log.
 
-Two things must be so before a measure has moved: the difference is hardly chance (Kolmogorov and Smirnov's two-sample
-test of numbers, chi-square of classes; p-values corrected for their number, by Benjamini and Yekutieli, whatever the
-measures have to do with each other), and it is large: larger than what two halves of the training data differ by, and
-than what matters. In a large log everything is significant, and little of it is news.
+A measure has drifted if the difference is significant and large. Significant: two-sample Kolmogorov-Smirnov test of
+numbers, chi-square test of classes, with Benjamini-Yekutieli correction. Large: larger than the difference between two
+random halves of the training data, and than a threshold in params.yaml. In a large log every difference is significant.
 """
 
 import math

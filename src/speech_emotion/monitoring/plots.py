@@ -1,4 +1,4 @@
-"""Takes a measure of a period and of the training data; gives a picture of the two, one above the other."""
+"""Plot a measure of a period above that of the training data."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Takes answers with their recordings' traits; gives whole Parquet files in a folder, and reads a period of them again.
+"""Write and read the prediction log: Parquet files of predictions and audio statistics.
 
-A row holds no audio, no path, no text and no address, and its time is the hour. A file appears when it is whole:
-whoever reads meanwhile, or after a kill, finds complete files alone.
+A row has no audio, path, text or address, and its time is rounded to the hour. Files are written atomically, so readers
+never see a partial file.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Takes what was measured of the training data; gives the reference that a package carries, and reads it again.
+"""Summarize the training data as the reference that monitoring compares with.
 
-It holds distributions, not recordings, and with each of them how much two random halves of the training data differ:
-what is no larger than that is no news.
+The reference has distributions, no recordings, and for each the difference between two random halves of the training
+data: a smaller difference is no drift.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Takes what was found of a period; gives one HTML page with a picture of each measure, which fetches nothing."""
+"""Write the drift report as one HTML page without external resources."""
 
 import tempfile
 from importlib import resources

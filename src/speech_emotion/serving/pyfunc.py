@@ -1,8 +1,8 @@
-"""Takes audio, one recording a row; gives its label, probabilities, windows and versions. MLflow runs this very file.
+"""The MLflow model: audio in, label, probabilities, windows and versions out. MLflow runs this file.
 
-Over HTTP a recording is a base64 string in the column `audio`, in any container and at any sample rate that
-`speech_emotion.audio.decode` reads. In Python it may also be bytes, a `pathlib.Path`, or a tuple of samples and their
-rate. A string is always base64, never a path: who can reach the server must not read its files.
+Over HTTP a recording is a base64 string in the column `audio`, in any container and sample rate that
+`speech_emotion.audio.decode` reads. In Python it may also be bytes, a `pathlib.Path`, or a tuple of samples and rate. A
+string is always base64, never a path: a client must not read the server's files.
 """
 
 from collections.abc import Mapping

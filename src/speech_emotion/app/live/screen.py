@@ -1,4 +1,4 @@
-"""Takes what is heard as it is heard; gives a screen that moves on a terminal, and a line an answer anywhere else."""
+"""Show live predictions: an updating screen on a terminal, one line per prediction elsewhere."""
 
 import sys
 from collections import Counter, deque

@@ -1,4 +1,4 @@
-"""Takes a source of sound, a model and a screen; gives what is heard, until the sound ends or Ctrl-C."""
+"""Run a live session until the audio ends or Ctrl-C."""
 
 from speech_emotion.app.live.screen import Screen, Tally
 from speech_emotion.app.live.sources import Source

@@ -1,4 +1,4 @@
-"""Takes a microphone or a recording; gives sound in blocks, as it comes."""
+"""Audio sources of a live session: the microphone or a file, in blocks."""
 
 import queue
 import time

@@ -1,7 +1,6 @@
-"""Takes blocks of sound; gives an answer for each window as soon as the window is full.
+"""Predict each window of an audio stream as soon as it is complete.
 
-The windows are those of `windows.spans`: what is heard in a recording that is played is what the server and the page
-say of the same file.
+The windows are those of `windows.spans`, so a played file gets the same predictions as in the server and the page.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Takes the section `corpus` of params.yaml; gives the corpus that it names."""
+"""Open the corpus that params.yaml names."""
 
 from speech_emotion.config.data import CorpusSettings, DownloadSettings
 from speech_emotion.data.corpora.base import Corpus

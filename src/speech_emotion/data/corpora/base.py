@@ -1,4 +1,4 @@
-"""Takes nothing; gives the words that every corpus speaks: an utterance, and what a corpus can do."""
+"""The interface of a corpus."""
 
 from dataclasses import dataclass
 from pathlib import Path

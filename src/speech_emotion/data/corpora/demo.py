@@ -1,7 +1,7 @@
-"""Takes nothing; gives a synthetic stand-in for TESS with TESS's own grammar, spoken offline on this machine.
+"""A synthetic corpus with the file names of TESS, spoken offline by eSpeak NG.
 
-The speaker is eSpeak NG (https://github.com/espeak-ng/espeak-ng, GPL-3.0-or-later), which comes in the wheel of
-`espeakng-loader` and runs as a program of its own, `corpora.espeak`. What it says is not a derivative of its code.
+eSpeak NG (https://github.com/espeak-ng/espeak-ng, GPL-3.0-or-later) comes with the wheel of `espeakng-loader` and runs
+as a separate program, `data.espeak`. Its output is not a derivative of its code.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Takes a user's folder or zip of labelled recordings; gives a corpus: the recordings as they are, and one table."""
+"""A user's folder or zip of labelled recordings."""
 
 import shutil
 import sys

@@ -1,10 +1,10 @@
-"""Takes any copy of TESS, or the official server; gives its 2,800 recordings as one tree, held against their SHA-256.
+"""TESS: find or download its 2,800 recordings and check them against their SHA-256.
 
 Toronto emotional speech set (Pichora-Fuller and Dupuis, 2020), https://doi.org/10.5683/SP2/E8H2MF, CC BY-NC-ND 4.0.
 
-Copies of it differ in folders, in upper and lower case, and in how often they hold a file, and some hold one recording
-under another one's name. So a recording is known by its content and by nothing else: `tess_sha256.txt`, beside this
-file and fit for `sha256sum --check`, lists the originals, each with the one name that it gets here.
+Copies differ in folders, in upper and lower case and in duplicates, and some contain a recording under another one's
+name. A recording is therefore identified by its content: `tess_sha256.txt` beside this file (for `sha256sum --check`)
+lists the originals, each with the name it gets here.
 """
 
 import hashlib
