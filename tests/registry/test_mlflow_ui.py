@@ -25,9 +25,7 @@ def page() -> Iterator[Page]:
         yield opened
 
 
-def test_a_bare_mlflow_ui_shows_runs_metrics_artifacts_and_the_challenger(
-    workspace: Path, page: Page, tmp_path: Path
-) -> None:
+def test_runs_and_challenger(workspace: Path, page: Page, tmp_path: Path) -> None:
     tracked.fill(workspace)
     tracked.train(workspace, "random")
     publish(workspace, corpus=tracked.CORPUS)
@@ -59,7 +57,7 @@ def test_a_bare_mlflow_ui_shows_runs_metrics_artifacts_and_the_challenger(
         look(f"#/models/{tracked.MODEL}/versions/1", "package_digest", "random.uar")
 
 
-def test_mlflow_ui_shows_the_champion_its_gates_and_the_history(workspace: Path, page: Page, tmp_path: Path) -> None:
+def test_champion_gates_and_history(workspace: Path, page: Page, tmp_path: Path) -> None:
     released.release(workspace, seed=1, skill=0.9)
     released.ask(1, reason="the first that we trust")
     run = tracked.run_named("random/all")

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 MODEL = "speech-emotion-demo"
 
 
-def test_a_pull_request_is_asked_and_a_merge_promotes(demo_run: DemoRun, root: Path, tmp_path: Path) -> None:
+def test_pull_request_and_merge(demo_run: DemoRun, root: Path, tmp_path: Path) -> None:
     pull_request, merged = jobs(root / "docs" / "promotion.md")
     author, shared = demo_run.copy(tmp_path / "author"), tmp_path / "shared.git"
     author.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))

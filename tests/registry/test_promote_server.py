@@ -75,7 +75,7 @@ def demo(server: tuple[str, str], demo_run: DemoRun, tmp_path: Path) -> Iterator
     kill(*copy.processes())
 
 
-def test_the_story_of_a_champion(demo: Workspace, tmp_path: Path) -> None:
+def test_story_of_a_champion(demo: Workspace, tmp_path: Path) -> None:
     train(demo, epochs=20)
     first = demo.run("speech-emotion", "promote", "--reason", "the first that we trust")
     for gate in ("package", "answers", "head.weights", "head.data", "head.params", "random.uar"):
@@ -114,7 +114,7 @@ def test_the_story_of_a_champion(demo: Workspace, tmp_path: Path) -> None:
     assert re.search(r"^1\tchampion\t", elsewhere.run("speech-emotion", "registry"), re.MULTILINE)
 
 
-def test_two_at_once_twenty_times_lose_no_entry_and_end_in_one_champion(team: Team) -> None:
+def test_concurrent_promotions(team: Team) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)
     orders = [context.Queue(), context.Queue()]
@@ -146,7 +146,7 @@ def test_two_at_once_twenty_times_lose_no_entry_and_end_in_one_champion(team: Te
     assert at_once > ROUNDS / 2, "they hardly ever met"
 
 
-def test_a_promotion_that_is_killed_before_the_alias_moves_is_finished_by_the_next_command(team: Team) -> None:
+def test_kill_before_the_alias_moves(team: Team) -> None:
     before = team.read()
     target = min({1, 2, 3} - {before.champion})
     engine = create_engine(team.database)
@@ -175,7 +175,7 @@ def test_a_promotion_that_is_killed_before_the_alias_moves_is_finished_by_the_ne
 
 
 @pytest.mark.parametrize("milliseconds", [0, 15, 30, 60])
-def test_whenever_it_is_killed_the_next_command_makes_history_and_alias_agree(team: Team, milliseconds: int) -> None:
+def test_kill_at_any_time(team: Team, milliseconds: int) -> None:
     before = team.read()
     process = _start(team, min({1, 2, 3} - {before.champion}))
     _wait(lambda: len(team.read().events) > len(before.events))
