@@ -22,7 +22,7 @@ def write_and_be_killed(epochs: int) -> None:
         "from speech_emotion.tracking.event_log import EventLog, LogEntry, TrainingInfo\n"
         f"log = EventLog.open({TRAINING!r})\n"
         "for epoch in range(1, int(sys.argv[1]) + 1):\n"
-        "    log.add(LogEntry(epoch, 'epoch', epoch, {'loss': 1 / epoch}))\n"
+        "    log.add(LogEntry(epoch, epoch, {'loss': 1 / epoch}))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(epochs)], check=False)
@@ -31,7 +31,7 @@ def write_and_be_killed(epochs: int) -> None:
 
 def test_entries_are_read_as_written() -> None:
     log = EventLog.open(TRAINING)
-    entries = [LogEntry(1, "epoch", 1, {"loss": 0.5}), LogEntry(3, "end", status="FINISHED")]
+    entries = [LogEntry(1, 1, {"loss": 0.5}), LogEntry(3, status="FINISHED")]
     for entry in entries:
         log.add(entry)
 
@@ -55,7 +55,7 @@ def test_other_trainings_have_their_own_log() -> None:
     write_and_be_killed(1)
 
     other = EventLog.open(TrainingInfo("tiny", "word", "all", "c" * 64, {}, {}))
-    other.add(LogEntry(1, "end", status="FINISHED"))
+    other.add(LogEntry(1, status="FINISHED"))
     # a finished training that is repeated is another run
     EventLog.open(TrainingInfo("tiny", "word", "all", "c" * 64, {}, {}))
 
@@ -68,7 +68,7 @@ def test_truncated_line_is_skipped() -> None:
     path.write_bytes(path.read_bytes()[:-9])
 
     log = EventLog.open(TRAINING)
-    log.add(LogEntry(2, "epoch", 2, {"loss": 0.5}))
+    log.add(LogEntry(2, 2, {"loss": 0.5}))
 
     assert [entry.step for entry in EventLog(path).entries] == [1, 2]
 
@@ -86,7 +86,7 @@ def test_new_event_clears_sent_to() -> None:
     log.mark_sent("sqlite:///x")
     assert EventLog(log.path).sent_to == "sqlite:///x"
 
-    log.add(LogEntry(1, "epoch", 1))
+    log.add(LogEntry(1, 1))
 
     assert EventLog(log.path).sent_to == ""
 

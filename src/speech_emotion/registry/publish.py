@@ -6,19 +6,21 @@ Everything is identified by digests of its content, so nothing is sent twice, wh
 import csv
 import json
 import re
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import digest_file, digest_json
+from speech_emotion.core.io import digest_file, digest_json, write_json
 from speech_emotion.core.process import SCRATCH, alone
 from speech_emotion.models.package import Package
-from speech_emotion.registry.register import copy_predictions, register
+from speech_emotion.registry.compare_versions import PREDICTIONS, SPLITS
+from speech_emotion.registry.register import register
 from speech_emotion.registry.versions import CHALLENGER, has_files, versions
 from speech_emotion.tracking.connection import (
     MlflowLocation,
@@ -122,7 +124,7 @@ def publish(root: Path, *, corpus: str) -> PublishResult:
         killed = mark_killed_runs(client, experiment)
         source = source_state(root)
         results = {one.info.name: _publish_run(client, experiment, one, source) for one in trainings}
-        version, registered, moved = _publish_package(client, experiment, root, corpus, locked, source)
+        version, registered, moved = _publish_package(client, experiment, root, corpus, trainings, locked, source)
     created = tuple(name for name, result in results.items() if result == "created")
     completed = {name for name, result in results.items() if result == "completed"} | (sent - set(created))
     return PublishResult(
@@ -158,7 +160,7 @@ class _FinishedTraining:
             with open(path, encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
                     epoch = int(row.pop("epoch"))
-                    yield LogEntry(self.time, "epoch", epoch, {name: float(value) for name, value in row.items()})
+                    yield LogEntry(self.time, epoch, {name: float(value) for name, value in row.items()})
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{path}: is missing or damaged. `dvc checkout` restores it.") from None
 
@@ -166,23 +168,13 @@ class _FinishedTraining:
         """Return the metrics of its fold, and the mean over the protocol's folds."""
         path = self.reports / "metrics.json"
         if not path.exists():
-            return LogEntry(now(), "epoch")
+            return LogEntry(now())
         report = _read_json(path)
         part, folds = str(report.get("part", "test")), report.get("folds", {})
         metrics = _numbers(folds.get(self.folder.name, {}), f"{part}/")
         if len(folds) > 1:
             metrics |= _numbers(report.get("mean", {}), f"{part}_mean/")
-        return LogEntry(now(), "epoch", 0, metrics)
-
-    def artifacts(self) -> list[tuple[Path, str]]:
-        """Return the files of the protocol's report with their artifact folders, without those of other folds."""
-        others = {folder.name for folder in self.folder.parent.iterdir()} - {self.folder.name}
-        files = [path.relative_to(self.reports) for path in self.reports.rglob("*") if path.is_file()]
-        return [
-            (self.reports / path, (Path("evaluation") / path.parent).as_posix())
-            for path in sorted(files)
-            if path.parts[0] not in others
-        ]
+        return LogEntry(now(), 0, metrics)
 
 
 def _finished_trainings(root: Path, corpus: str, tags: Mapping[str, str]) -> list[_FinishedTraining]:
@@ -243,8 +235,8 @@ def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTra
     log_metrics(client, run_id, [training.results()])
     _log_data_sets(client, run_id, training)
     log_training_files(client, run_id, training.folder)
-    for path, folder in training.artifacts():
-        client.log_artifact(run_id, str(path), folder)
+    if training.reports.is_dir():
+        client.log_artifacts(run_id, str(training.reports), "evaluation")
     if run.info.status != "FINISHED":
         end_run(client, run_id, "FINISHED", training.time)
     # comes last: a run without this tag is completed by the next call
@@ -287,6 +279,7 @@ def _publish_package(
     experiment: str,
     root: Path,
     corpus: str,
+    trainings: Sequence[_FinishedTraining],
     locked: Mapping[str, LockedOutput],
     source: SourceState,
 ) -> tuple[int | None, bool, bool]:
@@ -306,12 +299,27 @@ def _publish_package(
         if output := locked.get(f"models/{corpus}/package"):
             tags["dvc.package"] = output.md5
         with tempfile.TemporaryDirectory() as temporary:
-            predictions = copy_predictions(root, corpus, package.evidence(), Path(temporary))
+            predictions = _copy_predictions(trainings, package.evidence(), Path(temporary) / PREDICTIONS)
             number = register(client, experiment, name, package, run=run, tags=tags, predictions=predictions)
     moved = not any(one.number == number and CHALLENGER in one.aliases for one in existing)
     if moved:
         client.set_registered_model_alias(name, CHALLENGER, str(number))
     return number, registered, moved
+
+
+def _copy_predictions(trainings: Iterable[_FinishedTraining], evidence: Mapping[str, Any], target: Path) -> Path:
+    """Copy the predictions behind a package's metrics to a new folder, and return it."""
+    target.mkdir()
+    splits = {}
+    for training in trainings:
+        protocol, report, split = training.info.protocol, training.reports, training.info.lineage.get("split")
+        complete = split is not None and all((report / name).is_file() for name in ("metrics.json", "predictions.csv"))
+        # a report with other metrics belongs to another model
+        if complete and _read_json(report / "metrics.json") == evidence.get(protocol):
+            shutil.copyfile(report / "predictions.csv", target / f"{protocol}.csv")
+            splits[protocol] = split
+    write_json(target / SPLITS, splits)
+    return target
 
 
 def _digests(folder: Path) -> dict[str, str]:

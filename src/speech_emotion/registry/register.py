@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from speech_emotion.core.io import write_json
 from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.models.package import Package
-from speech_emotion.registry.compare_versions import PREDICTIONS, SPLITS
+from speech_emotion.registry.compare_versions import PREDICTIONS
 from speech_emotion.registry.versions import PACKAGE_ARTIFACT, PACKAGE_DIGEST
 
 if TYPE_CHECKING:
@@ -24,26 +22,6 @@ if TYPE_CHECKING:
 
 _METRICS: Final = {"uar": "UAR", "accuracy": "accuracy", "ece": "ECE"}
 """The metrics in the description of a version."""
-
-_PREDICTION: Final = (
-    "__init__.py",
-    "audio",
-    "config",
-    "core/__init__.py",
-    "core/errors.py",
-    "core/io.py",
-    "features/__init__.py",
-    "features/frames.py",
-    "features/mfcc.py",
-    "features/prosody.py",
-    "inference/__init__.py",
-    "inference/recognizer.py",
-    "inference/response.py",
-    "inference/windows.py",
-    "models/__init__.py",
-    "models/package.py",
-)
-"""The code that is registered with a model, so that it answers where this library is not installed."""
 
 
 def register(
@@ -58,8 +36,8 @@ def register(
 ) -> int:
     """Log a package as a model from code, register it, and return the number of the version.
 
-    `run` is the training of the weights, if MLflow has it. `predictions` is the folder from `copy_predictions`;
-    with it, two versions can be compared anywhere.
+    `run` is the training of the weights, if MLflow has it. `predictions` is a folder for
+    `compare_versions.read_predictions`: with it, two versions can be compared anywhere.
     """
     tags = _tags(package) | dict(tags)
     model_id = _log_model(client, experiment, package, run, tags, predictions)
@@ -76,41 +54,6 @@ def register(
         model_id=model_id,
     )
     return int(version.version)
-
-
-def copy_predictions(root: Path, corpus: str, evidence: Mapping[str, Mapping[str, Any]], folder: Path) -> Path:
-    """Copy the predictions behind a package's metrics to a new folder inside `folder`, and return that.
-
-    `evidence` holds the metrics by protocol, see `Package.evidence`. A report with other metrics belongs to another
-    model, and is left out.
-    """
-    target = folder / PREDICTIONS
-    target.mkdir()
-    splits = {}
-    for protocol, metrics in evidence.items():
-        report = root / "reports" / corpus / "protocols" / protocol
-        split = _split_digest(root / "models" / corpus / "protocols" / protocol)
-        if split is None or _json(report / "metrics.json") != metrics or not (report / "predictions.csv").is_file():
-            continue
-        shutil.copyfile(report / "predictions.csv", target / f"{protocol}.csv")
-        splits[protocol] = split
-    write_json(target / SPLITS, splits)
-    return target
-
-
-def _split_digest(folds: Path) -> str | None:
-    """Return the digest of the split on which a protocol's folds were trained; None if they disagree."""
-    records = [_json(path) or {} for path in folds.glob("*/training.json")]
-    found = {record.get("lineage", {}).get("split") for record in records}
-    return str(next(iter(found))) if len(found) == 1 and None not in found else None
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content
 
 
 def _tags(package: Package) -> dict[str, str]:
@@ -172,12 +115,15 @@ def _log_model(
     model_id = str(
         client.create_logged_model(experiment, name="package", source_run_id=run_id, tags=dict(tags)).model_id
     )
-    with tempfile.TemporaryDirectory() as temporary:
+    library = Path(__file__).parent.parent
+    with tempfile.TemporaryDirectory() as folder:
+        code = Path(folder) / library.name
+        shutil.copytree(library, code, ignore=shutil.ignore_patterns("__pycache__", "pretrained"))
         mlflow.pyfunc.log_model(
             model_id=model_id,
-            python_model=str(Path(__file__).parent.parent / "serving" / "pyfunc.py"),
+            python_model=str(library / "serving" / "pyfunc.py"),
             artifacts={PACKAGE_ARTIFACT: str(package.folder), PREDICTIONS: str(predictions)},
-            code_paths=[str(_copy_code(Path(temporary)))],
+            code_paths=[str(code)],
             pip_requirements=[f"mlflow=={mlflow.__version__}", *package.requirements],
             signature=_signature(package),
             input_example=pd.DataFrame({"audio": [_example(package)]}),
@@ -185,20 +131,6 @@ def _log_model(
     if run_id is not None:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return model_id
-
-
-def _copy_code(folder: Path) -> Path:
-    """Copy the modules that prediction imports, and return the copy."""
-    copy = folder / "speech_emotion"
-    copy.mkdir()
-    for name in _PREDICTION:
-        source = Path(__file__).parent.parent / name
-        (copy / name).parent.mkdir(exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, copy / name)
-    return copy
 
 
 def _signature(package: Package) -> "ModelSignature":

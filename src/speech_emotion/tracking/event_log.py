@@ -50,7 +50,6 @@ class LogEntry:
     """One event: the metrics of a step, or the end with its status. `time` is in milliseconds since 1970."""
 
     time: int
-    kind: Literal["epoch", "end"]
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     status: Status | None = None
@@ -78,7 +77,7 @@ class EventLog:
         self.path = path
         lines = _read_lines(path)
         self.header = next((_header(line) for line in lines if "training" in line), None)
-        self.entries = [LogEntry(**line) for line in lines if line.get("kind") in ("epoch", "end")]
+        self.entries = [LogEntry(**line) for line in lines if "step" in line]
         self.process: str = next((line["process"] for line in reversed(lines) if "process" in line), "")
         self.sent_to: str = lines[-1].get("sent_to", "") if lines else ""
 
@@ -90,7 +89,7 @@ class EventLog:
     @property
     def end(self) -> LogEntry | None:
         """The end of the training; None: it is running, or its process was killed."""
-        return self.entries[-1] if self.entries and self.entries[-1].kind == "end" else None
+        return self.entries[-1] if self.entries and self.entries[-1].status else None
 
     @classmethod
     def all(cls, folder: Path = LOGS) -> list[Self]:

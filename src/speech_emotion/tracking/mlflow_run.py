@@ -167,7 +167,7 @@ class LiveRun:
             self._ended = True
             return self
         for entry in self._log.entries:
-            if entry.kind == "epoch":
+            if entry.status is None:
                 self._epochs.add(entry.step)
                 self._queue.put(entry)
         self._timeouts.__enter__()
@@ -179,7 +179,7 @@ class LiveRun:
         """Log the metrics of an epoch, counted from 1; an epoch that was logged before a kill is skipped."""
         if epoch not in self._epochs:
             self._epochs.add(epoch)
-            self._add(LogEntry(now(), "epoch", epoch, dict(metrics)))
+            self._add(LogEntry(now(), epoch, dict(metrics)))
 
     def finish(self, folder: Path) -> None:
         """End the run; `history.csv` and `training.json` in `folder` become artifacts."""
@@ -200,7 +200,7 @@ class LiveRun:
         if self._ended:
             return
         self._ended = True
-        self._add(LogEntry(now(), "end", status=status, reason=reason))
+        self._add(LogEntry(now(), status=status, reason=reason))
         # a training that is being killed must not wait long
         self._thread.join(FINISH_SECONDS if status == "FINISHED" else REQUEST_SECONDS)
         if self._thread.is_alive():
