@@ -110,10 +110,9 @@ def _against(row: str, name: str, times: dict[str, Times]) -> Figure:
 def _whole(corpus: workspace.Corpus, *, repeats: int) -> Figure:
     with workspace.made_of(corpus) as made, tempfile.TemporaryDirectory(dir=measuring.SCRATCH) as folder:
         made.set({"featurize": workspace.REFERENCE, "augment": {"copies": 0}})
-        manifest = str(made.manifest)
         script, target = str(Path(__file__).with_name("peers.py")), str(Path(folder) / "features.npy")
         ways = {
-            "ours": lambda: made.stage("featurize", "raw", manifest, "features"),
+            "ours": made.featurize,
             "librosa": lambda: measuring.run("python", script, "features", str(made.raw), target),
         }
         times = measuring.interleaved(ways, repeats, warm=False)

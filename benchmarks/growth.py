@@ -65,14 +65,12 @@ def main() -> None:
 
 def _stages(made: workspace.Workspace) -> dict[str, Callable[[], Run]]:
     """Return the stages of a workspace, in their order."""
-    manifest, split, model = str(made.manifest), "splits/random.csv", "models/random"
-
     return {
-        "featurize": lambda: made.stage("featurize", "raw", manifest, "features", watched=True),
-        "split": lambda: made.stage("split", manifest, "splits", watched=True),
-        "train": lambda: made.stage("train", "random", manifest, "features", split, model, watched=True),
+        "featurize": lambda: made.featurize(watched=True),
+        "split": lambda: made.stage("split", str(made.manifest), "splits", watched=True),
+        "train": lambda: made.stage("train", "features", "splits", "models", watched=True),
         "evaluate": lambda: made.stage(
-            "evaluate", "random", manifest, "features", split, model, "reports/random", watched=True
+            "evaluate", "raw", "features", "splits", "models", "reports", "audio_stats.csv", watched=True
         ),
         "predict": lambda: measuring.run(
             "speech-emotion", "predict", "raw", "--output", "answers.csv", folder=made.folder, watched=True

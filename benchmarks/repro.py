@@ -81,7 +81,7 @@ def _paths(entries: list[Any]) -> list[str]:
 def _touch(one: str, other: str) -> bool:
     """Tell whether a path lies in another, whatever stands in their place-holders."""
     shorter, longer = sorted((one.split("/"), other.split("/")), key=len)
-    return all(a == b or "${item" in a + b for a, b in zip(shorter, longer, strict=False))
+    return all(a == b for a, b in zip(shorter, longer, strict=False))
 
 
 def _fill(clone: Path) -> str:
@@ -116,10 +116,10 @@ def _change(clone: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _repro(clone: Path) -> tuple[float, list[str]]:
-    """Run `dvc repro`; return its seconds and the stages that ran, instances of a matrix as one."""
+    """Run `dvc repro`; return its seconds and the stages that ran."""
     done = measuring.run("dvc", "repro", folder=clone, environment=_environment(clone))
     lines = [line for line in done.output.splitlines() if line.startswith("Running stage '")]
-    return done.seconds, list(dict.fromkeys(line.split("'")[1].partition("@")[0] for line in lines))
+    return done.seconds, list(dict.fromkeys(line.split("'")[1] for line in lines))
 
 
 if __name__ == "__main__":

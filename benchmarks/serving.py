@@ -3,7 +3,8 @@
     speech-emotion serve &
     python benchmarks/serving.py --clients 200 --seconds 60
 
-Each client keeps its connection, sends one recording after the other, and waits after a 503 as Retry-After says. Server and clients share the cores of this machine.
+Each client keeps its connection, sends one recording after the other, and waits after a 503 as Retry-After says.
+Server and clients share the cores of this machine.
 """
 
 import argparse

@@ -54,7 +54,7 @@ def watch(folder: Path, arguments: Sequence[str]) -> tuple[dict[str, dict[str, A
     try:
         while process.poll() is None:
             for name, stage in workspaces.running_stages(dvc):
-                row = found.setdefault("@".join(name), {"seconds": 0.0, "peak_mib": 0.0})
+                row = found.setdefault(name, {"seconds": 0.0, "peak_mib": 0.0})
                 row["seconds"] = round(max(row["seconds"], time.time() - stage.create_time()), 1)
                 row["peak_mib"] = round(max(row["peak_mib"], measuring.memory(stage) / 2**20), 1)
             time.sleep(_LOOK_SECONDS)

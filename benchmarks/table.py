@@ -17,7 +17,7 @@ import measuring
 from speech_emotion.core.io import write_text
 
 SPEED: Final = ("<!-- speed: begin. `make bench` writes this. -->", "<!-- speed: end -->")
-"""Around what README.md shows."""
+"""Markers of the speed table in docs/performance.md."""
 
 WORKERS: Final = ("<!-- workers: begin. `python benchmarks/table.py` writes this. -->", "<!-- workers: end -->")
 """Around the table in docs/scaling.md."""
@@ -154,7 +154,7 @@ def main() -> None:
     if given.tiny:
         return
     if found:
-        write_between(measuring.ROOT / "README.md", SPEED, short(found))
+        write_between(measuring.ROOT / "docs" / "performance.md", SPEED, short(found))
     if "workers" in results:
         write_between(measuring.ROOT / "docs" / "scaling.md", WORKERS, scaling(results["workers"]))
     if "stages" in results:
@@ -292,14 +292,15 @@ def write_between(page: Path, marks: tuple[str, str], text: str) -> None:
 
 
 def short(found: dict[str, dict[str, Any]]) -> str:
-    """Return what the README shows: the picture, and the rows that have a number to be held against."""
-    lines = ["![How far each figure is from what it must be](benchmarks/results/table.png)", ""]
-    lines += ["| work | against | must | measured |", "|---|---|---|---|"]
+    """Return the figure and the rows that have a limit, with a verdict."""
+    lines = ["![Measured figures relative to their limits](../benchmarks/results/table.png)", ""]
+    lines += ["| work | compared with | must | measured | verdict |", "|---|---|---|---|---|"]
     for row in ROWS:
         value = (found.get(row.name) or {}).get("value")
         if value is not None and row.must is not None:
             figure = f"{value['median']:.3g} {row.unit}"
-            lines.append(f"| {row.work} | {row.peer} | {row.limit(row.must)} | {figure} |")
+            verdict = row.verdict(float(value["median"]))
+            lines.append(f"| {row.work} | {row.peer} | {row.limit(row.must)} | {figure} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 

@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def _data(made: workspace.Workspace, name: str) -> Data:
-    made.stage("featurize", "raw", str(made.manifest), name)
+    made.featurize(name)
     return Data.of(made, FeatureStore(made.folder / name))
 
 

@@ -56,7 +56,7 @@ def _compute(backend: str, count: int, address: str) -> dict[str, Any]:
 def _row(place: str, corpus: workspace.Corpus, times: int, compute: dict[str, Any], held: int) -> dict[str, Any]:
     with workspace.made_of(corpus, times) as made:
         made.set({"augment": {"copies": 0}, "compute": compute})
-        run: Run = made.stage("featurize", "raw", str(made.manifest), "features", watched=True)
+        run: Run = made.featurize(watched=True)
     recordings = times * len(corpus.rows)
     return {
         "place": place,

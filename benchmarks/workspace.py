@@ -58,6 +58,12 @@ class Workspace:
         tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder / 'mlflow.db'}"}
         return measuring.run("python", script, *arguments, folder=self.folder, environment=tracking, watched=watched)
 
+    def featurize(self, target: str = "features", *, watched: bool = False) -> measuring.Run:
+        """Run featurize; it writes a feature store and functionals.csv beside it."""
+        preset = str(measuring.ROOT / "presets" / "reference.yaml")
+        arguments = ("raw", str(self.manifest), preset, target, f"{target}.csv")
+        return self.stage("featurize", *arguments, watched=watched)
+
 
 @dataclass(frozen=True)
 class Corpus:

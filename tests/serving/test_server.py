@@ -105,7 +105,7 @@ def test_a_long_recording_is_answered_window_by_window(server: EmotionServer) ->
 
 def test_the_documented_line_of_curl_works(server: EmotionServer, root: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.wav").write_bytes(WAV)
-    for page in ("README.md", "docs/serving.md"):
+    for page in ("docs/serving.md",):
         [line] = re.findall(r"^    (curl .*?^)    (END)$", (root / page).read_text(), flags=re.DOTALL | re.MULTILINE)
         script = "".join(line).replace("\n    ", "\n").replace("localhost:5001", server.uri)
 
@@ -116,7 +116,7 @@ def test_the_documented_line_of_curl_works(server: EmotionServer, root: Path, tm
 
 def test_the_documented_client_works(server: EmotionServer, root: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.wav").write_bytes(WAV)
-    programs = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
+    programs = re.findall(r"```python\n(.*?)```", (root / "docs/serving.md").read_text(), flags=re.DOTALL)
     [program] = [one for one in programs if "/invocations" in one]
     here = program.replace("http://localhost:5001", server.uri)
 

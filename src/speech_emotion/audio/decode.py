@@ -1,7 +1,7 @@
 """Decode a file or bytes in any container to mono float32 samples at one sample rate.
 
-The first bytes determine the format; the file name does not matter. libsndfile reads the formats it supports in
-a fraction of a millisecond. FFmpeg (PyAV, imported only then) reads the rest: what phones, browsers and messengers record.
+The first bytes determine the format; the file name does not matter. libsndfile reads the formats it supports in a
+fraction of a millisecond. FFmpeg (PyAV, imported only then) reads what phones, browsers and messengers record.
 """
 
 import io
