@@ -19,7 +19,7 @@ from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.tracking.connection import connect, locate
 from speech_emotion.tuning.mlflow_sync import StudySync
-from speech_emotion.tuning.objective import SearchInputs, describe_recipe
+from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.report import (
     PLOTS,
     Winner,
@@ -100,7 +100,7 @@ def winner(inputs: SearchInputs, **changes: Any) -> Winner:
     digests = inputs.digests()
     values = {"train.optimizer.momentum": 0.8, "train.network.lstm": [32], "train.optimizer.learning_rate": 0.2}
     found = Winner("a-study", "trial-003", "speaker", 0.5, 0.75, "", values, digests["data"], digests["features"])
-    return replace(found, **{"recipe": describe_recipe(inputs.tune.recipe), **changes})
+    return replace(found, **{"recipe": str(inputs.tune.recipe), **changes})
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_apply_command_warns_after_short_trials_only(inputs: SearchInputs, tmp_p
     folder = report_folder(inputs.corpus.name)
     folder.mkdir(parents=True)
     recipe = inputs.full_recipe if full else inputs.tune.recipe
-    write_winner(winner(inputs, recipe=describe_recipe(recipe)), folder)
+    write_winner(winner(inputs, recipe=str(recipe)), folder)
 
     first, again = (CliRunner().invoke(app, ["tune", "--apply"]) for _ in range(2))
 

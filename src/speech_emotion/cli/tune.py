@@ -69,7 +69,6 @@ def _given(**options: object) -> dict[str, object]:
 
 
 def _apply(inputs: "SearchInputs") -> None:
-    from speech_emotion.tuning.objective import describe_recipe
     from speech_emotion.tuning.report import apply_winner, report_folder
 
     difference, winner = apply_winner(inputs, report_folder(inputs.corpus.name))
@@ -78,7 +77,7 @@ def _apply(inputs: "SearchInputs") -> None:
     if not difference:
         return
     typer.echo("`dvc repro` trains with them.")
-    full = describe_recipe(inputs.full_recipe)
+    full = str(inputs.full_recipe)
     if winner.recipe != full:
         typer.echo(
             f"These settings were {winner.recipe}. {full.capitalize()}, they may be worse than the settings before. "

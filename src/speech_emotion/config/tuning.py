@@ -48,6 +48,10 @@ class RecipeSettings(Section):
     """Of the training utterances of each speaker and emotion. Validation uses all of its utterances."""
     epochs: Annotated[int, Field(ge=1, le=10000)]
 
+    def __str__(self) -> str:
+        share = "all training utterances" if self.share == 1 else f"{self.share:.0%} of the training utterances"
+        return f"trained {self.epochs} epochs on {share}"
+
 
 class PrunerSettings(Section):
     """When a trial is stopped early, compared with other trials at the same epoch."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-_REQUEST_SECONDS: Final = 10
 _MAX_RUNS: Final = 50_000
 _METRICS_PER_REQUEST: Final = 1000
 _PARENT: Final = "mlflow.parentRunId"
@@ -64,7 +63,7 @@ class StudySync:
         if self._failed:
             return
         try:
-            with timeouts(_REQUEST_SECONDS, retries=0):
+            with timeouts(10, retries=0):
                 action()
         except StorageInternalError:
             raise  # the study's own database is not reachable

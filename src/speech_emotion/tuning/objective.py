@@ -93,16 +93,6 @@ class SearchInputs:
         return Path("data") / self.corpus.name
 
 
-def describe_recipe(recipe: RecipeSettings) -> str:
-    """Return how a recipe trains.
-
-    >>> describe_recipe(RecipeSettings(share=0.4, epochs=8))
-    'trained 8 epochs on 40% of the training utterances'
-    """
-    share = "all training utterances" if recipe.share == 1 else f"{recipe.share:.0%} of the training utterances"
-    return f"trained {recipe.epochs} epochs on {share}"
-
-
 class Objective:
     """Train each fold by a recipe and report every epoch to Optuna; end early where `stopped` returns True."""
 

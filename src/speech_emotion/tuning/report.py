@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
-from ruamel.yaml import YAML
 
 from speech_emotion.config import presets
 from speech_emotion.config.base import PARAMS
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 WINNER: Final = "winner.json"
-PRESET: Final = "winner.yaml"
+PRESET: Final = "winner_preset.json"
 
 PLOTS: Final = (
     "optimization_history",
@@ -85,14 +84,9 @@ def write_report(folder: Path, study: "Study", full: "Study | None", winner: Win
 
 
 def write_winner(winner: Winner, folder: Path) -> None:
-    """Write winner.json, and winner.yaml with the settings as a preset."""
+    """Write winner.json, and its settings as a preset."""
     write_json(folder / WINNER, asdict(winner))
-    with replacing(folder / PRESET) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        file.write(f"# {winner}.\n# `speech-emotion tune --apply` writes it into params.yaml.\n")
-        yaml = YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False
-        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-        yaml.dump(nested(winner.values), file)
+    write_json(folder / PRESET, nested(winner.values))
 
 
 def apply_winner(inputs: SearchInputs, folder: Path, params: Path = PARAMS) -> tuple[str, Winner]:

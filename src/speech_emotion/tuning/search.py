@@ -16,7 +16,7 @@ from speech_emotion.core.io import replacing_folder
 from speech_emotion.core.parallel import cluster_room, core_count, crew
 from speech_emotion.tuning import study as studies
 from speech_emotion.tuning.mlflow_sync import StudySync
-from speech_emotion.tuning.objective import SearchInputs, describe_recipe
+from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.report import Winner, report_folder, write_report
 from speech_emotion.tuning.worker import WorkerTask, work
 
@@ -81,7 +81,7 @@ def _search(
 
     def phase(study: "Study", recipe: RecipeSettings, trials: int, deadline: float) -> _Phase:
         task = WorkerTask(inputs, recipe, study.study_name, storage, trials, deadline, uuid.uuid4().hex[:12])
-        return _Phase(study, task, compute, StudySync(study, inputs, digests, describe_recipe(recipe)), log)
+        return _Phase(study, task, compute, StudySync(study, inputs, digests, str(recipe)), log)
 
     study = studies.create(name, storage, tune)
     _enqueue(study, [current, *queue], only_if_empty=True)
@@ -94,7 +94,7 @@ def _search(
         full = studies.create(f"{name}-full", storage, tune)
         promoted = [trial.params for trial in studies.ranked(study)[: tune.promotion.trials]]
         _enqueue(full, [current, *promoted])
-        log(f"the best {len(promoted)} and the current settings, {describe_recipe(inputs.full_recipe)}")
+        log(f"the best {len(promoted)} and the current settings, {inputs.full_recipe}")
         last = phase(full, inputs.full_recipe, len(studies.last_attempts(full)), start + seconds)
         interrupted = last.run(workers)
         last.sync.finish([], "KILLED" if interrupted else "FINISHED")
@@ -205,7 +205,7 @@ def _winner(inputs: SearchInputs, study: "Study", recipe: RecipeSettings, digest
         protocol=inputs.tune.protocol,
         nll=round(float(trials[0].values[0]), 6),
         current_nll=round(float(same[0]), 6) if same else None,
-        recipe=describe_recipe(recipe),
+        recipe=str(recipe),
         values=inputs.space.values(trials[0].params),
         data=digests["data"],
         features=digests["features"],

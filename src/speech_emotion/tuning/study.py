@@ -15,6 +15,7 @@ from filelock import FileLock
 from speech_emotion.config.tuning import TuneSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.process import SCRATCH
+from speech_emotion.tracking.connection import first_line
 from speech_emotion.tracking.event_log import is_gone
 
 if TYPE_CHECKING:
@@ -92,8 +93,9 @@ class Storage:
                     heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(self.retries),
                 )
             except (SQLAlchemyError, ImportError, ValueError) as error:
-                why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
-                raise UserError(f"tune.storage: cannot reach the database {self._shown} ({why}).") from None
+                raise UserError(
+                    f"tune.storage: cannot reach the database {self._shown} ({first_line(error)})."
+                ) from None
 
     def location(self, study: str) -> str:
         """Return the path of a study's journal, or the address of the database without its password."""
