@@ -1,4 +1,4 @@
-"""Fixtures of the tests that speak with MLflow: a workspace to work in, and a database that is quickly made."""
+"""Fixtures for tests that use MLflow: a workspace, and an empty database to copy."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from speech_emotion.tracking import connection
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database as MLflow makes it: its migrations take a second, a copy takes none."""
+    """A database that MLflow created; a copy saves its migrations, which take a second."""
     file = tmp_path_factory.mktemp("database") / "mlflow.db"
     connection.connect(connection.MlflowLocation(f"sqlite:///{file}", None)).search_experiments()
     return file
@@ -20,11 +20,11 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workspace(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A workspace before training, which is the working folder, as of a stage."""
+    """A workspace before training, as the working folder."""
     folder = tracked.make_workspace(tmp_path / "a workspace")
     shutil.copy(empty_database, folder / "mlflow.db")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     yield folder
-    # MLflow's own idea of where it is, of which it makes a folder at the first question
+    # MLflow creates a folder when it takes the address of its database for a path
     assert not (tmp_path / "a%20workspace").exists()

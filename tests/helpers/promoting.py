@@ -1,4 +1,4 @@
-"""What a process of its own does in the test of promotions at once; `multiprocessing` imports it there."""
+"""The worker process of the test of concurrent promotions, in a module that `multiprocessing` can import."""
 
 import os
 from threading import BrokenBarrierError
@@ -8,7 +8,7 @@ from helpers import released
 
 
 def promote_in_step(folder: str, uri: str, barrier: Any, orders: Any) -> None:
-    """Promote what `orders` names, each time together with whoever else waits at the barrier, until None comes."""
+    """Promote each version in `orders`, in step with the other workers at the barrier, until None comes."""
     os.chdir(folder)
     os.environ["MLFLOW_TRACKING_URI"] = uri
     while (version := orders.get()) is not None:

@@ -1,4 +1,4 @@
-"""Takes a workspace; gives it a package with real evidence, as good as wanted, in git, dvc.lock and the registry."""
+"""Release a package with real metrics of a chosen skill: in git, in dvc.lock and in the registry."""
 
 import json
 import os
@@ -31,7 +31,7 @@ WORDS = 20
 
 
 def gates(**changes: object) -> PromoteSettings:
-    """Gates that a release of skill 0.9 passes."""
+    """Return gates that a release with skill 0.9 passes."""
     values: dict = {
         "mode": "enforce",
         "protocols": ProtocolsGates(random=ProtocolGates(uar=0.6, ece=None, recall=None, drop=None)),
@@ -45,7 +45,7 @@ def gates(**changes: object) -> PromoteSettings:
 
 
 def ask(version: int | None = None, *, settings: PromoteSettings | None = None, **options: object) -> PromotionResult:
-    """Promote in the working folder."""
+    """Promote a version in the working folder."""
     return promote(
         Path(), corpus=tracked.CORPUS, settings=settings or gates(), evaluate=EVALUATE, version=version, **options
     )  # type: ignore[arg-type]
@@ -62,16 +62,16 @@ def release(
 ) -> int:
     """Train, evaluate, package, commit and publish; return the version's number.
 
-    Without `card` the package holds none; without `drops`, by condition, no evidence of robustness.
+    `card` is the text of the model card, and `drops` the drop of UAR by robustness condition; both are optional.
     """
     reports = {}
     for protocol, folds in PROTOCOLS.items():
-        answers = {fold: _answers(fold, seed, skill) for fold in folds}
-        reports[protocol] = summarize(answers, LABELS, EVALUATE) | {"protocol": protocol, "part": "test"}
+        predictions = {fold: _predictions(fold, seed, skill) for fold in folds}
+        reports[protocol] = summarize(predictions, LABELS, EVALUATE) | {"protocol": protocol, "part": "test"}
         report = folder / "reports" / tracked.CORPUS / "protocols" / protocol
         report.mkdir(parents=True, exist_ok=True)
         write_json(report / "metrics.json", reports[protocol])
-        pd.concat(answers.values()).to_csv(report / "predictions.csv", index=False)
+        pd.concat(predictions.values()).to_csv(report / "predictions.csv", index=False)
         for fold in folds:
             record = tracked.write_training(folder, protocol, fold, seed) / "training.json"
             content = json.loads(record.read_text())
@@ -89,7 +89,7 @@ def release(
 
 
 def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `speech-emotion` in a process of its own."""
+    """Run `speech-emotion` in another process."""
     return subprocess.run(
         [sys.executable, "-m", "speech_emotion", *arguments],
         cwd=cwd,
@@ -111,22 +111,22 @@ def write_params(folder: Path, settings: PromoteSettings) -> None:
 
 
 def write_gates(folder: Path, settings: PromoteSettings) -> None:
-    """Change nothing but the gates of a workspace's params.yaml."""
+    """Change only the gates in a workspace's params.yaml."""
     params = YAML()
     values = params.load(folder / "params.yaml")
     values["promote"] = settings.model_dump(mode="json")
     params.dump(values, folder / "params.yaml")
 
 
-def _answers(fold: str, seed: int, skill: float) -> pd.DataFrame:
+def _predictions(fold: str, seed: int, skill: float) -> pd.DataFrame:
     rows = manifest(words=WORDS)[["id", "speaker", "emotion", "text"]].assign(fold=fold).reset_index(drop=True)
     draw = np.random.default_rng([seed, ord(fold[0])])
     truth = rows["emotion"].map({label: number for number, label in enumerate(LABELS)}).to_numpy()
     wrong = draw.random(len(rows)) > skill
-    heard = np.where(wrong, (truth + 1) % len(LABELS), truth)
+    predicted = np.where(wrong, (truth + 1) % len(LABELS), truth)
     probabilities = np.full((len(rows), len(LABELS)), 0.1)
-    probabilities[np.arange(len(rows)), heard] = 0.8
-    rows["prediction"], rows["confidence"] = np.array(LABELS)[heard], 0.8
+    probabilities[np.arange(len(rows)), predicted] = 0.8
+    rows["prediction"], rows["confidence"] = np.array(LABELS)[predicted], 0.8
     return rows.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS]))
 
 
@@ -140,7 +140,7 @@ def _package(folder: Path, evidence: dict, seed: int) -> Path:
 
 
 def _commit(folder: Path, package: Path) -> None:
-    """Write what DVC would have written, and commit."""
+    """Write the dvc.lock of this package, and commit."""
     name = f"models/{tracked.CORPUS}/package"
     params = {"params.yaml": {"corpus": YAML(typ="safe").load((folder / "params.yaml").read_text())["corpus"]}}
     stages = {
@@ -149,7 +149,7 @@ def _commit(folder: Path, package: Path) -> None:
             "params": params,
             "outs": [{"path": name, "md5": folder_md5(package)}],
         },
-        "train@full": {"outs": [{"path": "models/x", "md5": "6" * 32}]},
+        "train": {"outs": [{"path": "models/x", "md5": "6" * 32}]},
     }
     (folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
     tracked.git(folder, "add", "--all")

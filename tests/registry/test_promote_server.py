@@ -1,4 +1,4 @@
-"""Promotion on a real MLflow server over PostgreSQL: the whole story, two at once, kill -9."""
+"""Promotion on a real MLflow server over PostgreSQL: all commands, two at once, kill -9."""
 
 import json
 import multiprocessing
