@@ -166,6 +166,7 @@ def test_ctrl_c_is_status_130(model: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert process.stdout is not None
+    process.stdout.readline()  # header
     process.stdout.readline()
 
     process.send_signal(signal.SIGINT)
