@@ -1,44 +1,55 @@
-"""the full model + every protocol's metrics + its reference → the one folder that leaves the pipeline, with a card."""
+"""Build the package that is deployed: network, evidence, model card and monitoring reference."""
 
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from speech_emotion.config.base import read_section
 from speech_emotion.config.data import CorpusSettings
+from speech_emotion.config.monitoring import SurveySettings
 from speech_emotion.config.serving import PackageSettings, WindowSettings
 from speech_emotion.core.io import canonical_json
-from speech_emotion.core.process import SCRATCH, run_stage
-from speech_emotion.evaluation.model_card import CARD, as_trained, read_evidence, write
-from speech_emotion.features.frames import StoredFrames
-from speech_emotion.features.store import FeatureStore
-from speech_emotion.inference.onnx_parity import check_agreement
-from speech_emotion.inference.windows import FILE
+from speech_emotion.core.process import run_stage
+from speech_emotion.data.splits import ONE_FOLD
+from speech_emotion.evaluation import model_card
+from speech_emotion.inference import windows
 from speech_emotion.models.package import Package, assemble
+from speech_emotion.monitoring import reference
 
 
 def main() -> None:
-    full, protocols, robustness, features, reference, target = map(Path, sys.argv[1:])
-    kind = read_section("corpus", CorpusSettings).kind
+    models, protocols, robustness, stats, target = map(Path, sys.argv[1:])
+    full = models / "full" / ONE_FOLD
     limits = read_section("package", PackageSettings)
-    windows = read_section("windows", WindowSettings)
-    heard = FeatureStore(features).narrowed(Package.load(full).description.features)
-    frames = StoredFrames((one for _, one in heard.utterances()), SCRATCH)
-    difference = check_agreement(full, frames)
-    evidence = read_evidence(protocols, robustness)
+    evidence = model_card.read_evidence(protocols, robustness)
     description = Package.load(full).description.model_copy(update={"limits": limits})
-    card = write(description, evidence, kind=kind, training=as_trained(full, frames=int(frames.lengths.sum())))
+    kind = read_section("corpus", CorpusSettings).kind
+    card = model_card.write(description, evidence, kind=kind, training=model_card.as_trained(full))
     package = assemble(
         full,
         evidence,
         target,
         limits=limits,
         beside={
-            CARD: card,
-            FILE: canonical_json(windows.model_dump(mode="json")),
-            reference.name: reference.read_text(encoding="utf-8"),
+            model_card.CARD: card,
+            windows.FILE: canonical_json(read_section("windows", WindowSettings).model_dump(mode="json")),
+            reference.FILE: reference.text(make_reference(stats, protocols / "full" / "predictions.csv")),
         },
     )
-    print(f"package: {package.digest[:12]}; ONNX and Keras agree to {difference:.1e} on every utterance")
+    print(f"package: {package.digest[:12]}")
+
+
+def make_reference(stats: Path, predictions: Path) -> reference.Reference:
+    """Summarize the training recordings and the predictions of the validation part."""
+    recordings = pd.read_csv(stats, dtype={"id": str, "speaker": str, "emotion": str, "text": str})
+    recordings = recordings.astype(object).where(recordings.notna(), None)
+    predicted = pd.read_csv(predictions, dtype={"prediction": str}, keep_default_na=False)
+    answers = predicted.rename(columns={"prediction": "label"})[["label", "sure", "confidence"]]
+    rows = [dict(zip(recordings.columns, row, strict=True)) for row in recordings.to_numpy().tolist()]
+    answers["confidence"] = answers["confidence"].round(3)
+    given = [dict(zip(answers.columns, row, strict=True)) for row in answers.to_numpy().tolist()]
+    return reference.make(rows, given, read_section("survey", SurveySettings))
 
 
 if __name__ == "__main__":

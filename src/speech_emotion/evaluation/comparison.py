@@ -1,4 +1,4 @@
-"""Takes the predictions of the model and of every baseline; gives one table: protocol by model, with intervals."""
+"""Compare the model with every baseline: a table of metrics with intervals, by protocol."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from speech_emotion.evaluation.protocol_report import METRICS, PREDICTIONS, as_p
 from speech_emotion.models.baselines import DESCRIPTIONS
 
 MODEL: Final = "model"
-"""The name of this project's model among the baselines."""
+"""Name of the model among the baselines."""
 
 RECALL_COLUMNS: Final = ("protocol", "fold", "name", "speaker", "emotion", "utterances", "recall", "low", "high")
 
@@ -28,7 +28,7 @@ _COLUMNS: Final = ("uar", *(metric for metric in HEADLINES if metric != "uar"))
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """One row of the table.
 
     Attributes
     ----------
@@ -38,16 +38,16 @@ class Row:
     name : str
         A baseline, or `MODEL`.
     repeats : int
-        How often it was made.
+        Number of repeats.
     metrics : mapping of str to float
         The headline metrics.
     interval : mapping of str to (float, float)
         Their 95 % intervals.
     behind : Difference or None
-        The UAR of the model less this one's, on the same utterances; None for the model itself.
+        UAR of the model minus that of this row, on the same utterances; None for the model itself.
     labels : tuple of str
     uncalibrated : (float, Interval) or None
-        The calibration error of the model before calibration; None for the others, which have none.
+        Calibration error before calibration; None for baselines.
     """
 
     protocol: str
@@ -104,7 +104,7 @@ class Contest:
 
 
 def read_contest(protocol: str, report: Path, baselines: Path) -> Contest:
-    """Read what the model and every baseline answered.
+    """Read the predictions of the model and of every baseline.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def read_contest(protocol: str, report: Path, baselines: Path) -> Contest:
     Raises
     ------
     UserError
-        The two are not about the same utterances.
+        They have different utterances.
     """
     model = pd.read_csv(report / PREDICTIONS, dtype={"text": str, "fold": str}, keep_default_na=False)
     labels = tuple(name.removeprefix("p_") for name in model.columns if name.startswith("p_"))
@@ -127,18 +127,18 @@ def read_contest(protocol: str, report: Path, baselines: Path) -> Contest:
     for (name, _), rows in table.groupby(["baseline", "repeat"], sort=False):
         renamed = rows.rename(columns={label: f"p_{label}" for label in labels}).set_index(["fold", "id"])
         if len(renamed) != len(known) or not renamed.index.isin(known.index).all():
-            raise UserError(f"{baselines}: '{name}' is about other utterances than {report}. Run `dvc repro`.")
+            raise UserError(f"{baselines}: '{name}' has other utterances than {report}. Run `dvc repro`.")
         answers.setdefault(str(name), []).append(_by_fold(known.join(renamed).reset_index(), labels))
     return Contest(protocol, labels, answers, _uncalibrated(report))
 
 
 def compare(contest: Contest, settings: EvaluateSettings) -> list[Row]:
-    """Return the rows of every model, fold by fold and averaged over folds."""
+    """Return the rows of every model: each fold and the mean over folds."""
     return [row for name in contest.answers for row in _rows(contest, name, settings)]
 
 
 def recall_rows(contest: Contest, settings: EvaluateSettings) -> pd.DataFrame:
-    """Return the recall of each emotion and speaker, of every model that was made once.
+    """Return the recall of each emotion and speaker, for every model without repeats.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def _rows(contest: Contest, name: str, settings: EvaluateSettings) -> list[Row]:
 
 
 def markdown(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
-    """Return the table as Markdown: every metric with its interval, a line a model and fold."""
+    """Return the table as Markdown: every metric with its interval, one row per model and fold."""
     lines = [
         "Each figure with its 95 % interval; ECE also before calibration.",
         "",
@@ -211,28 +211,21 @@ def markdown(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
 
 
 def summary(rows: Sequence[Row], descriptions: Mapping[str, str]) -> str:
-    """Return a line a model and a column a protocol: UAR; of folds as many as pictures show, and the mean."""
-    folds: dict[str, list[str]] = {}
-    for row in rows:
-        if row.fold not in folds.setdefault(row.protocol, []):
-            folds[row.protocol].append(row.fold)
-    columns = [
-        (protocol, fold)
-        for protocol, found in folds.items()
-        for fold in found
-        if fold in {"all", "mean"} or len(found) <= plots.PANELS + 1
-    ]
-    cells = {(row.name, row.protocol, row.fold): row for row in rows}
-    heads = [
-        {"all": protocol, "mean": f"{protocol}: mean"}.get(fold, f"{protocol}: without {fold}")
-        for protocol, fold in columns
-    ]
-    lines = [f"| UAR (95 %) | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for name in dict.fromkeys(row.name for row in rows):
-        shown = [cells[name, protocol, fold] for protocol, fold in columns]
-        values = [_figure(row.metrics["uar"], *row.interval["uar"]) for row in shown]
-        lines.append(f"| {_title(shown[0], descriptions)} | {' | '.join(values)} |")
+    """Return the table of the README: a row per protocol with the UAR of the model, the best baseline and chance."""
+    lines = ["| split | this model | best simple baseline | chance |", "|---|---|---|---|"]
+    for protocol in dict.fromkeys(row.protocol for row in rows):
+        own = {row.name: row for row in rows if row.protocol == protocol and row.fold in {"all", "mean"}}
+        baselines = [row for name, row in own.items() if name not in {MODEL, "shuffled"}]
+        best = max(baselines, key=lambda row: row.metrics["uar"])
+        figures = [_figure(row.metrics["uar"], *row.interval["uar"]) for row in (own[MODEL], best)]
+        lines.append(
+            f"| {_SPLITS.get(protocol, protocol)} | {figures[0]} | {figures[1]}, {descriptions[best.name]} "
+            f"| {1 / len(best.labels):.3f} |"
+        )
     return "\n".join(lines) + "\n"
+
+
+_SPLITS: Final = {"random": "random", "word": "word (unseen words)", "speaker": "**speaker (unseen speaker)**"}
 
 
 def _figure(value: float, low: float, high: float) -> str:
@@ -240,7 +233,7 @@ def _figure(value: float, low: float, high: float) -> str:
 
 
 def _title(row: Row, descriptions: Mapping[str, str]) -> str:
-    """Return what a row is of, in words."""
+    """Return the title of a row."""
     if row.name == MODEL:
         return "**this model**"
     repeated = f": mean and range of {row.repeats} shuffles" if row.repeats > 1 else ""
@@ -248,7 +241,7 @@ def _title(row: Row, descriptions: Mapping[str, str]) -> str:
 
 
 def recall_markdown(recall: pd.DataFrame) -> str:
-    """Return this model's recall as Markdown: a line a protocol, fold and speaker, a column an emotion."""
+    """Return the recall of the model as Markdown: one row per protocol, fold and speaker."""
     own = recall[recall["name"] == MODEL]
     emotions = [one for one in dict.fromkeys(own["emotion"]) if one]
     lines = [
@@ -268,16 +261,43 @@ def recall_markdown(recall: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_comparison(
+    protocols: Sequence[str],
+    *,
+    reports: Path,
+    baselines: Path,
+    settings: EvaluateSettings,
+    target: Path,
+    corpus: str,
+) -> None:
+    """Compare the model with every baseline on each protocol and write the folder `target`; see `write_table`.
+
+    Parameters
+    ----------
+    protocols : sequence of str
+    reports, baselines : Path
+        Folders of the protocols' reports and of the baselines' predictions.
+    settings : EvaluateSettings
+    target : Path
+    corpus : str
+    """
+    contests = [read_contest(name, reports / name, baselines / f"{name}.csv") for name in protocols]
+    rows = [row for contest in contests for row in compare(contest, settings)]
+    recall = [recall_rows(contest, settings) for contest in contests]
+    empty = pd.DataFrame(columns=list(RECALL_COLUMNS))
+    write_table(rows, pd.concat([empty, *recall], ignore_index=True) if recall else empty, target, corpus=corpus)
+
+
 def write_table(rows: Sequence[Row], recall: pd.DataFrame, target: Path, *, corpus: str) -> None:
-    """Write the comparison; without rows, a `table.md` that says so.
+    """Write the comparison; without rows, only a `table.md` that says so.
 
     Parameters
     ----------
     rows : sequence of Row
     recall : pd.DataFrame
-        What `recall_rows` gives, of all protocols.
+        From `recall_rows`, of all protocols.
     target : Path
-        The folder to make: `table.csv`, `table.md`, `summary.md`, `table.png`, `recall.csv`, `recall.png`.
+        The folder to write: `table.csv`, `table.md`, `summary.md`, `table.png`, `recall.csv`, `recall.png`.
     corpus : str
     """
     with replacing_folder(target) as folder:
@@ -291,7 +311,7 @@ def write_table(rows: Sequence[Row], recall: pd.DataFrame, target: Path, *, corp
             table.to_csv(aside, index=False, lineterminator="\n")
         with replacing(folder / "recall.csv") as aside:
             recall.to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
-        below = "Recall of this model, speaker by speaker:"
+        below = "Recall of this model by speaker:"
         write_text(folder / "table.md", f"{markdown(rows, DESCRIPTIONS)}\n{below}\n\n{recall_markdown(recall)}")
         write_text(folder / "summary.md", summary(rows, DESCRIPTIONS))
         panels = {"all": "{protocol}", "mean": "{protocol}: mean"}
@@ -312,7 +332,7 @@ def write_table(rows: Sequence[Row], recall: pd.DataFrame, target: Path, *, corp
 
 
 def _recall_panel(recall: pd.DataFrame) -> pd.DataFrame:
-    """Return this model's recall, a row a protocol and speaker, a column an emotion, their average first."""
+    """Return the recall of the model: a row per protocol and speaker, a column per emotion, the average first."""
     own = recall[recall["name"] == MODEL]
     keys = zip(own["protocol"], own["fold"], own["speaker"], strict=True)
     titles = [
@@ -332,6 +352,7 @@ _TICKS: Final[Mapping[str, str]] = {
     "shortcut": "level, peak, duration",
     "logistic": "mean MFCC + LR",
     "svm": "mean MFCC + SVM",
+    "svm_mean_std": "mean, std MFCC + SVM",
     "reference": "reference model",
 }
 

@@ -1,4 +1,4 @@
-"""Takes a manifest and its recordings; gives pictures of the corpus: how emotions look and what gives them away."""
+"""Draw the corpus: counts, example utterances, level and duration, and speaker profiles."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from speech_emotion.evaluation.plots import COLOURS, drawing
 from speech_emotion.evaluation.speaker_profiles import MEASURES, USUAL, profiles
 
 SAMPLE_RATE: Final = 22050
-"""Hz; of the pictures alone."""
+"""Hz of the figures."""
 
 _N_FFT: Final = 1024
 _HOP: Final = 256
@@ -25,7 +25,7 @@ _HIGHEST_HZ: Final = 8000
 
 @dataclass(frozen=True)
 class _Example:
-    """One utterance, seen four ways; frames are `_HOP` samples apart."""
+    """One utterance in four representations; frames are `_HOP` samples apart."""
 
     emotion: str
     wave: np.ndarray
@@ -34,17 +34,18 @@ class _Example:
     mfcc: np.ndarray
 
 
-def portray(manifest: pd.DataFrame, raw: Path, target: Path) -> None:
-    """Draw a corpus.
+def draw_corpus(manifest: pd.DataFrame, raw: Path, target: Path) -> None:
+    """Draw the figures of a corpus.
 
     Parameters
     ----------
     manifest : pd.DataFrame
+        From audio_stats.csv.
     raw : Path
-        The tree of its recordings.
+        The folder of recordings.
     target : Path
-        The folder to make: `counts.png`, `confounds.png`, `utterances.png`, one utterance of each emotion, and
-        `profiles.csv` and `profiles.png`, how each speaker says each.
+        The folder to write: `counts.png`, `confounds.png` (level and duration), `utterances.png` (one utterance of each
+        emotion), `profiles.csv` and `profiles.png` (what each speaker changes for each emotion).
     """
     emotions = sorted(set(manifest["emotion"]))
     with replacing_folder(target) as folder:
@@ -59,7 +60,7 @@ def portray(manifest: pd.DataFrame, raw: Path, target: Path) -> None:
 
 
 def choose_examples(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return one utterance of each emotion, of one speaker and text where some speaker says a text with them all."""
+    """Return one utterance of each emotion, with the same speaker and text if there is such a set."""
     emotions = manifest["emotion"].nunique()
     for _, rows in manifest.sort_values("id").groupby(["speaker", "text"], sort=True):
         if rows["emotion"].nunique() == emotions:
@@ -68,7 +69,7 @@ def choose_examples(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_counts(path: Path, manifest: pd.DataFrame, emotions: Sequence[str]) -> None:
-    """Draw how many utterances each emotion has, by speaker, and their share of the corpus."""
+    """Draw the number of utterances of each emotion, by speaker."""
     counts = manifest.groupby(["emotion", "speaker"]).size().unstack(fill_value=0).loc[list(emotions)]
     with drawing(path, width=7.5, height=0.42 * len(emotions) + 1.5) as figure:
         axes = figure.subplots()
@@ -87,12 +88,12 @@ def draw_counts(path: Path, manifest: pd.DataFrame, emotions: Sequence[str]) -> 
 
 
 def draw_confounds(path: Path, manifest: pd.DataFrame, emotions: Sequence[str]) -> None:
-    """Draw loudness and duration by emotion and speaker: what tells emotions apart without any listening."""
+    """Draw level and duration by emotion and speaker: shortcuts that say nothing about speech."""
     rows = manifest.assign(emotion=[label.replace("_", " ") for label in manifest["emotion"]])
     speakers = sorted(set(rows["speaker"]))
     with drawing(path, width=11.0, height=4.6) as figure:
-        figure.suptitle("Level and length give speaker and emotion away")
-        panels = {"rms_dbfs": "level (RMS, dB below full scale)", "seconds": "duration (s)"}
+        figure.suptitle("Level and duration by speaker and emotion")
+        panels = {"level_dbfs": "level (RMS, dB below full scale)", "seconds": "duration (s)"}
         for axes, (column, label) in zip(figure.subplots(1, 2), panels.items(), strict=True):
             seaborn.boxplot(
                 rows,

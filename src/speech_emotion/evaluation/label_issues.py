@@ -1,7 +1,7 @@
-"""Takes labels and predictions of models that have not learned from them; gives the recordings that look mislabelled.
+"""Find recordings that look mislabelled, by confident learning (Northcutt, Jiang and Chuang, 2021; cleanlab).
 
-Confident learning (Northcutt, Jiang and Chuang, 2021), as cleanlab has it: a recording is suspected where a model that
-has never seen it would give it another label more surely than it gives that label to recordings that have it.
+A recording is suspected if a model that was not trained on it predicts another label with more confidence than it has
+on average for recordings of that label.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 CROSS_VALIDATED: Final = "cross-validated"
 """The source of predictions that every corpus has: a simple model within each speaker."""
 
-COLUMNS: Final = ("source", "suspected", "id", "speaker", "text", "given", "heard", "p_given", "p_heard")
+COLUMNS: Final = ("source", "suspected", "id", "speaker", "text", "given", "predicted", "p_given", "p_predicted")
 
 LISTED: Final = 10
 """Recordings that each source names at least, suspected or not."""
@@ -123,9 +123,9 @@ def _doubts(source: str, rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFram
             "speaker": rows.loc[chosen, "speaker"].to_numpy(),
             "text": rows.loc[chosen, "text"].to_numpy(),
             "given": labels[given[order]],
-            "heard": labels[probabilities[order].argmax(axis=1)],
+            "predicted": labels[probabilities[order].argmax(axis=1)],
             "p_given": own[order],
-            "p_heard": probabilities[order].max(axis=1),
+            "p_predicted": probabilities[order].max(axis=1),
         },
         columns=list(COLUMNS),
     )

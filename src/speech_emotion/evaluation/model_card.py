@@ -70,24 +70,17 @@ class Training:
         return self.operations / _OPERATIONS_PER_JOULE / 3600
 
 
-def as_trained(folder: Path, *, frames: int) -> Training:
-    """Return what the training behind a protocol's package took, from the files beside it.
-
-    Parameters
-    ----------
-    folder : Path
-        What train wrote: training.json, architecture.json and the weights.
-    frames : int
-        Of the features of the corpus.
+def as_trained(folder: Path) -> Training:
+    """Read the cost of a training from its training.json.
 
     Raises
     ------
     UserError
-        training.json is missing or damaged.
+        The file is missing or damaged.
     """
     try:
         record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-        return Training(epochs=int(record["epochs"]), weights=int(record["weights"]), frames=frames)
+        return Training(epochs=int(record["epochs"]), weights=int(record["weights"]), frames=int(record["frames"]))
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder / 'training.json'}: is missing or damaged. Run `dvc repro`.") from None
 

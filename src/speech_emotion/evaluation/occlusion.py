@@ -1,8 +1,7 @@
-"""Takes a recogniser and the frames of utterances; gives how much each answer rests on each piece of them.
+"""Occlusion: measure how much each piece of an utterance contributes to its prediction.
 
-A piece is hidden by putting the mean frame of the corpus in its place (Zeiler and Fergus, 2014). What then is missing
-is told in log-odds of the answer that the model gave to the whole utterance, right or wrong: log p / (1 - p), in nats,
-which tell 0.99 from 0.999, and not only in changed answers.
+A piece is replaced by the mean frame (Zeiler and Fergus, 2014). The effect is the loss of log-odds, log p / (1 - p) in
+nats, of the label that was predicted for the whole utterance; unlike a probability it tells 0.99 from 0.999.
 """
 
 import itertools
@@ -18,31 +17,31 @@ from speech_emotion.features.prosody import energy
 from speech_emotion.inference.recognizer import Recognizer
 
 TENTHS: Final = 10
-"""Pieces that an utterance is cut into, whatever its length."""
+"""Number of equal pieces of an utterance."""
 
 EVERYTHING: Final = "all together"
 
 _BANDS: Final = ((0, 0, "c0, energy"), (1, 4, "c1 to c4"), (5, 12, "c5 to c12"), (13, 24, "c13 to c24"))
-"""Of MFCCs: the few that draw the spectrum's tilt and the formants, and the many that draw ever finer ripples."""
+"""Groups of MFCCs: the first hold the tilt and the formants, the others ever finer ripples of the spectrum."""
 
 _LEAST: Final = 1e-9
 
 _Hider: TypeAlias = Callable[[np.ndarray], Iterator[np.ndarray]]
-"""Yields copies of an utterance, each with a piece hidden."""
+"""Yields copies of an utterance, each with one piece hidden."""
 
 
 @dataclass(frozen=True)
 class Occluded:
-    """What is left of the answers to utterances when one piece of each is hidden.
+    """Effect of hiding one piece of each utterance.
 
     Attributes
     ----------
     answers : np.ndarray [shape=(n,)], int
-        Index of the label that was answered to each whole utterance.
+        Index of the label predicted for each whole utterance.
     lost : np.ndarray [shape=(n, pieces)]
-        Log-odds of that label that the hidden piece had carried, in nats; below 0 where hiding it helps.
+        Loss of log-odds of that label in nats; negative where hiding the piece helps.
     changed : np.ndarray [shape=(n, pieces)], bool
-        Whether another label is answered then.
+        Whether the prediction changes.
     """
 
     answers: np.ndarray
@@ -56,12 +55,12 @@ def groups(names: Sequence[str]) -> dict[str, np.ndarray]:
     Parameters
     ----------
     names : sequence of str
-        What each number of a frame is, as `mfcc.names` gives them.
+        From `features.mfcc.names`.
 
     Returns
     -------
     dict of str to np.ndarray, int
-        MFCCs in bands, their slopes together, and every other track by itself; groups without a column are left out.
+        MFCCs in bands, all deltas together, and every other track by itself; empty groups are left out.
     """
     found: dict[str, list[int]] = {}
     for column, name in enumerate(names):
@@ -69,22 +68,17 @@ def groups(names: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: np.array(columns) for name, columns in found.items()}
 
 
-def singles(names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the column of each feature by itself; takes what `groups` does. Cepstra are called c0, c1 and so on."""
-    return {_single(name): np.array([column]) for column, name in enumerate(names)}
-
-
 def occlude_time(
     recognizer: Recognizer, frames: Sequence[np.ndarray], nothing: np.ndarray, pieces: int = TENTHS
 ) -> Occluded:
-    """Hide each of a number of equal stretches of every utterance.
+    """Hide each of several equal pieces of every utterance.
 
     Parameters
     ----------
     recognizer : Recognizer
     frames : sequence of np.ndarray [shape=(t, coefficients)], float32
     nothing : np.ndarray [shape=(coefficients,)]
-        The frame that takes the place of what is hidden.
+        The frame that replaces hidden frames.
     pieces : int
     """
 
@@ -99,7 +93,7 @@ def occlude_time(
 def occlude_groups(
     recognizer: Recognizer, frames: Sequence[np.ndarray], nothing: np.ndarray, columns: Mapping[str, np.ndarray]
 ) -> Occluded:
-    """Hide each group of features throughout every utterance; takes what `occlude_time` does, and groups."""
+    """Hide each group of features in every frame; see `occlude_time` and `groups`."""
 
     def hidden(one: np.ndarray) -> Iterator[np.ndarray]:
         for chosen in columns.values():
@@ -117,7 +111,7 @@ def occlusion_map(
     width: int,
     step: int,
 ) -> np.ndarray:
-    """Hide a window that moves along one utterance, in each group of features and in all of them together.
+    """Move a hidden window along one utterance, for each group of features and for all of them together.
 
     Parameters
     ----------
@@ -125,14 +119,14 @@ def occlusion_map(
     frames : np.ndarray [shape=(t, coefficients)], float32
     nothing : np.ndarray [shape=(coefficients,)]
     columns : mapping of str to np.ndarray
-        As `groups` gives them.
+        From `groups`.
     width, step : int
-        Of the window and between two of its places, in frames.
+        Width of the window and distance between its positions, in frames.
 
     Returns
     -------
     np.ndarray [shape=(1 + groups, places)]
-        Log-odds lost; the first row is all groups together. The place p is centred on frame p * step.
+        Log-odds lost; the first row is all groups together. Position p is centred on frame p * step.
     """
     centres = range(0, len(frames), step)
     chosen: list[slice | np.ndarray] = [slice(None), *columns.values()]
@@ -146,7 +140,7 @@ def occlusion_map(
 
 
 def first_frame(wave: np.ndarray, settings: FeaturizeSettings) -> int:
-    """Return which frame of a wave is the first that its features have: what is silent before it is left out."""
+    """Return the first frame of a waveform that `trim_db` keeps."""
     if settings.trim_db is None:
         return 0
     loud = np.flatnonzero(energy(Extractor(settings).power(wave)) >= -settings.trim_db)
@@ -157,7 +151,7 @@ def _occlude(recognizer: Recognizer, frames: Sequence[np.ndarray], hidden: _Hide
     whole = recognizer.predict_frames(frames)
     answers = whole.argmax(axis=1)
     lost, changed = [], []
-    # utterance by utterance: all copies of a corpus at once would be ten times the corpus
+    # one utterance at a time: all copies of a corpus would need ten times its memory
     for one, answer, probabilities in zip(frames, answers, whole, strict=True):
         left = recognizer.predict_frames(list(hidden(one)))
         lost.append(_log_odds(probabilities[answer]) - _log_odds(left[:, answer]))
@@ -176,18 +170,11 @@ def _log_odds(probability: np.ndarray) -> np.ndarray:
     return np.log(kept / (1 - kept))
 
 
-def _single(name: str) -> str:
-    if not name.startswith("mfcc_"):
-        return name.replace("_", " ")
-    number, _, slope = name.removeprefix("mfcc_").partition("_")
-    return f"c{number} {slope}".rstrip()
-
-
 def _group(name: str) -> str:
     if not name.startswith("mfcc_"):
         return name.replace("_", " ")
     if name.endswith("_delta"):
-        return "slopes (deltas)"
+        return "deltas"
     number = int(name.removeprefix("mfcc_"))
     for low, high, group in _BANDS:
         if low <= number <= high:

@@ -1,7 +1,6 @@
-"""Takes a corpus's reports and its package; gives report.html, one page that a manager reads and an engineer checks.
+"""Write report.html: every result of a corpus on one page.
 
-Pictures lie inside the page, scripts and addresses of other machines do not, and nothing in it is dated: equal reports
-give equal bytes, and the page can be mailed.
+Images are embedded; there are no scripts and no external resources. Equal reports give equal bytes.
 """
 
 import base64
@@ -15,7 +14,8 @@ from typing import Any, Final
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup, escape
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 from PIL import Image
 
 from speech_emotion.config.data import CorpusSettings
@@ -65,14 +65,15 @@ class Figure:
 
 
 def write_page(
-    target: Path, *, manifest: pd.DataFrame, package: Package, reports: Path, corpus: CorpusSettings
+    target: Path, *, recordings: pd.DataFrame, package: Package, reports: Path, corpus: CorpusSettings
 ) -> None:
     """Write the page, whole or not at all.
 
     Parameters
     ----------
     target : Path
-    manifest : pd.DataFrame
+    recordings : pd.DataFrame
+        From audio_stats.csv.
     package : Package
         With the evidence of every protocol.
     reports : Path
@@ -96,24 +97,15 @@ def write_page(
     environment.filters["words"] = lambda label: str(label).replace("_", " ")
     source = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
     try:
-        content = _content(manifest, package, reports, corpus)
+        content = _content(recordings, package, reports, corpus)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{reports}: a report is missing or damaged ({error}). Run `dvc repro`.") from None
     write_text(target, environment.from_string(source).render(content))
 
 
 def markdown(text: str) -> Markup:
-    """Return HTML of the little Markdown that the model card uses: bold, code, bullets, paragraphs."""
-    lines: list[str] = []
-    for block in text.strip().split("\n\n"):
-        rows = block.split("\n")
-        bullets = [row.removeprefix("* ") for row in rows if row.startswith("* ")]
-        before = " ".join(row for row in rows if not row.startswith("* "))
-        if before:
-            lines.append(f"<p>{_inline(before)}</p>")
-        if bullets:
-            lines.append("<ul>" + "".join(f"<li>{_inline(one)}</li>" for one in bullets) + "</ul>")
-    return Markup("\n".join(lines))  # every part of it was escaped
+    """Render Markdown as HTML. HTML in the text, such as in the name of a corpus, is escaped."""
+    return Markup(MarkdownIt("commonmark", {"html": False}).render(text))
 
 
 def picture(path: Path, caption: str) -> Picture:
@@ -134,7 +126,7 @@ def _webp(image: Image.Image, **how: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _content(manifest: pd.DataFrame, package: Package, reports: Path, corpus: CorpusSettings) -> dict[str, Any]:
+def _content(recordings: pd.DataFrame, package: Package, reports: Path, corpus: CorpusSettings) -> dict[str, Any]:
     description = package.description
     evidence = {name: found for name, found in package.evidence().items() if name != model_card.ROBUSTNESS}
     order = sorted(evidence, key=_place)
@@ -169,12 +161,12 @@ def _content(manifest: pd.DataFrame, package: Package, reports: Path, corpus: Co
         "neighbours": _rows(explanation / "neighbours.csv"),
         "rests": _rests(explanation / "occlusion.csv"),
         "errors": _rows(explanation / "errors.csv"),
-        "doubts": _doubts(explanation / "labels.csv"),
+        "doubts": _doubts(reports / "baselines" / "label_issues.csv"),
         "cross_validated": CROSS_VALIDATED,
         "others": _others(reports),
-        "utterances": len(manifest),
-        "speakers": int(manifest["speaker"].nunique()),
-        "hours": float(manifest["seconds"].sum()) / 3600,
+        "utterances": len(recordings),
+        "speakers": int(recordings["speaker"].nunique()),
+        "hours": float(recordings["seconds"].sum()) / 3600,
         "digest": package.digest,
     }
 
@@ -185,25 +177,23 @@ def _place(protocol: str) -> int:
 
 
 def _figures(labels: Sequence[str], evidence: Mapping[str, Any]) -> list[Figure]:
-    """Return the numbers at the top: what it does with a new voice first."""
+    """Return the numbers at the top: performance for an unseen speaker first."""
     found = []
-    titles = {"speaker": "in a voice it has never heard", "word": "on words it has not learned from, in voices it has"}
+    titles = {"speaker": "for an unseen speaker", "word": "on unseen words of seen speakers"}
     for protocol, title in titles.items():
         if protocol in evidence:
             mean = evidence[protocol]["mean"]
             note = f"95 % interval {_span(mean, 'uar')}; guessing gives {100 / len(labels):.1f}"
-            found.append(Figure(f"{100 * mean['uar']:.1f} %", f"recognised {title}", note))
+            found.append(Figure(f"{100 * mean['uar']:.1f} %", f"UAR {title}", note))
     if "speaker" in evidence:
         label, recalls = model_card.worst_emotion(evidence["speaker"])
         value = f"{100 * sum(recalls.values()) / len(recalls):.1f} %"
         found.append(
-            Figure(value, f"of “{label.replace('_', ' ')}” recognised in a new voice", "the worst of the emotions")
+            Figure(value, f"recall of “{label.replace('_', ' ')}” for an unseen speaker", "the lowest of the emotions")
         )
         mean = evidence["speaker"]["mean"]
         note = f"percentage points; 95 % interval {_span(mean, 'ece')}"
-        found.append(
-            Figure(f"{100 * mean['ece']:.1f}", "gap between how sure and how right it is, in a new voice", note)
-        )
+        found.append(Figure(f"{100 * mean['ece']:.1f}", "expected calibration error for an unseen speaker", note))
     return found
 
 
@@ -223,7 +213,7 @@ def _summary(folder: Path) -> dict[str, Any] | None:
 
 
 def _rivals(folder: Path) -> list[str]:
-    """Return in plain sentences what simpler models reach, and whether this one is ahead of the best of them."""
+    """Compare the model with the best baseline of each protocol, in sentences."""
     path = folder / "table.csv"
     if not path.is_file():
         return []
@@ -235,22 +225,22 @@ def _rivals(folder: Path) -> list[str]:
         if not others:
             continue
         best = max(others, key=lambda row: float(row["uar"]))
-        ahead, low, high = (100 * float(best[f"model_ahead{end}"]) for end in ("", "_low", "_high"))
+        ahead, low, high = (100 * _number(best[f"model_ahead{end}"]) for end in ("", "_low", "_high"))
         verdict = "is ahead" if low > 0 else "is behind" if high < 0 else "is not measurably better or worse"
         lines.append(
-            f"**Against simpler models, `{protocol}`:** the best of them, {_title(best['name'])}, reaches "
+            f"**Best baseline, `{protocol}`:** {_title(best['name'])} reaches "
             f"{100 * float(best['uar']):.0f} %. This model {verdict} (difference {ahead:+.1f} points, 95 % interval "
             f"{low:+.1f} to {high:+.1f}, on the same utterances)."
         )
         shortcut = next((row for row in others if row["name"] == "shortcut" and protocol == "random"), None)
         if shortcut is not None:
             lines.append(
-                f"**Without any listening:** level, peak and length alone reach {100 * float(shortcut['uar']):.0f} % "
-                "on `random`, which is why that protocol says little."
+                f"**Without speech features:** level, peak and duration alone reach "
+                f"{100 * float(shortcut['uar']):.0f} % on `random`, so that protocol says little."
             )
     # a mean over speakers can hide whom it fails
     for row in rows:
-        if row["fold"] in {"all", "mean"} or row["name"] == MODEL or float(row["model_ahead_high"]) >= 0:
+        if row["fold"] in {"all", "mean"} or row["name"] == MODEL or not _number(row["model_ahead_high"]) < 0:
             continue
         ahead, low, high = (100 * float(row[f"model_ahead{end}"]) for end in ("", "_low", "_high"))
         reached = f"{100 * float(row['uar']):.0f} % on that speaker"
@@ -259,6 +249,11 @@ def _rivals(folder: Path) -> list[str]:
             f"and this model is behind it (difference {ahead:+.1f} points, {low:+.1f} to {high:+.1f})."
         )
     return lines
+
+
+def _number(cell: Any) -> float:
+    """Return a cell as a number; NaN for the empty cell of an unknown interval."""
+    return float(cell) if str(cell) else float("nan")
 
 
 def _details(folder: Path) -> list[dict[str, Any]]:
@@ -311,19 +306,14 @@ def _calibration(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rests(path: Path) -> list[dict[str, Any]]:
-    """Return, for each scope, how many answers change when a tenth or a group of features is hidden, the most first."""
+    """Return the three tenths and groups of features whose hiding changes most predictions."""
     table = pd.read_csv(path)
     table = table.assign(weighted=table["changed"] * table["utterances"])
-    sums = table.groupby(["scope", "hidden", "piece"], sort=False)[["weighted", "utterances"]].sum().reset_index()
+    sums = table.groupby(["hidden", "piece"], sort=False)[["weighted", "utterances"]].sum().reset_index()
     sums = sums.assign(changed=sums["weighted"] / sums["utterances"])
     return [
-        {
-            "scope": scope,
-            "hidden": hidden,
-            "pieces": rows.nlargest(3, "changed")[["piece", "changed"]].to_dict("records"),
-        }
-        for (scope, hidden), rows in sums.groupby(["scope", "hidden"], sort=False)
-        if hidden in {"time", "features"}
+        {"hidden": hidden, "pieces": rows.nlargest(3, "changed")[["piece", "changed"]].to_dict("records")}
+        for hidden, rows in sums.groupby("hidden", sort=False)
     ]
 
 
@@ -382,35 +372,24 @@ def _caption(path: Path, protocol: str = "") -> str:
     return f"{protocol}: {text}" if protocol else text
 
 
-def _inline(text: str) -> str:
-    safe = str(escape(text)).replace(" %", "\N{NO-BREAK SPACE}%")
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe))
-
-
 _CAPTIONS: Final[Mapping[str, str]] = {
     "table": "UAR of every model by protocol, with 95 % intervals; chance is dotted.",
     "recall": "Recall of each emotion, by protocol and speaker.",
-    "confusion": "what was said (rows) and what was heard (columns), in percent.",
+    "confusion": "true label (rows) and prediction (columns), in percent.",
     "curves": "Loss and accuracy by epoch, on the training part (solid) and the validation part (dashed).",
-    "reliability": "how often answers of a given confidence are right; on the diagonal, confidence can be believed.",
-    "risk_coverage": "what share of answers is wrong when only the surest are given.",
-    "robustness/table": "UAR of recordings that were made louder, noisier, narrower or smaller; 95 % intervals.",
-    "corpus/utterances": "One utterance of each emotion, four ways: wave, spectrogram, chromagram, MFCC.",
-    "counts": "How many recordings each emotion has.",
-    "profiles": "What each speaker changes for an emotion, and whose emotion of another that is most like: so much can "
-    "a model that has heard only one of them know of the other.",
-    "confounds": "Level and length by emotion and speaker: what gives emotions away without any listening.",
-    "network": "The network, from frames to answers.",
-    "occlusion": "Hiding a tenth of each utterance (left) or a group of features (right), and what the answer loses: "
-    "red carried it. By the emotion that was heard; numbers are log-odds. c1, c2 and so on are cepstral coefficients: "
-    "the first ones hold the broad shape of the spectrum, c25 and up its finest ripples. The alpha ratio is the energy "
-    "from 1 to 5 kHz against that below 1 kHz, in dB: how sharp a voice is.",
-    "coefficients": "Hiding one coefficient (c1, c2, …) or track at a time, as above: red carried the answer. The "
-    "alpha ratio is the energy from 1 to 5 kHz against that below 1 kHz, in dB.",
-    "explanation/utterances": "Single utterances: spectrogram, and what the answer loses where 0.2 s are hidden, in "
-    "all features together and group by group.",
-    "embeddings": "Near is like; distances across the map mean nothing. Emotions should gather, and speakers mix.",
-    "errors": "The most confident mistakes, each kind once.",
+    "reliability": "accuracy by confidence; on the diagonal, confidence is calibrated.",
+    "risk_coverage": "share of wrong predictions when only the most confident ones are given.",
+    "robustness/table": "UAR of modified recordings, with 95 % intervals.",
+    "corpus/utterances": "One utterance of each emotion: waveform, spectrogram, chromagram, MFCC.",
+    "counts": "Recordings of each emotion.",
+    "profiles": "What each speaker changes for each emotion, and the most similar emotion of another speaker.",
+    "confounds": "Level and duration by emotion and speaker.",
+    "network": "The network.",
+    "occlusion": "Log-odds lost when a tenth of each utterance (left) or a group of features (right) is hidden, by "
+    "predicted emotion; red supported the prediction. c1, c2, … are cepstral coefficients, from the broad shape of the "
+    "spectrum to its fine structure. Alpha ratio: energy from 1 to 5 kHz relative to that below 1 kHz, in dB.",
+    "embeddings": "Nearby points are similar; long distances have no meaning.",
+    "errors": "The most confident errors, each kind once.",
     "tuning/optimization_history": "The search for settings, trial by trial: UAR on the validation part, "
     "and the best so far.",
     "tuning/param_importances": "Which settings decide: the share of the differences between trials that each explains "
