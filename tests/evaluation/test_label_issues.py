@@ -15,7 +15,7 @@ def inputs(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(np.array(centres) + rng.normal(0, 0.5, (len(rows), 2)), index=rows["id"])
 
 
-def test_every_utterance_is_judged_by_a_model_that_did_not_learn_from_its_text() -> None:
+def test_cross_validation_covers_every_utterance() -> None:
     rows = manifest()
 
     found = cross_validated(rows, inputs(rows), folds=5, seed=1)
@@ -25,7 +25,7 @@ def test_every_utterance_is_judged_by_a_model_that_did_not_learn_from_its_text()
     assert (found.idxmax(axis=1) == rows.set_index("id").loc[found.index, "emotion"]).all()
 
 
-def test_a_text_that_names_its_emotion_is_of_no_help() -> None:
+def test_texts_are_held_out() -> None:
     rows = manifest(words=6)
     # what is told is the text alone: with the text left out, nothing is known
     texts = sorted(set(rows["text"]))
@@ -36,19 +36,19 @@ def test_a_text_that_names_its_emotion_is_of_no_help() -> None:
     assert np.allclose(found.to_numpy(), 1 / 3, atol=0.02)
 
 
-def test_a_speaker_with_one_text_is_left_out() -> None:
+def test_speaker_with_one_text_is_left_out() -> None:
     rows = manifest(words=1)
 
     assert len(cross_validated(rows, inputs(rows), folds=5, seed=1)) == 0
 
 
-def test_recordings_without_texts_are_judged_all_the_same() -> None:
+def test_recordings_without_texts() -> None:
     rows = manifest().assign(text="")
 
     assert len(cross_validated(rows, inputs(rows), folds=5, seed=1)) == len(rows)
 
 
-def test_a_wrong_label_is_suspected_and_comes_first() -> None:
+def test_wrong_label_is_suspected() -> None:
     rows = manifest()
     known = inputs(rows)
     known.loc["A_3_sad"] *= 2  # nothing is as sad as this
@@ -58,12 +58,17 @@ def test_a_wrong_label_is_suspected_and_comes_first() -> None:
 
     assert tuple(table.columns) == COLUMNS
     first = table.iloc[0]
-    assert (first["id"], first["given"], first["heard"], bool(first["suspected"])) == ("A_3_sad", "angry", "sad", True)
+    assert (first["id"], first["given"], first["predicted"], bool(first["suspected"])) == (
+        "A_3_sad",
+        "angry",
+        "sad",
+        True,
+    )
     assert len(table) == LISTED
     assert table["suspected"].sum() == 1
 
 
-def test_each_source_has_its_own_rows_and_one_without_predictions_none() -> None:
+def test_sources() -> None:
     rows = manifest()
     found = cross_validated(rows, inputs(rows), folds=5, seed=1)
 
