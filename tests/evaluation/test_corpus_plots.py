@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from helpers.examples import manifest
-from speech_emotion.evaluation.corpus_plots import _standardized, choose_examples, portray
+from speech_emotion.evaluation.corpus_plots import _standardized, choose_examples, draw_corpus
 
 
 def test_an_example_of_each_emotion_by_one_speaker_with_one_text() -> None:
@@ -41,14 +41,14 @@ def test_cepstra_of_all_utterances_are_on_one_scale() -> None:
 
 @pytest.mark.slow
 def test_a_corpus_is_drawn_and_drawn_again_to_the_same_bytes(tmp_path: Path) -> None:
-    rows = manifest(words=2)
+    rows = manifest(words=2).assign(level_dbfs=-20.0)
     rng = np.random.default_rng(0)
     for path in rows["path"]:
         (tmp_path / "raw" / path).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / "raw" / path, 0.1 * rng.standard_normal(8000), 16000)
 
-    portray(rows, tmp_path / "raw", tmp_path / "a")
-    portray(rows, tmp_path / "raw", tmp_path / "b")
+    draw_corpus(rows, tmp_path / "raw", tmp_path / "a")
+    draw_corpus(rows, tmp_path / "raw", tmp_path / "b")
 
     names = ["confounds.png", "counts.png", "profiles.png", "utterances.png"]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted([*names, "profiles.csv"])

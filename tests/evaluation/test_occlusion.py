@@ -43,7 +43,7 @@ def test_features_are_grouped_by_what_they_are() -> None:
         "c5 to c12": [2],
         "c13 to c24": [3],
         "c25 and up": [4],
-        "slopes (deltas)": [5, 6],
+        "deltas": [5, 6],
         "f0": [7],
         "alpha ratio": [8],
     }
