@@ -110,7 +110,7 @@ def test_too_few_rows_are_said(recognizer: Recognizer, reference: Reference, sam
     drift = held([{**row, "level_dbfs": 0.0} for row in same[:50]], reference, recognizer)
 
     assert {one.verdict for one in drift.findings} == {Verdict.too_few}
-    assert len(drift.untold) == len(reference.numbers) + len(reference.classes)
+    assert len(drift.too_few) == len(reference.numbers) + len(reference.classes)
     assert moved(held([], reference, recognizer)) == []
 
 

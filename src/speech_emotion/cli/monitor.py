@@ -97,7 +97,7 @@ def monitor(
 
         tables.write(COLUMNS, map(cells, drift.findings))
         typer.echo(summary(drift, settings), err=True)
-    if drift.moved or drift.untold:
+    if drift.moved or drift.too_few:
         raise typer.Exit(MOVED if drift.moved else UNTOLD)
 
 

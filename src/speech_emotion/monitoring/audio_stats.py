@@ -31,7 +31,7 @@ _QUIET: Final = 0.1
 """Share of frames that the noise floor is the loudest of: the pauses in and around speech."""
 
 _SPECTRUM_SECONDS: Final = 0.032
-_HEARD_DB: Final = 50.0
+_CARRIED_DB: Final = 50.0
 """How far below the strongest frequency a frequency still counts as carried: a codec's band ends well below that."""
 
 _PITCH_RATE: Final = 8000
@@ -162,7 +162,7 @@ def _spectrum(mono: np.ndarray, rate: int) -> tuple[float, float]:
     total = float(power.sum())
     if not total:
         return 0.0, 0.0
-    carried = np.flatnonzero(power >= power.max() * 10 ** (-_HEARD_DB / 10))
+    carried = np.flatnonzero(power >= power.max() * 10 ** (-_CARRIED_DB / 10))
     return float(power @ frequencies) / total, float(frequencies[carried[-1]])
 
 
@@ -177,11 +177,11 @@ def _voice(mono: np.ndarray, rate: int) -> tuple[float, float | None, float | No
     power = _frames(samples, length=hop, hop=hop, most=count)
     loudness = np.einsum("ij,ij->i", power, power)[:count]
     loud = loudness >= loudness.max() * 10 ** (-_LOUD_DB / 10)
-    heard = pitch[: len(loud)][(periodic[: len(loud)] > _VOICED) & loud & (loudness > 0)]
-    if not len(heard):
+    f0 = pitch[: len(loud)][(periodic[: len(loud)] > _VOICED) & loud & (loudness > 0)]
+    if not len(f0):
         return 0.0, None, None
-    low, high = np.quantile(heard, _PITCH_QUANTILES)
-    return len(heard) / count, float(round(float(np.median(heard)))), round(12 * math.log2(high / low), 1)
+    low, high = np.quantile(f0, _PITCH_QUANTILES)
+    return len(f0) / count, float(round(float(np.median(f0)))), round(12 * math.log2(high / low), 1)
 
 
 def _frames(mono: np.ndarray, *, length: int, hop: int, most: int = _MOST_FRAMES) -> np.ndarray:

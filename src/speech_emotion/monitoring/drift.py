@@ -114,7 +114,7 @@ class Drift:
         return tuple(one for one in self.findings if one.verdict is Verdict.moved)
 
     @property
-    def untold(self) -> tuple[Finding, ...]:
+    def too_few(self) -> tuple[Finding, ...]:
         """What there were too few rows for."""
         return tuple(one for one in self.findings if one.verdict is Verdict.too_few)
 
@@ -173,33 +173,33 @@ def compare(found: Samples, reference: Reference, settings: MonitorSettings) -> 
         "recordings": found.recordings >= settings.rows,
         "answers": found.answers >= settings.rows,
     }
-    told: list[Finding] = []
+    findings: list[Finding] = []
     for place, measure in enumerate((*NUMBERS, *CLASSES)):
         rng = np.random.default_rng([settings.seed, place])
         if measure.name in reference.numbers:
             values = found.numbers[measure.name]
             if not enough[measure.subject] or len(values) < settings.rows:
-                told.append(Finding(measure, Verdict.too_few, len(values)))
+                findings.append(Finding(measure, Verdict.too_few, len(values)))
             else:
-                told.append(_of_numbers(measure, values, reference.numbers[measure.name], settings, rng))
+                findings.append(_of_numbers(measure, values, reference.numbers[measure.name], settings, rng))
         elif measure.name in reference.classes:
             counts = found.classes[measure.name]
             if not enough[measure.subject]:
-                told.append(Finding(measure, Verdict.too_few, sum(counts.values())))
+                findings.append(Finding(measure, Verdict.too_few, sum(counts.values())))
             else:
-                told.append(_of_classes(measure, counts, reference.classes[measure.name], settings, rng))
-    return Drift(tuple(sorted(_judged(told, settings), key=_order)), found.recordings, found.answers)
+                findings.append(_of_classes(measure, counts, reference.classes[measure.name], settings, rng))
+    return Drift(tuple(sorted(_judged(findings, settings), key=_order)), found.recordings, found.answers)
 
 
-def _judged(told: list[Finding], settings: MonitorSettings) -> list[Finding]:
+def _judged(findings: list[Finding], settings: MonitorSettings) -> list[Finding]:
     """Return the findings with corrected p-values and verdicts."""
-    tested = [number for number, one in enumerate(told) if one.verdict is not Verdict.too_few]
+    tested = [number for number, one in enumerate(findings) if one.verdict is not Verdict.too_few]
     if not tested:
-        return told
-    corrected = stats.false_discovery_control([told[number].p for number in tested], method="by")
-    judged = list(told)
+        return findings
+    corrected = stats.false_discovery_control([findings[number].p for number in tested], method="by")
+    judged = list(findings)
     for number, p in zip(tested, corrected.tolist(), strict=True):
-        one = told[number]
+        one = findings[number]
         moved = p <= settings.false_discovery and one.distance > one.limit
         judged[number] = replace(one, p=p, verdict=Verdict.moved if moved else Verdict.steady)
     return judged
@@ -358,11 +358,11 @@ def summary(drift: Drift, settings: MonitorSettings) -> str:
     lines = [f"{drift.recordings} rows, {drift.answers} of them answered by this package."]
     if drift.moved:
         lines.append(f"moved: {', '.join(one.measure.title for one in drift.moved)}.")
-    if drift.untold:
-        names = ", ".join(one.measure.title for one in drift.untold)
+    if drift.too_few:
+        names = ", ".join(one.measure.title for one in drift.too_few)
         lines.append(f"too few rows to tell (at least {settings.rows} are asked for): {names}.")
-    if not drift.moved and len(drift.untold) < len(drift.findings):
-        lines.append("nothing has moved." if not drift.untold else "nothing else has moved.")
+    if not drift.moved and len(drift.too_few) < len(drift.findings):
+        lines.append("nothing has moved." if not drift.too_few else "nothing else has moved.")
     return "\n".join(lines)
 
 
@@ -375,7 +375,7 @@ def content(drift: Drift, reference: Reference, *, package: Package, period: Per
         "rows": {"recordings": drift.recordings, "answers": drift.answers},
         "reference": {"recordings": reference.recordings, "answers": reference.answers},
         "moved": [one.measure.name for one in drift.moved],
-        "too_few_rows": [one.measure.name for one in drift.untold],
+        "too_few_rows": [one.measure.name for one in drift.too_few],
         "measures": {one.measure.name: _measure(one) for one in drift.findings},
     }
 

@@ -7,25 +7,18 @@ data: a smaller difference is no drift.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 from scipy import stats
 
-from speech_emotion.audio.decode import AudioError, decode
 from speech_emotion.config.base import Section
 from speech_emotion.config.monitoring import SurveySettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import canonical_json
-from speech_emotion.core.parallel import parallel_map
-from speech_emotion.core.progress import track
-from speech_emotion.data.splits import Fold
-from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.monitoring.audio_stats import traits
 
 Subject: TypeAlias = Literal["recordings", "answers"]
 
@@ -140,7 +133,7 @@ class Reference(Section):
     """What the training data is like, and what the packaged model says of it.
 
     Recordings are all of the training and validation part. Answers are those to the validation part alone: words that
-    the weights were not fitted to. Their voices were heard in training, so that confidence in them is the best case.
+    the weights were not fitted to. Their speakers were seen in training, so that confidence in them is the best case.
     """
 
     format: Literal[1]
@@ -239,68 +232,3 @@ def _halvings(count: int, settings: SurveySettings, place: int) -> list[tuple[np
 def _short(value: float) -> float:
     # finer digits are of the machine that computed them
     return float(f"{value:.6g}")
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A training recording: its traits, and what the network says of it where it did not learn from it."""
-
-    recording: dict[str, Any]
-    answer: dict[str, Any] | None
-
-
-def survey(
-    package: Path,
-    fold: Fold,
-    manifest: pd.DataFrame,
-    raw: Path,
-    settings: SurveySettings,
-    *,
-    workers: int | None = None,
-) -> Reference:
-    """Listen to the recordings that a network was trained and validated on.
-
-    Parameters
-    ----------
-    package : Path
-        Of the network.
-    fold : Fold
-        Its utterances. Those of the validation part are answered as well; a test part is not looked at.
-    manifest : pd.DataFrame
-    raw : Path
-        The tree of recordings.
-    settings : SurveySettings
-    workers : int or None
-        Processes; None: one a core. The result is the same.
-
-    Raises
-    ------
-    UserError
-        A recording cannot be used; names it.
-    """
-    paths = manifest.set_index("id")["path"]
-    parts = {False: fold.train, True: fold.validation}
-    asked = [(raw / paths[name], answered) for answered, part in parts.items() for name in part]
-    work = parallel_map(partial(hear, package), asked, workers=workers)
-    heard = list(track(work, len(asked), "survey", "recordings"))
-    return make([one.recording for one in heard], [one.answer for one in heard if one.answer is not None], settings)
-
-
-def hear(package: Path, asked: tuple[Path, bool]) -> Heard:
-    """Listen to a recording, and answer it where that is asked for."""
-    path, answered = asked
-    recognizer = _recognizer(package)
-    try:
-        sound = decode(path)
-        if not answered:
-            return Heard(traits(sound).values(), None)
-        prediction = recognizer.predict(sound.samples, sound.sample_rate)
-    except AudioError as error:
-        raise UserError(f"{path}: {error}. It was sound when prepare saw it: run dvc repro again.") from None
-    answer = {"label": prediction.label, "sure": prediction.sure, "confidence": round(prediction.confidence, 3)}
-    return Heard(traits(sound).values(), answer)
-
-
-@lru_cache(maxsize=1)
-def _recognizer(package: Path) -> Recognizer:
-    return Recognizer.load(package)

@@ -52,7 +52,7 @@ def write_page(
         columns=monitoring_drift.COLUMNS,
         rows=[(one.verdict is Verdict.moved, monitoring_drift.cells(one)) for one in drift.findings],
         sentences=[monitoring_drift.sentence(one) for one in drift.moved],
-        untold=[one.measure.title for one in drift.untold],
+        too_few=[one.measure.title for one in drift.too_few],
         pictures=_pictures(drift, found, reference),
         reference=reference,
         settings=settings,
