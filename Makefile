@@ -44,6 +44,7 @@ lint: setup  ## ruff and import-linter: mistakes, formatting, and which package 
 	@ruff check .
 	@ruff format --check .
 	@lint-imports
+	@deptry .
 
 types: setup  ## mypy
 	@mypy

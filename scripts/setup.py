@@ -27,13 +27,6 @@ USED = (
 
 All that is installed would take two minutes; a third of it is ever imported.
 """
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DVC_NO_ANALYTICS": "1",
-    "DO_NOT_TRACK": "true",
-    "ORT_DISABLE_TELEMETRY": "1",
-}
-"""Set in every Python of the environment, unless the user has set it: a bare `mlflow ui` otherwise calls home."""
 PIP_TOLD = {
     "index-url": ("UV_DEFAULT_INDEX", " "),
     "extra-index-url": ("UV_INDEX", " "),
@@ -75,7 +68,7 @@ def use_supported_python() -> None:
 def wanted() -> str:
     """Describe the state that an environment made now would have."""
     digests = [hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in (LOCK.name, "pyproject.toml")]
-    return "\n".join([sys.version.split()[0], str(ROOT), *digests, *QUIET]) + "\n"
+    return "\n".join([sys.version.split()[0], str(ROOT), *digests]) + "\n"
 
 
 def install(venv: Path) -> None:
@@ -98,7 +91,6 @@ def install(venv: Path) -> None:
         print("pip goes on where uv has stopped", flush=True)
         run([*pip, "--no-compile", "--use-pep517", *everything])
     run([*pip, "--no-deps", "--use-pep517", "--no-build-isolation", "--editable", str(ROOT)])
-    hush(venv)
     compile_used(python)
 
 
@@ -139,13 +131,6 @@ def compile_used(python: str) -> None:
         told = process.communicate()[1]
         if process.returncode:
             sys.exit(f"error: what was installed does not work:\n{told.decode(errors='replace').strip()}")
-
-
-def hush(venv: Path) -> None:
-    """Have every Python of the environment start with the settings of `QUIET`; a line of a .pth file is run by all."""
-    [packages] = venv.glob("lib/python*/site-packages")
-    lines = [f"import os; os.environ.setdefault({name!r}, {value!r})\n" for name, value in QUIET.items()]
-    (packages / "quiet.pth").write_text("".join(lines))
 
 
 def pinned(name: str) -> str:

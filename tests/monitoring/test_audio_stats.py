@@ -1,15 +1,17 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soxr
 
-from helpers.recordings import tone
+from helpers.recordings import encoded, tone
 from helpers.robustness_conditions import telephone
 from helpers.voices import RATE, voices
-from speech_emotion.audio.decode import from_array
-from speech_emotion.monitoring.audio_stats import FLOOR_DBFS, NAMES, Traits, traits
+from speech_emotion.audio.decode import decode, from_array
+from speech_emotion.monitoring.audio_stats import FLOOR_DBFS, NAMES, Traits, table, traits
 
 
 def of(samples: np.ndarray, rate: int = RATE) -> Traits:
@@ -89,3 +91,15 @@ def test_it_imports_nothing_that_is_slow() -> None:
     )
 
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
+
+
+def test_table_has_a_row_per_recording(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(encoded(tone()))
+    recordings = pd.DataFrame({"id": ["a", "b"], "path": ["a.wav", "b.wav"]})
+
+    one, two = (table(recordings, tmp_path, workers=workers) for workers in (1, 2))
+
+    assert list(one.columns) == ["id", "path", *NAMES]
+    assert one.equals(two)
+    assert one["level_dbfs"].iloc[0] == traits(decode(tmp_path / "a.wav")).level_dbfs

@@ -4,15 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.examples import manifest
-from helpers.recordings import encoded
 from helpers.tiny_package import make_package
-from helpers.voices import voices
 from speech_emotion.config.monitoring import SurveySettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.data.splits import Fold
 from speech_emotion.monitoring.audio_stats import NAMES
-from speech_emotion.monitoring.reference import FILE, NUMBERS, make, read, share_distance, survey, text
+from speech_emotion.monitoring.reference import FILE, NUMBERS, make, read, share_distance, text
 
 SETTINGS = SurveySettings(seed=7, halvings=50)
 
@@ -83,22 +79,6 @@ def test_a_package_brings_it_or_says_that_it_has_none(tmp_path: Path) -> None:
     (package.folder / FILE).write_text("{}")
     with pytest.raises(UserError, match=r"reference\.json: is not what the package stage wrote"):
         read(package.folder)
-
-
-def test_the_survey_hears_all_and_is_answered_for_what_was_not_learned_from(tmp_path: Path) -> None:
-    frame = manifest(words=4)
-    for path, voice in zip(frame["path"], voices(len(frame), seed=2), strict=True):
-        (tmp_path / "raw" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "raw" / path).write_bytes(encoded(voice))
-    ids = tuple(frame["id"])
-    fold = Fold("all", train=ids[6:], validation=ids[:4], test=ids[4:6])
-    package = make_package(tmp_path / "package").folder
-
-    one, two = (survey(package, fold, frame, tmp_path / "raw", SETTINGS, workers=workers) for workers in (1, 2))
-
-    assert (one.recordings, one.answers) == (len(ids) - 2, 4)
-    assert one.classes["sample_rate"].counts == {"16000": len(ids) - 2}
-    assert text(one) == text(two)
 
 
 def test_the_distance_of_shares_is_what_would_have_to_move() -> None:
