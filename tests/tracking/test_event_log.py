@@ -100,3 +100,9 @@ def test_is_gone() -> None:
     assert is_gone(f"{host}:{pid}:{float(started) - 100:.2f}")
     assert is_gone(f"{host}:{ended.pid}:{started}")
     assert not is_gone(f"another-{host}:{pid}:{float(started) - 100:.2f}")
+
+
+def test_log_of_another_version_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").write_text('{"kind": "epoch", "step": 1, "time": 0, "unknown": true}\n')
+
+    assert EventLog.all(tmp_path) == []

@@ -76,8 +76,12 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         lines = _read_lines(path)
-        self.header = next((_header(line) for line in lines if "training" in line), None)
-        self.entries = [LogEntry(**line) for line in lines if "step" in line]
+        try:
+            self.header = next((_header(line) for line in lines if "training" in line), None)
+            self.entries = [LogEntry(**line) for line in lines if "step" in line]
+        except TypeError:
+            # written by another version of this software
+            self.header, self.entries = None, []
         self.process: str = next((line["process"] for line in reversed(lines) if "process" in line), "")
         self.sent_to: str = lines[-1].get("sent_to", "") if lines else ""
 
