@@ -166,7 +166,7 @@ def test_onnx_of_other_weights_is_refused(corpus: Corpus, trained: Path, tmp_pat
     description["files"] = full["files"] | {"model.weights.h5": description["files"]["model.weights.h5"]}
     (mixed / "package.json").write_text(json.dumps(description))
 
-    with pytest.raises(UserError, match=r"graph\.onnx: its probabilities differ"):
+    with pytest.raises(UserError, match=r"graph\.onnx: probabilities differ"):
         check_agreement(mixed, [frames for _, frames in corpus.store.utterances()])
 
 
@@ -356,7 +356,7 @@ def test_baselines_of_other_utterances_are_refused(corpus: Corpus, trained: Path
     )
     table.to_csv(tmp_path / "speaker.csv", index=False)
 
-    with pytest.raises(UserError, match="'majority' is about other utterances"):
+    with pytest.raises(UserError, match="'majority' has other utterances"):
         read_contest("speaker", tmp_path / "report", tmp_path / "speaker.csv")
 
 

@@ -544,7 +544,7 @@ def test_sigterm_finishes_what_was_begun(tmp_path: Path, package: Path) -> None:
             "error: models:/nobody: there is no such registered model",
             marks=pytest.mark.slow,
         ),
-        (["--model", "models:nobody"], "error: models:nobody: no URI of a registered model"),
+        (["--model", "models:nobody"], "error: models:nobody: not the URI of a registered model"),
     ],
 )
 def test_a_model_that_is_not_there_is_named(tmp_path: Path, arguments: list[str], message: str) -> None:
