@@ -13,7 +13,7 @@ import pytest
 from helpers import recordings
 from helpers.tiny_package import make_package
 from speech_emotion.app import examples, page, plots, uploads
-from speech_emotion.app.analysis import FRAMES, PLACES, attend, hear
+from speech_emotion.app.analysis import FRAMES, PLACES, analyse, attend
 from speech_emotion.audio.decode import AudioError, Sound
 from speech_emotion.config.serving import WindowSettings
 from speech_emotion.inference.recognizer import Recognizer
@@ -29,18 +29,18 @@ def listener() -> Listener:
 def test_what_is_heard_is_what_every_server_answers(listener: Listener) -> None:
     recording = recordings.encoded(recordings.tone(7.0, rate=44100), rate=44100)
 
-    heard = hear(listener, recording)
+    analysis = analyse(listener, recording)
 
-    assert heard.answer == listener(recording)
-    assert len(heard.answer.windows) == 4
-    assert heard.seconds == pytest.approx(7.0)
+    assert analysis.answer == listener(recording)
+    assert len(analysis.answer.windows) == 4
+    assert analysis.seconds == pytest.approx(7.0)
 
 
 def test_attention_lies_where_there_is_sound(listener: Listener) -> None:
     # half a second of silence, which the features leave out, before and after
     wave = np.concatenate([np.zeros(8000), recordings.tone(1.5), np.zeros(8000)]).astype(np.float32)
 
-    attention = hear(listener, recordings.encoded(wave)).attention
+    attention = analyse(listener, recordings.encoded(wave)).attention
 
     last = attention.start + (len(attention.lost) - 1) * attention.step
     assert 0.45 < attention.start < 0.7
@@ -64,13 +64,13 @@ def test_attention_needs_no_statistics_of_a_corpus(tmp_path: Path) -> None:
     recognizer = Recognizer.load(tmp_path / "package")
     (tmp_path / "package" / "normalization.json").write_text('{"mean": null, "deviation": null}')
 
-    assert np.isfinite(hear(Listener(recognizer), recordings.encoded(recordings.tone())).attention.lost).all()
+    assert np.isfinite(analyse(Listener(recognizer), recordings.encoded(recordings.tone())).attention.lost).all()
 
 
 def test_names_and_labels_cannot_become_markup(listener: Listener) -> None:
-    heard = hear(listener, recordings.encoded(recordings.tone()))
+    analysis = analyse(listener, recordings.encoded(recordings.tone()))
 
-    shown = plots.verdict("<script>", heard, plots.Notes("", "a & b")) + plots.refusal("<script>")
+    shown = plots.verdict("<script>", analysis, plots.Notes("", "a & b")) + plots.refusal("<script>")
 
     assert "<script>" not in shown
     assert "a &amp; b" in shown
@@ -79,21 +79,21 @@ def test_names_and_labels_cannot_become_markup(listener: Listener) -> None:
 def test_an_unsure_answer_says_why_and_what_is_closest(listener: Listener) -> None:
     package = listener.recognizer.package
     notes = plots.Notes(page.why_not_sure(package), page.caveat(package))
-    heard = hear(listener, recordings.encoded(recordings.tone()))
-    unsure = replace(heard, answer=replace(heard.answer, whole=replace(heard.answer.whole, sure=False)))
+    analysis = analyse(listener, recordings.encoded(recordings.tone()))
+    unsure = replace(analysis, answer=replace(analysis.answer, whole=replace(analysis.answer.whole, sure=False)))
 
     shown = plots.verdict("tone", unsure, notes)
 
     assert '<p class="se-label">not sure</p>' in shown
-    assert f"Closest is {heard.answer.whole.label.replace('_', ' ')}" in shown
+    assert f"Closest is {analysis.answer.whole.label.replace('_', ' ')}" in shown
     assert package.description.rejection is not None
     assert f"Below {package.description.rejection.threshold:.0%} this model gives no answer" in shown
 
 
 def test_details_load_nothing_from_anywhere(listener: Listener) -> None:
-    heard = hear(listener, recordings.encoded(recordings.tone(7.0)))
+    analysis = analyse(listener, recordings.encoded(recordings.tone(7.0)))
 
-    shown = plots.details(heard, listener.recognizer.package.description.features)
+    shown = plots.details(analysis, listener.recognizer.package.description.features)
 
     assert set(re.findall(r'(?:src|href)="([^:"]*):', shown)) == {"data"}
     assert "<script" not in shown

@@ -152,7 +152,7 @@ def test_an_example_is_played_by_keyboard_alone_and_read_out(page: Page) -> None
             break
     page.keyboard.press("Enter")
 
-    expect(page.locator("#verdict[role=status][aria-live=polite]")).to_contain_text("a synthetic voice, “sad”")
+    expect(page.locator("#verdict[role=status][aria-live=polite]")).to_contain_text("synthetic speech, “sad”")
     assert page.get_by_role("heading", level=1).count() == 1
     details = page.locator("#details")
     assert details.get_by_role("img").count() == 3
@@ -166,7 +166,7 @@ def test_no_host_is_named_to_be_connected_to_ahead(page: Page) -> None:
 def test_the_small_print_is_that_of_the_model(page: Page) -> None:
     print_ = page.locator("#trust")
 
-    expect(print_).to_contain_text("The model that answers: the one that comes with the software")
+    expect(print_).to_contain_text("Model: the one that comes with the software")
     expect(print_).to_contain_text("The data is two actresses who act, in one sentence.")
     expect(print_).to_contain_text("No answer says what a person feels.")
 
@@ -180,7 +180,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(
     opened.goto(served.uri)
     opened.get_by_role("button", name=examples.CHANGING).click()
 
-    expect(opened.locator(".se-said")).to_contain_text("a synthetic voice")
+    expect(opened.locator(".se-said")).to_contain_text("synthetic speech")
     opened.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
     widest = "Math.max(...[...document.querySelectorAll('#details *')].map(e => e.getBoundingClientRect().right))"
     assert opened.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

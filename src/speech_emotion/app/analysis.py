@@ -41,8 +41,8 @@ class Attention:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A recording, as the model has heard it.
+class Analysis:
+    """A recording and its analysis.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Heard:
         return len(self.wave) / self.sample_rate
 
 
-def hear(listener: Listener, recording: bytes) -> Heard:
+def analyse(listener: Listener, recording: bytes) -> Analysis:
     """Answer a recording, and find out what the answer rests on.
 
     Raises
@@ -79,7 +79,7 @@ def hear(listener: Listener, recording: bytes) -> Heard:
     sound = decode(recording, max_seconds=description.limits.max_seconds)
     answer = listener(sound.samples, sound.sample_rate)
     wave = sound.mono(description.features.sample_rate)
-    return Heard(answer, wave, description.features.sample_rate, attend(recognizer, sound))
+    return Analysis(answer, wave, description.features.sample_rate, attend(recognizer, sound))
 
 
 def attend(recognizer: Recognizer, sound: Sound) -> Attention:

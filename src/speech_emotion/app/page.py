@@ -4,7 +4,6 @@ The page is built with Gradio and served by our own uvicorn, so that a taken por
 in `speech-emotion serve`, and Gradio's own start, which accesses the network, is never run.
 """
 
-import inspect
 import logging
 import os
 import re
@@ -15,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import uvicorn
 from starlette.applications import Starlette
@@ -23,7 +22,8 @@ from starlette.applications import Starlette
 from speech_emotion.app import examples as app_examples
 from speech_emotion.app import plots
 from speech_emotion.app import uploads as app_uploads
-from speech_emotion.app.analysis import hear
+from speech_emotion.app.analysis import analyse
+from speech_emotion.app.guard import Guard
 from speech_emotion.audio.decode import AudioError
 from speech_emotion.core.errors import UserError
 from speech_emotion.evaluation.model_card import CARD
@@ -33,28 +33,28 @@ from speech_emotion.models.package import Package
 from speech_emotion.registry.model_resolution import Choice
 from speech_emotion.serving import ports
 
-TITLE: Final = "Which emotion is heard in this voice?"
+TITLE: Final = "Speech emotion recognition"
 
 UPLOAD_SECONDS: Final = 60
-"""After which an upload that nobody has asked about is deleted: its sender has closed the page."""
+"""Uploads that were not analysed by then are deleted."""
 
 STOP_SECONDS: Final = 1
-"""That a stop waits for open pages, each of which holds a connection."""
+"""Time that a stop waits for open pages."""
 
 Shown: TypeAlias = tuple[None, None, str, str]
-"""Two empty places for the next recording, the answer, and its details."""
+"""Two empty inputs, the prediction, and its details."""
 
-_EMPTY: Final = '<p class="se-empty">The answer appears here.</p>'
+_EMPTY: Final = '<p class="se-empty">The prediction appears here.</p>'
 _MINE: Final = "your recording"
 
-# the answer is read out when it changes; Gradio has no parameter for that
+# screen readers announce the prediction when it changes
 _ON_LOAD: Final = """() => {
   const verdict = document.getElementById("verdict");
   verdict.setAttribute("role", "status");
   verdict.setAttribute("aria-live", "polite");
 }"""
 
-# on a phone it is below what was clicked
+# on a phone, the prediction is below the button
 _ON_ANSWER: Final = """() => { document.getElementById("verdict").scrollIntoView({block: "nearest"}); }"""
 
 
@@ -90,10 +90,10 @@ def serve(choice: Choice, *, host: str, port: int, kept: Path | None, say: Calla
     with tempfile.TemporaryDirectory(prefix="speech-emotion-app-") as uploads:
         # all that Gradio writes down, it writes here
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = uploads
-        config.app = mounted(choice, Path(uploads), folder)
+        config.app = Guard(mounted(choice, Path(uploads), folder), host=host, uploads=Path(uploads))
         server = _Server(config, partial(say, address))
         for number in (signal.SIGTERM, signal.SIGINT):
-            # uvicorn sends itself, at its end, the signals that it has heard; by default they would kill
+            # at its end, uvicorn sends itself the signals it received; by default they would kill it
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         try:
             with app_uploads.swept(Path(uploads), UPLOAD_SECONDS):
@@ -127,9 +127,12 @@ def mounted(choice: Choice, uploads: Path, kept: Path | None) -> Any:
     gr = gradio()
     from fastapi import FastAPI
 
+    page = _page(gr, choice, uploads, kept)
+    # Gradio checks the paths that a client names only in a page that it has launched itself
+    page.has_launched = True
     return gr.mount_gradio_app(
         FastAPI(openapi_url=None),
-        _page(gr, choice, uploads, kept),
+        page,
         path="/",
         theme=gr.themes.Default(
             primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
@@ -165,7 +168,7 @@ def _page(gr: Any, choice: Choice, uploads: Path, kept: Path | None) -> Any:
                 # gr.Audio would refuse by name what a phone has recorded, in words of its own
                 file = gr.File(label="Or drop a file", type="filepath", height=130)
                 if app_examples.available():
-                    gr.Markdown("Or try a synthetic voice: a machine's idea of a manner, not a feeling.")
+                    gr.Markdown("Or try synthetic speech.")
                     with gr.Row(elem_id="examples"):
                         examples = {name: gr.Button(name, size="md", min_width=120) for name in app_examples.EXAMPLES}
                 else:
@@ -173,7 +176,7 @@ def _page(gr: Any, choice: Choice, uploads: Path, kept: Path | None) -> Any:
             with gr.Column(scale=3, min_width=320):
                 verdict = gr.HTML(_EMPTY, elem_id="verdict")
                 details = gr.HTML("", elem_id="details")
-        gr.Markdown(f"### How far to trust it\n{_which(choice)}\n\n{small_print(package)}", elem_id="trust")
+        gr.Markdown(f"### How reliable is it?\n{_which(choice)}\n\n{small_print(package)}", elem_id="trust")
 
         shown = [voice, file, verdict, details]
         # preprocess: Gradio makes copies of what it hands on as a file
@@ -209,7 +212,7 @@ class _Desk:
                 recording = app_examples.speak(name, Path(folder)).read_bytes()
             except UserError as error:
                 return _refused(str(error))
-        return self._show(recording, f"a synthetic voice, “{name}”")
+        return self._show(recording, f"synthetic speech, “{name}”")
 
     def _answer(self, upload: Mapping[str, Any] | None, name: str) -> Shown:
         """Answer what Gradio calls a file: a mapping with its `path` and its `orig_name`."""
@@ -224,16 +227,16 @@ class _Desk:
 
     def _show(self, recording: bytes, name: str, keep_as: str | None = None) -> Shown:
         try:
-            heard = hear(self._listener, recording)
+            analysis = analyse(self._listener, recording)
         except AudioError as error:
             return _refused(f"{name} {error}.")
         if self._kept is not None and keep_as is not None:
             try:
-                app_uploads.keep(recording, keep_as, self._kept, row(heard.answer, self._choice.versions))
+                app_uploads.keep(recording, keep_as, self._kept, row(analysis.answer, self._choice.versions))
             except OSError as error:  # who asked has their answer all the same
                 print(f"error: {self._kept}: a recording was not kept ({error.strerror}).", file=sys.stderr, flush=True)
         settings = self._choice.recognizer.package.description.features
-        return None, None, plots.verdict(name, heard, self._notes), plots.details(heard, settings)
+        return None, None, plots.verdict(name, analysis, self._notes), plots.details(analysis, settings)
 
 
 def _refused(message: str) -> Shown:
@@ -242,13 +245,13 @@ def _refused(message: str) -> Shown:
 
 def _which(choice: Choice) -> str:
     corpus = choice.recognizer.package.description.corpus
-    return f"**The model that answers:** {choice.words}. It has learned from the corpus “{corpus}”."
+    return f"**Model:** {choice.words}, trained on the corpus “{corpus}”."
 
 
 def _promise(kept: Path | None) -> str:
     if kept is None:
-        return "The answer is made on the machine that serves this page, and no recording is kept."
-    return f"**Recordings are kept** by who runs this page, in the folder “{kept.name}”."
+        return "Recordings are analysed on the machine that serves this page and not kept."
+    return f"**Recordings are kept** on the machine that serves this page, in the folder “{kept.name}”."
 
 
 QUIET: Final = {
@@ -256,46 +259,34 @@ QUIET: Final = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
 }
-"""Set for Gradio and the client of Hugging Face that it brings; a user's own values do not count."""
+"""Environment of Gradio and its Hugging Face client."""
 
 FOREIGN: Final = ("GRADIO_SHARE", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE", "GRADIO_ROOT_PATH", "GRADIO_ALLOWED_PATHS")
-"""What would open the page to others, if it lay in the environment."""
+"""Variables that would open the page to others."""
 
 
 def gradio() -> ModuleType:
-    """Import Gradio.
-
-    At each import, Gradio writes type stubs for editors beside its own components, where it finds their source: more
-    than a second of parsing, in a folder that may be read-only. For the time of the import it finds no source, which it
-    takes for a component without a file.
-    """
+    """Import Gradio without analytics and with its temporary folder set."""
     os.environ.update(QUIET)
     for name in FOREIGN:
         os.environ.pop(name, None)
-    getfile = inspect.getfile
-    inspect.getfile = _nowhere  # type: ignore[assignment]
-    try:
-        import gradio
-    finally:
-        inspect.getfile = getfile
+    import gradio
+
     return gradio
 
 
-def _nowhere(_: Any) -> NoReturn:
-    raise OSError
-
-
 ALWAYS: Final = (
-    "No answer says what a person feels. Use it for no decision about anybody, and listen to nobody who does not know."
+    "A prediction does not say what a person feels. Do not base decisions about people on it, and do not analyse "
+    "people who do not know of it."
 )
 
-UNKNOWN: Final = "This package has no model card: nobody has written down how often it is right about a new voice."
+UNKNOWN: Final = "This package has no model card: its accuracy for an unseen speaker is unknown."
 
 
 def small_print(package: Package) -> str:
     """Return the summary of the package's model card, or that there is none, and what holds of every model."""
     card = package.folder / CARD
-    short = _section(card.read_text(encoding="utf-8"), "In short") if card.is_file() else None
+    short = _section(card.read_text(encoding="utf-8"), "Summary") if card.is_file() else None
     return f"{short or UNKNOWN}\n\n{ALWAYS}"
 
 
@@ -305,7 +296,7 @@ def caveat(package: Package) -> str:
     if speaker is None:
         return UNKNOWN
     share, chance = speaker["mean"]["uar"], 1 / len(package.labels)
-    return f"In a voice that it has never heard, this model was right {share:.0%} of the time; guessing, {chance:.0%}."
+    return f"For an unseen speaker, this model was right {share:.0%} of the time; guessing, {chance:.0%}."
 
 
 def why_not_sure(package: Package) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import soundfile
 
-from speech_emotion.app.analysis import Attention, Heard
+from speech_emotion.app.analysis import Analysis, Attention
 from speech_emotion.config.features import FeaturizeSettings
 from speech_emotion.features.mfcc import Extractor
 from speech_emotion.inference.recognizer import Prediction
@@ -61,16 +61,16 @@ class Notes:
     caveat: str
 
 
-def verdict(name: str, heard: Heard, notes: Notes) -> str:
+def verdict(name: str, analysis: Analysis, notes: Notes) -> str:
     """Return the answer to the recording called `name` in a line, and below it how it is meant."""
-    found = heard.answer.whole
+    found = analysis.answer.whole
     if found.sure:
         line, below = words(found.label), f"The model gives it a probability of {found.confidence:.0%}."
     else:
         line = NOT_SURE
         below = f"Closest is {words(found.label)}, with {found.confidence:.0%}. {notes.why_not_sure}"
     return (
-        f'<p class="se-said">{escape(name)}, {heard.seconds:.1f} s</p><p class="se-label">{escape(line)}</p>'
+        f'<p class="se-said">{escape(name)}, {analysis.seconds:.1f} s</p><p class="se-label">{escape(line)}</p>'
         f'<p class="se-below">{escape(below)} {escape(notes.caveat)}</p>'
     )
 
@@ -80,27 +80,27 @@ def refusal(message: str) -> str:
     return f'<p class="se-refusal" role="alert">{escape(message)}</p>'
 
 
-def details(heard: Heard, settings: FeaturizeSettings) -> str:
+def details(analysis: Analysis, settings: FeaturizeSettings) -> str:
     """Return everything but the answer itself: probabilities, sound, what it rests on, and how it changes."""
-    label = words(heard.answer.whole.label)
-    axis = _Axis(heard.seconds)
+    label = words(analysis.answer.whole.label)
+    axis = _Axis(analysis.seconds)
     parts = [
-        _probabilities(heard.answer.whole),
-        _player(heard),
-        f'<div class="se-panels{" se-long" if heard.answer.windows else ""}">',
-        _wave(heard, axis),
-        _attention(heard.attention, heard.seconds, label),
-        _spectrogram(heard, settings),
-        _timeline(heard.answer.windows, heard.seconds) if heard.answer.windows else "",
+        _probabilities(analysis.answer.whole),
+        _player(analysis),
+        f'<div class="se-panels{" se-long" if analysis.answer.windows else ""}">',
+        _wave(analysis, axis),
+        _attention(analysis.attention, analysis.seconds, label),
+        _spectrogram(analysis, settings),
+        _timeline(analysis.answer.windows, analysis.seconds) if analysis.answer.windows else "",
         axis.html,
         "</div>",
-        _windows_table(heard.answer.windows) if heard.answer.windows else "",
+        _windows_table(analysis.answer.windows) if analysis.answer.windows else "",
     ]
     return "".join(parts)
 
 
 def runs(windows: Sequence[Window]) -> list[tuple[float, float, str]]:
-    """Return stretches of windows with one answer: where they begin and end in seconds, and what is heard there.
+    """Return stretches of windows with one answer: where they begin and end in seconds, and the prediction.
 
     Windows overlap; each stands for the seconds about its middle.
     """
@@ -128,21 +128,21 @@ def _probabilities(found: Prediction) -> str:
     )
 
 
-def _player(heard: Heard) -> str:
+def _player(analysis: Analysis) -> str:
     file = io.BytesIO()
-    soundfile.write(file, heard.wave, heard.sample_rate, format="WAV", subtype="PCM_16")
+    soundfile.write(file, analysis.wave, analysis.sample_rate, format="WAV", subtype="PCM_16")
     source = f"data:audio/wav;base64,{base64.b64encode(file.getvalue()).decode()}"
     return (
-        f'<p class="se-caption">What the model hears: one channel, {heard.sample_rate / 1000:g} kHz</p>'
-        f'<audio class="se-player" controls aria-label="The recording, as the model hears it" src="{source}"></audio>'
+        f'<p class="se-caption">Input of the model: one channel, {analysis.sample_rate / 1000:g} kHz</p>'
+        f'<audio class="se-player" controls aria-label="The recording as the model receives it" src="{source}"></audio>'
     )
 
 
-def _wave(heard: Heard, axis: "_Axis") -> str:
-    columns = np.array_split(heard.wave, min(COLUMNS, len(heard.wave)))
+def _wave(analysis: Analysis, axis: "_Axis") -> str:
+    columns = np.array_split(analysis.wave, min(COLUMNS, len(analysis.wave)))
     high = np.array([part.max() for part in columns])
     low = np.array([part.min() for part in columns])
-    peak = float(np.abs(heard.wave).max())
+    peak = float(np.abs(analysis.wave).max())
     top = _round_up(peak)
     x = np.linspace(0, 1000, len(columns))
     outline = [*zip(x, high, strict=True), *zip(x[::-1], low[::-1], strict=True)]
@@ -155,7 +155,7 @@ def _wave(heard: Heard, axis: "_Axis") -> str:
         _svg(axis.lines + picture),
         [(top, f"+{top:g}"), (0.0, "0"), (-top, f"−{top:g}")],
         (-top, top),
-        f"Wave of the recording: {heard.seconds:.1f} seconds, peak at {level:.0f} dBFS.",
+        f"Wave of the recording: {analysis.seconds:.1f} seconds, peak at {level:.0f} dBFS.",
         height="5.5rem",
     )
 
@@ -186,17 +186,17 @@ def _attention(attention: Attention, seconds: float, label: str) -> str:
     )
 
 
-def _spectrogram(heard: Heard, settings: FeaturizeSettings) -> str:
-    hop = max(_FINEST_HOP, len(heard.wave) // COLUMNS)
-    power = Extractor(settings.model_copy(update={"hop_length": hop})).power(heard.wave)
+def _spectrogram(analysis: Analysis, settings: FeaturizeSettings) -> str:
+    hop = max(_FINEST_HOP, len(analysis.wave) // COLUMNS)
+    power = Extractor(settings.model_copy(update={"hop_length": hop})).power(analysis.wave)
     decibels = 10 * np.log10(np.maximum(power, 1e-12))
     shares = np.clip((decibels - decibels.max()) / -FLOOR_DB + 1, 0, 1).T[::-1]
     steps = np.linspace(0, 1, len(_MAGMA))
     pixels = np.stack([np.interp(shares, steps, _MAGMA[:, channel]) for channel in range(3)], axis=-1)
     image = f'<img alt="" src="data:image/png;base64,{_png(pixels.round().astype(np.uint8))}"/>'
-    top = heard.sample_rate / 2000
+    top = analysis.sample_rate / 2000
     ticks = [(float(khz), f"{khz}") for khz in range(0, int(top) + 1, 2)]
-    loudest = decibels.mean(axis=0).argmax() * heard.sample_rate / 2 / (power.shape[1] - 1)
+    loudest = decibels.mean(axis=0).argmax() * analysis.sample_rate / 2 / (power.shape[1] - 1)
     return _panel(
         "Spectrogram",
         "kHz",
