@@ -1,7 +1,7 @@
-"""Takes dvc.yaml, dvc.lock and the working tree; says where they disagree, without running a stage or having its data.
+"""Check that dvc.lock agrees with dvc.yaml, the parameters and the tracked files, without data and without running.
 
-Data and models are not in git, but their hashes are in dvc.lock. So what can be held against it is: each command, each
-parameter, each dependency and each result that git tracks, and that what one stage made is what the next one used.
+Data and models are not in git, but dvc.lock has their hashes. Checked are each command, parameter, dependency and
+result that git tracks, and that each stage used what the stage before it produced.
 """
 
 import hashlib

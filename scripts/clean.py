@@ -1,4 +1,4 @@
-"""Takes nothing; removes what can be made again at once (.demo, .scratch, caches) and says what that freed."""
+"""Remove .demo, .scratch and caches, and print the freed space."""
 
 import shutil
 from pathlib import Path

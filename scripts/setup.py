@@ -1,7 +1,7 @@
-"""Takes the name of a folder; makes it the project's own environment, exactly as requirements.lock pins it.
+"""Create the environment in a folder, exactly as requirements.lock pins it.
 
-Runs on whatever Python is at hand, so that an unfit one gets a message and not a syntax error, and does nothing where
-the environment is already as the lock says.
+Runs on any Python, so that an unsupported one gets a message instead of a syntax error. Does nothing if the environment
+already matches the lock.
 """
 
 import ast

@@ -82,12 +82,12 @@ def test_every_dependency_is_permissive_or_named() -> None:
     found = {name: stated(metadata) for name, metadata in installed()}
 
     assert found
-    strangers = {
+    unknown = {
         name: " / ".join(said) or "its metadata names no licence"
         for name, said in found.items()
         if name not in known and not (said and all(map(permissive, said)))
     }
-    assert strangers == {}, "THIRD_PARTY_LICENSES.md has to name these, with what their licences mean"
+    assert unknown == {}, "THIRD_PARTY_LICENSES.md has to name these, with what their licences mean"
 
 
 def test_what_says_nothing_is_still_a_dependency_and_still_says_nothing() -> None:

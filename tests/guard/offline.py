@@ -1,4 +1,4 @@
-"""Takes a command; runs it where there is no network but this machine's own loopback (started by `unshare --net`)."""
+"""Run a command without any network but loopback (started by `unshare --net`)."""
 
 import fcntl
 import os

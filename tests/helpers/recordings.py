@@ -1,4 +1,4 @@
-"""Takes samples; gives recordings of them in every container, and all the kinds of bytes that are none."""
+"""Encode samples in every container, and make files that are no recordings."""
 
 import io
 import struct

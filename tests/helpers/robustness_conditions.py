@@ -1,4 +1,4 @@
-"""Takes samples; gives what robustness makes of them, decoded again."""
+"""Apply a robustness condition and decode the result."""
 
 import numpy as np
 

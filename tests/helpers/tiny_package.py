@@ -1,4 +1,4 @@
-"""Takes a folder; gives a real package in it, small enough for fast tests: the mean frame through one dense layer."""
+"""Write a real package that is small enough for fast tests: the mean frame through one dense layer."""
 
 from pathlib import Path
 

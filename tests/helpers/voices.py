@@ -1,4 +1,4 @@
-"""Takes numbers; gives synthetic recordings that differ among themselves as those of a few voices in a room do."""
+"""Synthetic recordings that differ like those of a few speakers in a room."""
 
 import numpy as np
 

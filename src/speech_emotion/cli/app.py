@@ -18,14 +18,14 @@ speech-emotion app --model models/tess/package --keep recordings-of-today
 
 def app(
     model: ChosenModel = None,
-    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 7860,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0: all interfaces.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free port.")] = 7860,
     keep: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Keep recordings and answers there. Without it, none is kept."),
+        typer.Option(metavar="FOLDER", help="Keep recordings and predictions in this folder. Default: keep none."),
     ] = None,
 ) -> None:
-    """Open a page that shows what is heard in a voice: record it or drop a file.
+    """Serve a web page that predicts the emotion of a recording or an uploaded file.
 
     Everything stays on this machine: the page loads nothing from elsewhere, and calls nobody. From another machine a
     browser lets the page use its microphone only over HTTPS, which a proxy in front of it can add.

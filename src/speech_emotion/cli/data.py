@@ -14,7 +14,7 @@ TESS_DIR=~/TESS dvc repro
 
 
 def data() -> None:
-    """List the corpora that the pipeline can learn from, and which of them are here.
+    """List the corpora, their licences, and which of them are on this machine.
 
     `corpus.kind` in params.yaml chooses one: tess, demo (synthetic, offline), or a folder of your own recordings.
     """

@@ -19,11 +19,11 @@ speech-emotion listen --file clip.wav --every 0.5
 def listen(
     file: Annotated[
         Path | None,
-        typer.Option("--file", metavar="FILE", help="Follow a recording at its own speed, instead of a microphone."),
+        typer.Option("--file", metavar="FILE", help="Play a recording instead of the microphone."),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Part of a microphone's name, or its number. Without it, the system's own."),
+        typer.Option(metavar="NAME", help="Name (or part of it) or number of a microphone. Default: the system's."),
     ] = None,
     model: ChosenModel = None,
     every: Annotated[
@@ -32,11 +32,11 @@ def listen(
             min=0.1,
             max=60,
             metavar="SECONDS",
-            help="From one answer to the next. Without it, the package's.",
+            help="Time between predictions. Default: that of the package.",
         ),
     ] = None,
 ) -> None:
-    """Say which emotion is heard, live: a bar an emotion, and how long the answer took.
+    """Predict the emotion live from the microphone: one bar per emotion, and the latency.
 
     Sound is cut into windows that overlap; how long they are, the model's package says. Each is answered as soon as it
     is full. Without a terminal there is a line an answer. Ctrl-C ends it. Nothing is recorded.
@@ -54,9 +54,7 @@ def listen(
     settings = settings_of(choice.recognizer.package)
     if every is not None:
         if every > settings.seconds:
-            raise UserError(
-                f"--every {every:g}: at most {settings.seconds:g}, a window's length, or some is not heard."
-            )
+            raise UserError(f"--every {every:g}: at most {settings.seconds:g}, the length of a window.")
         settings = settings.model_copy(update={"hop_seconds": every})
     rate = choice.recognizer.package.description.features.sample_rate
     source = Microphone(device) if file is None else Played(file, rate)

@@ -23,7 +23,7 @@ speech-emotion monitor predictions/ --since 2026-03-01 --until 2026-04-01 --form
 """
 
 MOVED: Final = 3
-"""The exit status where something has moved."""
+"""Exit status when a measure drifted."""
 
 UNTOLD: Final = 4
 """The exit status where nothing has, as far as there were rows enough to tell."""
@@ -32,7 +32,7 @@ _AGO: Final = re.compile(r"(\d{1,5})([hd])")
 
 
 class MonitorFormat(StrEnum):
-    """How findings are printed."""
+    """Output format."""
 
     table = "table"
     json = "json"
@@ -43,26 +43,24 @@ def monitor(
         Path,
         typer.Argument(
             metavar="LOG",
-            help="The folder that `serve --log-predictions` or `predict --log` filled.",
+            help="Folder of the prediction log (`serve --log-predictions`, `predict --log`).",
             show_default=False,
         ),
     ],
     model: ModelOption = None,
     since: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="The first hour: 2026-03-01, 2026-03-01T18 (UTC), or 12h, 7d before now."),
+        typer.Option(metavar="TIME", help="Start of the period: 2026-03-01, 2026-03-01T18 (UTC), or 12h, 7d ago."),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="The first hour that is no longer in the period, as --since.")
+        str | None, typer.Option(metavar="TIME", help="End of the period (exclusive), as --since.")
     ] = None,
-    format: Annotated[
-        MonitorFormat, typer.Option("--format", "-f", help="table is for reading, json for programs.")
-    ] = MonitorFormat.table,
+    format: Annotated[MonitorFormat, typer.Option("--format", "-f", help="table or json.")] = MonitorFormat.table,
     page: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write an HTML page as well, with a picture of each measure.")
+        Path | None, typer.Option(metavar="FILE", help="Also write an HTML report with a plot of each measure.")
     ] = None,
 ) -> None:
-    """Hold a period of a log of predictions against the training data of the model that answered.
+    """Compare a period of the prediction log with the training data of the model.
 
     The model's package carries what its training recordings were like, and how much two halves of them differ. Exit
     status: 0 nothing has moved, 3 something has, 4 nothing has but there were too few rows to tell it all; 1 and 2, as
@@ -112,6 +110,6 @@ def _time(option: str, text: str | None, now: datetime) -> datetime | None:
             found = datetime.fromisoformat(text)
         except ValueError:
             known = "2026-03-01, 2026-03-01T18, 12h or 7d"
-            raise UserError(f"{option} {text}: is no time; expected such as {known}.") from None
+            raise UserError(f"{option} {text}: is not a time; expected, for example, {known}.") from None
         found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     return found.replace(minute=0, second=0, microsecond=0)

@@ -15,10 +15,11 @@ git checkout params.yaml
 
 def preset(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A file of presets/ (reference), or a path.", show_default=False)
+        str,
+        typer.Argument(metavar="NAME", help="File in presets/ (reference) or a path.", show_default=False),
     ],
 ) -> None:
-    """Write a preset's settings into params.yaml and show the difference.
+    """Write a preset into params.yaml and show the diff.
 
     Comments and order stay as they are; a preset that would make an impossible setting changes nothing. `git checkout
     params.yaml` takes it back.

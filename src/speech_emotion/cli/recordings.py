@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from speech_emotion.inference.recognizer import Recognizer
 
 CHUNK = 64
-"""Recordings that are answered together; a folder of any size needs the memory of these."""
+"""Recordings predicted together; this bounds the memory for a folder of any size."""
 
 
 @dataclass(frozen=True)
 class Bad:
-    """A recording that cannot be used, and why."""
+    """A recording that cannot be used, and the reason."""
 
     path: Path
     reason: str
 
 
 def search(places: Iterable[Path]) -> tuple[list[Path], list[Bad]]:
-    """Return the recordings that files and folders name, in their order, and the folders that hold none.
+    """Return the recordings of files and folders, in order, and the folders without any.
 
     A file is taken as it is, a folder is searched to the bottom for the suffixes of recordings; hidden ones are not.
     """
@@ -43,7 +43,7 @@ def search(places: Iterable[Path]) -> tuple[list[Path], list[Bad]]:
 def answer(
     recognizer: "Recognizer", recordings: Iterable[Path], bad: list[Bad]
 ) -> "Iterator[tuple[list[Path], np.ndarray]]":
-    """Yield recordings and their probabilities [shape=(n, labels)], a chunk at a time; what is bad, `bad` receives."""
+    """Yield recordings and their probabilities [shape=(n, labels)], a chunk at a time; append others to `bad`."""
     paths: list[Path] = []
     frames: list[np.ndarray] = []
     for path in recordings:
@@ -60,7 +60,7 @@ def answer(
 
 
 def report(bad: Sequence[Bad], recordings: int) -> None:
-    """Print what could not be used to standard error and end the command with status 1; without any, do nothing."""
+    """Print unusable recordings to standard error and exit with status 1, if there are any."""
     import typer
 
     if not bad:

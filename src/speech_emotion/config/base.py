@@ -16,7 +16,7 @@ from speech_emotion.core.errors import UserError
 
 
 class Section(BaseModel):
-    """A section of params.yaml: frozen, strict, and closed to keys that it does not know."""
+    """A section of params.yaml: frozen, strict, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -47,7 +47,7 @@ SECTIONS: Final = (
     "tune",
     "compute",
 )
-"""All sections of params.yaml, by name: whoever reads one notices a misspelt one, without the models of the others."""
+"""Names of all sections, so that reading one section reports a misspelt one."""
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def read_section(name: str, model: type[SectionT], path: Path = PARAMS) -> Secti
 
 
 def unknown_sections(values: Mapping[str, Any], path: Path = PARAMS) -> list[str]:
-    """Return one line for each section that params.yaml does not have: the key, and the nearest that it has."""
+    """Return one line for each unknown section, with the nearest known name."""
     return [
         f"{path}: {name}: there is no such section.{_suggestion(str(name), SECTIONS)}"
         for name in values
@@ -113,7 +113,7 @@ def unknown_sections(values: Mapping[str, Any], path: Path = PARAMS) -> list[str
 
 
 def parse_section(name: str, model: type[SectionT], value: Any, path: Path = PARAMS) -> SectionT:
-    """Check one section's values, already read; `name` and `path` are for the message."""
+    """Validate the values of a section; `name` and `path` are for the message."""
     try:
         # YAML has lists, the models have tuples, which are frozen: JSON mode reads the one as the other, and stays
         # strict about everything else
@@ -123,7 +123,7 @@ def parse_section(name: str, model: type[SectionT], value: Any, path: Path = PAR
 
 
 def describe(error: ValidationError, name: str, model: type[BaseModel], path: Path) -> str:
-    """Return one line a mistake: the key, what was found, what is allowed."""
+    """Return one line per mistake: the key, the value found, and what is allowed."""
     schema = model.model_json_schema()
     lines = []
     for mistake in error.errors(include_url=False):
@@ -153,7 +153,7 @@ def _problem(error: YAMLError) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as YAML writes it, on one line, a long one cut."""
+    """Return a value as YAML on one line, shortened."""
     if isinstance(value, float) and not math.isfinite(value):
         return f".{value}".replace(".-", "-.")
     text = json.dumps(value, ensure_ascii=False, default=str)
@@ -165,7 +165,7 @@ def _allowed(schema: Mapping[str, Any], location: Sequence[int | str]) -> str:
 
 
 def _at(schema: Mapping[str, Any], location: Sequence[int | str]) -> Mapping[str, Any]:
-    """Return the part of a JSON schema that speaks of a place in a value."""
+    """Return the part of a JSON schema for a location in a value."""
     here = schema
     for part in location:
         here = _resolved(schema, here)

@@ -1,4 +1,4 @@
-"""The section `compute`: where parallel work runs, and how many share it. No result depends on it."""
+"""The section `compute`: where parallel work runs and with how many workers. No result depends on it."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from speech_emotion.config.base import Section
 
 
 class RaySettings(Section):
-    """A Ray cluster, and what one task takes of it."""
+    """A Ray cluster and the resources of one task."""
 
     address: Annotated[str, Field(min_length=1)] = "auto"
     """`auto`: the cluster that runs on this machine, or that RAY_ADDRESS names; else host:port of its head."""
@@ -32,10 +32,10 @@ class ComputeSettings(Section):
     backend: Literal["local", "ray"] = "local"
     """`local`: processes of this machine; `ray`: tasks of a cluster."""
     workers: Annotated[int, Field(ge=1, le=1024)] | None
-    """Processes; null: one a core. On a cluster they are trials at once; null: as many as it has room for."""
+    """Number of processes; null: one per core. On a cluster: concurrent trials; null: as many as fit."""
     ray: RaySettings = RaySettings()
 
     @property
     def cluster(self) -> RaySettings | None:
-        """The cluster that work goes to; None: it stays on this machine."""
+        """The cluster; None: this machine."""
         return self.ray if self.backend == "ray" else None

@@ -23,14 +23,14 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 RETRIES: Final = 5
-"""How often Ray starts a task again whose node or process has died."""
+"""Number of times Ray restarts a task whose node or process died."""
 
 THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-"""What tells BLAS and TensorFlow how many threads they may have, if it is set before they are loaded."""
+"""Variables for the number of threads of BLAS and TensorFlow, read when they are loaded."""
 
 
 class Cluster(Protocol):
-    """A Ray cluster, and what one task takes of it; the section `compute.ray` of params.yaml is one."""
+    """A Ray cluster and the resources of one task; the section `compute.ray` of params.yaml has these."""
 
     @property
     def address(self) -> str:
@@ -38,15 +38,15 @@ class Cluster(Protocol):
 
     @property
     def cpus(self) -> float:
-        """CPUs a task."""
+        """CPUs per task."""
 
     @property
     def gpus(self) -> float:
-        """GPUs a task."""
+        """GPUs per task."""
 
 
 def core_count() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -57,7 +57,7 @@ def parallel_map(
     workers: int | None = None,
     cluster: "Cluster | None" = None,
 ) -> Iterator[ResultT]:
-    """Apply a function to each item, in processes, and yield the results in the items' order.
+    """Apply a function to each item in processes and yield the results in order.
 
     Parameters
     ----------
@@ -104,21 +104,21 @@ def parallel_map(
 
 
 class Crew(Protocol):
-    """Workers that share work among themselves, each in a process of its own."""
+    """Workers, each in a process of its own, that share work."""
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all have ended, but `seconds` at most; tell whether any still works."""
+        """Wait at most `seconds` for all workers; return whether any is still running."""
 
     @property
     def losses(self) -> list[str]:
-        """What became of those that did not come to their end, a sentence each."""
+        """One sentence for each worker that failed."""
 
 
 @contextmanager
 def crew(
     function: Callable[[ItemT], None], items: Sequence[ItemT], *, cluster: "Cluster | None" = None
 ) -> Iterator[Crew]:
-    """Have a function at work on each item at the same time; one that dies leaves the others at work.
+    """Run a function on all items at the same time; if a worker dies, the others continue.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def crew(
 
 
 def cluster_room(cluster: "Cluster") -> int:
-    """Return how many tasks a cluster can work at, at once."""
+    """Return the number of tasks that a cluster can run at the same time."""
     with _session(cluster) as ray:
         total = ray.cluster_resources()
     room = [total.get("CPU", 0.0) / cluster.cpus]
@@ -246,7 +246,7 @@ def _map_on_cluster(
 
 @contextmanager
 def _session(cluster: "Cluster") -> Iterator[Any]:
-    """Connect to a cluster, with this library's code for its workers, unless this process is connected already."""
+    """Connect to a cluster and send it the code of this library, unless already connected."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -278,7 +278,7 @@ def _session(cluster: "Cluster") -> Iterator[Any]:
 
 
 def _knock(address: str) -> None:
-    """Raise an OSError where nobody listens at a host and port: Ray itself would go on asking for minutes."""
+    """Raise an OSError if nothing listens at host:port; Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=5).close()
@@ -292,7 +292,7 @@ def _result(ray: Any, task: Any) -> Any:
     try:
         return ray.get(task)
     except ray.exceptions.RayTaskError as error:
-        # Ray puts its traceback around what was raised
+        # Ray wraps the exception in its own traceback
         raise error.cause from None
     except ray.exceptions.RayError as error:
         raise UserError(
@@ -301,7 +301,7 @@ def _result(ray: Any, task: Any) -> Any:
 
 
 def _task(function: Callable[[ItemT], ResultT], item: ItemT, folder: str, threads: int | None) -> ResultT:
-    """Work at one item in a process of Ray's, in the folder that the command was given in."""
+    """Process one item in a Ray worker, in the working folder of the command."""
     from threadpoolctl import threadpool_limits
 
     try:
@@ -312,7 +312,7 @@ def _task(function: Callable[[ItemT], ResultT], item: ItemT, folder: str, thread
             "that every node sees under the same path: docs/scaling.md."
         ) from None
     if threads is None:
-        # Ray has told OpenMP how many cores the task was given
+        # Ray sets OMP_NUM_THREADS to the number of cores of the task
         for name in THREADS:
             os.environ.setdefault(name, os.environ.get("OMP_NUM_THREADS", "1"))
     with threadpool_limits(limits=threads):
@@ -320,7 +320,7 @@ def _task(function: Callable[[ItemT], ResultT], item: ItemT, folder: str, thread
 
 
 def _member(function: Callable[[ItemT], None], item: ItemT) -> None:
-    """Work at one item in a process of its own, which dies with its parent."""
+    """Process one item in a process that dies with its parent."""
     from speech_emotion.core.process import die_with_parent
 
     die_with_parent()
@@ -340,14 +340,14 @@ def _start_worker() -> None:
 def _with_one_thread(function: Callable[[ItemT], ResultT], item: ItemT) -> ResultT:
     from threadpoolctl import threadpool_limits
 
-    # not when the worker starts: a library that is loaded only with the function would not hear of it
+    # not when the worker starts: a library that is loaded later would not be limited
     with threadpool_limits(limits=1):
         return function(item)
 
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Have the processes that are started meanwhile ignore what a terminal sends to all at Ctrl-C."""
+    """Start processes that ignore Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -360,7 +360,7 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Have variables set for the processes that are started meanwhile."""
+    """Set environment variables for processes started in this block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
