@@ -26,7 +26,7 @@ def listener() -> Listener:
     return Listener(load())
 
 
-def test_what_is_heard_is_what_every_server_answers(listener: Listener) -> None:
+def test_prediction_is_that_of_the_server(listener: Listener) -> None:
     recording = recordings.encoded(recordings.tone(7.0, rate=44100), rate=44100)
 
     analysis = analyse(listener, recording)

@@ -64,7 +64,7 @@ def serve(choice: Choice, *, host: str, port: int, kept: Path | None, say: Calla
     Parameters
     ----------
     choice : Choice
-        The model that answers.
+        The model.
     host : str
         The address to listen at.
     port : int
@@ -72,7 +72,7 @@ def serve(choice: Choice, *, host: str, port: int, kept: Path | None, say: Calla
     kept : Path or None
         The folder to keep recordings in; None: they are deleted as soon as they are read.
     say : callable
-        Is told the page's address once it answers.
+        Called with the page's address once it responds.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def mounted(choice: Choice, uploads: Path, kept: Path | None) -> Any:
     ----------
     choice : Choice
     uploads : Path
-        Where Gradio puts what is sent; it has been told so already.
+        Folder of Gradio's uploads.
     kept : Path or None
         See `serve`.
     """

@@ -220,7 +220,7 @@ def _timeline(windows: Sequence[Window], seconds: float) -> str:
         )
         rows.append(f'<div class="se-row"><b>{escape(words(label))}</b><div class="se-cells">{cells}</div></div>')
     stretches = runs(windows)
-    heard = "".join(
+    cells = "".join(
         f'<span class="{"se-unsure" if answer == NOT_SURE else "se-sure"}" style="{_across((start, end), seconds)}"'
         f' title="{start:.1f} to {end:.1f} s: {escape(answer)}">{escape(answer)}</span>'
         for start, end, answer in stretches
@@ -231,7 +231,7 @@ def _timeline(windows: Sequence[Window], seconds: float) -> str:
         f'<div class="se-panel"><p class="se-name">Emotion over time <small>window by window, {length:g} s each; '
         "the stronger the colour, the more probable</small></p>"
         f'<div role="img" aria-label="Emotion over time: {escape(said)}.">{"".join(rows)}'
-        f'<div class="se-row"><b>heard</b><div class="se-cells se-heard">{heard}</div></div></div></div>'
+        f'<div class="se-row"><b>predicted</b><div class="se-cells se-spans">{cells}</div></div></div></div>'
     )
 
 

@@ -49,7 +49,7 @@ class PrepareSettings(Section):
 Protocol = Literal["random", "word", "speaker", "full"]
 
 PROTOCOLS = get_args(Protocol)
-"""In the order in which they are told: from the flattering to the honest."""
+"""In reporting order."""
 
 
 class SplitSettings(Section):

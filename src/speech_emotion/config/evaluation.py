@@ -23,7 +23,7 @@ class EvaluateSettings(Section):
 
 
 class RobustnessSettings(Section):
-    """A fixed part of each protocol's judged utterances, for every change of each is decoded and heard anew."""
+    """Number of evaluated utterances per protocol; each is decoded and predicted in every condition."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     """Of the noise."""

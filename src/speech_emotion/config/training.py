@@ -13,24 +13,24 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class InputSettings(Section):
-    """What the network hears of the features that `featurize` makes; more than there is cannot be asked for."""
+    """The part of the features that the network reads."""
 
     n_mfcc: Annotated[int, Field(ge=2, le=256)] | None
     """The first so many cepstral coefficients; null: all."""
     prosody: bool
-    """Whether the prosodic tracks are heard, where there are any."""
+    """Whether the network reads the prosodic tracks, if there are any."""
 
     def of(self, made: FeaturizeSettings) -> FeaturizeSettings:
-        """Return the specification of what is heard of the features that were made.
+        """Return the feature settings of what the network reads.
 
         Raises
         ------
         UserError
-            More cepstra are to be heard than were made.
+            `n_mfcc` is more than the features have.
         """
         if self.n_mfcc is not None and self.n_mfcc > made.n_mfcc:
             raise UserError(
-                f"{PARAMS}: train.inputs.n_mfcc: the network cannot hear {self.n_mfcc} of the {made.n_mfcc} cepstra "
+                f"{PARAMS}: train.inputs.n_mfcc: {self.n_mfcc} is more than the {made.n_mfcc} cepstra "
                 "that featurize.n_mfcc makes. Lower the one, or raise the other."
             )
         count = made.n_mfcc if self.n_mfcc is None else self.n_mfcc

@@ -171,8 +171,8 @@ class _LocalCrew:
     def __init__(self, function: Callable[[ItemT], None], items: Sequence[ItemT], *, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._processes = [context.Process(target=_member, args=(function, item), daemon=False) for item in items]
-        told = {name: str(threads) for name in THREADS} | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-        with _environment(told), _deaf_to_ctrl_c():
+        variables = {name: str(threads) for name in THREADS} | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        with _environment(variables), _ignoring_ctrl_c():
             for process in self._processes:
                 process.start()
 
@@ -346,7 +346,7 @@ def _with_one_thread(function: Callable[[ItemT], ResultT], item: ItemT) -> Resul
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def _ignoring_ctrl_c() -> Iterator[None]:
     """Start processes that ignore Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -43,9 +43,7 @@ def follow(recognizer: Recognizer, samples: np.ndarray, size: int = 800) -> list
 
 @pytest.mark.parametrize("seconds", [1.3, 1.8, 2.0, 4.13])
 @pytest.mark.parametrize("size", [37, 800, 30_000])
-def test_what_is_heard_live_is_what_the_windows_of_the_file_are(
-    recognizer: Recognizer, seconds: float, size: int
-) -> None:
+def test_live_windows_are_those_of_the_file(recognizer: Recognizer, seconds: float, size: int) -> None:
     wave = recordings.tone(seconds)
 
     moments = follow(recognizer, wave, size)
@@ -128,7 +126,7 @@ def test_the_screen_shows_bars_the_answer_its_latency_and_the_past(recognizer: R
 
     console.print(screen.draw())
     for moment in moments:
-        screen.heard(moment)
+        screen.show(moment)
         console.print(screen.draw())
 
     shown = console.file.getvalue()  # type: ignore[attr-defined]
@@ -144,7 +142,7 @@ def test_the_screen_shows_bars_the_answer_its_latency_and_the_past(recognizer: R
 
 def test_the_tally_counts_answers(recognizer: Recognizer) -> None:
     tally = Tally()
-    assert str(tally).startswith("nothing was answered")
+    assert str(tally).startswith("no prediction")
 
     for moment in [*follow(recognizer, recordings.tone(2.0)), Moment(2.0, 3.0, None, "is silent", 0.001)]:
         tally.add(moment)

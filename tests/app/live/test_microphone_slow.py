@@ -31,7 +31,7 @@ pcm.!default {{ type plug slave.pcm "voice" }}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ALSA is Linux's")
-def test_a_microphone_is_heard_as_its_recording_is(tmp_path: Path) -> None:
+def test_microphone(tmp_path: Path) -> None:
     voice = examples.speak(examples.CHANGING, tmp_path)
     samples, rate = soundfile.read(voice, dtype="float32")
     # some more of it, so that the device goes on until it is stopped

@@ -40,12 +40,12 @@ class Screen(Protocol):
     def sound(self, samples: np.ndarray, seconds: float, lost: int) -> None:
         """Show that sound has come: its level, how much in all, and how many blocks were lost."""
 
-    def heard(self, moment: Moment) -> None:
+    def show(self, moment: Moment) -> None:
         """Show an answer."""
 
 
 class Tally:
-    """What was heard in a session, for its last line."""
+    """Summary of a session, for its last line."""
 
     def __init__(self) -> None:
         self._answers: Counter[str] = Counter()
@@ -58,7 +58,7 @@ class Tally:
 
     def __str__(self) -> str:
         if not self._latencies:
-            return "nothing was answered: less was heard than one window"
+            return "no prediction: less than one window of audio"
         counted = ", ".join(f"{answer} {count}" for answer, count in self._answers.most_common())
         return f"{len(self._latencies)} answers: {counted}; median latency {1000 * median(self._latencies):.1f} ms"
 
@@ -95,7 +95,7 @@ class Lines:
     def sound(self, samples: np.ndarray, seconds: float, lost: int) -> None:
         """Show nothing."""
 
-    def heard(self, moment: Moment) -> None:
+    def show(self, moment: Moment) -> None:
         """Print the line."""
         found = moment.prediction
         if found is None:
@@ -143,7 +143,7 @@ class Moving:
         level = max(_QUIETEST_DB, 20 * np.log10(max(rms, 1e-9)))
         self._level, self._seconds, self._lost = max(level, self._level - 3.0), seconds, lost
 
-    def heard(self, moment: Moment) -> None:
+    def show(self, moment: Moment) -> None:
         """Move the bars."""
         self._moments.append(moment)
 
@@ -159,7 +159,7 @@ class Moving:
         share = (self._level - _QUIETEST_DB) / -_QUIETEST_DB
         lost = f", {self._lost} blocks lost" if self._lost else ""
         table.add_row("sound", Bar(1.0, 0.0, share), f"{self._level:.0f} dBFS")
-        return Group(table, Text(f"{_clock(self._seconds)} heard{lost}", style="dim"))
+        return Group(table, Text(f"{_clock(self._seconds)} of audio{lost}", style="dim"))
 
     def _headline(self, moment: Moment | None) -> RenderableType:
         if moment is None:

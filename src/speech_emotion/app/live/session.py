@@ -8,7 +8,7 @@ from speech_emotion.inference.recognizer import Recognizer
 
 
 def listen(source: Source, recognizer: Recognizer, settings: WindowSettings, screen: Screen) -> Tally:
-    """Answer what comes, window by window, and return what was heard in all.
+    """Predict the audio window by window and return a summary.
 
     Ctrl-C ends the session as the end of the sound does, but for the window that is not full yet.
     """
@@ -19,11 +19,11 @@ def listen(source: Source, recognizer: Recognizer, settings: WindowSettings, scr
             for block in source:
                 for moment in stream.feed(block):
                     tally.add(moment)
-                    screen.heard(moment)
+                    screen.show(moment)
                 screen.sound(block.samples, stream.seconds, source.lost)
             for moment in stream.finish():
                 tally.add(moment)
-                screen.heard(moment)
+                screen.show(moment)
         except KeyboardInterrupt:
             pass
     return tally

@@ -52,7 +52,7 @@ class Source(Protocol):
 
 
 class Played:
-    """A recording, given at the speed at which it was spoken; nothing is heard of it.
+    """A recording in real time, without playback.
 
     Parameters
     ----------

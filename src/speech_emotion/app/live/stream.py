@@ -17,7 +17,7 @@ from speech_emotion.inference.recognizer import Prediction, Recognizer
 
 @dataclass(frozen=True)
 class Moment:
-    """What was heard in a window.
+    """The prediction of a window.
 
     Attributes
     ----------
