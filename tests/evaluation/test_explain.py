@@ -15,7 +15,7 @@ FILES = {
     "errors.csv",
     "errors.png",
     "neighbours.csv",
-    "network.png",
+    "network.csv",
     "occlusion.csv",
     "occlusion.png",
 }

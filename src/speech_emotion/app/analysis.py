@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from speech_emotion.audio.decode import Sound, decode
-from speech_emotion.evaluation.occlusion import first_frame, occlusion_map
+from speech_emotion.evaluation.occlusion import first_frame, occlude_window
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.inference.windows import Answer, Listener
 from speech_emotion.models.package import NORMALIZATION, Package
@@ -83,13 +83,13 @@ def analyse(listener: Listener, recording: bytes) -> Analysis:
 
 
 def attend(recognizer: Recognizer, sound: Sound) -> Attention:
-    """Hide a window at each of at most `PLACES` places of a recording; see `occlusion.occlusion_map`."""
+    """Hide a window at each of at most `PLACES` places of a recording; see `occlusion.occlude_window`."""
     settings = recognizer.package.description.features
     hop = settings.hop_length / settings.sample_rate
     frames = recognizer.frames(sound.samples, sound.sample_rate)
     step = max(1, math.ceil(len(frames) / min(PLACES, FRAMES / len(frames))))
     width = max(step, round(HIDDEN_SECONDS / hop))
-    [lost] = occlusion_map(recognizer, frames, _nothing(recognizer.package, frames), {}, width=width, step=step)
+    lost = occlude_window(recognizer, frames, _nothing(recognizer.package, frames), width=width, step=step)
     return Attention(start=first_frame(sound.mono(settings.sample_rate), settings) * hop, step=step * hop, lost=lost)
 
 

@@ -1,10 +1,10 @@
-"""Explain the packaged model: what carries a prediction, what lies near what, and its most confident errors.
+"""Explain the packaged model: its layers, what carries a prediction, similar utterances, and most confident errors.
 
 Everything but the errors is measured on validation utterances of `full`, from their recordings.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,6 @@ from speech_emotion.evaluation import explain_plots, occlusion
 from speech_emotion.features.mfcc import names
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.inference.summary import read_layers
-from speech_emotion.models.package import Package
 
 ERRORS_LISTED: Final = 25
 """Per protocol."""
@@ -31,6 +30,8 @@ ERRORS_LISTED: Final = 25
 ERRORS_DRAWN: Final = 8
 
 UNSEEN_SPEAKER: Final = "speaker"
+
+ERROR_COLUMNS: Final = ["protocol", "fold", "id", "speaker", "text", "emotion", "prediction", "confidence", "p_emotion"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Explained:
 def explain(explained: Explained, target: Path) -> None:
     """Write tables and figures to the folder `target`.
 
-    `network.png`, `occlusion.csv` and `.png`, `embeddings.csv` and `.png`, `neighbours.csv`, `errors.csv` and, if there
+    `network.csv`, `occlusion.csv` and `.png`, `embeddings.csv` and `.png`, `neighbours.csv`, `errors.csv` and, if there
     are errors, `errors.png`.
     """
     recognizer = Recognizer.load(explained.package)
@@ -67,16 +68,16 @@ def explain(explained: Explained, target: Path) -> None:
     # the bits of a matrix product depend on the number of threads
     with replacing_folder(target) as folder, threadpool_limits(limits=1):
         frames = [recognizer.frames(explained.raw / path) for path in rows["path"]]
-        draw_network(explained.package, folder / "network.png")
         table = occlusions(recognizer, frames)
-        _write(folder / "occlusion.csv", table)
-        explain_plots.draw_occlusion(folder / "occlusion.png", table, recognizer.labels)
         points, neighbours = embeddings(recognizer, rows, frames, seed=explained.settings.seed)
+        wrong = errors(explained.predictions)
+        _write(folder / "network.csv", network(explained.package))
+        _write(folder / "occlusion.csv", table)
         _write(folder / "embeddings.csv", points)
         _write(folder / "neighbours.csv", neighbours)
-        explain_plots.draw_embeddings(folder / "embeddings.png", points, recognizer.labels)
-        wrong = errors(explained.predictions)
         _write(folder / "errors.csv", wrong)
+        explain_plots.draw_occlusion(folder / "occlusion.png", table, recognizer.labels)
+        explain_plots.draw_embeddings(folder / "embeddings.png", points, recognizer.labels)
         shown = drawn_errors(wrong)
         if len(shown):
             rate = recognizer.package.description.features.sample_rate
@@ -97,13 +98,10 @@ def sample(explained: Explained) -> pd.DataFrame:
     return rows[rows["id"].isin(set(chosen))].reset_index(drop=True)
 
 
-def draw_network(package: Path, picture: Path) -> None:
-    """Draw the layers of a package's network."""
-    description = Package.load(package).description
-    first, *others = read_layers(package)
-    settings = description.features
-    detail = f"{first.width} features every {1000 * settings.hop_length / settings.sample_rate:.3g} ms"
-    explain_plots.draw_network(picture, [replace(first, detail=detail), *others], description.labels)
+def network(package: Path) -> pd.DataFrame:
+    """Return the layers of a package's network [columns=(layer, detail, output, weights)]."""
+    rows = [(one.kind, one.detail, one.output, one.parameters) for one in read_layers(package)]
+    return pd.DataFrame(rows, columns=["layer", "detail", "output", "weights"])
 
 
 def occlusions(recognizer: Recognizer, frames: Sequence[np.ndarray]) -> pd.DataFrame:
@@ -116,24 +114,21 @@ def occlusions(recognizer: Recognizer, frames: Sequence[np.ndarray]) -> pd.DataF
         share of predictions that change.
     """
     columns = occlusion.groups(names(recognizer.package.description.features))
-    nothing = mean_frame(frames)
-    tenths = [str(number + 1) for number in range(occlusion.TENTHS)]
-    parts = [
-        _long("time", tenths, occlusion.occlude_time(recognizer, frames, nothing), recognizer.labels),
-        _long(
-            "features", list(columns), occlusion.occlude_groups(recognizer, frames, nothing, columns), recognizer.labels
-        ),
+    mean_frame = np.concatenate(frames).mean(axis=0, dtype=np.float64).astype(np.float32)
+    time = occlusion.occlude_time(recognizer, frames, mean_frame)
+    features = occlusion.occlude_groups(recognizer, frames, mean_frame, columns)
+    labels = recognizer.labels
+    rows = [
+        (hidden, piece, labels[number], int(own.sum()), found.lost[own, place].mean(), found.changed[own, place].mean())
+        for hidden, pieces, found in (
+            ("features", list(columns), features),
+            ("time", [str(number + 1) for number in range(occlusion.TENTHS)], time),
+        )
+        for number in np.unique(found.predicted)
+        for own in [found.predicted == number]
+        for place, piece in enumerate(pieces)
     ]
-    grouped = pd.concat(parts).groupby(["hidden", "order", "piece", "emotion"], sort=True)
-    means = grouped[["log_odds", "changed"]].mean().assign(utterances=grouped.size()).reset_index()
-    means = means.sort_values(["hidden", "emotion", "order"], ignore_index=True)
-    return means[["hidden", "piece", "emotion", "utterances", "log_odds", "changed"]]
-
-
-def mean_frame(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the mean over all frames of utterances [shape=(coefficients,)], float32."""
-    total = np.sum([one.sum(axis=0, dtype=np.float64) for one in frames], axis=0)
-    return (total / sum(len(one) for one in frames)).astype(np.float32)
+    return pd.DataFrame(rows, columns=["hidden", "piece", "emotion", "utterances", "log_odds", "changed"])
 
 
 def embeddings(
@@ -157,32 +152,25 @@ def embeddings(
 
 
 def errors(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the most confident errors of each protocol's test part.
-
-    Returns
-    -------
-    pd.DataFrame [columns=(protocol, fold, id, speaker, text, emotion, prediction, confidence, p_emotion)]
-    """
-    columns = ["protocol", "fold", "id", "speaker", "text", "emotion", "prediction", "confidence", "p_emotion"]
-    found = []
+    """Return the most confident errors of each protocol's test part [columns=ERROR_COLUMNS]."""
+    found = [pd.DataFrame(columns=ERROR_COLUMNS)]
     for protocol, rows in predictions.items():
         wrong = rows[rows["emotion"] != rows["prediction"]]
         own = [float(row[f"p_{row['emotion']}"]) for _, row in wrong.iterrows()]
-        wrong = wrong.assign(protocol=protocol, p_emotion=own)
-        found.append(wrong.sort_values(["confidence", "id"], ascending=[False, True]).head(ERRORS_LISTED)[columns])
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+        wrong = wrong.assign(protocol=protocol, p_emotion=own).sort_values(
+            ["confidence", "id"], ascending=[False, True]
+        )
+        found.append(wrong.head(ERRORS_LISTED)[ERROR_COLUMNS])
+    return pd.concat([table for table in found if len(table)] or found[:1], ignore_index=True)
 
 
 def drawn_errors(wrong: pd.DataFrame) -> pd.DataFrame:
-    """Return the errors to draw, each kind once, of an unseen speaker if there are any."""
-    order = [UNSEEN_SPEAKER, *(name for name in dict.fromkeys(wrong["protocol"]) if name != UNSEEN_SPEAKER)]
-    for protocol in order:
-        rows = wrong[wrong["protocol"] == protocol]
-        if len(rows):
-            first = rows.drop_duplicates(["fold", "emotion", "prediction"]).head(ERRORS_DRAWN)
-            rest = rows.drop(first.index).head(ERRORS_DRAWN - len(first))
-            return pd.concat([first, rest]).sort_values(["confidence", "id"], ascending=[False, True])
-    return wrong
+    """Return the errors to draw: each kind first, of an unseen speaker if there are any."""
+    unseen = wrong[wrong["protocol"] == UNSEEN_SPEAKER]
+    rows = unseen if len(unseen) else wrong[wrong["protocol"].isin(wrong["protocol"].head(1))]
+    again = rows.duplicated(["fold", "emotion", "prediction"])
+    chosen = pd.concat([rows[~again], rows[again]]).head(ERRORS_DRAWN)
+    return chosen.sort_values(["confidence", "id"], ascending=[False, True])
 
 
 def _neighbours(values: np.ndarray, rows: pd.DataFrame) -> dict[str, float]:
@@ -202,21 +190,6 @@ def _neighbours(values: np.ndarray, rows: pd.DataFrame) -> dict[str, float]:
         "same_emotion": float((emotions[nearest] == emotions).mean()),
         "same_emotion_across_speakers": float(np.concatenate(across).mean()) if across else float("nan"),
     }
-
-
-def _long(hidden: str, pieces: Sequence[str], found: occlusion.Occluded, labels: Sequence[str]) -> pd.DataFrame:
-    """Return one row per utterance and piece."""
-    count = len(found.answers)
-    return pd.DataFrame(
-        {
-            "hidden": hidden,
-            "piece": np.tile(np.array(pieces, dtype=object), count),
-            "order": np.tile(np.arange(len(pieces)), count),
-            "emotion": np.repeat(np.array(labels)[found.answers], len(pieces)),
-            "log_odds": found.lost.ravel(),
-            "changed": found.changed.ravel(),
-        }
-    )
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

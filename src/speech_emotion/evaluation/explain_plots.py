@@ -7,10 +7,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyBboxPatch
 
 from speech_emotion.evaluation.plots import COLOURS, drawing
-from speech_emotion.inference.summary import Layer
 
 _MARKS: Final = "osD^vP*X"
 """One marker per label, in addition to its colour."""
@@ -23,52 +21,11 @@ _SPECTROGRAM_SECONDS: Final = 0.032
 _HIGHEST_HZ: Final = 8000
 
 
-def draw_network(path: Path, layers: Sequence[Layer], labels: Sequence[str]) -> None:
-    """Draw the layers of a network from top to bottom; a wider box has more outputs."""
-    shown = [layer for layer in layers if layer.kind != "dropout"]
-    dropped = _dropouts(layers)
-    total = sum(layer.parameters for layer in layers)
-    widest = max(layer.width for layer in shown)
-    with drawing(path, width=8.0, height=0.62 * len(shown) + 0.9) as figure:
-        figure.suptitle(f"Network with {total:,} trained weights")
-        axes = figure.subplots()
-        axes.set(xlim=(-1.0, 1.0), ylim=(-len(shown) + 0.4, 0.55))
-        axes.axis("off")
-        for place, layer in enumerate(shown):
-            half = 0.42 + 0.14 * np.log(layer.width) / np.log(max(widest, 2))
-            colour = _BOX_COLOURS.get(layer.kind, "#e8e8e8")
-            box = FancyBboxPatch((-half, -place - 0.27), 2 * half, 0.54, boxstyle="round,pad=0,rounding_size=0.06")
-            box.set(facecolor=colour, edgecolor="#444444", linewidth=1.0)
-            axes.add_patch(box)
-            axes.text(0, -place + 0.09, layer.kind, ha="center", va="center", weight="bold")
-            detail = ", ".join(_shortened(labels)) if layer.kind == "output" else layer.detail
-            axes.text(0, -place - 0.12, detail, ha="center", va="center", fontsize=8, color="#333333")
-            weights = f"{layer.parameters:,} weights" if layer.parameters else ""
-            axes.text(-0.97, -place, weights, ha="left", va="center", fontsize=9, color="#555555")
-            axes.text(0.97, -place, layer.output, ha="right", va="center", fontsize=9, color="#555555")
-            if place + 1 < len(shown):
-                axes.annotate(
-                    "", (0, -place - 0.73), (0, -place - 0.27), arrowprops={"arrowstyle": "-|>", "color": "#444444"}
-                )
-                if dropped[place]:
-                    axes.text(
-                        0.03, -place - 0.49, f"dropout {dropped[place]}", va="center", fontsize=8, color="#8a4b00"
-                    )
-
-
 def draw_occlusion(path: Path, table: pd.DataFrame, labels: Sequence[str]) -> None:
-    """Draw the contribution of each tenth of an utterance and of each group of features, by predicted emotion.
-
-    Parameters
-    ----------
-    path : Path
-    table : pd.DataFrame
-        From `explain.occlusions`.
-    labels : sequence of str
-    """
+    """Draw the contribution of each tenth and of each group of features; `table` is from `explain.occlusions`."""
     groups = table.loc[table["hidden"] == "features", "piece"].nunique()
     with drawing(path, width=11.5, height=0.36 * len(labels) + 2.1) as figure:
-        figure.suptitle("Log-odds lost when a piece is hidden")
+        figure.suptitle("Loss of confidence when a piece is hidden")
         panels = figure.subplots(1, 2, width_ratios=[10, max(groups, 4)])
         for axes, hidden in zip(panels, ("time", "features"), strict=True):
             part = table[table["hidden"] == hidden]
@@ -86,14 +43,14 @@ def draw_occlusion(path: Path, table: pd.DataFrame, labels: Sequence[str]) -> No
                 axes.set_yticks(range(len(labels)), [""] * len(labels))
                 axes.set_xticks(range(values.shape[1]), list(values.columns), rotation=30, ha="right")
                 axes.set_xlabel("hidden group of features")
-            figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02, label="nats")
+            figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02, label="log-odds lost (nats)")
 
 
 def draw_embeddings(path: Path, points: pd.DataFrame, labels: Sequence[str]) -> None:
     """Draw the map of the last layer, coloured by emotion and by speaker."""
     speakers = sorted(set(points["speaker"]))
     with drawing(path, width=10.5, height=4.2) as figure:
-        figure.suptitle("t-SNE of the last layer")
+        figure.suptitle("Similar utterances (t-SNE of the last layer)")
         for axes, name, values in zip(figure.subplots(1, 2), ("emotion", "speaker"), (labels, speakers), strict=True):
             for number, value in enumerate(values):
                 chosen = points[points[name] == value]
@@ -145,26 +102,6 @@ _PROTOCOLS: Final[Mapping[str, str]] = {
     "random": "random split",
 }
 
-_BOX_COLOURS: Final[Mapping[str, str]] = {
-    "frames": "#d9ecf7",
-    "LSTM": "#bfe3d6",
-    "bidirectional LSTM": "#bfe3d6",
-    "pooling over time": "#f7e3b5",
-    "dense": "#f3d0c0",
-    "output": "#e9cfe0",
-}
-
-
-def _dropouts(layers: Sequence[Layer]) -> list[str]:
-    """Return the dropout that follows each drawn layer; empty: none."""
-    found: list[str] = []
-    for layer in layers:
-        if layer.kind == "dropout":
-            found[-1] = layer.detail.partition(" ")[0]
-        else:
-            found.append("")
-    return found
-
 
 def _heat(axes: Axes, values: np.ndarray, high: float, ticks: Sequence[str]) -> Any:
     image = axes.imshow(np.ma.masked_invalid(values), cmap=_DIVERGING, vmin=-high, vmax=high, aspect="auto")
@@ -199,11 +136,6 @@ def _spectrogram(axes: Axes, wave: np.ndarray, sample_rate: int) -> Any:
     axes.set(ylim=(0, min(_HIGHEST_HZ, sample_rate / 2) / 1000), ylabel="kHz")
     axes.grid(visible=False)
     return image
-
-
-def _shortened(labels: Sequence[str]) -> list[str]:
-    shown = [_words(label) for label in labels]
-    return shown if len(shown) <= 8 else [*shown[:6], f"… ({len(shown)} in all)"]
 
 
 def _words(label: object) -> str:

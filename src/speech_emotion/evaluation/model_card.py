@@ -134,7 +134,7 @@ def write(description: Description, evidence: Evidence, *, kind: CorpusName, tra
     ordered = _ordered(evidence)
     return environment.from_string(source).render(
         description=description,
-        summary=reading(description, evidence),
+        findings=findings(description, evidence),
         corpus=_CORPORA[kind],
         features=len(names(description.features)),
         frame_ms=1000 * description.features.hop_length / description.features.sample_rate,
@@ -159,28 +159,62 @@ def write(description: Description, evidence: Evidence, *, kind: CorpusName, tra
     )
 
 
-def reading(description: Description, evidence: Evidence) -> list[str]:
-    """Return the main results in sentences, the most important first."""
-    chance = _percent(1 / len(description.labels))
-    lines = []
-    if "speaker" in evidence:
-        report = evidence["speaker"]
-        interval = Interval.from_list(report["mean"]["interval"]["uar"]).text(".0%").replace("%", " %")
-        lines.append(
-            f"**Unseen speaker:** UAR {_percent(report['mean']['uar'])} (95 % interval {interval}; chance {chance}). "
-            f"The interval covers the words of {len(report['folds'])} speakers, not the difference between speakers."
-        )
-        label, recalls = worst_emotion(report)
-        lines.append(f"**Lowest recall for an unseen speaker:** {_words(label)}, {_by_fold(recalls)}.")
-        lines.append(
-            f"**Confidence for an unseen speaker** is off by {100 * report['mean']['ece']:.0f} percentage points "
-            f"(expected calibration error).{_above_threshold(evidence)}"
-        )
-    seen = next((name for name in ("word", "random", "full") if name in evidence), None)
-    if seen is not None:
-        mean = evidence[seen]["mean"]
-        lines.append(f"**Seen speakers:** UAR {_percent(mean['uar'])} on {QUESTIONS[seen]}.")
-    return lines
+@dataclass(frozen=True)
+class Finding:
+    """A main result.
+
+    Attributes
+    ----------
+    question : str
+    value : str
+        The figure that answers it.
+    text : str
+        What the figure is.
+    notes : list of str
+        Sentences.
+    """
+
+    question: str
+    value: str
+    text: str
+    notes: list[str]
+
+
+def findings(description: Description, evidence: Evidence) -> list[Finding]:
+    """Answer how good the model is, for whom, and how far its confidence can be trusted.
+
+    The most important protocol of the evidence is reported: an unseen speaker, if there is one.
+    """
+    [(name, report), *others] = _ordered(evidence)
+    mean, folds = report["mean"], report["folds"]
+    seen = next((one for one in others if one[0] != "full"), None)
+    chance = f"Guessing reaches {_percent(1 / len(description.labels))}."
+    label, recalls = worst_emotion(report)
+    good, confident = [f"95 % interval {_interval(mean, 'uar')}.", chance], [f"95 % interval {_interval(mean, 'ece')}."]
+    whom = [f"Lowest recall: {_words(label)}, {_by_fold(recalls)}."]
+    if name == "speaker":
+        good.append(f"The interval covers the words of {len(folds)} speakers, not the difference between speakers.")
+        whom.insert(0, f"Unseen speaker: {_by_fold({key: fold['uar'] for key, fold in folds.items()})}.")
+    else:
+        whom.append("The corpus has no protocol for unseen speakers.")
+    if name == "speaker" and seen is not None:
+        confident.append(f"Seen speakers: {_points(seen[1]['mean']['ece'])}.")
+    first = seen if name == "speaker" and seen is not None else (name, report)
+    return [
+        Finding("How good?", _percent(mean["uar"], 1), f"UAR on {QUESTIONS[name]}", good),
+        Finding("For whom?", _percent(first[1]["mean"]["uar"], 1), f"UAR on {QUESTIONS[first[0]]}", whom),
+        Finding(
+            "How confident?",
+            _points(mean["ece"]),
+            f"gap between confidence and accuracy (ECE) on {QUESTIONS[name]}",
+            [*confident, *_above_threshold(folds)],
+        ),
+    ]
+
+
+def caveat(kind: CorpusName) -> str:
+    """Return the one limit of the data that matters most, as Markdown."""
+    return _CORPORA[kind].short
 
 
 def limits(kind: CorpusName) -> str:
@@ -201,16 +235,16 @@ def worst_emotion(report: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     return worst, {name: recalls[worst] for name, recalls in folds.items() if worst in recalls}
 
 
-def _above_threshold(evidence: Evidence) -> str:
-    """Return coverage and risk at the threshold for unseen speakers, as a sentence with a leading space."""
-    folds = evidence["speaker"]["folds"]
+def _above_threshold(folds: Mapping[str, Any]) -> list[str]:
+    """Return coverage and risk at the threshold of "not sure", as a sentence, if there is a threshold."""
     found = {name: fold["rejection"] for name, fold in folds.items() if fold.get("rejection")}
     if not found:
-        return ""
+        return []
     risks = {name: one["risk"] for name, one in found.items() if one["risk"] is not None}
-    wrong = f"; {_by_fold(risks)} of these are wrong" if risks else ""
-    coverage = _by_fold({name: one["coverage"] for name, one in found.items()})
-    return f' {coverage} of the predictions are above the threshold of "not sure"{wrong}.'
+    wrong = f"; of these, {_by_fold(risks)} are wrong" if risks else ""
+    return [
+        f"Predictions above the threshold: {_by_fold({key: one['coverage'] for key, one in found.items()})}{wrong}."
+    ]
 
 
 def _ordered(evidence: Evidence) -> list[tuple[str, Mapping[str, Any]]]:
@@ -231,11 +265,22 @@ def _recall(recalls: Mapping[str, float], label: str) -> str:
 def _by_fold(values: Mapping[str, float]) -> str:
     if len(values) > 4:
         return f"{_percent(min(values.values()))} to {_percent(max(values.values()))}"
+    if len(values) == 1:
+        return _percent(next(iter(values.values())))
     return " and ".join(f"{_percent(value)} ({name})" for name, value in values.items())
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def _percent(share: float, decimals: int = 0) -> str:
+    return f"{100 * share:.{decimals}f}\N{NO-BREAK SPACE}%"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}points"
+
+
+def _interval(mean: Mapping[str, Any], metric: str) -> str:
+    """Return an interval in percent, without the sign."""
+    return Interval.from_list(mean["interval"][metric]).text(".1%").replace("%", "")
 
 
 def _words(label: str) -> str:

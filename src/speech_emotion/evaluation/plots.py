@@ -1,4 +1,4 @@
-"""Takes tables and arrays; gives every picture that the project draws: one style, and equal bytes from equal data."""
+"""Draw figures in one style. Equal data gives equal bytes."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -20,11 +20,11 @@ from matplotlib.lines import Line2D
 
 from speech_emotion.core.io import replacing
 
-# Okabe and Ito's palette (2008), which readers with any colour vision tell apart
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""The palette of Okabe and Ito (2008), for any colour vision."""
 
-PANELS = 4
-"""Folds that a picture shows one by one; of more it shows what they are together."""
+PANELS: Final = 4
+"""Most folds that a figure shows one by one; more are pooled or averaged."""
 
 STYLE: Any = {
     "axes.grid": True,
@@ -42,7 +42,7 @@ STYLE: Any = {
 
 
 def percent(value: float) -> str:
-    """Return a percentage without decimals, half rounded up; only what is nothing reads 0, and only all reads 100.
+    """Return a percentage without decimals, half rounded up; only 0 reads 0 and only 100 reads 100.
 
     Examples
     --------
@@ -56,12 +56,11 @@ def percent(value: float) -> str:
 
 
 def confusion_matrices(path: Path, folds: dict[str, np.ndarray], labels: Sequence[str], *, title: str) -> None:
-    """Draw a confusion matrix a fold, or of many folds one of their sum, rows in percent of the true label.
+    """Draw one confusion matrix per fold, or the sum of many folds, in percent of the true label.
 
     Parameters
     ----------
     path : Path
-        A png file.
     folds : dict of str to np.ndarray [shape=(labels, labels)]
         Counts, true label by row.
     labels : sequence of str
@@ -70,7 +69,7 @@ def confusion_matrices(path: Path, folds: dict[str, np.ndarray], labels: Sequenc
     names = [label.replace("_", " ") for label in labels]
     titles = {fold: "" if len(folds) == 1 else f"left out: {fold}" for fold in folds}
     if len(folds) > PANELS:
-        titles = {"pooled": f"the utterances of {len(folds)} folds together"}
+        titles = {"pooled": f"{len(folds)} folds pooled"}
         folds = {"pooled": np.sum(list(folds.values()), axis=0)}
     with drawing(path, width=5.4 * len(folds), height=5.0) as figure:
         figure.suptitle(title)
@@ -90,14 +89,11 @@ def confusion_matrices(path: Path, folds: dict[str, np.ndarray], labels: Sequenc
 
 
 def training_curves(path: Path, history: pd.DataFrame, *, title: str) -> None:
-    """Draw loss and accuracy by epoch, a line style a kind of utterances, a colour a fold.
-
-    Of many folds their mean is drawn, and from the least to the greatest of them a band.
+    """Draw loss and accuracy by epoch: one colour per fold, or the mean and range of many folds.
 
     Parameters
     ----------
     path : Path
-        A png file.
     history : pd.DataFrame [columns=(fold, epoch, loss, accuracy, val_loss, val_accuracy, ...)]
     title : str
     """
@@ -134,17 +130,15 @@ _CURVES: Final = (("training", "-", ("loss", "accuracy")), ("validation", "--", 
 
 
 def protocol_table(path: Path, rows: pd.DataFrame, *, names: Sequence[str], title: str) -> None:
-    """Draw the UAR of each model by protocol, with its interval, above the line of chance.
+    """Draw the UAR of each model by protocol, with its interval and a dotted line at chance.
 
     Parameters
     ----------
     path : Path
-        A png file.
-    rows : pd.DataFrame [columns=(panel, name, uar, uar_low, uar_high, chance)]
-        With the columns `protocol` and `fold`, the folds of a protocol that has many stand as light dots in the panel
-        of their mean, not in panels of their own.
+    rows : pd.DataFrame [columns=(protocol, fold, panel, name, uar, uar_low, uar_high, chance)]
+        More than `PANELS` folds of a protocol are dots in the panel of their mean.
     names : sequence of str
-        The models, from top to bottom.
+        Models from top to bottom.
     title : str
     """
     rows, dots = _without_many_folds(rows)
@@ -172,9 +166,7 @@ def protocol_table(path: Path, rows: pd.DataFrame, *, names: Sequence[str], titl
 
 
 def _without_many_folds(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return rows without folds of a protocol that has more than `PANELS`, and those, each in its mean's panel."""
-    if not {"protocol", "fold"} <= set(rows):
-        return rows, rows.iloc[:0]
+    """Separate the folds of protocols that have more than `PANELS`; return the other rows, and these."""
     single = ~rows["fold"].isin(["all", "mean"])
     counts = rows[single].groupby("protocol")["fold"].nunique()
     crowded = rows["protocol"].isin(counts.index[counts > PANELS])
@@ -187,22 +179,19 @@ def _without_many_folds(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def reliability(path: Path, bins: pd.DataFrame, *, title: str) -> None:
-    """Draw accuracy by confidence, before and after calibration, a panel a fold; a point's area is its utterances.
-
-    Of many folds there is one panel: the utterances of all of them together, and a light line a fold.
+    """Draw accuracy by confidence before and after calibration; the area of a point is its number of utterances.
 
     Parameters
     ----------
     path : Path
-        A png file.
     bins : pd.DataFrame [columns=(fold, calibration, low, utterances, confidence, accuracy)]
-        `low` is where a bin begins.
+        `low` is the lower edge of a bin. More than `PANELS` folds are pooled, with a light line per fold.
     title : str
     """
     folds = list(dict.fromkeys(bins["fold"]))
     parts = {"" if len(folds) == 1 else f"left out: {fold}": bins[bins["fold"] == fold] for fold in folds}
     if len(folds) > PANELS:
-        parts = {f"the utterances of {len(folds)} folds together, a light line a fold": bins}
+        parts = {f"{len(folds)} folds pooled; light lines: single folds": bins}
     with drawing(path, width=max(4.6 * len(parts) + 0.4, 5.6), height=4.8) as figure:
         figure.suptitle(title)
         for axes, (name, part) in zip(
@@ -213,7 +202,7 @@ def reliability(path: Path, bins: pd.DataFrame, *, title: str) -> None:
                 _draw_reliability(axes, part[part["calibration"] == when], colour, marker, f"{when} calibration")
             axes.set(xlim=(0, 1.05), ylim=(0, 1.05), xlabel="confidence", aspect="equal", title=name)
             axes.legend(loc="lower right", fontsize="small")
-        figure.axes[0].set_ylabel("share of right answers")
+        figure.axes[0].set_ylabel("accuracy")
 
 
 def _draw_reliability(axes: Axes, bins: pd.DataFrame, colour: str, marker: str, name: str) -> None:
@@ -233,19 +222,18 @@ def _draw_reliability(axes: Axes, bins: pd.DataFrame, colour: str, marker: str, 
 
 
 def _pooled(bins: pd.DataFrame) -> pd.DataFrame:
-    """Return the bins of all folds together, each by how many utterances it has."""
+    """Pool the bins of all folds, weighted by utterances."""
     weighted = bins[["confidence", "accuracy"]].mul(bins["utterances"], axis=0)
     sums = weighted.assign(low=bins["low"], utterances=bins["utterances"]).groupby("low").sum()
     return sums[["confidence", "accuracy"]].div(sums["utterances"], axis=0).assign(utterances=sums["utterances"])
 
 
 def risk_coverage(path: Path, curves: pd.DataFrame, marks: dict[str, tuple[float, float]], *, title: str) -> None:
-    """Draw the share of wrong answers among the most confident ones, a colour a fold; of many folds, their mean too.
+    """Draw the share of wrong predictions among the most confident ones: one line per fold, and the mean of many.
 
     Parameters
     ----------
     path : Path
-        A png file.
     curves : pd.DataFrame [columns=(fold, coverage, risk)]
     marks : dict of str to (float, float)
         Coverage and risk of each fold at its package's threshold.
@@ -258,33 +246,26 @@ def risk_coverage(path: Path, curves: pd.DataFrame, marks: dict[str, tuple[float
         many = folds.ngroups > PANELS
         light: dict[str, Any] = {"lw": 0.8, "alpha": 0.3} if many else {}
         for colour, (fold, rows) in zip(itertools.cycle(COLOURS[:1] if many else COLOURS), folds, strict=False):
-            name = "all answers" if folds.ngroups == 1 else f"left out: {fold}"
+            name = "all predictions" if folds.ngroups == 1 else f"left out: {fold}"
             axes.plot(rows["coverage"], rows["risk"], color=colour, label=None if many else name, **light)
             if fold in marks:
                 axes.plot(*marks[str(fold)], color=colour, marker="o", ms=4 if many else 8, ls="none", clip_on=False)
         if many:
             places = np.linspace(curves.groupby("fold")["coverage"].min().max(), 1, 101)
             mean = np.mean([np.interp(places, rows["coverage"], rows["risk"]) for _, rows in folds], axis=0)
-            axes.plot([], [], color=COLOURS[0], label="a fold", **light)
+            axes.plot([], [], color=COLOURS[0], label="single folds", **light)
             axes.plot(places, mean, color="black", lw=2.2, label=f"mean of {folds.ngroups} folds")
         if marks:
-            axes.plot([], [], color="grey", marker="o", ms=8, ls="none", label="at the package's threshold")
-        axes.set(xlim=(0, 1.02), xlabel="coverage: share of answers given as sure", ylabel="risk: share of them wrong")
+            axes.plot([], [], color="grey", marker="o", ms=8, ls="none", label="threshold of the package")
+        axes.set(
+            xlim=(0, 1.02), xlabel="coverage: share of predictions kept", ylabel="risk: share of these that are wrong"
+        )
         axes.set_ylim(0, max(0.1, 1.1 * curves["risk"].max()))
         axes.legend(loc="best", fontsize="small")
 
 
 def recall_table(path: Path, table: pd.DataFrame, *, title: str) -> None:
-    """Draw recalls in percent, a row a protocol and speaker, a column an emotion.
-
-    Parameters
-    ----------
-    path : Path
-        A png file.
-    table : pd.DataFrame
-        Shares; what is missing stays empty.
-    title : str
-    """
+    """Draw a table of recalls in percent, rows and columns as in `table`; NaN stays empty."""
     row_height = 0.45 if len(table) <= 16 else 0.24
     with drawing(path, width=1.0 * len(table.columns) + 4.0, height=row_height * len(table) + 2.0) as figure:
         figure.suptitle(title)
@@ -301,14 +282,13 @@ def recall_table(path: Path, table: pd.DataFrame, *, title: str) -> None:
 
 
 def robustness(path: Path, table: pd.DataFrame, *, title: str) -> None:
-    """Draw the UAR of every condition with its interval, a panel a protocol, beside that of the recordings as they are.
+    """Draw the UAR of every condition with its interval, one panel per protocol.
 
     Parameters
     ----------
     path : Path
-        A png file.
     table : pd.DataFrame [columns=(protocol, condition, uar, low, high)]
-        The recordings as they are come first.
+        The unmodified recordings come first; their UAR is the dotted line.
     title : str
     """
     protocols, names = (list(dict.fromkeys(table[column])) for column in ("protocol", "condition"))
@@ -327,102 +307,15 @@ def robustness(path: Path, table: pd.DataFrame, *, title: str) -> None:
             axes.set_yticks(places, names)
 
 
-def signals(path: Path, models: pd.DataFrame, correlation: pd.DataFrame, *, title: str) -> None:
-    """Draw what each model does with a left-out speaker by each of the signals that it could be chosen by.
-
-    Every axis shows what the models reach, and not all from 0 to 1.
-
-    Parameters
-    ----------
-    path : Path
-        A png file.
-    models : pd.DataFrame
-        UAR, a row a model; the last column is of the left-out speaker, the others are the signals.
-    correlation : pd.DataFrame [columns=(rho, low, high)]
-        By signal.
-    title : str
-    """
-    *names, target = models.columns
-    with drawing(path, width=4.4 * len(names) + 2.8, height=5.0) as figure:
-        figure.suptitle(title)
-        grid = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-        for axes, name in zip(grid, names, strict=True):
-            axes.plot([0, 1], [0, 1], color="black", ls=":", lw=1.2, label="equal" if axes is grid[0] else None)
-            for number, (x, y) in enumerate(zip(models[name], models[target], strict=True)):
-                label = f"{number + 1}  {models.index[number]}" if axes is grid[0] else None
-                axes.scatter(x, y, s=42, label=label, zorder=3, edgecolors="white", lw=0.5, **_mark(number))
-            found = correlation.loc[name]
-            axes.set_title(f"rank correlation {found['rho']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})")
-            axes.set_xlim(_span(models[name]))
-            axes.set_ylim(_span(models[target]))
-            axes.set_xlabel(_cut(f"UAR, validation, {name}", axes.get_xlim()))
-        grid[0].set_ylabel(_cut(f"UAR, {target}", grid[0].get_ylim()))
-        figure.legend(loc="outside right center", fontsize="small")
-        figure.draw_without_rendering()  # numbers are set where there is room, which the layout decides
-        for axes, name in zip(grid, names, strict=True):
-            _number(axes, models[[name, target]].to_numpy())
-
-
-def _mark(number: int) -> dict[str, str]:
-    """Return how the model of a number is marked: colours are fewer than models."""
-    return {"color": COLOURS[number % len(COLOURS)], "marker": "osD^vP*X"[number // len(COLOURS) % 8]}
-
-
-def _span(values: pd.Series) -> tuple[float, float]:
-    """Return the ends of an axis for shares, on tenths and a little beyond what is there."""
-    low, high = np.floor(10 * values.min() - 0.3) / 10, np.ceil(10 * values.max() + 0.3) / 10
-    return max(0.0, float(low)), 1.02 if high > 1 else float(high)
-
-
-def _cut(label: str, span: tuple[float, float]) -> str:
-    return label if span[0] == 0 and span[1] > 1 else f"{label} (axis from {span[0]:.1f} to {min(span[1], 1):.1f})"
-
-
-def _number(axes: Axes, points: np.ndarray) -> None:
-    """Write each point's number beside it, where there is neither another number nor a point, with a line to it."""
-    pixels = axes.transData.transform(points)
-    unit = axes.figure.dpi / 72
-    box = axes.get_window_extent()
-    # half of a number of two digits, and half of what is beside it: a point, or another number
-    taken = [(point, unit * np.array([10, 8])) for point in pixels]
-    # to the right first, then about the point, then farther away
-    angles = np.deg2rad([0, 180, 45, 315, 135, 225, 90, 270, 20, 340, 160, 200])
-    for number, here in enumerate(pixels):
-        places = [
-            here + distance * unit * np.array([np.cos(angle), np.sin(angle)])
-            for distance in (12, 16, 22, 30, 40, 52, 64)
-            for angle in angles
-        ]
-        inside = [place for place in places if box.x0 + 6 * unit < place[0] < box.x1 + 4 * unit]
-        free = (
-            place
-            for place in inside or places
-            if all((np.abs(place - other) > around).any() for other, around in taken)
-        )
-        place = next(free, places[0])
-        taken.append((place, unit * np.array([13, 11])))
-        near = np.hypot(*(place - here)) < 13 * unit
-        axes.annotate(
-            str(number + 1),
-            points[number],
-            xytext=(place - here) / unit,
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=8,
-            arrowprops=None if near else {"arrowstyle": "-", "lw": 0.5, "color": "#555555", "shrinkA": 0, "shrinkB": 3},
-        )
-
-
 @contextmanager
 def drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
-    """Give a figure to draw on, then write it, whole or not at all."""
+    """Yield a figure to draw on, then write it atomically."""
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(width, height))
         try:
             yield figure
             with replacing(path) as aside:
-                # no date and no version inside, so that equal figures have equal bytes
+                # without the version of matplotlib, equal figures have equal bytes
                 figure.savefig(aside, format=path.suffix[1:], metadata={"Software": None})
         finally:
             plt.close(figure)
