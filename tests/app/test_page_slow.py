@@ -166,9 +166,9 @@ def test_no_host_is_named_to_be_connected_to_ahead(page: Page) -> None:
 def test_the_small_print_is_that_of_the_model(page: Page) -> None:
     print_ = page.locator("#trust")
 
-    expect(print_).to_contain_text("Model: the one that comes with the software")
-    expect(print_).to_contain_text("The data is two actresses who act, in one sentence.")
-    expect(print_).to_contain_text("No answer says what a person feels.")
+    expect(print_).to_contain_text("Model: the built-in model, trained on the corpus “tess”.")
+    expect(print_).to_contain_text("The data is two actresses and one carrier phrase.")
+    expect(print_).to_contain_text("A prediction does not say what a person feels.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
