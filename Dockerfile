@@ -1,9 +1,9 @@
-# `speech-emotion serve`, and only what it needs. It serves the model that is built in, a folder, or the registry:
+# Serve the built-in model, a package folder, or a registered model:
 #   docker build -t speech-emotion .
 #   docker run -p 8080:8080 speech-emotion
 #   docker run -p 8080:8080 -v ./models/tess/package:/model:ro speech-emotion --model /model
-#   docker build -t speech-emotion --build-arg EXTRAS=registry .    # with MLflow, which fetches models:/…
-#   docker build -t speech-emotion --build-arg EXTRAS=log .         # with pyarrow, which writes --log-predictions
+#   docker build -t speech-emotion --build-arg EXTRAS=registry .    # with MLflow, for models:/...
+#   docker build -t speech-emotion --build-arg EXTRAS=log .         # with pyarrow, for --log-predictions
 
 FROM python:3.13-slim AS build
 WORKDIR /build

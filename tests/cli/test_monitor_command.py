@@ -123,7 +123,7 @@ def test_errors_are_one_line(in_process: Command, logs: Path, package: Path, tmp
     calls = {
         "there is no log of predictions here": ("monitor", tmp_path, "--model", package),
         "carries no training reference": ("monitor", logs / "same", "--model", make_package(tmp_path / "bare").folder),
-        "yesterday: is no time": ("monitor", logs / "same", "--model", package, "--since", "yesterday"),
+        "yesterday: is not a time": ("monitor", logs / "same", "--model", package, "--since", "yesterday"),
         "is not before --until": ("monitor", logs, "-m", package, "--since", "2026-03-02", "--until", "2026-03-01"),
     }
 

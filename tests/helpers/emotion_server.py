@@ -1,4 +1,4 @@
-"""Starts `speech-emotion serve` on a free port, with limits that a test chooses; asks it, and tells what it takes."""
+"""Start `speech-emotion serve` on a free port with limits chosen by a test, and send it requests."""
 
 import base64
 import http.client
@@ -24,7 +24,7 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass
 class EmotionServer:
-    """A server that runs."""
+    """A running server."""
 
     uri: str
     process: "subprocess.Popen[bytes]"
@@ -43,7 +43,7 @@ class EmotionServer:
         data = body if body is None or isinstance(body, (bytes, Iterator)) else json.dumps(body).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            # it may have answered already, and want no more
+            # the server may have answered before it has read the body
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, path, data, dict(headers))
             response = connection.getresponse()
@@ -52,7 +52,7 @@ class EmotionServer:
             connection.close()
 
     def predict(self, *recordings: bytes) -> list[dict[str, Any]]:
-        """Return the answers to recordings."""
+        """Return the predictions for recordings."""
         status, body, _ = self.ask(records(*recordings))
         assert status == 200, body
         predictions: list[dict[str, Any]] = json.loads(body)["predictions"]
@@ -69,21 +69,21 @@ class EmotionServer:
         return [one for one in children if "multiprocessing.spawn" in " ".join(one.cmdline())]
 
     def memory(self) -> int:
-        """Return the bytes that it holds in all its processes."""
+        """Return the resident bytes of all its processes."""
         return sum(process.memory_info().rss for process in self.processes())
 
     def work_seconds(self) -> float:
-        """Return how long its processes have computed; unlike the clock, that is the same on a busy machine."""
+        """Return the CPU seconds of all its processes, which do not depend on other load."""
         return sum(sum(process.cpu_times()[:4]) for process in self.processes())
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Return what its log says of an event."""
+        """Return the lines of its log about an event."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
         return [line for line in lines if line["event"] == name]
 
 
 def records(*recordings: bytes) -> dict[str, Any]:
-    """Return the content of a request."""
+    """Return a request as JSON content."""
     return {"dataframe_records": [{"audio": base64.b64encode(one).decode()} for one in recordings]}
 
 
@@ -95,7 +95,7 @@ def emotion_server(
     log: Mapping[str, object] | None = None,
     **settings: object,
 ) -> Iterator[EmotionServer]:
-    """Start the server in a folder; `settings` are those of the section `serve` that differ, `log` those of the log."""
+    """Start the server in a folder; `settings` override the section `serve`, `log` the section `monitor.log`."""
     folder.mkdir(parents=True, exist_ok=True)
     limits = {
         "body_mb": 4.0,
@@ -136,7 +136,7 @@ def emotion_server(
 
 
 def wait_until_ready(server: EmotionServer, errors: Path) -> None:
-    """Wait until a server that was started is ready, and note its address."""
+    """Wait until the server is ready, and set its address."""
     end = time.monotonic() + 300
     ready: list[dict[str, Any]] = []
     while server.process.poll() is None and not ready and time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""`speech-emotion serve --log-predictions`: what is written, by whom, and what a kill costs."""
+"""Test `speech-emotion serve --log-predictions`: content, processes, and kills."""
 
 import json
 import time
@@ -29,7 +29,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_package(tmp_path_factory.mktemp("logged") / "package").folder
 
 
-def scribe(server: EmotionServer) -> psutil.Process:
+def writer(server: EmotionServer) -> psutil.Process:
     """Return the process that writes the log."""
     [found] = [one for one in server.processes() if "speech_emotion.serving.log_writer" in one.cmdline()]
     return found
@@ -45,7 +45,7 @@ def wait_for(folder: Path, rows: int) -> pa.Table:
     raise AssertionError(f"{rows} rows were not written")
 
 
-def test_what_is_answered_is_in_the_log_after_the_stop_and_answers_are_the_same(tmp_path: Path, package: Path) -> None:
+def test_log_holds_predictions(tmp_path: Path, package: Path) -> None:
     began = datetime.now(UTC)
     with emotion_server(tmp_path / "server", "--model", package, "--log-predictions", tmp_path / "log") as server:
         answers = server.predict(WAV, MP3)
@@ -66,7 +66,7 @@ def test_what_is_answered_is_in_the_log_after_the_stop_and_answers_are_the_same(
     }
 
 
-def test_nothing_of_the_request_is_in_the_log(tmp_path: Path, package: Path) -> None:
+def test_log_holds_nothing_of_the_request(tmp_path: Path, package: Path) -> None:
     folder = tmp_path / "log"
     with emotion_server(tmp_path / "server", "--model", package, "--log-predictions", folder) as server:
         server.ask(records(WAV), {"Content-Type": "application/json", "X-Request-Id": "secret-caller-7"})
@@ -80,7 +80,7 @@ def test_nothing_of_the_request_is_in_the_log(tmp_path: Path, package: Path) -> 
         assert private.encode() not in file.read_bytes()
 
 
-def test_without_the_option_nothing_is_written_and_nobody_writes(tmp_path: Path, package: Path) -> None:
+def test_no_log_by_default(tmp_path: Path, package: Path) -> None:
     with emotion_server(tmp_path, "--model", package) as server:
         server.predict(WAV)
         assert not [one for one in server.processes() if "speech_emotion.serving.log_writer" in one.cmdline()]
@@ -88,7 +88,7 @@ def test_without_the_option_nothing_is_written_and_nobody_writes(tmp_path: Path,
     assert list(tmp_path.rglob("*.parquet")) == []
 
 
-def test_a_killed_worker_costs_no_row(tmp_path: Path, package: Path) -> None:
+def test_killed_worker_loses_no_row(tmp_path: Path, package: Path) -> None:
     folder = tmp_path / "log"
     with emotion_server(tmp_path / "server", "--model", package, "--log-predictions", folder) as server:
         server.predict(WAV)
@@ -100,37 +100,37 @@ def test_a_killed_worker_costs_no_row(tmp_path: Path, package: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_writer_costs_the_rows_that_it_held_and_another_takes_its_place(tmp_path: Path, package: Path) -> None:
+def test_killed_writer_is_replaced(tmp_path: Path, package: Path) -> None:
     folder = tmp_path / "log"
     options = ("--model", package, "--log-predictions", folder)
     with emotion_server(tmp_path / "server", *options, log=AT_ONCE) as server:
         server.predict(WAV)
         wait_for(folder, 1)
-        first = scribe(server)
+        first = writer(server)
         first.kill()
         end = time.monotonic() + 120
         while len(read(folder)) < 2 and time.monotonic() < end:
             server.predict(WAV)  # answered all the while
 
         assert len(read(folder)) >= 2
-        assert scribe(server).pid != first.pid
+        assert writer(server).pid != first.pid
         assert [line["level"] for line in server.events("log writer ended")] == ["error"]
 
 
-def test_a_killed_server_costs_no_row_that_was_handed_on(tmp_path: Path, package: Path) -> None:
+def test_killed_server_loses_no_row(tmp_path: Path, package: Path) -> None:
     folder = tmp_path / "log"
     with emotion_server(tmp_path / "server", "--model", package, "--log-predictions", folder) as server:
         for _ in range(3):
             server.predict(WAV)
-        writer = scribe(server)
+        process = writer(server)
         server.process.kill()
-        writer.wait(60)
+        process.wait(60)
 
         assert len(read(folder)) == 3
         assert [path.name for path in folder.iterdir() if path.suffix != ".parquet"] == []
 
 
-def test_a_disk_that_takes_nothing_holds_no_answer_up(tmp_path: Path, package: Path) -> None:
+def test_full_disk_delays_no_response(tmp_path: Path, package: Path) -> None:
     folder = tmp_path / "log"
     options = ("--model", package, "--log-predictions", folder)
     with emotion_server(tmp_path / "server", *options, log=AT_ONCE) as server:
@@ -145,7 +145,7 @@ def test_a_disk_that_takes_nothing_holds_no_answer_up(tmp_path: Path, package: P
         assert server.predict(WAV)
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_served(tmp_path: Path, package: Path) -> None:
+def test_unwritable_folder(tmp_path: Path, package: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with (

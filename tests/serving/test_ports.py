@@ -12,17 +12,17 @@ def config(host: str, port: int = 0) -> uvicorn.Config:
     return uvicorn.Config(Starlette(), host=host, port=port, log_config=None)
 
 
-def test_the_address_is_one_that_a_browser_takes() -> None:
+def test_url() -> None:
     with ports.bound(config("127.0.0.1")) as listener:
         assert ports.url(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_an_address_of_ipv6_stands_in_brackets() -> None:
+def test_ipv6_url() -> None:
     with socket.socket(socket.AF_INET6) as listener:
         assert ports.url(listener) == "http://[::]:0"
 
 
-def test_what_is_at_fault_is_named_the_port_or_the_host() -> None:
+def test_message_names_port_or_host() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=f"Cannot listen on 127.0.0.1:{port}. Choose another --port"):

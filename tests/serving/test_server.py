@@ -1,4 +1,4 @@
-"""`speech-emotion serve`: a real server on a real port, asked well and badly."""
+"""Test `speech-emotion serve` on a real port with good and hostile requests."""
 
 import base64
 import io
@@ -6,12 +6,16 @@ import json
 import os
 import re
 import select
+import shutil
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,14 +43,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[EmotionServer]:
-    """A server with one worker, whom all tests of this file ask; one that dies fails all that follow."""
+    """A server with one worker, shared by the tests of this file."""
     folder = tmp_path_factory.mktemp("server")
     with emotion_server(folder, "--model", package, body_mb=float(BODY_MB), receive_seconds=1.5) as running:
         yield running
 
 
 def refused(server: EmotionServer, body: Any, headers: Any = JSON, **options: Any) -> tuple[int, str]:
-    """Ask badly; check that the answer is one short message, without paths or traces, and that the server lives."""
+    """Send a bad request; check that the response is one short message without paths, and that the server lives."""
     status, answer, _ = server.ask(body, headers, **options)
     content = json.loads(answer)
     assert set(content) == {"error_code", "message"}
@@ -59,7 +63,7 @@ def refused(server: EmotionServer, body: Any, headers: Any = JSON, **options: An
     return status, message
 
 
-def test_it_answers_as_python_does(server: EmotionServer, package: Path) -> None:
+def test_same_answer_as_python(server: EmotionServer, package: Path) -> None:
     recognizer = Recognizer.load(package)
     expected = recognizer.predict(WAV)
 
@@ -86,7 +90,7 @@ def test_it_answers_as_python_does(server: EmotionServer, package: Path) -> None
         {"instances": [{"audio": TEXT}, {"audio": f"data:audio/wav;base64,{TEXT}"}], "params": {}},
     ],
 )
-def test_every_form_of_mlflows_is_taken(server: EmotionServer, form: dict[str, Any]) -> None:
+def test_mlflow_forms(server: EmotionServer, form: dict[str, Any]) -> None:
     status, body, _ = server.ask(form)
 
     assert status == 200
@@ -94,7 +98,7 @@ def test_every_form_of_mlflows_is_taken(server: EmotionServer, form: dict[str, A
     assert first == second
 
 
-def test_a_long_recording_is_answered_window_by_window(server: EmotionServer) -> None:
+def test_windows_of_long_recording(server: EmotionServer) -> None:
     [answer] = server.predict(recordings.encoded(recordings.tone(4.0)))
 
     assert [(one["start"], one["end"], set(one["probabilities"])) for one in answer["windows"]] == [
@@ -103,7 +107,7 @@ def test_a_long_recording_is_answered_window_by_window(server: EmotionServer) ->
     ]
 
 
-def test_the_documented_line_of_curl_works(server: EmotionServer, root: Path, tmp_path: Path) -> None:
+def test_documented_curl(server: EmotionServer, root: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.wav").write_bytes(WAV)
     for page in ("docs/serving.md",):
         [line] = re.findall(r"^    (curl .*?^)    (END)$", (root / page).read_text(), flags=re.DOTALL | re.MULTILINE)
@@ -114,7 +118,7 @@ def test_the_documented_line_of_curl_works(server: EmotionServer, root: Path, tm
         assert json.loads(done.stdout)["predictions"] == server.predict(WAV)
 
 
-def test_the_documented_client_works(server: EmotionServer, root: Path, tmp_path: Path) -> None:
+def test_documented_client(server: EmotionServer, root: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.wav").write_bytes(WAV)
     programs = re.findall(r"```python\n(.*?)```", (root / "docs/serving.md").read_text(), flags=re.DOTALL)
     [program] = [one for one in programs if "/invocations" in one]
@@ -126,7 +130,7 @@ def test_the_documented_client_works(server: EmotionServer, root: Path, tmp_path
     assert len([line for line in program.splitlines() if line.strip()]) <= 10
 
 
-def test_what_a_probe_a_person_and_prometheus_ask_is_answered(server: EmotionServer) -> None:
+def test_get_endpoints(server: EmotionServer) -> None:
     server.predict(WAV)
 
     told = {path: server.ask(path=path, method="GET") for path in ("/ping", "/health", "/version", "/metrics", "/docs")}
@@ -140,7 +144,7 @@ def test_what_a_probe_a_person_and_prometheus_ask_is_answered(server: EmotionSer
     assert server.ask(path="/ping", method="HEAD")[:2] == (200, b"")
 
 
-def test_the_description_names_every_limit(server: EmotionServer) -> None:
+def test_openapi_names_limits(server: EmotionServer) -> None:
     description = json.loads(server.ask(path="/openapi.json", method="GET")[1])
 
     assert set(description["paths"]["/invocations"]["post"]["responses"]) == {
@@ -150,7 +154,7 @@ def test_the_description_names_every_limit(server: EmotionServer) -> None:
     assert "larger than 4 MiB" in json.dumps(description)
 
 
-def test_the_log_is_one_object_a_line_and_holds_no_recording(server: EmotionServer) -> None:
+def test_request_log(server: EmotionServer) -> None:
     _, _, headers = server.ask(records(WAV), {**JSON, "X-Request-Id": "mine-7"})
 
     [line] = [line for line in server.events("request") if line["id"] == "mine-7"]
@@ -159,7 +163,7 @@ def test_the_log_is_one_object_a_line_and_holds_no_recording(server: EmotionServ
     assert TEXT[:40] not in server.log.read_text()
 
 
-def test_neither_server_nor_worker_has_tensorflow_mlflow_or_librosa(server: EmotionServer) -> None:
+def test_no_heavy_imports(server: EmotionServer) -> None:
     server.predict(WAV)
 
     for process in server.processes():
@@ -251,7 +255,7 @@ REQUESTS: dict[str, tuple[Any, dict[str, str], int, str]] = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_request_that_cannot_be_used_is_told_what_is_wrong(server: EmotionServer, name: str) -> None:
+def test_bad_request(server: EmotionServer, name: str) -> None:
     body, headers, status, message = REQUESTS[name]
 
     found = refused(server, body, headers)
@@ -289,7 +293,7 @@ del AUDIO["empty"]  # base64 of nothing is no text
 
 
 @pytest.mark.parametrize("name", AUDIO)
-def test_a_recording_that_cannot_be_used_is_told_why(server: EmotionServer, name: str) -> None:
+def test_bad_recording(server: EmotionServer, name: str) -> None:
     make, message = AUDIO[name]
     recording = make()
     assert len(recording) < BODY_MB * 2**20 * 3 / 4
@@ -303,7 +307,7 @@ def test_a_recording_that_cannot_be_used_is_told_why(server: EmotionServer, name
     assert found.startswith(f"row 1: {message}")
 
 
-def test_another_address_and_another_method_are_named(server: EmotionServer) -> None:
+def test_unknown_path_and_method(server: EmotionServer) -> None:
     assert refused(server, None, path="/../etc/passwd", method="GET")[0] == 404
     assert refused(server, records(WAV), path="/")[0] == 404
     for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
@@ -312,7 +316,7 @@ def test_another_address_and_another_method_are_named(server: EmotionServer) -> 
     assert server.ask(method="GET")[2]["allow"] == "POST"
 
 
-def test_100_mb_are_refused_before_they_are_read(server: EmotionServer) -> None:
+def test_100_mb_body(server: EmotionServer) -> None:
     before = server.memory()
 
     def pieces() -> Iterator[bytes]:
@@ -348,7 +352,7 @@ HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json
 
 
 @pytest.mark.slow
-def test_a_sender_who_takes_too_long_is_told_so(server: EmotionServer) -> None:
+def test_slow_sender(server: EmotionServer) -> None:
     slow_body = talk(server, HEAD + b"Content-Length: 1000\r\n\r\n", *(b"{" for _ in range(5)), pause=0.4)
     slow_head = talk(server, *(HEAD[at : at + 4] for at in range(0, 24, 4)), pause=0.4)
     silent = talk(server)
@@ -368,16 +372,68 @@ def test_a_sender_who_takes_too_long_is_told_so(server: EmotionServer) -> None:
         HEAD + b"Content-Length: -5\r\n\r\n",
         HEAD + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\n{}",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n",
+        HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_a_bad_request(server: EmotionServer, sent: bytes) -> None:
+def test_not_http(server: EmotionServer, sent: bytes) -> None:
     answer = talk(server, sent)
 
     assert re.match(rb"HTTP/1\.1 4\d\d ", answer)
     assert server.predict(WAV)
 
 
-def test_a_head_without_end_is_not_kept(server: EmotionServer) -> None:
+SMUGGLED = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"GET /ping HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    ],
+)
+def test_two_lengths_close_the_connection(server: EmotionServer, sent: bytes) -> None:
+    answer = talk(server, sent)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"connection: close\r\n" in answer.lower()
+    assert b"both Content-Length and Transfer-Encoding" in answer
+
+
+@pytest.mark.parametrize(
+    "extra", [b"X: " + b"y" * 20_000, b"\r\n".join(b"X%d: %s" % (n, b"y" * 90) for n in range(200))]
+)
+def test_large_complete_head(server: EmotionServer, extra: bytes) -> None:
+    answer = talk(server, b"GET /ping HTTP/1.1\r\nHost: x\r\n" + extra + b"\r\n\r\n" + SMUGGLED)
+
+    assert re.match(rb"HTTP/1\.1 4(00|31) ", answer)
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"connection: close\r\n" in answer.lower()
+
+
+def test_base64_in_short_words_costs_no_memory(server: EmotionServer) -> None:
+    server.predict(WAV)
+    [worker] = server.workers()
+    peaks = [0]
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.002):
+            peaks.append(worker.memory_info().rss)
+
+    before, watcher = worker.memory_info().rss, threading.Thread(target=watch)
+    watcher.start()
+    status, _ = refused(server, {"instances": [{"audio": "A " * (BODY_MB * 2**19 - 100)}]})
+    over.set()
+    watcher.join()
+
+    assert status == 400
+    assert max(peaks) - before < 6 * BODY_MB * 2**20
+
+
+def test_endless_head(server: EmotionServer) -> None:
     before = server.memory()
 
     answer = talk(server, HEAD + b"X: ", *(b"y" * 2**20 for _ in range(20)))
@@ -387,7 +443,7 @@ def test_a_head_without_end_is_not_kept(server: EmotionServer) -> None:
     assert server.predict(WAV)
 
 
-def test_who_closes_its_own_side_alone_still_gets_the_answer(server: EmotionServer) -> None:
+def test_half_closed_client(server: EmotionServer) -> None:
     body = json.dumps(records(WAV)).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -398,7 +454,7 @@ def test_who_closes_its_own_side_alone_still_gets_the_answer(server: EmotionServ
     assert b'"predictions"' in answer
 
 
-def test_who_asks_and_never_reads_is_let_go(server: EmotionServer) -> None:
+def test_client_that_never_reads(server: EmotionServer) -> None:
     own = psutil.Process(server.process.pid)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -416,7 +472,7 @@ def test_who_asks_and_never_reads_is_let_go(server: EmotionServer) -> None:
     assert server.predict(WAV)
 
 
-def test_who_leaves_in_the_middle_does_no_harm(server: EmotionServer) -> None:
+def test_client_that_leaves(server: EmotionServer) -> None:
     for sent in (HEAD, HEAD + b"Content-Length: 1000\r\n\r\n{", HEAD + b"Content-Length: 2\r\n\r\n{}"):
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             # closed with a reset, as by a machine that is switched off
@@ -426,8 +482,8 @@ def test_who_leaves_in_the_middle_does_no_harm(server: EmotionServer) -> None:
     assert server.predict(WAV)
 
 
-def test_all_that_leaves_its_memory_within_half_more(server: EmotionServer) -> None:
-    """Last of those that ask this server."""
+def test_memory_after_bad_requests(server: EmotionServer) -> None:
+    """Runs last on the shared server."""
     server.predict(WAV)
     before = server.memory()
     bad = [records(make()) for make, _ in AUDIO.values()] + [body for body, _, _, _ in REQUESTS.values()]
@@ -441,7 +497,7 @@ def test_all_that_leaves_its_memory_within_half_more(server: EmotionServer) -> N
     assert server.events("error") == []
 
 
-def test_beyond_the_bound_a_client_is_asked_to_come_again(tmp_path: Path, package: Path) -> None:
+def test_full_queue(tmp_path: Path, package: Path) -> None:
     heavy = json.dumps(records(*[recordings.encoded(recordings.tone(9.5))] * 8)).encode()
     head = HEAD + f"Content-Length: {len(heavy)}\r\n\r\n".encode()
     with emotion_server(tmp_path, "--model", package, waiting=1) as server:
@@ -466,7 +522,7 @@ def test_beyond_the_bound_a_client_is_asked_to_come_again(tmp_path: Path, packag
     assert all(b"retry-after: 1\r\n" in answer for answer in answers if b" 503 " in answer)
 
 
-def test_a_worker_that_is_killed_loses_no_request(tmp_path: Path, package: Path) -> None:
+def test_killed_idle_worker(tmp_path: Path, package: Path) -> None:
     with emotion_server(tmp_path, "--model", package) as server:
         [worker] = server.workers()
         worker.kill()
@@ -476,7 +532,38 @@ def test_a_worker_that_is_killed_loses_no_request(tmp_path: Path, package: Path)
         assert [line["level"] for line in server.events("worker ended")] == ["warning"]
 
 
-def test_a_worker_that_hangs_is_ended_with_its_request(tmp_path: Path, package: Path) -> None:
+def test_worker_killed_at_work(tmp_path: Path, package: Path) -> None:
+    large = records(*[recordings.encoded(recordings.tone(9.5))] * 8)
+    with emotion_server(tmp_path, "--model", package) as server:
+        [worker] = server.workers()
+        with ThreadPoolExecutor() as threads:
+            asked = threads.submit(server.ask, large)
+            before = worker.cpu_times().user
+            while worker.cpu_times().user < before + 0.03:
+                time.sleep(0.001)
+            worker.send_signal(signal.SIGSEGV)
+            status, body, _ = asked.result(30)
+
+        assert (status, json.loads(body)["message"]) == (400, "the recordings cannot be decoded: they are damaged")
+        assert server.predict(WAV)
+
+
+def test_model_that_is_gone(tmp_path: Path, package: Path) -> None:
+    folder = tmp_path / "package"
+    shutil.copytree(package, folder)
+    with emotion_server(tmp_path / "server", "--model", folder) as server:
+        shutil.move(folder, tmp_path / "away")
+        [worker] = server.workers()
+        worker.kill()
+
+        assert server.ask(records(WAV))[0] == 503
+        assert server.ask(path="/ping", method="GET")[0] == 503
+        shutil.move(tmp_path / "away", folder)
+        assert server.predict(WAV)
+        assert server.ask(path="/ping", method="GET")[0] == 200
+
+
+def test_hanging_worker(tmp_path: Path, package: Path) -> None:
     # more than a pipe holds: not even taken in
     large = records(recordings.encoded(recordings.tone(9.5, rate=44_100), rate=44_100))
     with emotion_server(tmp_path, "--model", package, answer_seconds=2.0) as server:
@@ -490,7 +577,7 @@ def test_a_worker_that_hangs_is_ended_with_its_request(tmp_path: Path, package: 
         assert psutil.wait_procs([worker], timeout=10)[1] == []
 
 
-def test_a_log_that_nobody_reads_stops_no_answer(tmp_path: Path, package: Path) -> None:
+def test_closed_log(tmp_path: Path, package: Path) -> None:
     command = [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", "--model", package]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -505,7 +592,7 @@ def test_a_log_that_nobody_reads_stops_no_answer(tmp_path: Path, package: Path) 
         assert process.wait(30) == 0
 
 
-def test_slow_work_is_ended(tmp_path: Path, package: Path) -> None:
+def test_slow_work(tmp_path: Path, package: Path) -> None:
     heavy = records(*[recordings.encoded(recordings.tone(9.5, rate=8000), rate=8000)] * 16)
     with emotion_server(tmp_path, "--model", package, answer_seconds=0.02) as server:
         # it may be done before anybody has looked at the clock
@@ -514,7 +601,7 @@ def test_slow_work_is_ended(tmp_path: Path, package: Path) -> None:
     assert json.loads(body)["message"] == "the request took longer than 0.02 s; send fewer recordings"
 
 
-def test_sigterm_finishes_what_was_begun(tmp_path: Path, package: Path) -> None:
+def test_graceful_stop(tmp_path: Path, package: Path) -> None:
     heavy = json.dumps(records(*[recordings.encoded(recordings.tone(9.5))] * 8)).encode()
     head = HEAD + f"Content-Length: {len(heavy)}\r\n\r\n".encode()
     with emotion_server(tmp_path, "--model", package) as server:
@@ -538,16 +625,16 @@ def test_sigterm_finishes_what_was_begun(tmp_path: Path, package: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "nowhere"], "error: nowhere: no model package found"),
+        (["--model", "nowhere"], "error: nowhere: "),
         pytest.param(
             ["--model", "models:/nobody@champion"],
-            "error: models:/nobody: there is no such registered model",
+            "error: models:/nobody",
             marks=pytest.mark.slow,
         ),
-        (["--model", "models:nobody"], "error: models:nobody: not the URI of a registered model"),
+        (["--model", "models:nobody"], "error: models:nobody: "),
     ],
 )
-def test_a_model_that_is_not_there_is_named(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_missing_model(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", *arguments],
         cwd=tmp_path,
@@ -562,7 +649,7 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path, arguments: list[str]
     assert "Traceback" not in done.stderr
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path, package: Path) -> None:
+def test_taken_port(tmp_path: Path, package: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""`speech-emotion serve`: serve predictions over HTTP."""
+"""Serve a model over HTTP."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,21 +20,21 @@ speech-emotion serve --log-predictions predictions/
 
 def serve(
     model: ModelOption = None,
-    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 5001,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all interfaces.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free port.")] = 5001,
     log_predictions: Annotated[
         Path | None,
         typer.Option(
             "--log-predictions",
             metavar="FOLDER",
-            help="Keep a log of answers for `speech-emotion monitor`: no audio, no addresses, times to the hour.",
+            help="Write a prediction log for `speech-emotion monitor`: no audio, no addresses, times to the hour.",
         ),
     ] = None,
 ) -> None:
-    """Answer recordings over HTTP: MLflow's scoring contract, with limits, metrics and a graceful stop.
+    """Serve predictions over HTTP with MLflow's scoring protocol, request limits, metrics and a graceful stop.
 
-    `POST /invocations`, `GET /ping`, `/version`, `/metrics`, `/docs`. The limits are the section `serve` of
-    params.yaml, where there is one. A new champion is picked up without a restart. The log is one JSON object a line.
+    Endpoints: POST /invocations, GET /ping, /version, /metrics, /docs. The section `serve` of params.yaml sets the
+    limits. A new champion replaces the model without downtime. The log is one JSON object per line.
     """
     from speech_emotion.config.base import section_or
     from speech_emotion.config.serving import DEFAULT
