@@ -23,7 +23,7 @@ from measuring import Figure, Spread
 sys.path.insert(0, str(measuring.ROOT / "tests"))
 
 from helpers import tuned
-from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.params import ComputeSettings
 from speech_emotion.models import cross_validation
 from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.search import search

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from speech_emotion.config.base import read_section
-from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.config.evaluation import ExplainSettings
+from speech_emotion.config.params import ComputeSettings
 from speech_emotion.config.training import BaselinesSettings
 from speech_emotion.core.io import replacing, replacing_folder
 from speech_emotion.core.parallel import parallel_map

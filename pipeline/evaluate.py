@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from speech_emotion.config.base import read_section
-from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.config.data import CorpusSettings, SplitSettings
 from speech_emotion.config.evaluation import EvaluateSettings, RobustnessSettings
+from speech_emotion.config.params import ComputeSettings
 from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.process import SCRATCH, run_stage
 from speech_emotion.core.progress import track

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from speech_emotion.config.base import read_section
-from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.config.data import CorpusSettings, PrepareSettings
+from speech_emotion.config.params import ComputeSettings
 from speech_emotion.core.process import alone, run_stage
 from speech_emotion.data.corpora import open_corpus
 from speech_emotion.data.manifest import BAD_RECORDINGS, check, write

@@ -1,8 +1,8 @@
 """Search for better training settings and write the report, as a DVC stage."""
 
 from speech_emotion.config.base import read_section
-from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.config.data import CorpusSettings
+from speech_emotion.config.params import ComputeSettings
 from speech_emotion.config.training import CalibrateSettings, TrainSettings
 from speech_emotion.config.tuning import TuneSettings
 from speech_emotion.core.process import run_stage

@@ -18,7 +18,7 @@ import soundfile
 from helpers import services
 from helpers.examples import featurize_settings
 from speech_emotion.config.base import parse_section
-from speech_emotion.config.compute import ComputeSettings, RaySettings
+from speech_emotion.config.params import ComputeSettings, RaySettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder
 from speech_emotion.core.parallel import THREADS, cluster_room, core_count, crew, parallel_map

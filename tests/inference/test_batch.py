@@ -17,7 +17,7 @@ import pytest
 
 from helpers import recordings
 from helpers.tiny_package import LABELS, make_package
-from speech_emotion.config.compute import RaySettings
+from speech_emotion.config.params import RaySettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference import batch
 from speech_emotion.inference.batch import CHUNK, FEW, BatchRow, FileFormat, Watch, predict_into

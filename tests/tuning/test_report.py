@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from helpers import tuned
 from speech_emotion.cli import app
-from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.params import ComputeSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.tracking.connection import connect, locate
 from speech_emotion.tuning.mlflow_sync import StudySync

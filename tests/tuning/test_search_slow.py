@@ -29,7 +29,7 @@ from sqlalchemy import create_engine, text
 from helpers import services, tuned
 from helpers.workspaces import descendants, kill, works_in
 from speech_emotion.config.base import read_section
-from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.params import ComputeSettings
 from speech_emotion.config.training import TrainSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.tracking.connection import connect, locate
@@ -53,7 +53,7 @@ SCRIPT = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from helpers import tuned
-from speech_emotion.config.compute import ComputeSettings, RaySettings
+from speech_emotion.config.params import ComputeSettings, RaySettings
 from speech_emotion.core.process import run_stage
 from speech_emotion.tuning.search import search
 def main():

@@ -13,7 +13,7 @@ from speech_emotion.cli.options import ComputeOption, ModelOption, monitor_setti
 from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
-    from speech_emotion.config.compute import RaySettings
+    from speech_emotion.config.params import RaySettings
     from speech_emotion.inference.batch import BatchRow
     from speech_emotion.inference.recognizer import Recognizer
     from speech_emotion.monitoring.prediction_log import Logbook
@@ -141,7 +141,7 @@ def _format(format: PredictFormat | None, output: Path | None) -> PredictFormat:
 def _cluster(compute: ComputeOption | None, *, recordings: int, workers: int | None) -> "RaySettings | None":
     """Return the cluster to use; None for this machine."""
     from speech_emotion.config.base import PARAMS, read_params, read_section
-    from speech_emotion.config.compute import ComputeSettings
+    from speech_emotion.config.params import ComputeSettings
     from speech_emotion.inference.batch import FEW
 
     if compute is ComputeOption.ray:

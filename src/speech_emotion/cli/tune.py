@@ -41,8 +41,7 @@ def tune(
     command resumes it, also after a kill.
     """
     from speech_emotion.config.base import parse_section
-    from speech_emotion.config.compute import ComputeSettings
-    from speech_emotion.config.params import read_settings
+    from speech_emotion.config.params import ComputeSettings, read_settings
     from speech_emotion.config.tuning import TuneSettings
     from speech_emotion.tuning.objective import SearchInputs
     from speech_emotion.tuning.search import search

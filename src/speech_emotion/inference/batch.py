@@ -30,7 +30,7 @@ from speech_emotion.core.process import die_with_parent
 from speech_emotion.inference.recognizer import Prediction, Recognizer
 
 if TYPE_CHECKING:
-    from speech_emotion.config.compute import RaySettings
+    from speech_emotion.config.params import RaySettings
 
 CHUNK: Final = 32
 """Recordings that are predicted, and written to the journal, together."""

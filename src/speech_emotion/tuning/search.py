@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from speech_emotion.config.compute import ComputeSettings
+from speech_emotion.config.params import ComputeSettings
 from speech_emotion.config.tuning import RecipeSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing_folder
