@@ -1,3 +1,5 @@
+"""Atomic writing, CSV tables, digests, and folders with unreadable or irregular entries."""
+
 import contextlib
 import os
 import subprocess
@@ -6,10 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from speech_emotion.core.io import canonical_json, digest_folder, replacing, replacing_folder, write_json
+from helpers.irregular import IRREGULAR, unreadable
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import (
+    canonical_json,
+    digest_folder,
+    open_regular_file,
+    read_csv,
+    replacing,
+    replacing_folder,
+    require_regular_file,
+    walk_files,
+    write_csv,
+    write_json,
+)
 
 
-def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
+def test_replaces_a_file_at_once(tmp_path: Path) -> None:
     with replacing(tmp_path / "a" / "file") as aside:
         aside.write_text("new")
         assert not (tmp_path / "a" / "file").exists()
@@ -18,7 +33,7 @@ def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "a") == ["file"]
 
 
-def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+def test_failure_keeps_the_old(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "old").touch()
@@ -36,7 +51,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["replacing", "replacing_folder"])
-def test_what_a_killed_process_left_is_removed_by_the_next(kind: str, tmp_path: Path) -> None:
+def test_removes_leftovers_of_killed_process(kind: str, tmp_path: Path) -> None:
     script = (
         f"import os, sys; from pathlib import Path; from speech_emotion.core.io import {kind} as writing\n"
         "with writing(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
@@ -50,13 +65,13 @@ def test_what_a_killed_process_left_is_removed_by_the_next(kind: str, tmp_path: 
     assert os.listdir(tmp_path) == ["target"]
 
 
-def test_what_a_living_process_is_writing_stays(tmp_path: Path) -> None:
+def test_keeps_files_of_living_process(tmp_path: Path) -> None:
     with replacing(tmp_path / "target") as first, replacing(tmp_path / "target") as second:
         assert first.exists()
         assert second.exists()
 
 
-def test_json_is_the_same_whatever_the_order(tmp_path: Path) -> None:
+def test_json_does_not_depend_on_order(tmp_path: Path) -> None:
     assert canonical_json({"b": 1, "a": [1.5, None]}) == canonical_json({"a": [1.5, None], "b": 1})
 
     write_json(tmp_path / "x.json", {"b": 1, "a": "é"})
@@ -64,7 +79,24 @@ def test_json_is_the_same_whatever_the_order(tmp_path: Path) -> None:
     assert (tmp_path / "x.json").read_bytes() == '{\n  "a": "é",\n  "b": 1\n}\n'.encode()
 
 
-def test_a_folders_digest_sees_names_and_content(tmp_path: Path) -> None:
+def test_csv_cells_stay_text(tmp_path: Path) -> None:
+    cells = ["01", "1", "NA", "1e3", "true", "", "a,b", 'say "ü"', "two\nlines", " x "]
+    columns = [f"c{number}" for number in range(len(cells))]
+
+    write_csv(tmp_path / "x.csv", columns, [cells, cells])
+
+    assert read_csv(tmp_path / "x.csv") == 2 * [dict(zip(columns, cells, strict=True))]
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1\n", b"a,b\n1,2,3\n", b"a\n\xff\n", b'a\n"x" y\n'])
+def test_rejects_damaged_csv(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+
+    with pytest.raises(UserError, match=r"x\.csv: "):
+        read_csv(tmp_path / "x.csv")
+
+
+def test_folder_digest_covers_names_and_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     first = digest_folder(tmp_path)
     (tmp_path / "a").write_text("2")
@@ -72,3 +104,49 @@ def test_a_folders_digest_sees_names_and_content(tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "b")
 
     assert len({first, second, digest_folder(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("kind", IRREGULAR)
+def test_rejects_irregular_files(kind: str, link: bool, tmp_path: Path) -> None:
+    path = IRREGULAR[kind](tmp_path / "x.wav")
+    if link:
+        (tmp_path / "link.wav").symlink_to(path)
+        path = tmp_path / "link.wav"
+
+    with pytest.raises(OSError, match=f"{kind}, not a regular file"):
+        open_regular_file(path)
+    with pytest.raises(UserError, match=f"is {kind}, not a regular file"):
+        require_regular_file(path)
+    with pytest.raises(UserError, match=f"is {kind}, not a regular file"):
+        read_csv(path)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x\.wav: does not exist"):
+        require_regular_file(tmp_path / "x.wav")
+
+
+def test_walks_links_once_and_skips_hidden(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    for path in (tmp_path / "top" / "b" / "2.wav", tmp_path / "top" / "1.wav", outside / "3.wav"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for name in (".hidden", "__MACOSX"):
+        (tmp_path / "top" / name).mkdir()
+        (tmp_path / "top" / name / "4.wav").touch()
+    (tmp_path / "top" / "c").symlink_to(outside)
+    (tmp_path / "top" / "b" / "circle").symlink_to(tmp_path / "top")
+
+    found = [path.relative_to(tmp_path / "top").as_posix() for path in walk_files(tmp_path / "top")]
+
+    assert found == ["1.wav", "b/2.wav", "c/3.wav"]
+    assert len(walk_files(tmp_path / "top", hidden=True)) == 5
+
+
+def test_unreadable_subfolder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("top", "locked").mkdir(parents=True)
+
+    with unreadable(Path("top", "locked")), pytest.raises(UserError, match=r"top/locked: folder cannot be read"):
+        walk_files(Path("top"))

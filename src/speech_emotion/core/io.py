@@ -1,15 +1,28 @@
-"""Write files atomically and compute digests."""
+"""Write files atomically, read and write CSV tables as text, compute digests, and walk folders."""
 
+import csv
+import errno
 import glob
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
+
+from speech_emotion.core.errors import UserError
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 def canonical_json(value: Any) -> str:
@@ -24,19 +37,76 @@ def digest_json(value: Any) -> str:
 
 def digest_file(path: Path) -> str:
     """Return the SHA-256 (hex) of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_regular_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def digest_folder(folder: Path) -> str:
     """Return the SHA-256 (hex) over the relative path and content of every file below `folder`."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [path for path in walk_files(folder, hidden=True) if path.is_file()]
     return digest_json({path.relative_to(folder).as_posix(): digest_file(path) for path in files})
+
+
+def require_regular_file(path: Path) -> None:
+    """Raise a UserError unless `path`, or what it links to, is a regular file: a FIFO would block, a device never ends.
+
+    `open_regular_file` checks and opens without a gap in between.
+    """
+    try:
+        kind = _kind(os.stat(path).st_mode)
+    except FileNotFoundError:
+        raise UserError(f"{path}: does not exist.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    if kind:
+        raise UserError(f"{path}: is {kind}, not a regular file.")
+
+
+def open_regular_file(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading, unbuffered; raise an OSError for a folder, FIFO, device or socket."""
+    kind = _kind(os.stat(path).st_mode)  # opening some devices has effects
+    if not kind:
+        # O_NONBLOCK: the path may have become a FIFO
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
+        kind = _kind(os.fstat(file.fileno()).st_mode)
+        if not kind:
+            return file
+        file.close()
+    raise OSError(errno.EINVAL, f"{kind}, not a regular file", os.fspath(path))
+
+
+def walk_files(folder: Path, *, hidden: bool = False) -> list[Path]:
+    """Return all files below a folder, sorted; other things than folders are files here.
+
+    Links are followed, and each folder is entered once. Names that begin with a dot, and `__MACOSX`, are left out
+    unless `hidden`.
+
+    Raises
+    ------
+    UserError
+        A folder cannot be read.
+    """
+    found: list[Path] = []
+    entered = set()
+    for here, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
+        state = os.stat(here)
+        if (state.st_dev, state.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(name for name in folders if hidden or not is_hidden(name))
+        found += [Path(here, name) for name in names if hidden or not is_hidden(name)]
+    return sorted(found)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a name is hidden on Unix or is the folder that macOS adds to archives."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a path to write a file to; on success it takes `target`'s place, on failure nothing is left of it."""
+    """Yield a temporary path to write to; on success it replaces `target`, on failure it is removed."""
     _sweep(target)
     handle, name = tempfile.mkstemp(prefix=_aside_prefix(target), suffix=".partial", dir=target.parent)
     os.close(handle)
@@ -52,7 +122,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; on success it takes `target`'s place, on failure nothing is left of it."""
+    """Yield an empty temporary folder; on success it replaces `target`, on failure it is removed."""
     _sweep(target)
     aside = Path(tempfile.mkdtemp(prefix=_aside_prefix(target), suffix=".partial", dir=target.parent))
     aside.chmod(0o777 & ~_umask())
@@ -66,14 +136,58 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write `text` (UTF-8, newlines as they are) to `target`, whole or not at all."""
+    """Write `text` (UTF-8, newlines as they are) to `target`, atomically."""
     with replacing(target) as aside:
         aside.write_bytes(text.encode())
 
 
 def write_json(target: Path, value: Mapping[str, Any] | list[Any]) -> None:
-    """Write `value` as sorted, indented JSON to `target`, whole or not at all."""
+    """Write `value` as sorted, indented JSON to `target`, atomically."""
     write_text(target, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(target: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV table (UTF-8, lines end with a newline) to `target`, atomically."""
+    with replacing(target) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
+        write_csv_rows(file, columns, rows)
+
+
+def write_csv_rows(file: IO[str], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV table to an open file, one row at a time."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+
+
+def read_csv(source: Path) -> list[dict[str, str]]:
+    """Read a CSV table whose first line names the columns. All cells stay text: `01`, `NA`, `1e3`, `true`.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read, or is not a CSV table in UTF-8.
+    """
+    require_regular_file(source)
+    try:
+        with open(source, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror}).") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{source}: is not a CSV table in UTF-8 ({error}).") from None
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise UserError(f"{source}: row {number} has another number of cells than the header.")
+    return rows
+
+
+def _kind(mode: int) -> str:
+    """Return what a file is, for a message; an empty text for a regular file."""
+    return "" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise UserError(f"{error.filename}: folder cannot be read ({error.strerror}). Allow reading it, or move it away.")
 
 
 def _aside_prefix(target: Path) -> str:
@@ -81,7 +195,7 @@ def _aside_prefix(target: Path) -> str:
 
 
 def _sweep(target: Path) -> None:
-    """Make the target's folder, and remove from it what killed processes were writing in the target's stead."""
+    """Create the target's folder, and remove temporary files that killed processes left in it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{glob.escape(target.name)}.*-*.partial"):
         owner = left.name.removeprefix(f".{target.name}.").partition("-")[0]
@@ -93,10 +207,10 @@ def _sweep(target: Path) -> None:
 
 
 def _is_gone(pid: int) -> bool:
-    import psutil  # here, where it is hardly ever needed: this module is on the way to every answer
+    import psutil  # rarely needed, and every prediction imports this module
 
     try:
-        # a killed process whose new parent has not yet taken notice still has its number
+        # a zombie still has its number
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
