@@ -71,7 +71,7 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
     "prepare: not one of": (
         "bad_recordings: stop",
         "bad_recordings: yes",
-        'prepare.bad_recordings: found "yes"; allowed: one of stop, leave out.',
+        'prepare.bad_recordings: found "yes"; allowed: one of stop, leave_out.',
     ),
     "featurize: a rule between settings": (
         "hop_length: 320",

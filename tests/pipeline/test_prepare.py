@@ -54,7 +54,7 @@ def test_bad_recordings_stop_the_stage_and_leave_the_output_as_it_was(workspace:
         "error: 1 of 4 recordings cannot be learned from:\n"
         "  1.wav: is empty (0 bytes)\n"
         "All of them are listed in .scratch/prepare/bad_recordings.csv. Mend or remove them in your copy, "
-        "or set prepare.bad_recordings to 'leave out' in params.yaml.\n"
+        "or set prepare.bad_recordings to 'leave_out' in params.yaml.\n"
     )
     assert digest_folder(workspace / "out") == before
     report = pd.read_csv(workspace / ".scratch" / "prepare" / "bad_recordings.csv")
@@ -62,7 +62,7 @@ def test_bad_recordings_stop_the_stage_and_leave_the_output_as_it_was(workspace:
 
 
 def test_bad_recordings_are_left_out_where_params_say_so(workspace: Path, root: Path) -> None:
-    (workspace / "params.yaml").write_text(PARAMS.replace("stop", "leave out"))
+    (workspace / "params.yaml").write_text(PARAMS.replace("stop", "leave_out"))
     (workspace / "raw" / "1.wav").write_bytes(b"not audio")
     assert prepare(workspace, root).returncode == 0
     assert list(read(workspace / "out" / "manifest.csv")["id"]) == ["0", "2", "3"]
@@ -70,7 +70,7 @@ def test_bad_recordings_are_left_out_where_params_say_so(workspace: Path, root: 
 
 
 def test_a_corpus_of_which_one_label_is_left_is_refused(workspace: Path, root: Path) -> None:
-    (workspace / "params.yaml").write_text(PARAMS.replace("stop", "leave out"))
+    (workspace / "params.yaml").write_text(PARAMS.replace("stop", "leave_out"))
     for number in (1, 3):
         (workspace / "raw" / f"{number}.wav").write_bytes(b"")
     result = prepare(workspace, root)
@@ -84,7 +84,7 @@ def test_a_mistake_in_params_is_one_line(workspace: Path, root: Path) -> None:
     result = prepare(workspace, root)
     assert result.returncode == 1
     assert result.stderr == (
-        'error: params.yaml: prepare.bad_recordings: found "ignore"; allowed: one of stop, leave out.\n'
+        'error: params.yaml: prepare.bad_recordings: found "ignore"; allowed: one of stop, leave_out.\n'
     )
 
 

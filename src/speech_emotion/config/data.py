@@ -33,7 +33,7 @@ class DownloadSettings(Section):
 class PrepareSettings(Section):
     """Which recordings are good enough to be learned from."""
 
-    bad_recordings: Literal["stop", "leave out"]
+    bad_recordings: Literal["stop", "leave_out"]
     min_seconds: Annotated[float, Field(gt=0)]
     max_seconds: Annotated[float, Field(gt=0)]
     silence_dbfs: Annotated[float, Field(le=0)]

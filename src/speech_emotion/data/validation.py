@@ -96,14 +96,14 @@ def refuse_bad(manifest: Manifest, settings: PrepareSettings, *, report: Path) -
     if manifest.bad.empty:
         return
     write_bad(report, manifest.bad)
-    if settings.bad_recordings == "leave out":
+    if settings.bad_recordings == "leave_out":
         return
     count = len(manifest.bad)
     lines = [f"{path}: {reason}" for path, reason in manifest.bad.itertuples(index=False)]
     raise UserError(
         f"{count} of {count + len(manifest.good)} recordings cannot be learned from:\n{listing(lines)}\n"
         f"All of them are listed in {report}. Mend or remove them in your copy, "
-        "or set prepare.bad_recordings to 'leave out' in params.yaml."
+        "or set prepare.bad_recordings to 'leave_out' in params.yaml."
     )
 
 
