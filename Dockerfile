@@ -2,8 +2,8 @@
 #   docker build -t speech-emotion .
 #   docker run -p 8080:8080 speech-emotion
 #   docker run -p 8080:8080 -v ./models/tess/package:/model:ro speech-emotion --model /model
-#   docker build -t speech-emotion --build-arg EXTRAS=registry .    # with MLflow, for models:/...
-#   docker build -t speech-emotion --build-arg EXTRAS=log .         # with pyarrow, for --log-predictions
+#   docker build -t speech-emotion --build-arg EXTRAS=mlflow .     # with MLflow, for models:/...
+#   docker build -t speech-emotion --build-arg EXTRAS=parquet .    # with pyarrow, for --log-predictions
 
 FROM python:3.13-slim AS build
 WORKDIR /build

@@ -73,6 +73,8 @@ def wanted() -> str:
 
 def install(venv: Path) -> None:
     """Install the lock, then the project itself as an editable package."""
+    if venv.is_symlink():  # venv would delete what it points to, and then fail
+        sys.exit(f"error: {venv} is a link and does not match requirements.lock. Remove the link and run `make setup`.")
     print(f"making {venv} (about 4 GB; a few minutes)", flush=True)
     stamp = venv / "installed"
     same_base = stamp.exists() and stamp.read_text().splitlines()[:2] == wanted().splitlines()[:2]

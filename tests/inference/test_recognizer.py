@@ -214,7 +214,8 @@ def test_prediction_imports_only_what_the_package_requires(folder: Path, tmp_pat
     assert not imported & HEAVY
     providers = importlib.metadata.packages_distributions()
     distributions = {normal(name) for module in imported for name in providers.get(module, ())}
-    assert distributions <= needed_by(REQUIRED_DISTRIBUTIONS)
+    optional = {"ruamel-yaml-clib"}  # imported where installed
+    assert distributions - optional <= needed_by(REQUIRED_DISTRIBUTIONS)
 
 
 def normal(name: str) -> str:

@@ -29,8 +29,21 @@ from speech_emotion.cli import (
 )
 from speech_emotion.core.errors import UserError, in_words
 
-_EXTRAS = {"gradio": "app", "sounddevice": "listen", "boto3": "s3", "psycopg2": "postgres", "ray": "cluster"}
-"""Packages whose extra is not `pipeline`."""
+_EXTRAS = {
+    "boto3": "s3",
+    "fastapi": "serve",
+    "gradio": "app",
+    "mlflow": "mlflow",
+    "pebble": "serve",
+    "prometheus_client": "serve",
+    "psycopg2": "postgres",
+    "pyarrow": "parquet",
+    "ray": "cluster",
+    "sounddevice": "listen",
+    "starlette": "serve",
+    "uvicorn": "serve",
+}
+"""The extra that installs a package, where it is not `pipeline`."""
 
 
 class _Commands(TyperGroup):
@@ -50,7 +63,8 @@ class _Commands(TyperGroup):
                 raise _end(
                     "use the PostgreSQL driver psycopg2: postgresql+psycopg2://user@host/name, not postgresql://"
                 ) from None
-            extra = _EXTRAS.get(error.name or "", "pipeline")
+            command = context.invoked_subcommand
+            extra = command if command in ("app", "monitor") else _EXTRAS.get(error.name or "", "pipeline")
             raise _end(
                 f"this command needs the package '{error.name}', which is not installed: "
                 f"`make setup` in the checkout, or pip install '.[{extra}]' there"

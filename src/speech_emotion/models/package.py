@@ -37,7 +37,6 @@ REQUIRED_DISTRIBUTIONS: Final = (
     "onnxruntime",
     "pydantic",
     "ruamel.yaml",
-    "ruamel.yaml.clib",
     "soundfile",
     "soxr",
 )

@@ -1,0 +1,1 @@
+"""Live prediction in a terminal."""

@@ -1,0 +1,1 @@
+"""Decode any audio container to mono float32."""

@@ -1,0 +1,136 @@
+"""The command line `speech-emotion`, one module per command.
+
+Exit status: 0 success, 1 an error with a message, 2 wrong usage, 130 Ctrl-C. Command modules import libraries inside
+their functions, so that `--help` and `predict` start fast.
+"""
+
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from speech_emotion.cli import app as page
+from speech_emotion.cli import (
+    compare,
+    data,
+    evaluate,
+    listen,
+    monitor,
+    predict,
+    preset,
+    promote,
+    publish,
+    registry,
+    runs,
+    serve,
+    tune,
+)
+from speech_emotion.core.errors import UserError, in_words
+
+_EXTRAS = {
+    "boto3": "s3",
+    "fastapi": "serve",
+    "gradio": "app",
+    "mlflow": "mlflow",
+    "pebble": "serve",
+    "prometheus_client": "serve",
+    "psycopg2": "postgres",
+    "pyarrow": "parquet",
+    "ray": "cluster",
+    "sounddevice": "listen",
+    "starlette": "serve",
+    "uvicorn": "serve",
+}
+"""The extra that installs a package, where it is not `pipeline`."""
+
+
+class _Commands(TyperGroup):
+    """Report errors that a user can cause in one line, with an exit status."""
+
+    def invoke(self, context: Any) -> Any:
+        try:
+            result = super().invoke(context)
+            sys.stdout.flush()
+            return result
+        except UserError as error:
+            raise _end(str(error)) from None
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("speech_emotion"):
+                raise
+            if error.name == "psycopg":  # SQLAlchemy's default driver
+                raise _end(
+                    "use the PostgreSQL driver psycopg2: postgresql+psycopg2://user@host/name, not postgresql://"
+                ) from None
+            extra = _EXTRAS.get(error.name or "", "pipeline")
+            raise _end(
+                f"this command needs the package '{error.name}', which is not installed: "
+                f"`make setup` in the checkout, or pip install '.[{extra}]' there"
+            ) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # the reader (such as `head`) closed the pipe; Python would report that again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+        except OSError as error:
+            message = in_words(error)
+            if not message:
+                raise
+            raise _end(message) from None
+
+
+def _end(message: str) -> typer.Exit:
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(1)
+
+
+app = typer.Typer(
+    name="speech-emotion",
+    cls=_Commands,
+    help="Recognise emotions in speech; train, evaluate and manage the models.",
+    epilog="`predict`, `app`, `listen`, `serve`, `monitor`, `evaluate` and `version` work anywhere; the other commands "
+    "need a clone of the repository.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+app.command(epilog=predict.EXAMPLES)(predict.predict)
+app.command(epilog=page.EXAMPLES)(page.app)
+app.command(epilog=listen.EXAMPLES)(listen.listen)
+app.command(epilog=serve.EXAMPLES)(serve.serve)
+app.command(epilog=monitor.EXAMPLES)(monitor.monitor)
+app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command(epilog=runs.EXAMPLES)(runs.runs)
+app.command(epilog=compare.EXAMPLES)(compare.compare)
+app.command(epilog=data.EXAMPLES)(data.data)
+app.command(epilog=publish.EXAMPLES)(publish.publish)
+app.command(epilog=promote.PROMOTE_EXAMPLES)(promote.promote)
+app.command(epilog=promote.ROLLBACK_EXAMPLES)(promote.rollback)
+app.command(epilog=promote.HISTORY_EXAMPLES)(promote.history)
+app.add_typer(registry.app)
+app.command(epilog=tune.EXAMPLES)(tune.tune)
+app.command(epilog=preset.EXAMPLES)(preset.preset)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(installed("speech-emotion"))
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        # file names may contain bytes that are not text
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,38 @@
+"""`speech-emotion app`: serve the web page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speech_emotion.cli.options import ChosenModel
+
+EXAMPLES = """
+Examples:
+
+speech-emotion app
+
+speech-emotion app --model models/tess/package --keep recordings-of-today
+"""
+
+
+def app(
+    model: ChosenModel = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0: all interfaces.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free port.")] = 7860,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep recordings and predictions in this folder. Default: keep none."),
+    ] = None,
+) -> None:
+    """Serve a web page that predicts the emotion of a recording or an uploaded file.
+
+    Everything stays on this machine: the page loads nothing from elsewhere, and calls nobody. From another machine a
+    browser lets the page use its microphone only over HTTPS, which a proxy in front of it can add.
+    """
+    from speech_emotion.app.page import serve
+    from speech_emotion.registry.model_resolution import choose
+
+    choice = choose(model)
+    typer.echo(f"the model: {choice.words}")
+    serve(choice, host=host, port=port, kept=keep, say=lambda address: typer.echo(f"the page: {address}"))

@@ -1,0 +1,55 @@
+"""The command that compares two models in MLflow."""
+
+from typing import Annotated
+
+import typer
+
+from speech_emotion.cli import tables
+
+EXAMPLES = """
+Examples:
+
+speech-emotion compare challenger champion
+
+speech-emotion compare 3 2
+
+speech-emotion compare 32e5477c ebae72ce
+"""
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="`champion`, `challenger`, a version number, or the beginning of a run id.", show_default=False
+    ),
+]
+
+
+def compare(first: Name, second: Name) -> None:
+    """Compare two registered versions, or two runs, on the utterances that both were evaluated on.
+
+    The difference is the first minus the second, with the 95 % interval of a bootstrap that draws the same words for
+    both, and its p-value. Higher is better for accuracy, UAR and macro-F1, lower for the others.
+    """
+    from speech_emotion.config.base import read_section
+    from speech_emotion.config.data import CorpusSettings
+    from speech_emotion.config.evaluation import EvaluateSettings
+    from speech_emotion.registry.compare_versions import compare as run
+
+    corpus, settings = read_section("corpus", CorpusSettings), read_section("evaluate", EvaluateSettings)
+    found = run(corpus.name, first, second, settings)
+    rows = [
+        (
+            row.protocol,
+            row.metric,
+            f"{row.first:.4f}",
+            f"{row.second:.4f}",
+            f"{row.difference.value:+.4f}",
+            row.difference.interval.text("+.4f"),
+            f"{row.difference.p:.4f}",
+        )
+        for row in found.rows
+    ]
+    columns = ("protocol", "metric", found.first, found.second, "difference", "95 %", "p")
+    tables.write(columns, rows, title=f"{found.first} against {found.second}")
+    for line in found.refused:
+        typer.echo(f"not compared: {line}", err=True)

@@ -1,0 +1,24 @@
+"""`speech-emotion data`: list corpora, their licences and what is on this machine."""
+
+from pathlib import Path
+
+from speech_emotion.cli import tables
+
+EXAMPLES = """
+Examples:
+
+speech-emotion data
+
+TESS_DIR=~/TESS dvc repro
+"""
+
+
+def data() -> None:
+    """List the corpora, their licences, and which of them are on this machine.
+
+    `corpus.kind` in params.yaml chooses one: tess, demo (synthetic, offline), or a folder of your own recordings.
+    """
+    from speech_emotion.data.inventory import survey
+
+    rows = [(one.kind, one.title, one.licence, one.state) for one in survey(Path())]
+    tables.write(("kind", "corpus", "licence", "state"), rows)

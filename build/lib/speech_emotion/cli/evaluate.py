@@ -1,0 +1,156 @@
+"""The command `evaluate`: measure a model on a folder of labelled recordings."""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speech_emotion.cli import tables
+from speech_emotion.cli.options import MODEL_HELP
+from speech_emotion.core.errors import UserError
+
+if TYPE_CHECKING:
+    from speech_emotion.cli.recordings import Bad
+    from speech_emotion.inference.recognizer import Recognizer
+
+EXAMPLES = """
+Examples:
+
+speech-emotion evaluate models/tess/package --on recordings/
+
+speech-emotion evaluate models:/speech-emotion-tess@challenger --on recordings/ --map joy=happy --leave-out boredom
+"""
+
+
+class ReportFormat(StrEnum):
+    """Output formats of metrics."""
+
+    table = "table"
+    json = "json"
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)],
+    on: Annotated[
+        Path,
+        typer.Option(
+            "--on",
+            metavar="FOLDER",
+            help="Recordings in emotion/ or speaker/emotion/ subfolders, or with a CSV of path, emotion and speaker.",
+            show_default=False,
+        ),
+    ],
+    map: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="YOURS=MODEL'S", help="Your label for one of the model's labels. Repeatable."),
+    ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option("--leave-out", metavar="YOURS", help="A label to exclude. Repeatable."),
+    ] = None,
+    bins: Annotated[int, typer.Option(min=2, max=100, help="Bins of the calibration error (ECE).")] = 15,
+    format: Annotated[ReportFormat, typer.Option("--format", "-f", help="Output format.")] = ReportFormat.table,
+) -> None:
+    """Evaluate a model on your own labelled recordings.
+
+    Prints unweighted average recall (UAR), accuracy, macro-F1, negative log-likelihood, Brier score, calibration error,
+    recall of each emotion and the confusion matrix, as `dvc repro` reports them. Every label in the folder must be a
+    label of the model, be mapped with --map or be excluded with --leave-out. Recordings that cannot be used are listed
+    at the end and not counted; the exit status is then 1.
+    """
+    from speech_emotion.cli.recordings import Bad, report
+    from speech_emotion.data.labels import read_labelled
+    from speech_emotion.registry.model_resolution import load
+
+    recognizer = load(model)
+    labelled = read_labelled(on)
+    emotions = {labelled.root / one.path: one.emotion for one in labelled.utterances}
+    mapping = label_mapping(set(emotions.values()), recognizer.labels, map or [], leave_out or [])
+    truth = {path: mapping[emotion] for path, emotion in emotions.items() if emotion in mapping}
+    bad: list[Bad] = []
+    metrics, confusion = _measure(recognizer, truth, bins, bad)
+    if metrics and format is ReportFormat.json:
+        typer.echo(json.dumps({**metrics, "labels": recognizer.labels, "confusion": confusion}, indent=2))
+    elif metrics:
+        _print_tables(metrics, confusion, recognizer.labels)
+    report(bad, len(truth))
+
+
+def label_mapping(
+    found: set[str], known: Sequence[str], pairs: Sequence[str], left_out: Sequence[str]
+) -> dict[str, str]:
+    """Return the model's label for each label of the folder that is not left out.
+
+    Raises
+    ------
+    UserError
+        A label is not known, or is both mapped and left out; an option names a label that does not exist.
+    """
+    mapping = {label: label for label in found if label in known}
+    mapped: dict[str, str] = {}
+    for pair in pairs:
+        yours, equals, model = pair.partition("=")
+        if not (yours and equals and model):
+            raise UserError(f"--map {pair}: expected YOURS=MODEL'S, as in --map joy=happy.")
+        if model not in known:
+            raise UserError(f"--map {pair}: the model has no label '{model}'. It has {', '.join(known)}.")
+        if mapped.setdefault(yours, model) != model:
+            raise UserError(f"--map {pair}: '{yours}' is already mapped to '{mapped[yours]}'. Keep one of the two.")
+        mapping[yours] = model
+    for name in mapped:
+        if name in left_out:
+            raise UserError(f"--leave-out {name}: '{name}' is also mapped to '{mapped[name]}'. Keep one of the two.")
+    missing = sorted(({*mapping} | {*left_out}) - found)
+    if missing:
+        raise UserError(f"no recording has the label '{missing[0]}'. Labels found: {', '.join(sorted(found))}.")
+    unknown = sorted(found - {*mapping} - {*left_out})
+    if unknown:
+        nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
+        raise UserError(
+            f"the model does not know {', '.join(map(repr, unknown))}. It knows {', '.join(known)}. Map each to one of "
+            f"these (--map {unknown[0]}={(nearest or known)[0]}) or exclude it (--leave-out {unknown[0]})."
+        )
+    if found <= {*left_out}:
+        raise UserError("every recording is left out.")
+    return {yours: model for yours, model in mapping.items() if yours not in left_out}
+
+
+def _measure(
+    recognizer: "Recognizer", truth: Mapping[Path, str], bins: int, bad: "list[Bad]"
+) -> tuple[dict[str, Any], list[list[int]]]:
+    """Return metrics and confusion counts (rows are true labels), both empty if no recording can be used."""
+    import numpy as np
+
+    from speech_emotion.cli.recordings import answer
+    from speech_emotion.core.progress import track
+    from speech_emotion.evaluation import metrics as evaluation_metrics
+
+    labels = recognizer.labels
+    paths: list[Path] = []
+    rows: list[np.ndarray] = []
+    for chunk, probabilities in answer(recognizer, track(truth, len(truth), "evaluate", "recordings"), bad):
+        paths += chunk
+        rows.append(probabilities)
+    if not rows:
+        return {}, []
+    true, predicted = np.array([labels.index(truth[path]) for path in paths]), np.concatenate(rows)
+    confusion = evaluation_metrics.confusion(true, predicted.argmax(axis=1), len(labels))
+    return dict(evaluation_metrics.metrics(true, predicted, labels, bins=bins)), confusion.tolist()
+
+
+def _print_tables(metrics: Mapping[str, Any], confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> None:
+    single = [(name, _text(value)) for name, value in metrics.items() if not isinstance(value, Mapping)]
+    tables.write(("metric", "value"), single)
+    counts = {label: sum(row) for label, row in zip(labels, confusion, strict=True)}
+    recalls = [(label, str(counts[label]), _text(recall)) for label, recall in metrics["recall"].items()]
+    tables.write(("emotion", "recordings", "recall"), recalls)
+    rows = [(label, *map(str, row)) for label, row in zip(labels, confusion, strict=True) if any(row)]
+    tables.write(("true \\ predicted", *labels), rows)
+
+
+def _text(value: float | int) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

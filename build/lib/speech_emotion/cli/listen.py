@@ -1,0 +1,63 @@
+"""`speech-emotion listen`: predict a microphone or a file live in the terminal."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speech_emotion.cli.options import ChosenModel
+
+EXAMPLES = """
+Examples:
+
+speech-emotion listen
+
+speech-emotion listen --file clip.wav --every 0.5
+"""
+
+
+def listen(
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="Play a recording instead of the microphone."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name (or part of it) or number of a microphone. Default: the system's."),
+    ] = None,
+    model: ChosenModel = None,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=60,
+            metavar="SECONDS",
+            help="Time between predictions. Default: that of the package.",
+        ),
+    ] = None,
+) -> None:
+    """Predict the emotion live from the microphone: one bar per emotion, and the latency.
+
+    Sound is cut into windows that overlap; how long they are, the model's package says. Each is answered as soon as it
+    is full. Without a terminal there is a line an answer. Ctrl-C ends it. Nothing is recorded.
+    """
+    from speech_emotion.app.live import session
+    from speech_emotion.app.live.screen import screen_for
+    from speech_emotion.app.live.sources import Microphone, Played
+    from speech_emotion.core.errors import UserError
+    from speech_emotion.inference.windows import settings_of
+    from speech_emotion.registry.model_resolution import choose
+
+    if file is not None and device is not None:
+        raise UserError("--file and --device are two sources; name one.")
+    choice = choose(model)
+    settings = settings_of(choice.recognizer.package)
+    if every is not None:
+        if every > settings.seconds:
+            raise UserError(f"--every {every:g}: at most {settings.seconds:g}, the length of a window.")
+        settings = settings.model_copy(update={"hop_seconds": every})
+    rate = choice.recognizer.package.description.features.sample_rate
+    source = Microphone(device) if file is None else Played(file, rate)
+    screen = screen_for(f"{source.name}: {choice.words}", choice.recognizer.labels, settings.seconds)
+    tally = session.listen(source, choice.recognizer, settings, screen)
+    typer.echo(str(tally), err=True)

@@ -1,0 +1,73 @@
+"""Options that several commands share."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from speech_emotion.core.errors import UserError
+
+if TYPE_CHECKING:
+    from speech_emotion.config.monitoring import MonitorSettings
+
+MODEL_HELP: Final = "A package folder, or models:/NAME@challenger or models:/NAME/3 in the registry."
+
+
+def named(model: str | None) -> str | None:
+    """Return a model's name, and reject an empty one: from an unset shell variable, it would mean this folder."""
+    if model == "":
+        raise UserError("--model is empty. Give a package folder, or models:/NAME@champion in the registry.")
+    return model
+
+
+def _model(without: str) -> Any:
+    help = f"{MODEL_HELP} Default: {without}."
+    return typer.Option("--model", "-m", metavar="MODEL", help=help, callback=named)
+
+
+ModelOption = Annotated[str | None, _model("the built-in model")]
+"""For `registry.model_resolution.load`."""
+
+ChosenModel = Annotated[str | None, _model("the champion of this workspace, else the built-in model")]
+"""For `registry.model_resolution.choose`."""
+
+
+CorpusOption = Annotated[
+    str | None, typer.Option(help="Name of the corpus. Default: corpus.name of params.yaml.", show_default=False)
+]
+
+
+def corpus_name(name: str | None) -> str:
+    """Return the given name, else corpus.name of params.yaml."""
+    if name:
+        return name
+    from speech_emotion.config.base import read_section
+    from speech_emotion.config.data import CorpusSettings
+
+    return read_section("corpus", CorpusSettings).name
+
+
+class Format(StrEnum):
+    """Output formats."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Output format.")]
+
+
+class ComputeOption(StrEnum):
+    """Where parallel work runs."""
+
+    local = "local"
+    ray = "ray"
+
+
+def monitor_settings() -> "MonitorSettings":
+    """Return the section `monitor` of params.yaml, or the defaults if there is none."""
+    from speech_emotion.config.base import section_or
+    from speech_emotion.config.monitoring import DEFAULT
+
+    return section_or(DEFAULT, "monitor")

@@ -1,0 +1,183 @@
+"""The command `predict`: predict the emotion of recordings."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from speech_emotion.cli import tables
+from speech_emotion.cli.options import ComputeOption, ModelOption, monitor_settings
+from speech_emotion.core.errors import UserError
+
+if TYPE_CHECKING:
+    from speech_emotion.config.compute import RaySettings
+    from speech_emotion.inference.batch import BatchRow
+    from speech_emotion.inference.recognizer import Recognizer
+    from speech_emotion.monitoring.prediction_log import Logbook
+
+EXAMPLES = """
+Examples:
+
+speech-emotion predict clip.wav
+
+speech-emotion predict recordings/ --output emotions.parquet
+
+speech-emotion predict *.m4a --model models:/speech-emotion-tess@challenger
+
+speech-emotion predict recordings/ --output emotions.csv --log predictions/
+"""
+
+
+class PredictFormat(StrEnum):
+    """Output formats of predictions."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+def predict(
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE|FOLDER", help="Recordings; folders are searched recursively.", show_default=False),
+    ],
+    model: ModelOption = None,
+    format: Annotated[
+        PredictFormat | None,
+        typer.Option("--format", "-f", help="Output format. Default: the suffix of --output, else table."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to a file, atomically. After an interruption, the same command resumes.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Processes, for many recordings. Default: one per core.")
+    ] = None,
+    compute: Annotated[
+        ComputeOption | None,
+        typer.Option(help="ray: the cluster of params.yaml. Default, for many recordings: its compute.backend."),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log",
+            metavar="FOLDER",
+            help="Append to a prediction log for `speech-emotion monitor`: no audio, no names, times to the hour.",
+        ),
+    ] = None,
+) -> None:
+    """Predict the emotion of recordings.
+
+    The format of a recording is detected from its content: WAV, AIFF, FLAC, Ogg (Opus, Vorbis), MP3, MP4 and M4A (AAC,
+    ALAC), AAC, WebM and Matroska, AMR, WMA, CAF, AU, NIST SPHERE, at any sample rate. Recordings that cannot be used
+    are listed on standard error with the reason; the exit status is then 1.
+
+    Many recordings are processed on all cores. With --output, an interrupted command resumes where it stopped.
+    """
+    from speech_emotion.cli.recordings import Bad, report, search
+    from speech_emotion.core.progress import track
+    from speech_emotion.inference.batch import BatchRow, FileFormat, predict_into, rows
+    from speech_emotion.monitoring.prediction_log import BatchLog, Logbook
+    from speech_emotion.registry.model_resolution import load
+
+    chosen = _format(format, output)
+    logbook = None if log is None else Logbook(log, monitor_settings().log)
+    recognizer = load(model)
+    found, bad = search(recordings)
+    cluster = _cluster(compute, recordings=len(found), workers=workers)
+    if cluster is not None:  # a node has another working folder
+        found = [path.absolute() for path in found]
+
+    def watch(items: Iterable[BatchRow], total: int) -> Iterable[BatchRow]:
+        return track(items, total, "predict", "recordings") if total > 1 else items
+
+    def resumed(done: int) -> None:
+        typer.echo(f"resuming after {done} of {len(found)} recordings", err=True)
+
+    batch_log = None if log is None else BatchLog(log)
+    if output is not None:
+        failed = predict_into(
+            output,
+            FileFormat(chosen),
+            recognizer,
+            found,
+            workers=workers,
+            cluster=cluster,
+            watch=watch,
+            resumed=resumed,
+            log=batch_log,
+        )
+    else:
+        failed = []
+        results = watch(rows(recognizer, found, workers=workers, cluster=cluster, log=batch_log), len(found))
+        _print(chosen, _successful(results, failed, logbook), recognizer)
+        if logbook is not None:
+            logbook.write()
+    report(bad + [Bad(Path(row.path), row.reason) for row in failed], len(found) + len(bad))
+
+
+def _format(format: PredictFormat | None, output: Path | None) -> PredictFormat:
+    """Return the given format, or the one of the output's suffix."""
+    if output is None:
+        if format is PredictFormat.parquet:
+            raise UserError("--format parquet needs --output FILE.")
+        return format or PredictFormat.table
+    suffix = output.suffix.lower().removeprefix(".")
+    chosen = format or next((one for one in PredictFormat if one.value == suffix), PredictFormat.table)
+    if chosen is PredictFormat.table:
+        raise UserError(f"{output}: give the format of the file with --format csv, json or parquet.")
+    return chosen
+
+
+def _cluster(compute: ComputeOption | None, *, recordings: int, workers: int | None) -> "RaySettings | None":
+    """Return the cluster to use; None for this machine."""
+    from speech_emotion.config.base import PARAMS, read_params, read_section
+    from speech_emotion.config.compute import ComputeSettings
+    from speech_emotion.inference.batch import FEW
+
+    if compute is ComputeOption.ray:
+        return read_section("compute", ComputeSettings).ray
+    # --workers means processes of this machine, and few recordings take less time than connecting to a cluster
+    here = compute is ComputeOption.local or workers is not None or recordings <= FEW
+    # outside of a repository, params.yaml may belong to another program
+    if here or not PARAMS.exists() or "compute" not in read_params(PARAMS):
+        return None
+    return read_section("compute", ComputeSettings).cluster
+
+
+def _successful(
+    results: "Iterable[BatchRow]", failed: "list[BatchRow]", logbook: "Logbook | None"
+) -> "Iterator[BatchRow]":
+    """Yield the predictions and log them; collect the others in `failed`."""
+    for row in results:
+        if logbook is not None and row.entry is not None:
+            logbook.add([row.entry])
+        if row.reason:
+            failed.append(row)
+        else:
+            yield row
+
+
+def _print(format: PredictFormat, results: "Iterator[BatchRow]", recognizer: "Recognizer") -> None:
+    from speech_emotion.inference.batch import write_csv, write_json
+
+    if format is PredictFormat.table:
+        columns = ("recording", "emotion", "confidence", "next best")
+        tables.write(columns, ((row.path, *_ranked(row, recognizer.labels)) for row in results))
+    else:
+        (write_csv if format is PredictFormat.csv else write_json)(results, recognizer.labels, sys.stdout)
+
+
+def _ranked(row: "BatchRow", labels: Sequence[str]) -> tuple[str, str, str]:
+    second = sorted(zip(labels, row.probabilities, strict=True), key=lambda item: -item[1])[1]
+    emotion = row.label if row.sure else f"{row.label}, not sure"
+    return emotion, f"{row.confidence:.3f}", f"{second[0]} {second[1]:.3f}"

@@ -1,0 +1,29 @@
+"""`speech-emotion preset`: write a preset into params.yaml and show the diff."""
+
+from typing import Annotated
+
+import typer
+
+EXAMPLES = """
+Examples:
+
+speech-emotion preset reference && dvc repro
+
+git checkout params.yaml
+"""
+
+
+def preset(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="File in presets/ (reference) or a path.", show_default=False),
+    ],
+) -> None:
+    """Write a preset into params.yaml and show the diff.
+
+    Comments and order stay as they are; a preset that would make an impossible setting changes nothing. `git checkout
+    params.yaml` takes it back.
+    """
+    from speech_emotion.config.presets import apply
+
+    typer.echo(apply(name) or "params.yaml has these settings already.\n", nl=False)

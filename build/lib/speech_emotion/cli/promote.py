@@ -1,0 +1,172 @@
+"""Commands that move the alias `champion`, and show its history."""
+
+import csv
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from speech_emotion.cli import tables
+from speech_emotion.cli.options import CorpusOption, Format, FormatOption, corpus_name
+
+if TYPE_CHECKING:
+    from speech_emotion.config.registry import Mode
+    from speech_emotion.registry.history import PromotionEvent
+    from speech_emotion.registry.promote import PromotionResult
+
+PROMOTE_EXAMPLES = """
+Examples:
+
+speech-emotion promote --mode dry-run
+
+speech-emotion promote 3 --reason "better for the second speaker"
+
+speech-emotion promote --force --reason "the previous one is broken, measured by hand"
+"""
+
+ROLLBACK_EXAMPLES = """
+Examples:
+
+speech-emotion rollback --reason "overconfident in production"
+
+speech-emotion rollback --to 2
+"""
+
+HISTORY_EXAMPLES = """
+Examples:
+
+speech-emotion history
+
+speech-emotion history --format json
+"""
+
+
+class ModeOption(StrEnum):
+    """The mode of the gates, as a command-line value."""
+
+    enforce = "enforce"
+    dry_run = "dry-run"
+    off = "off"
+
+
+_MODES: Final[Mapping[ModeOption, "Mode"]] = {
+    ModeOption.enforce: "enforce",
+    ModeOption.dry_run: "dry_run",
+    ModeOption.off: "off",
+}
+
+ReasonOption = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Why, for those who read the history.", show_default=False)
+]
+
+
+def promote(
+    version: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="VERSION", min=1, help="The number of a version. Default: the challenger.", show_default=False
+        ),
+    ] = None,
+    mode: Annotated[
+        ModeOption | None,
+        typer.Option(help="dry-run checks the gates and moves nothing, off skips them. Default: promote.mode."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Promote although gates fail; needs --reason.")] = False,
+    reason: ReasonOption = "",
+) -> None:
+    """Make a version the champion if it passes the gates under `promote:` in params.yaml.
+
+    Prints every gate with its figure, limit and verdict. If a gate fails, nothing changes and the exit status is 1. The
+    registry records who promoted, when, why, and all figures; see `history` and `rollback`.
+    """
+    from speech_emotion.config.params import read_settings
+    from speech_emotion.registry.promote import promote as run
+
+    settings = read_settings()
+    result = run(
+        Path(),
+        corpus=settings.corpus.name,
+        settings=settings.promote,
+        evaluate=settings.evaluate,
+        version=version,
+        mode=None if mode is None else _MODES[mode],
+        force=force,
+        reason=reason,
+    )
+    rows = [(gate.name, gate.figure, gate.limit, gate.verdict, gate.detail) for gate in result.gates]
+    tables.write(("gate", "figure", "limit", "verdict", "detail"), rows)
+    _print(result)
+
+
+def rollback(
+    to: Annotated[
+        int | None,
+        typer.Option(
+            "--to", metavar="VERSION", min=1, help="A version. Default: the previous champion.", show_default=False
+        ),
+    ] = None,
+    reason: ReasonOption = "",
+    corpus: CorpusOption = None,
+) -> None:
+    """Move the champion back to the previous one, without gates.
+
+    Repeat it to go back further.
+    """
+    from speech_emotion.registry.promote import rollback as run
+
+    _print(run(Path(), corpus=corpus_name(corpus), to=to, reason=reason))
+
+
+def history(format: FormatOption = Format.table, corpus: CorpusOption = None) -> None:
+    """Show the promotion history: who, when, from which version to which, why, and what the gates said.
+
+    The history is kept in tags of the registered model; whoever may write to MLflow can edit it. A champion that was
+    moved by hand is shown as such. JSON has the figures of every gate.
+    """
+    from speech_emotion.registry.promote import overview
+
+    found = overview(corpus_name(corpus), files=False)
+    for line in found.lines or (() if found.events else ("no version was ever champion",)):
+        typer.echo(line, err=True)
+    if format is Format.json:
+        typer.echo(json.dumps([_as_json(event) for event in found.events], indent=2, ensure_ascii=False))
+        return
+    columns = ("when", "who", "what", "from", "to", "gates", "why")
+    rows = [_row(event) for event in found.events]
+    if format is Format.csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([columns, *rows])
+    else:
+        tables.write(columns, rows)
+
+
+def _print(result: "PromotionResult") -> None:
+    for line in result.lines:
+        typer.echo(line, err=result.refused)
+    if result.refused:
+        raise typer.Exit(1)
+
+
+def _as_json(event: "PromotionEvent") -> dict[str, Any]:
+    gates = [{**asdict(gate), "verdict": gate.verdict} for gate in event.gates]
+    return {"key": event.key, "when": _when(event), **asdict(event), "gates": gates}
+
+
+def _row(event: "PromotionEvent") -> tuple[str, ...]:
+    what = f"{event.kind}, forced" if event.forced else event.kind
+    if event.state != "done":
+        what += f" ({'not finished' if event.state == 'begun' else 'void: the version was deleted'})"
+    passed = sum(gate.passed for gate in event.gates)
+    failed = "".join(f"; failed {gate.sentence}" for gate in event.gates if not gate.passed)
+    gates = f"{passed} of {len(event.gates)} passed{failed}" if event.gates else "skipped" if event.mode else "-"
+    source, target = ("-" if one is None else str(one) for one in (event.source, event.target))
+    return (_when(event), event.user, what, source, target, gates, event.reason or "-")
+
+
+def _when(event: "PromotionEvent") -> str:
+    return f"{datetime.fromtimestamp(event.seconds, UTC):%Y-%m-%d %H:%M:%SZ}"

@@ -1,0 +1,27 @@
+"""The command that syncs results to MLflow."""
+
+from pathlib import Path
+
+import typer
+
+EXAMPLES = """
+Examples:
+
+dvc pull && speech-emotion publish
+
+MLFLOW_TRACKING_URI=https://mlflow.example.org speech-emotion publish
+"""
+
+
+def publish() -> None:
+    """Sync results to MLflow: a run for every training, and a registered version of the package.
+
+    The last stage of `dvc repro` does the same. Call it after `dvc pull`, or when a server was away. What MLflow has
+    already, by content, is not sent again.
+    """
+    from speech_emotion.config.base import read_section
+    from speech_emotion.config.data import CorpusSettings
+    from speech_emotion.registry.publish import publish as run
+
+    for line in run(Path.cwd(), corpus=read_section("corpus", CorpusSettings).name).lines:
+        typer.echo(line)

@@ -1,0 +1,41 @@
+"""The section `compute`: where parallel work runs and with how many workers. No result depends on it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from speech_emotion.config.base import Section
+
+
+class RaySettings(Section):
+    """A Ray cluster and the resources of one task."""
+
+    address: Annotated[str, Field(min_length=1)] = "auto"
+    """`auto`: the cluster that runs on this machine, or that RAY_ADDRESS names; else host:port of its head."""
+    cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
+    gpus: Annotated[float, Field(ge=0, le=64)] = 0.0
+    shards: str | None = None
+    """A URL of fsspec's below which tasks write shards of features; null: into the workspace."""
+
+    @field_validator("shards")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        scheme, mark, place = (value or "file://x").partition("://")
+        if not (scheme and mark and place):
+            raise ValueError(f"a URL such as s3://bucket/folder, or null, and not '{value}'")
+        return value
+
+
+class ComputeSettings(Section):
+    """Where parallel work runs."""
+
+    backend: Literal["local", "ray"] = "local"
+    """`local`: processes of this machine; `ray`: tasks of a cluster."""
+    workers: Annotated[int, Field(ge=1, le=1024)] | None
+    """Number of processes; null: one per core. On a cluster: concurrent trials; null: as many as fit."""
+    ray: RaySettings = RaySettings()
+
+    @property
+    def cluster(self) -> RaySettings | None:
+        """The cluster; None: this machine."""
+        return self.ray if self.backend == "ray" else None

@@ -1,0 +1,71 @@
+"""The sections `corpus`, `download` and `prepare`: where recordings come from and which are accepted."""
+
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from speech_emotion.config.base import Section
+
+CorpusName = Literal["tess", "demo", "folder"]
+
+
+class CorpusSettings(Section):
+    """Which corpus, and where the user's copy of it lies."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+    """Names the folders below data/, models/ and reports/, the MLflow experiment and the registered model."""
+    kind: CorpusName
+    """How the recordings are laid out and labelled."""
+    source: Annotated[str, Field(min_length=1)]
+    """A folder or a zip of the user's; for `tess`, `data/incoming` may be empty of audio."""
+
+
+class DownloadSettings(Section):
+    """How the official server is asked."""
+
+    server: Annotated[str, Field(pattern=r"^https?://")]
+    persistent_id: Annotated[str, Field(pattern=r"^doi:")]
+    connections: Annotated[int, Field(ge=1, le=16)]
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)]
+    retries: Annotated[int, Field(ge=0, le=20)]
+
+
+class PrepareSettings(Section):
+    """Which recordings are good enough to be learned from."""
+
+    bad_recordings: Literal["stop", "leave out"]
+    min_seconds: Annotated[float, Field(gt=0)]
+    max_seconds: Annotated[float, Field(gt=0)]
+    silence_dbfs: Annotated[float, Field(le=0)]
+    """A recording whose peak stays below this level is silent."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.min_seconds >= self.max_seconds:
+            raise ValueError(f"a min_seconds ({self.min_seconds:g}) below max_seconds ({self.max_seconds:g})")
+        return self
+
+
+Protocol = Literal["random", "word", "speaker", "full"]
+
+PROTOCOLS = get_args(Protocol)
+"""In reporting order."""
+
+
+class SplitSettings(Section):
+    """Shares are of utterances (`random`, `full`) or of words (`word`, validation of `speaker`)."""
+
+    protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    validation_share: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.test_share + self.validation_share >= 1:
+            raise ValueError("a test_share and a validation_share that together leave something to train on (below 1)")
+        if len(set(self.protocols)) != len(self.protocols):
+            raise ValueError("each protocol once")
+        if "full" not in self.protocols:
+            raise ValueError("a list with 'full' in it: it is the model that is packaged")
+        return self

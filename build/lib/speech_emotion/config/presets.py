@@ -1,0 +1,118 @@
+"""Write a preset, a set of settings, into params.yaml and keep its comments and order."""
+
+import difflib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
+
+from speech_emotion.config.base import PARAMS, read_params
+from speech_emotion.config.params import read_settings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import replacing
+
+FOLDER = Path("presets")
+"""Where presets lie, beside params.yaml: one file each, sections and keys as there, only those that differ."""
+
+
+def apply(name_or_path: str | Path, params_path: Path = PARAMS) -> str:
+    """Write a preset's settings into params.yaml.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        The name of a file in `presets/`, such as ``reference``, or the path of a YAML file.
+    params_path : Path
+        The file that is changed, whole or not at all.
+
+    Returns
+    -------
+    str
+        What has changed, as a unified diff; empty when nothing had to.
+
+    Raises
+    ------
+    UserError
+        There is no such preset, or it would put something into params.yaml that is not allowed; nothing is changed.
+    """
+    preset = _find(name_or_path, params_path.parent / FOLDER)
+    overrides = read_params(preset)
+    read_params(params_path)  # an unreadable file is named as such before it is merged into
+    before = params_path.read_text(encoding="utf-8")
+    after = _merged(before, overrides)
+    if after == before:
+        return ""
+    with replacing(params_path) as aside:
+        aside.write_text(after, encoding="utf-8", newline="\n")
+        try:
+            read_settings(aside)
+        except UserError as error:
+            raise UserError(str(error).replace(str(aside), f"{params_path} with {preset}")) from None
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    return "".join(difflib.unified_diff(old, new, str(params_path), f"{params_path} with {preset}"))
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """Return the names of the presets in a folder."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def _find(name_or_path: str | Path, folder: Path) -> Path:
+    for path in (folder / f"{name_or_path}.yaml", Path(name_or_path)):
+        if path.is_file():
+            return path
+    known = names(folder)
+    if not known:
+        raise UserError(f"{folder}: there are no presets here. Run this in the root of the repository, where they lie.")
+    near = difflib.get_close_matches(str(name_or_path), known, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise UserError(f"there is no preset '{name_or_path}'.{hint} Known in {folder}: {', '.join(known)}.")
+
+
+def _merged(text: str, overrides: Mapping[str, Any]) -> str:
+    yaml = YAML()
+    yaml.Representer = _Representer
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    params = yaml.load(text)
+    _merge(params, overrides)
+    out = io.StringIO()
+    yaml.dump(params, out)
+    return out.getvalue()
+
+
+def _merge(target: CommentedMap, overrides: Mapping[str, Any]) -> None:
+    for key, value in overrides.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), CommentedMap):
+            _merge(target[key], value)
+        elif key not in target or target[key] != value:
+            # equal values stay as they were written: 30.0, 3e1
+            target[key] = _in_flow(value)
+
+
+def _in_flow(value: Any) -> Any:
+    """Return lists and mappings so that they are written on one line, as everywhere in params.yaml."""
+    if isinstance(value, Mapping):
+        mapping = CommentedMap({key: _in_flow(inner) for key, inner in value.items()})
+        mapping.fa.set_flow_style()
+        return mapping
+    if isinstance(value, list):
+        sequence = CommentedSeq([_in_flow(inner) for inner in value])
+        sequence.fa.set_flow_style()
+        return sequence
+    return value
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes null as the word."""
+
+    def represent_none(self, _data: None) -> ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+_Representer.add_representer(type(None), _Representer.represent_none)

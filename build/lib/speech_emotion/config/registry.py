@@ -1,0 +1,50 @@
+"""The section `promote` of params.yaml: the gates that a version passes before it becomes champion."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from speech_emotion.config.base import Section
+
+Mode: TypeAlias = Literal["enforce", "dry_run", "off"]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Protocol: TypeAlias = Literal["random", "word", "speaker", "full"]
+
+
+class ProtocolGates(Section):
+    """Limits of one protocol, for the mean over its folds; null: no gate."""
+
+    uar: Share | None
+    """At least."""
+    ece: Share | None
+    """At most."""
+    recall: Share | None
+    """At least, for every emotion."""
+    drop: Share | None
+    """At most: the loss of UAR under the worst condition of the robustness table."""
+
+
+class ProtocolsGates(Section):
+    """Limits by protocol; a protocol that is left out has no gates."""
+
+    random: ProtocolGates | None = None
+    word: ProtocolGates | None = None
+    speaker: ProtocolGates | None = None
+    full: ProtocolGates | None = None
+
+
+class PromoteSettings(Section):
+    """The gates of `speech-emotion promote`."""
+
+    mode: Mode
+    protocols: ProtocolsGates
+    against_champion: tuple[Protocol, ...]
+    """Protocols in which a version must not be worse than the champion beyond the paired 95 % interval."""
+    latency_ms: Annotated[float, Field(gt=0)] | None
+    """The median latency on the model's example, at most."""
+    package_mb: Annotated[float, Field(gt=0)] | None
+    """The size of the package in 10^6 bytes, at most."""
+    card: bool
+    """Whether the package must have a model card."""
+    head: bool
+    """Whether package, data and settings must be those of HEAD's dvc.lock."""

@@ -1,0 +1,110 @@
+"""The section `train`: the network, the optimiser and the fit loop."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from speech_emotion.config.base import PARAMS, Section
+from speech_emotion.config.features import FeaturizeSettings
+from speech_emotion.core.errors import UserError
+
+Units = Annotated[int, Field(ge=1, le=2048)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class InputSettings(Section):
+    """The part of the features that the network reads."""
+
+    n_mfcc: Annotated[int, Field(ge=2, le=256)] | None
+    """The first so many cepstral coefficients; null: all."""
+    prosody: bool
+    """Whether the network reads the prosodic tracks, if there are any."""
+
+    def of(self, made: FeaturizeSettings) -> FeaturizeSettings:
+        """Return the feature settings of what the network reads.
+
+        Raises
+        ------
+        UserError
+            `n_mfcc` is more than the features have.
+        """
+        if self.n_mfcc is not None and self.n_mfcc > made.n_mfcc:
+            raise UserError(
+                f"{PARAMS}: train.inputs.n_mfcc: {self.n_mfcc} is more than the {made.n_mfcc} cepstra "
+                "that featurize.n_mfcc makes. Lower the one, or raise the other."
+            )
+        count = made.n_mfcc if self.n_mfcc is None else self.n_mfcc
+        return made.model_copy(update={"n_mfcc": count, "prosody": made.prosody and self.prosody})
+
+
+class DropoutSettings(Section):
+    """Share of units dropped after each layer of a kind."""
+
+    lstm: Rate
+    dense: Rate
+
+
+class NetworkSettings(Section):
+    """LSTM layers over the frames, pooling over time, dense layers, and one output a label."""
+
+    input: Literal["frames", "time_mean"]
+    """`time_mean`: the mean of each coefficient over time, read as a sequence of numbers (the reference model)."""
+    lstm: Annotated[tuple[Units, ...], Field(min_length=1, max_length=4)]
+    bidirectional: bool
+    lstm_relu: bool
+    """Whether a ReLU follows each LSTM layer, as in the reference model; inside, they stay tanh and sigmoid."""
+    pooling: Literal["last", "mean", "mean_and_std", "max"]
+    dense: Annotated[tuple[Units, ...], Field(max_length=4)]
+    """Hidden dense layers; the output layer comes on top."""
+    batch_norm: bool
+    dropout: DropoutSettings
+
+
+class OptimizerSettings(Section):
+    """SGD with momentum."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=10)]
+    """The rate, or the highest rate of a schedule."""
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    nesterov: bool
+    schedule: Literal["constant", "cosine", "one_cycle"]
+    clip_norm: Annotated[float, Field(gt=0)] | None
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+
+
+class EarlyStoppingSettings(Section):
+    """Stop after `patience` epochs without a lower validation loss, and keep the weights of the best epoch."""
+
+    patience: Annotated[int, Field(ge=1)]
+
+
+class TrainSettings(Section):
+    """All that decides the weights, beside the data."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    epochs: Annotated[int, Field(ge=1, le=10000)]
+    batch_size: Annotated[int, Field(ge=1, le=8192)]
+    normalization: Literal["none", "corpus"]
+    """`corpus`: each coefficient by its mean and deviation over the frames of the training part."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    inputs: InputSettings
+    network: NetworkSettings
+    optimizer: OptimizerSettings
+    early_stopping: EarlyStoppingSettings | None
+
+
+class CalibrateSettings(Section):
+    """Temperature and threshold are fitted on the validation part."""
+
+    risk: Annotated[float, Field(gt=0, lt=1)]
+    """Share of wrong answers that is accepted among those given as sure."""
+
+
+class BaselinesSettings(Section):
+    """How long the baselines take; what they are does not change, so that tables can be compared."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    shuffles: Annotated[int, Field(ge=2, le=1000)]
+    """Of the labels, for the control: on a left-out speaker a model of one shuffle may reach .05 or .25 by luck."""
+    reference_epochs: Annotated[int, Field(ge=1)] | None
+    """None: as many as the reference model had."""

@@ -1,0 +1,1 @@
+"""Errors, files, processes, parallel work and progress: what every other package uses."""

@@ -1,0 +1,51 @@
+"""The exception that carries a message for the user, and messages for errors of the system.
+
+Imports only the standard library, because every prediction imports this module.
+"""
+
+import errno
+import os
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+_NO_RIGHT: Final = "See who owns it and what its rights are, or name another place."
+_NO_FOLDER: Final = "A file lies where a folder is needed: move it away, or name another place."
+
+_WAYS_OUT: Final = MappingProxyType(
+    {
+        errno.ENOSPC: "Make room on the disk that is written to.",
+        errno.EDQUOT: "Make room in your quota of the disk that is written to.",
+        errno.EACCES: _NO_RIGHT,
+        errno.EPERM: _NO_RIGHT,
+        errno.EROFS: "Make that disk writable, or name a place on another one.",
+        errno.ENOTDIR: _NO_FOLDER,
+        errno.EEXIST: _NO_FOLDER,
+        errno.EISDIR: "A folder lies where a file is needed: move it away, or name another place.",
+        errno.ENAMETOOLONG: "Choose a shorter name, or a place with a shorter path.",
+    }
+)
+"""What the user can do, by the number of an operating system's error that is the machine's fault and not ours."""
+
+
+class UserError(Exception):
+    """An error that the user can fix.
+
+    The message is all that is shown: it says what was wrong, where, and what to do next. Entry points (the stages, the
+    command line, the servers) print it and end with a status other than 0; a traceback is kept for mistakes of ours.
+    """
+
+
+def in_words(error: OSError) -> str:
+    """Return what the machine refuses and what to do, in one line; an empty text if the mistake may be ours."""
+    # of two names the second is where something was to go
+    name = error.filename if error.filename2 is None else error.filename2
+    place = "" if name is None or isinstance(name, int) else os.fsdecode(name)
+    way_out = _WAYS_OUT.get(error.errno or 0)
+    if way_out is _NO_FOLDER:
+        # the system names what was to lie in the folder; what is in the way is the file above it
+        place = next((str(path) for path in (Path(place), *Path(place).parents) if path.is_file()), "")
+    # without a name these may be about a port, a process, or a file that we should not have made twice
+    if way_out is None or (not place and way_out in (_NO_FOLDER, _NO_RIGHT)):
+        return ""
+    return f"{place + ': ' if place else ''}{error.strerror or error}. {way_out}"

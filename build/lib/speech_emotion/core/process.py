@@ -1,0 +1,101 @@
+"""Run a stage as a process that reports errors in one line, holds locks and dies with its parent."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from speech_emotion.core.errors import UserError, in_words
+
+SCRATCH = Path(".scratch")
+"""Holds what must survive a kill, keyed by its inputs: DVC deletes a stage's outputs before it starts the stage."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's main function and exit with its status.
+
+    A `UserError`, or an error of the operating system such as a full disk, is printed in one line (status 1). A script
+    that is called with other arguments than those in dvc.yaml says how DVC calls it (status 2). A stage is killed when
+    DVC dies.
+    """
+    die_with_parent()
+    try:
+        main()
+    except (UserError, OSError) as error:
+        message = in_words(error) if isinstance(error, OSError) else str(error)
+        if not message:
+            raise
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except (ValueError, IndexError) as error:
+        stage = _stage()
+        if stage is None or not _about_arguments(error):
+            raise
+        print(
+            f"error: {sys.argv[0]}: takes other arguments than the {len(sys.argv) - 1} given. Run `dvc repro {stage}`.",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _about_arguments(error: Exception) -> bool:
+    """Return whether an error was raised by the line of `main` that unpacks `sys.argv`."""
+    raised = traceback.extract_tb(error.__traceback__)
+    return len(raised) == 2 and "sys.argv" in (raised[-1].line or "")
+
+
+def _stage() -> str | None:
+    """Return the stage whose script this process runs, if any."""
+    script = Path(sys.argv[0])
+    return script.stem if script.resolve().parent.name == "pipeline" else None
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, however that dies (Linux only).
+
+    `exec` in dvc.yaml makes a stage a child of DVC instead of a shell's. Workers call this too.
+    """
+    if sys.platform != "linux":
+        return
+    spawned_by = multiprocessing.parent_process()
+    parent = os.getppid() if spawned_by is None else spawned_by.pid
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(137)  # the parent died before prctl
+
+
+@contextmanager
+def alone(name: str) -> Iterator[Path]:
+    """Lock a scratch folder, which survives a kill.
+
+    Parameters
+    ----------
+    name : str
+        Name of the folder below `.scratch`, such as a stage and the digest of its inputs.
+
+    Raises
+    ------
+    UserError
+        Another process held the lock for a minute.
+    """
+    folder = SCRATCH / name
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=60):
+            yield folder
+    except Timeout:
+        raise UserError(
+            f"{folder}: locked by another process that does the same work. Wait for it or stop it, then try again."
+        ) from None

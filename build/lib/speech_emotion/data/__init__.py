@@ -1,0 +1,1 @@
+"""Corpora, labels, the manifest and splits."""

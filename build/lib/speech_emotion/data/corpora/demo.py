@@ -1,0 +1,218 @@
+"""A synthetic corpus with the file names of TESS, spoken offline by eSpeak NG.
+
+eSpeak NG (https://github.com/espeak-ng/espeak-ng, GPL-3.0-or-later) comes with the wheel of `espeakng-loader` and runs
+as a separate program, `data.espeak`. Its output is not a derivative of its code.
+"""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from speech_emotion.config.data import CorpusSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import replacing_folder
+from speech_emotion.core.parallel import core_count
+from speech_emotion.core.progress import track
+from speech_emotion.data import espeak
+from speech_emotion.data.corpora.base import Utterance
+
+WORDS: Final = (
+    "back",
+    "bean",
+    "boat",
+    "chair",
+    "dog",
+    "door",
+    "fall",
+    "gas",
+    "home",
+    "join",
+    "kite",
+    "learn",
+    "moon",
+    "name",
+    "page",
+    "rain",
+    "ship",
+    "team",
+    "voice",
+    "youth",
+)
+
+VOICES: Final[Mapping[str, str]] = MappingProxyType({"SAF": "en-us+f4", "SBF": "en-us+f2"})
+"""Speakers: two synthetic female voices, as TESS has two actresses; unlike enough that one is no key to the other."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How an emotion is spoken.
+
+    Attributes
+    ----------
+    rate : int
+        Words a minute.
+    pitch, spread : int
+        Pitch and its range, 0 to 99; 50 is ordinary.
+    volume : int
+        100 is ordinary.
+    """
+
+    rate: int
+    pitch: int
+    spread: int
+    volume: int
+
+    def varied(self, name: str) -> "Manner":
+        """Return this manner as one clip has it: nobody says two words quite alike, and the name decides how."""
+        a, b, c, d = (byte / 127.5 - 1 for byte in hashlib.sha256(name.encode()).digest()[:4])
+        return Manner(
+            rate=round(self.rate * (1 + 0.05 * a)),
+            pitch=min(99, max(0, round(self.pitch + 4 * b))),
+            spread=min(99, max(0, round(self.spread + 5 * c))),
+            volume=round(self.volume * (1 + 0.08 * d)),
+        )
+
+
+MANNERS: Final[Mapping[str, Manner]] = MappingProxyType(
+    {
+        "angry": Manner(rate=190, pitch=40, spread=85, volume=112),
+        "disgust": Manner(rate=115, pitch=22, spread=45, volume=85),
+        "fear": Manner(rate=240, pitch=85, spread=25, volume=70),
+        "happy": Manner(rate=175, pitch=65, spread=90, volume=105),
+        "neutral": Manner(rate=155, pitch=45, spread=30, volume=90),
+        "pleasant_surprise": Manner(rate=135, pitch=92, spread=98, volume=100),
+        "sad": Manner(rate=95, pitch=30, spread=8, volume=55),
+    }
+)
+"""Labels, and how each is spoken."""
+
+_NAMES: Final[Mapping[str, str]] = MappingProxyType({"pleasant_surprise": "ps"})
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One utterance that is yet to be spoken."""
+
+    speaker: str
+    emotion: str
+    word: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies in the raw tree: `{speaker}_{emotion}/{speaker}_{word}_{emotion}.wav`, as in TESS."""
+        name = f"{self.speaker}_{self.word}_{_NAMES.get(self.emotion, self.emotion)}.wav"
+        return Path(f"{self.speaker}_{self.emotion}", name)
+
+    @property
+    def text(self) -> str:
+        """What is said."""
+        return carrier_phrase(self.word)
+
+
+class DemoCorpus:
+    """The synthetic corpus: 2 speakers x 7 emotions x 20 words, the same bytes in any order and on any number of cores.
+
+    Parameters
+    ----------
+    settings : CorpusSettings
+        Its `source` is not looked at.
+    words : sequence of str
+        What is said; fewer make a smaller corpus.
+    """
+
+    kind: Final = "demo"
+
+    def __init__(self, settings: CorpusSettings, *, words: Sequence[str] = WORDS) -> None:
+        self.settings = settings
+        self.words = tuple(words)
+
+    def fetch(self, raw: Path) -> None:
+        """Speak every clip into the folder `raw`, all of them or none.
+
+        Raises
+        ------
+        UserError
+            eSpeak NG does not run on this machine.
+        """
+        library = _library()
+        with replacing_folder(raw) as aside:
+            for clip in self.clips():
+                (aside / clip.path).parent.mkdir(exist_ok=True)
+            clips = list(self.clips())
+            for _ in track(_speak_all(clips, aside, library), len(clips), "speaking", "clips"):
+                pass
+
+    def utterances(self, raw: Path) -> list[Utterance]:
+        """Return what `fetch` has spoken, ordered by path."""
+        spoken = sorted(self.clips(), key=lambda clip: clip.path.as_posix())
+        return [
+            Utterance(path=clip.path, speaker=clip.speaker, emotion=clip.emotion, text=clip.text) for clip in spoken
+        ]
+
+    def clips(self) -> Iterator[Clip]:
+        """Yield every clip of the corpus."""
+        for speaker in VOICES:
+            for emotion in MANNERS:
+                for word in self.words:
+                    yield Clip(speaker, emotion, word)
+
+
+def carrier_phrase(word: str) -> str:
+    """Return what is said in TESS for a word."""
+    return f"Say the word {word}"
+
+
+def speak_clip(clip: Clip, target: Path, library: str) -> None:
+    """Speak one clip in a process of its own and write it to `target` as 16-bit wav.
+
+    Raises
+    ------
+    UserError
+        eSpeak NG does not run on this machine.
+    """
+    manner = MANNERS[clip.emotion].varied(clip.path.stem)
+    numbers = map(str, (manner.rate, manner.pitch, manner.spread, manner.volume))
+    # -I -S: nothing of the environment and no site-packages, which would cost a second of imports at each clip
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        espeak.__file__,
+        str(target),
+        library,
+        VOICES[clip.speaker],
+        clip.text,
+        *numbers,
+    ]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    if result.returncode != 0:
+        why = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
+        raise UserError(
+            f"the demo corpus cannot be spoken: eSpeak NG does not run on this machine ({why}). "
+            "Reinstall espeakng-loader, or choose another corpus in params.yaml (corpus.kind)."
+        )
+
+
+def _speak_all(clips: Iterable[Clip], folder: Path, library: str) -> Iterator[None]:
+    # threads are enough: they wait for processes, which do the work
+    pool = ThreadPoolExecutor(max_workers=core_count())
+    try:
+        yield from pool.map(lambda clip: speak_clip(clip, folder / clip.path, library), clips)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _library() -> str:
+    try:
+        import espeakng_loader
+    except ImportError:
+        raise UserError(
+            "the demo corpus is spoken by espeakng-loader, which is not installed. Run `make setup`."
+        ) from None
+    return str(espeakng_loader.get_library_path())

@@ -1,0 +1,124 @@
+"""A user's folder or zip of labelled recordings."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from speech_emotion.config.data import CorpusSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import replacing_folder
+from speech_emotion.core.progress import track
+from speech_emotion.data.archive import unpack
+from speech_emotion.data.corpora.base import Utterance
+from speech_emotion.data.labels import TABLE, Labelled, is_recording, listing, read_labelled, write_table
+
+
+class FolderCorpus:
+    """The user's own recordings, in any language and with any labels.
+
+    Parameters
+    ----------
+    settings : CorpusSettings
+        Its `source` is the folder or the zip; `labels.read_labelled` says how recordings are labelled in it.
+    """
+
+    kind: Final = "folder"
+
+    def __init__(self, settings: CorpusSettings) -> None:
+        self.source = Path(settings.source).expanduser()
+
+    def fetch(self, raw: Path) -> None:
+        """Copy the recordings to the folder `raw`, byte for byte, with their labels in one table; all or nothing.
+
+        Raises
+        ------
+        UserError
+            The source is missing, cannot be understood, or has a single label; recordings cannot be read: the first
+            20 of them are named.
+        """
+        if not self.source.exists():
+            raise UserError(
+                f"{self.source}: there is no such folder or zip. "
+                "Put your recordings there, or name their place in params.yaml (corpus.source)."
+            )
+        _check_apart(self.source, raw)
+        with _opened(self.source, raw) as folder, replacing_folder(raw) as aside:
+            labelled = read_labelled(folder)
+            _check_labels(labelled)
+            _copy(labelled, aside)
+            write_table(aside, labelled.utterances)
+        if labelled.left_aside:
+            print(f"left aside, not labelled recordings:\n{listing(labelled.left_aside)}", file=sys.stderr)
+
+    def utterances(self, raw: Path) -> list[Utterance]:
+        """Return what `fetch` has copied, ordered by path.
+
+        Raises
+        ------
+        UserError
+            The tree is not whole.
+        """
+        if not (raw / TABLE).is_file():
+            raise UserError(f"{raw}: holds no {TABLE}. Run `dvc repro download`.")
+        return list(read_labelled(raw).utterances)
+
+
+@contextmanager
+def _opened(source: Path, raw: Path) -> Iterator[Path]:
+    """Give the folder that the recordings lie in: the source, or what is in the zip that it is or holds alone."""
+    archive = _lone_zip(source) if source.is_dir() else source
+    if archive is None:
+        yield source
+        return
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{raw.name}.", suffix=".partial", dir=raw.parent) as unpacked:
+        unpack(archive, Path(unpacked))
+        yield Path(unpacked)
+
+
+def _lone_zip(folder: Path) -> Path | None:
+    """Return the zip at the top of a folder, where it is the only one and nothing lies beside it but documents."""
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    zips = [path for path in visible if path.suffix.lower() == ".zip"]
+    others = [path for path in visible if path.is_dir() or path.suffix.lower() == ".csv" or is_recording(path)]
+    return zips[0] if len(zips) == 1 and not others else None
+
+
+def _check_apart(source: Path, raw: Path) -> None:
+    source, raw = source.resolve(), raw.resolve()
+    if raw.is_relative_to(source) or source.is_relative_to(raw):
+        raise UserError(
+            f"{source}: lies around or within {raw}, where it would be copied to. Choose another corpus.source."
+        )
+
+
+def _check_labels(labelled: Labelled) -> None:
+    labels = sorted({one.emotion for one in labelled.utterances})
+    if len(labels) < 2:
+        raise UserError(
+            f"{labelled.root}: all {len(labelled.utterances)} recordings have one label, '{labels[0]}'; "
+            "a model needs at least two to tell apart."
+        )
+
+
+def _copy(labelled: Labelled, target: Path) -> None:
+    unreadable = []
+    for one in track(labelled.utterances, len(labelled.utterances), "copying", "recordings"):
+        recording = labelled.root / one.path
+        (target / one.path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(recording, target / one.path)
+        except OSError as error:
+            if error.filename2 is not None or error.filename != str(recording):
+                raise  # it is the copy that cannot be written
+            leads_nowhere = recording.is_symlink() and not recording.exists()
+            unreadable.append(f"{one.path}: {'a link that leads nowhere' if leads_nowhere else error.strerror}")
+    if unreadable:
+        raise UserError(
+            f"{labelled.root}: {len(unreadable)} of {len(labelled.utterances)} recordings cannot be read:\n"
+            f"{listing(unreadable)}\nMake them readable, or take them away."
+        )

@@ -1,0 +1,237 @@
+"""Divide a corpus into train, validation and test parts, one table per protocol."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from speech_emotion.config.data import Protocol, SplitSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import replacing
+
+TRAIN: Final = "train"
+VALIDATION: Final = "validation"
+TEST: Final = "test"
+ONE_FOLD: Final = "all"
+COLUMNS: Final = ["fold", "id", "part", "path", "speaker", "emotion", "text", "sha256"]
+"""Columns of a split. Later stages read labels and speakers from here, not from the manifest."""
+
+_UTTERANCE: Final = ["id", "path", "speaker", "emotion", "text", "sha256"]
+
+
+class LeakError(UserError):
+    """An utterance, text or speaker is on two sides of a split."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The utterance ids of one training, in the order of the manifest."""
+
+    name: str
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def make(manifest: pd.DataFrame, protocol: Protocol, settings: SplitSettings) -> pd.DataFrame:
+    """Split a corpus by a protocol.
+
+    Parameters
+    ----------
+    manifest : pd.DataFrame
+        From `data.manifest.read`. `random` and `full` keep a `part` that the user's own table names. If it names no
+        validation part, one is drawn from its training part.
+    protocol : {"random", "word", "speaker", "full"}
+        * random: stratified by speaker and emotion;
+        * word: no text on two sides;
+        * speaker: leave one speaker out, one fold each; the validation part holds other texts than the training part;
+        * full: no test part; the validation part holds other texts than the training part, where there are several.
+    settings : SplitSettings
+
+    Returns
+    -------
+    pd.DataFrame [columns=COLUMNS]
+
+    Raises
+    ------
+    UserError
+        The corpus does not support the protocol. The message says what is missing and how to leave the protocol out.
+    """
+    named = bool((manifest["part"] != "").all())
+    rng = np.random.default_rng([settings.seed, ["random", "word", "speaker", "full"].index(protocol)])
+    if protocol == "random":
+        split = _one_fold(manifest, _random(manifest, rng, settings.test_share, settings.validation_share))
+    elif protocol == "word":
+        _need_groups(manifest, "text", 3, protocol)
+        split = _one_fold(manifest, _by_text(manifest, rng, settings.test_share, settings.validation_share))
+    elif protocol == "speaker":
+        _need_groups(manifest, "speaker", 2, protocol)
+        split = pd.concat(
+            [_leave_out(manifest, speaker, rng, settings.validation_share) for speaker in _groups(manifest, "speaker")],
+            ignore_index=True,
+        )
+    else:
+        by_text = not named and manifest["text"].nunique() >= 2 and bool((manifest["text"] != "").all())
+        deal = _by_text if by_text else _random
+        split = _one_fold(manifest, deal(manifest, rng, 0.0, settings.validation_share))
+    check(split, manifest, protocol, named=protocol == "random" and named)
+    return split.merge(manifest[_UTTERANCE], on="id", how="left", validate="m:1")[COLUMNS]
+
+
+def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, named: bool = False) -> None:
+    """Check that a split keeps what its protocol promises.
+
+    Raises
+    ------
+    LeakError
+        An utterance, a text (`word`) or a speaker (`speaker`) is on two sides.
+    UserError
+        An utterance is unknown or missing, a part is empty, or a label has no training utterance.
+    """
+    known = utterances[["id", "speaker", "emotion", "text", "sha256"]]
+    rows = split[["fold", "id", "part"]].merge(known, on="id", how="left", validate="m:1")
+    unknown = rows.loc[rows["speaker"].isna(), "id"]
+    if len(unknown):
+        raise UserError(
+            f"split '{protocol}': {len(unknown)} ids are not in the manifest, the first is {unknown.iloc[0]}."
+        )
+    for fold, part in rows.groupby("fold", sort=True):
+        where = f"split '{protocol}', fold '{fold}'"
+        _one_side_only(part, "id", where)
+        # one recording under two names would be a leak as well
+        _one_side_only(part, "sha256", where)
+        if protocol == "word":
+            _one_side_only(part, "text", where)
+        if protocol == "speaker":
+            learned = part.assign(side=np.where(part["part"] == TEST, TEST, TRAIN))
+            _one_side_only(learned, "speaker", where, side="side")
+        if len(part) != len(utterances):
+            raise UserError(f"{where}: has {len(part)} of {len(utterances)} utterances.")
+        for needed in (TRAIN, VALIDATION) if protocol == "full" else (TRAIN, VALIDATION, TEST):
+            if not (part["part"] == needed).any():
+                why = "the corpus is too small for these shares"
+                if named and needed != VALIDATION:
+                    why = "the table of your corpus names none for it in its column 'split'"
+                raise UserError(f"{where}: the {needed} part is empty; {why}.")
+        unlearned = sorted(set(part["emotion"]) - set(part.loc[part["part"] == TRAIN, "emotion"]))
+        if unlearned:
+            raise UserError(f"{where}: '{unlearned[0]}' has no utterance to train on.")
+
+
+def write(path: Path, split: pd.DataFrame) -> None:
+    """Write a split as CSV, whole or not at all."""
+    with replacing(path) as aside:
+        split.to_csv(aside, index=False, columns=COLUMNS, lineterminator="\n")
+
+
+def read(path: Path) -> list[Fold]:
+    """Read the folds of a split.
+
+    Raises
+    ------
+    UserError
+        The file is missing or not a split.
+    """
+    split = _read_table(path)
+    return [
+        Fold(str(name), *(tuple(rows.loc[rows["part"] == part, "id"]) for part in (TRAIN, VALIDATION, TEST)))
+        for name, rows in split.groupby("fold", sort=True)
+    ]
+
+
+def utterances(path: Path) -> pd.DataFrame:
+    """Read the utterances of a split, one row each [columns=(id, path, speaker, emotion, text, sha256)], all text.
+
+    Raises
+    ------
+    UserError
+        The file is missing or not a split.
+    """
+    return _read_table(path)[_UTTERANCE].drop_duplicates("id").reset_index(drop=True)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        split = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
+        raise UserError(f"{path}: is missing or not a table. Run `dvc repro split`.") from None
+    if list(split.columns) != COLUMNS or not set(split["part"]) <= {TRAIN, VALIDATION, TEST}:
+        raise UserError(
+            f"{path}: expected the columns {', '.join(COLUMNS)} and the parts train, validation, test. "
+            "Run `dvc repro split`."
+        )
+    return split
+
+
+def _one_fold(manifest: pd.DataFrame, parts: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"fold": ONE_FOLD, "id": manifest["id"].to_numpy(), "part": parts})
+
+
+def _random(manifest: pd.DataFrame, rng: np.random.Generator, test_share: float, validation_share: float) -> np.ndarray:
+    """Keep the parts that the user's table names and draw what it does not name."""
+    named = manifest["part"].to_numpy(dtype=object)
+    if (named == "").any():
+        return _dealt(manifest, rng, test_share, validation_share)
+    parts = np.where(named == TEST, TEST if test_share else TRAIN, named)
+    trained = parts == TRAIN
+    if trained.any() and not (parts == VALIDATION).any():
+        parts[trained] = _dealt(manifest[trained], rng, 0.0, validation_share)
+    return parts
+
+
+def _dealt(manifest: pd.DataFrame, rng: np.random.Generator, test_share: float, validation_share: float) -> np.ndarray:
+    """Split the utterances of each speaker and emotion by the shares; identical recordings stay together."""
+    parts = np.full(len(manifest), TRAIN, dtype=object)
+    for rows in manifest.groupby(["speaker", "emotion"], sort=True).indices.values():
+        digests = manifest["sha256"].to_numpy()[rows]
+        dealt = _deal(sorted(set(digests)), rng, test_share, validation_share)
+        parts[rows] = [dealt[digest] for digest in digests]
+    return parts
+
+
+def _by_text(
+    manifest: pd.DataFrame, rng: np.random.Generator, test_share: float, validation_share: float
+) -> np.ndarray:
+    dealt = _deal(_groups(manifest, "text"), rng, test_share, validation_share)
+    return manifest["text"].map(dealt).to_numpy()
+
+
+def _leave_out(manifest: pd.DataFrame, speaker: str, rng: np.random.Generator, validation_share: float) -> pd.DataFrame:
+    left_out = (manifest["speaker"] == speaker).to_numpy()
+    others = manifest[~left_out]
+    by_text = others["text"].nunique() >= 2
+    parts = np.full(len(manifest), TEST, dtype=object)
+    parts[~left_out] = (_by_text if by_text else _random)(others.assign(part=""), rng, 0.0, validation_share)
+    return pd.DataFrame({"fold": speaker, "id": manifest["id"].to_numpy(), "part": parts})
+
+
+def _deal(groups: list[str], rng: np.random.Generator, test_share: float, validation_share: float) -> dict[str, str]:
+    """Assign a part to each group. Every non-zero share gets at least one group while one is left to train on."""
+    shuffled = [groups[index] for index in rng.permutation(len(groups))]
+    free = len(groups) - 1
+    tests = min(free, max(1, round(test_share * len(groups)))) if test_share else 0
+    validations = min(free - tests, max(1, round(validation_share * len(groups))))
+    parts = [TEST] * tests + [VALIDATION] * validations + [TRAIN] * (len(groups) - tests - validations)
+    return dict(zip(shuffled, parts, strict=True))
+
+
+def _groups(manifest: pd.DataFrame, column: str) -> list[str]:
+    return sorted(set(manifest[column]))
+
+
+def _need_groups(manifest: pd.DataFrame, column: str, count: int, protocol: Protocol) -> None:
+    found = manifest[column].nunique()
+    if found < count or (manifest[column] == "").any():
+        raise UserError(
+            f"split '{protocol}': needs the {column} of every utterance and at least {count} different ones, found "
+            f"{found}. Name them in the corpus, or take '{protocol}' out of split.protocols in params.yaml."
+        )
+
+
+def _one_side_only(rows: pd.DataFrame, column: str, where: str, side: str = "part") -> None:
+    sides = rows.groupby(column)[side].nunique()
+    leaked = sides.index[sides > 1]
+    if len(leaked):
+        raise LeakError(f"{where}: leak: {column} '{leaked[0]}' is on two sides ({len(leaked)} such in all).")

@@ -1,0 +1,162 @@
+"""Decode and check every recording of a corpus; build the manifest and the list of bad recordings."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from speech_emotion.audio.decode import AudioError, Sound, decode
+from speech_emotion.config.data import PrepareSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.parallel import parallel_map
+from speech_emotion.core.progress import track
+from speech_emotion.data.corpora.base import Corpus, Utterance
+from speech_emotion.data.labels import listing
+from speech_emotion.data.manifest import BAD_COLUMNS, DECIMALS, SCHEMA, Manifest, write_bad
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One recording: what was measured, or why it is no good."""
+
+    sample_rate: int = 0
+    channels: int = 0
+    seconds: float = 0.0
+    rms_dbfs: float = 0.0
+    peak_dbfs: float = 0.0
+    sha256: str = ""
+    bad: str = ""
+
+    @property
+    def columns(self) -> tuple[int, int, float, float, float, str]:
+        """The manifest's columns from `sample_rate` to `sha256`."""
+        return self.sample_rate, self.channels, self.seconds, self.rms_dbfs, self.peak_dbfs, self.sha256
+
+
+def build(corpus: Corpus, raw: Path, *, settings: PrepareSettings, workers: int | None = None) -> Manifest:
+    """Listen to every recording of a corpus.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        Knows the utterances.
+    raw : Path
+        The tree that `corpus.fetch` has filled.
+    settings : PrepareSettings
+        What a good recording is.
+    workers : int or None
+        Processes; None: one a core. The result is the same.
+
+    Raises
+    ------
+    UserError
+        The raw tree holds no utterances.
+    """
+    utterances = corpus.utterances(raw)
+    if not utterances:
+        raise UserError(f"{raw}: holds no utterances. Run `dvc repro download`.")
+    paths = [raw / one.path for one in utterances]
+    measuring = parallel_map(partial(measure, settings=settings), paths, workers=workers)
+    measured = list(track(measuring, len(paths), "listening", "recordings"))
+    reasons = _reasons(utterances, measured)
+    rows = [
+        (name, one.path.as_posix(), one.speaker, one.emotion, one.text, *sound.columns, one.part)
+        for name, one, sound, reason in zip(_ids(utterances), utterances, measured, reasons, strict=True)
+        if not reason
+    ]
+    bad = [(one.path.as_posix(), reason) for one, reason in zip(utterances, reasons, strict=True) if reason]
+    good = pd.DataFrame(rows, columns=list(SCHEMA)).astype({name: column.type for name, column in SCHEMA.items()})
+    return Manifest(good, pd.DataFrame(bad, columns=list(BAD_COLUMNS), dtype="str"))
+
+
+def refuse_bad(manifest: Manifest, settings: PrepareSettings, *, report: Path) -> None:
+    """Stop where a corpus has bad recordings, unless the settings leave them out.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        What was found.
+    settings : PrepareSettings
+        What is done about bad recordings.
+    report : Path
+        Where the whole list of them is kept; whatever lies there is removed when there are none.
+
+    Raises
+    ------
+    UserError
+        Names the first 20 bad recordings, with reasons, and where all of them are listed.
+    """
+    report.unlink(missing_ok=True)
+    if manifest.bad.empty:
+        return
+    write_bad(report, manifest.bad)
+    if settings.bad_recordings == "leave out":
+        return
+    count = len(manifest.bad)
+    lines = [f"{path}: {reason}" for path, reason in manifest.bad.itertuples(index=False)]
+    raise UserError(
+        f"{count} of {count + len(manifest.good)} recordings cannot be learned from:\n{listing(lines)}\n"
+        f"All of them are listed in {report}. Mend or remove them in your copy, "
+        "or set prepare.bad_recordings to 'leave out' in params.yaml."
+    )
+
+
+def measure(path: Path, *, settings: PrepareSettings) -> Measured:
+    """Listen to one recording."""
+    try:
+        data = path.read_bytes()
+        sound = decode(data, max_seconds=settings.max_seconds)
+    except OSError as error:
+        return Measured(bad=f"cannot be read ({error.strerror})")
+    except AudioError as error:
+        return Measured(bad=str(error))
+    digest = hashlib.sha256(data).hexdigest()
+    rms, peak = _dbfs(float(np.sqrt(np.mean(np.square(sound.samples, dtype=np.float64))))), _dbfs(sound.peak)
+    bad = _reason(sound, peak, settings)
+    return Measured(sound.sample_rate, sound.channels, round(sound.seconds, DECIMALS), rms, peak, digest, bad)
+
+
+def _reason(sound: Sound, peak_dbfs: float, settings: PrepareSettings) -> str:
+    """Return why a recording that can be decoded is no good, or an empty text."""
+    if sound.truncated:
+        promised = (sound.declared_frames or 0) / sound.sample_rate
+        return f"is cut off: {promised:.2f} s are promised and {sound.seconds:.2f} s are there"
+    if sound.seconds < settings.min_seconds:
+        return f"is too short: {sound.seconds:.3f} s, and at least {settings.min_seconds:g} s are needed"
+    if peak_dbfs < settings.silence_dbfs:
+        return f"is silent: its peak of {peak_dbfs:.1f} dBFS is below {settings.silence_dbfs:g} dBFS"
+    return ""
+
+
+def _reasons(utterances: Sequence[Utterance], measured: Sequence[Measured]) -> list[str]:
+    """Return why each recording is no good, the contradictions between recordings included."""
+    same: dict[str, list[Utterance]] = {}
+    for one, sound in zip(utterances, measured, strict=True):
+        same.setdefault(sound.sha256, []).append(one)
+    return [
+        sound.bad or _contradiction(one, same[sound.sha256]) for one, sound in zip(utterances, measured, strict=True)
+    ]
+
+
+def _contradiction(one: Utterance, same: Sequence[Utterance]) -> str:
+    for other in same:
+        if (other.emotion, other.speaker, other.text) != (one.emotion, one.speaker, one.text):
+            return f"has the same bytes as {other.path.as_posix()}, which is labelled otherwise"
+    return ""
+
+
+def _ids(utterances: Sequence[Utterance]) -> list[str]:
+    """Return each path without its suffix, and with it where two recordings differ in nothing else."""
+    bare = [one.path.with_suffix("").as_posix() for one in utterances]
+    counts = Counter(bare)
+    return [name if counts[name] == 1 else one.path.as_posix() for name, one in zip(bare, utterances, strict=True)]
+
+
+def _dbfs(amplitude: float) -> float:
+    return round(20 * math.log10(amplitude), DECIMALS) if amplitude > 0 else -math.inf

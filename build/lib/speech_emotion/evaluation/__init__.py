@@ -1,0 +1,1 @@
+"""Metrics, intervals, reports, plots and the model card."""

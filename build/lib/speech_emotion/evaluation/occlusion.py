@@ -1,0 +1,163 @@
+"""Occlusion: measure how much each piece of an utterance contributes to its prediction.
+
+A piece is replaced by the mean frame (Zeiler and Fergus, 2014). The effect is the loss of log-odds, log p / (1 - p) in
+nats, of the label that was predicted for the whole utterance. Unlike a probability, log-odds distinguish 0.99 from
+0.999.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from speech_emotion.config.features import FeaturizeSettings
+from speech_emotion.features.mfcc import Extractor
+from speech_emotion.features.prosody import energy
+from speech_emotion.inference.recognizer import Recognizer
+
+TENTHS: Final = 10
+"""Number of equal pieces of an utterance."""
+
+_BANDS: Final = ((0, 0, "c0, energy"), (1, 4, "c1 to c4"), (5, 12, "c5 to c12"), (13, 24, "c13 to c24"))
+"""Groups of MFCCs, from the tilt of the spectrum and the formants to its fine structure."""
+
+_LEAST: Final = 1e-9
+
+_Hider: TypeAlias = Callable[[np.ndarray], Iterator[np.ndarray]]
+"""Yields copies of an utterance, each with one piece hidden."""
+
+
+@dataclass(frozen=True)
+class Occluded:
+    """Effect of hiding each of several pieces of each utterance.
+
+    Attributes
+    ----------
+    predicted : np.ndarray [shape=(n,)], int
+        Index of the label predicted for each whole utterance.
+    lost : np.ndarray [shape=(n, pieces)]
+        Loss of log-odds of that label in nats; negative where hiding the piece helps.
+    changed : np.ndarray [shape=(n, pieces)], bool
+        Whether the prediction changes.
+    """
+
+    predicted: np.ndarray
+    lost: np.ndarray
+    changed: np.ndarray
+
+
+def groups(names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the columns of each group of features: MFCCs in bands, all deltas together, every other track alone.
+
+    Parameters
+    ----------
+    names : sequence of str
+        From `features.mfcc.names`.
+    """
+    found: dict[str, list[int]] = {}
+    for column, name in enumerate(names):
+        found.setdefault(_group(name), []).append(column)
+    return {name: np.array(columns) for name, columns in found.items()}
+
+
+def occlude_time(recognizer: Recognizer, frames: Sequence[np.ndarray], mean_frame: np.ndarray) -> Occluded:
+    """Hide each tenth of every utterance.
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+    frames : sequence of np.ndarray [shape=(t, coefficients)], float32
+    mean_frame : np.ndarray [shape=(coefficients,)]
+        The frame that replaces hidden frames.
+    """
+
+    def hidden(one: np.ndarray) -> Iterator[np.ndarray]:
+        ends = np.linspace(0, len(one), TENTHS + 1).round().astype(int)
+        for start, end in itertools.pairwise(ends):
+            yield _hide(one, slice(start, end), slice(None), mean_frame)
+
+    return _occlude(recognizer, frames, hidden)
+
+
+def occlude_groups(
+    recognizer: Recognizer, frames: Sequence[np.ndarray], mean_frame: np.ndarray, columns: Mapping[str, np.ndarray]
+) -> Occluded:
+    """Hide each group of features in every frame; see `occlude_time` and `groups`."""
+
+    def hidden(one: np.ndarray) -> Iterator[np.ndarray]:
+        for chosen in columns.values():
+            yield _hide(one, slice(None), chosen, mean_frame)
+
+    return _occlude(recognizer, frames, hidden)
+
+
+def occlude_window(
+    recognizer: Recognizer, frames: np.ndarray, mean_frame: np.ndarray, *, width: int, step: int
+) -> np.ndarray:
+    """Move a hidden window along one utterance.
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+    frames : np.ndarray [shape=(t, coefficients)], float32
+    mean_frame : np.ndarray [shape=(coefficients,)]
+    width, step : int
+        Width of the window and distance between its positions, in frames.
+
+    Returns
+    -------
+    np.ndarray [shape=(positions,)]
+        Log-odds lost; position p is centred on frame p * step.
+    """
+
+    def hidden(one: np.ndarray) -> Iterator[np.ndarray]:
+        for centre in range(0, len(one), step):
+            yield _hide(one, slice(max(0, centre - width // 2), centre + (width + 1) // 2), slice(None), mean_frame)
+
+    lost: np.ndarray = _occlude(recognizer, [frames], hidden).lost[0]
+    return lost
+
+
+def first_frame(wave: np.ndarray, settings: FeaturizeSettings) -> int:
+    """Return the first frame of a waveform that `trim_db` keeps."""
+    if settings.trim_db is None:
+        return 0
+    loud = np.flatnonzero(energy(Extractor(settings).power(wave)) >= -settings.trim_db)
+    return int(loud[0])
+
+
+def _occlude(recognizer: Recognizer, frames: Sequence[np.ndarray], hidden: _Hider) -> Occluded:
+    whole = recognizer.predict_frames(frames)
+    predicted = whole.argmax(axis=1)
+    lost, changed = [], []
+    # one utterance at a time: the copies of a whole corpus would need ten times its memory
+    for one, label, probabilities in zip(frames, predicted, whole, strict=True):
+        left = recognizer.predict_frames(list(hidden(one)))
+        lost.append(_log_odds(probabilities[label]) - _log_odds(left[:, label]))
+        changed.append(left.argmax(axis=1) != label)
+    return Occluded(predicted, np.array(lost), np.array(changed))
+
+
+def _hide(frames: np.ndarray, time: slice, columns: slice | np.ndarray, mean_frame: np.ndarray) -> np.ndarray:
+    copy = frames.copy()
+    copy[time, columns] = mean_frame[columns]
+    return copy
+
+
+def _log_odds(probability: np.ndarray) -> np.ndarray:
+    kept = np.clip(probability, _LEAST, 1 - _LEAST)
+    return np.log(kept / (1 - kept))
+
+
+def _group(name: str) -> str:
+    if not name.startswith("mfcc_"):
+        return name.replace("_", " ")
+    if name.endswith("_delta"):
+        return "deltas"
+    number = int(name.removeprefix("mfcc_"))
+    for low, high, group in _BANDS:
+        if low <= number <= high:
+            return group
+    return f"c{_BANDS[-1][1] + 1} and up"

@@ -1,0 +1,289 @@
+"""Measure how much UAR drops when recordings are louder, noisier, band-limited or compressed.
+
+A condition is a function of a waveform, its sample rate and a seed. It returns what a user would send: samples with
+their rate, or the bytes of a file. The measurement includes decoding.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import av
+import numpy as np
+import pandas as pd
+import soundfile
+import soxr
+from scipy.signal import butter, sosfilt
+from sklearn.metrics import recall_score
+
+from speech_emotion.audio.decode import AudioError, decode
+from speech_emotion.config.evaluation import EvaluateSettings, RobustnessSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import replacing, replacing_folder, write_text
+from speech_emotion.data import splits
+from speech_emotion.evaluation import plots
+from speech_emotion.evaluation.bootstrap import Predictions, differences, intervals
+from speech_emotion.evaluation.protocol_report import evaluated_part
+from speech_emotion.inference.recognizer import Recognizer
+
+Input: TypeAlias = tuple[np.ndarray, int] | tuple[bytes]
+"""Input of the recognizer: samples and their rate, or the bytes of a file."""
+
+Condition: TypeAlias = Callable[[np.ndarray, int, int], Input]
+"""From mono float32 samples [shape=(n,)], their rate in Hz, and a seed."""
+
+ORIGINAL: Final = "original"
+
+_TELEPHONE_HZ: Final = (300.0, 3400.0)
+_TELEPHONE_RATE: Final = 8000
+_MP3_RATE: Final = 44100
+_MP3_BITS: Final = 64_000
+
+
+def gained(waveform: np.ndarray, sample_rate: int, seed: int, *, decibels: float) -> Input:
+    """Return the samples with a gain; floats, so nothing is clipped."""
+    return (waveform * np.float32(10 ** (decibels / 20)), sample_rate)
+
+
+def padded(waveform: np.ndarray, sample_rate: int, seed: int, *, seconds: float) -> Input:
+    """Return the samples with digital silence before and after."""
+    return (np.pad(waveform, round(seconds * sample_rate)), sample_rate)
+
+
+def noisy(waveform: np.ndarray, sample_rate: int, seed: int, *, snr_db: float) -> Input:
+    """Return the samples with white noise, `snr_db` below them."""
+    noise = np.random.default_rng(seed).standard_normal(len(waveform))
+    level = np.sqrt(np.mean(np.square(waveform, dtype=np.float64)) / np.mean(noise**2)) * 10 ** (-snr_db / 20)
+    return ((waveform + level * noise).astype(np.float32), sample_rate)
+
+
+def resampled(waveform: np.ndarray, sample_rate: int, seed: int, *, to: int) -> Input:
+    """Return the samples at another rate, in Hz."""
+    return (soxr.resample(waveform, sample_rate, to, quality="HQ"), to)
+
+
+def as_mp3(waveform: np.ndarray, sample_rate: int, seed: int) -> Input:
+    """Return an MP3 of 44.1 kHz, mono, 64 kbit/s, by LAME."""
+    at_rate = soxr.resample(waveform, sample_rate, _MP3_RATE, quality="HQ").clip(-1, 1)
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp3") as output:
+        stream = output.add_stream("libmp3lame", rate=_MP3_RATE)
+        stream.layout, stream.bit_rate = "mono", _MP3_BITS
+        frame = av.AudioFrame.from_ndarray(at_rate[np.newaxis], format="fltp", layout="mono")
+        frame.sample_rate = _MP3_RATE
+        resampler = av.AudioResampler(format=stream.codec_context.format.name, layout="mono", rate=_MP3_RATE)
+        for converted in [*resampler.resample(frame), *resampler.resample(None)]:
+            output.mux(stream.encode(converted))
+        output.mux(stream.encode(None))
+    return (file.getvalue(),)
+
+
+def by_telephone(waveform: np.ndarray, sample_rate: int, seed: int) -> Input:
+    """Return a WAV of telephone quality: 300 to 3400 Hz, 8 kHz, 8-bit mu-law (ITU-T G.711)."""
+    at_rate = soxr.resample(waveform, sample_rate, _TELEPHONE_RATE, quality="HQ")
+    band = sosfilt(butter(4, _TELEPHONE_HZ, "bandpass", fs=_TELEPHONE_RATE, output="sos"), at_rate).clip(-1, 1)
+    file = io.BytesIO()
+    soundfile.write(file, band, _TELEPHONE_RATE, format="WAV", subtype="ULAW")
+    return (file.getvalue(),)
+
+
+def as_is(waveform: np.ndarray, sample_rate: int, seed: int) -> Input:
+    """Return the samples unchanged."""
+    return (waveform, sample_rate)
+
+
+CONDITIONS: Final[Mapping[str, Condition]] = {
+    ORIGINAL: as_is,
+    "12 dB louder": partial(gained, decibels=12.0),
+    "12 dB softer": partial(gained, decibels=-12.0),
+    "300 ms of silence at both ends": partial(padded, seconds=0.3),
+    "white noise at 30 dB": partial(noisy, snr_db=30.0),
+    "white noise at 20 dB": partial(noisy, snr_db=20.0),
+    "8 kHz": partial(resampled, to=8000),
+    "16 kHz": partial(resampled, to=16000),
+    "44.1 kHz": partial(resampled, to=44100),
+    "48 kHz": partial(resampled, to=48000),
+    "MP3, 64 kbit/s": as_mp3,
+    "telephone": by_telephone,
+}
+"""Conditions by name. The first is the baseline of the others."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An utterance and the package that predicts it in every condition."""
+
+    package: Path
+    recording: Path
+    id: str
+
+
+def cases(split: Path, *, models: Path, raw: Path, settings: RobustnessSettings) -> list[Case]:
+    """Choose utterances of a protocol's evaluated part, spread evenly over folds, speakers and emotions.
+
+    Parameters
+    ----------
+    split : Path
+        Its name without `.csv` is the protocol.
+    models : Path
+        Holds one package per fold, named as the fold.
+    raw : Path
+        The folder of recordings.
+    settings : RobustnessSettings
+    """
+    by_id = splits.utterances(split).set_index("id")
+    folds = splits.read(split)
+    chosen = []
+    for fold in folds:
+        rows = by_id.loc[list(getattr(fold, evaluated_part(split.stem)))].sort_index()
+        order = rows.groupby(["speaker", "emotion"]).cumcount()
+        wanted = -(-settings.utterances // len(folds))
+        # every nth utterance of each speaker and emotion, so that no word occurs more often than another
+        step = max(1, -(-len(rows) // wanted))
+        kept = rows.loc[order % step == 0, "path"]
+        chosen += [Case(models / fold.name, raw / path, str(name)) for name, path in kept.items()]
+    return chosen
+
+
+def predict(case: Case, *, seed: int) -> np.ndarray:
+    """Return the probabilities of an utterance in every condition [shape=(conditions, labels)], float64.
+
+    Raises
+    ------
+    UserError
+        The package refuses the recording in some condition.
+    """
+    recognizer = _recognizer(case.package)
+    sound = decode(case.recording)
+    waveform = sound.mono(sound.sample_rate)
+    own = int.from_bytes(hashlib.sha256(f"{seed} {case.id}".encode()).digest()[:8])
+    frames = []
+    for name, condition in CONDITIONS.items():
+        try:
+            frames.append(recognizer.frames(*condition(waveform, sound.sample_rate, own)))
+        except AudioError as error:
+            raise UserError(f"{case.recording}: {name}: {error}") from None
+    # one by one: padding in a batch changes the last bits
+    return np.concatenate([recognizer.predict_frames([one]) for one in frames])
+
+
+def score(
+    protocol: str,
+    chosen_cases: Sequence[Case],
+    predicted: Sequence[np.ndarray],
+    utterances: pd.DataFrame,
+    settings: EvaluateSettings,
+) -> pd.DataFrame:
+    """Return UAR and its drop in every condition, with 95 % intervals over words.
+
+    Parameters
+    ----------
+    protocol : str
+    chosen_cases : sequence of Case
+    predicted : sequence of np.ndarray [shape=(conditions, labels)]
+        From `predict`, in the order of `chosen_cases`.
+    utterances : pd.DataFrame
+        From `splits.utterances`.
+    settings : EvaluateSettings
+
+    Returns
+    -------
+    pd.DataFrame [columns=(protocol, condition, utterances, uar, low, high, drop, drop_low, drop_high, same_label)]
+        `drop` is the UAR of the original minus that of the condition, `same_label` the share of equal predictions.
+    """
+    labels = _recognizer(chosen_cases[0].package).labels
+    index = {label: number for number, label in enumerate(labels)}
+    rows = utterances.set_index("id").loc[[one.id for one in chosen_cases]].reset_index()
+    packages = np.array([one.package.name for one in chosen_cases])
+    drawing = {
+        "bins": settings.calibration_bins,
+        "resamples": settings.bootstrap.resamples,
+        "seed": settings.bootstrap.seed,
+    }
+
+    def folds(number: int) -> list[Predictions]:
+        probabilities = np.stack([one[number] for one in predicted])
+        return [
+            Predictions(
+                rows["emotion"][own].map(index).to_numpy(),
+                probabilities[own],
+                list(rows["speaker"][own]),
+                [text or name for text, name in zip(rows["text"][own], rows["id"][own], strict=True)],
+            )
+            for own in (packages == name for name in dict.fromkeys(packages))
+        ]
+
+    recorded = folds(0)
+    table = []
+    for number, condition in enumerate(CONDITIONS):
+        changed = folds(number)
+        drop = differences(recorded, changed, **drawing)["uar"]
+        interval = intervals(changed, **drawing)["uar"]
+        same = np.concatenate(
+            [
+                one.probabilities.argmax(axis=1) == other.probabilities.argmax(axis=1)
+                for one, other in zip(recorded, changed, strict=True)
+            ]
+        )
+        table.append(
+            {
+                "protocol": protocol,
+                "condition": condition,
+                "utterances": len(chosen_cases),
+                "uar": float(np.mean([_uar(one) for one in changed])),
+                "low": interval.low,
+                "high": interval.high,
+                "drop": drop.value,
+                "drop_low": drop.interval.low,
+                "drop_high": drop.interval.high,
+                "same_label": float(same.mean()),
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return the table as Markdown: one row per condition, two columns per protocol."""
+    protocols = list(dict.fromkeys(table["protocol"]))
+    counts = table.drop_duplicates("protocol").set_index("protocol")["utterances"]
+    heads = " | ".join(f"{name}: UAR (95 %) | drop (95 %)" for name in protocols)
+    counted = ", ".join(f"{counts[name]} utterances of `{name}`" for name in protocols)
+    lines = [
+        f"Evaluated on {counted}. Drop: UAR of the original minus UAR of the condition. Speakers are seen ones only.",
+        "",
+        f"| condition | {heads} |",
+        "|---" * (2 * len(protocols) + 1) + "|",
+    ]
+    for condition, rows in table.groupby("condition", sort=False):
+        cells = []
+        for row in rows.to_dict("records"):
+            cells.append(f"{row['uar']:.3f} ({row['low']:.3f} to {row['high']:.3f})")
+            drop = f"{row['drop']:+.3f} ({row['drop_low']:+.3f} to {row['drop_high']:+.3f})"
+            cells.append("" if condition == ORIGINAL else drop)
+        lines.append(f"| {condition} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(table: pd.DataFrame, target: Path, *, corpus: str) -> None:
+    """Write `table.csv`, `table.md` and `table.png` to the folder `target`."""
+    with replacing_folder(target) as folder:
+        with replacing(folder / "table.csv") as aside:
+            table.to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
+        write_text(folder / "table.md", markdown(table))
+        plots.robustness(folder / "table.png", table, title=f"{corpus}: UAR of modified recordings")
+
+
+def _uar(fold: Predictions) -> float:
+    return float(
+        recall_score(fold.truth, fold.probabilities.argmax(axis=1), average="macro", labels=np.unique(fold.truth))
+    )
+
+
+@lru_cache(maxsize=4)
+def _recognizer(package: Path) -> Recognizer:
+    """Return the recognizer of a package, loaded once per worker."""
+    return Recognizer.load(package)

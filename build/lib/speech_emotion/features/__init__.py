@@ -1,0 +1,1 @@
+"""MFCC, prosody, augmentation and the feature store."""

@@ -1,0 +1,1 @@
+"""Predict emotions with a trained package."""

@@ -1,0 +1,431 @@
+"""Predict any number of recordings on all cores, and write the predictions to a file.
+
+Predictions go to a journal beside the output, one line per recording in the order of the recordings. An interrupted run
+resumes at the end of the journal: no recording is lost or predicted twice. The output is written at the end, from the
+whole journal.
+"""
+
+import csv
+import fcntl
+import glob
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+
+from speech_emotion.audio.decode import AudioError, Sound, decode
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import replacing
+from speech_emotion.core.parallel import parallel_map
+from speech_emotion.core.process import die_with_parent
+from speech_emotion.inference.recognizer import Prediction, Recognizer
+
+if TYPE_CHECKING:
+    from speech_emotion.config.compute import RaySettings
+
+CHUNK: Final = 32
+"""Recordings that are predicted, and written to the journal, together."""
+
+FEW: Final = 8 * CHUNK
+"""Up to this many recordings are predicted in this process, in less time than others take to start."""
+
+_ROWS_A_GROUP: Final = 10_000
+
+
+class FileFormat(StrEnum):
+    """Formats of an output file."""
+
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """The prediction of a recording, or why it has none.
+
+    Attributes
+    ----------
+    path : str
+    reason : str
+        Why it cannot be used; empty if it was predicted.
+    label : str
+    confidence : float
+    sure : bool
+    probabilities : tuple of float
+        In the order of the package's labels.
+    entry : mapping or None
+        Its row in the prediction log, if there is one.
+    """
+
+    path: str
+    reason: str = ""
+    label: str = ""
+    confidence: float = 0.0
+    sure: bool = False
+    probabilities: tuple[float, ...] = ()
+    entry: Mapping[str, Any] | None = None
+
+
+class PredictionLog(Protocol):
+    """A log of predictions. Worker processes receive a copy, so it can be pickled."""
+
+    def measure(self, sound: Sound) -> Any:
+        """Return the audio statistics that the log stores."""
+
+    def entry(self, measured: Any, prediction: Prediction, versions: Mapping[str, str]) -> Mapping[str, Any]:
+        """Return the log's row of a prediction."""
+
+    def write(self, name: str, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows to a file of this name, replacing an earlier one."""
+
+
+Watch = Callable[[Iterable[BatchRow], int], Iterable[BatchRow]]
+"""Receives rows and their number and yields the rows, for example with a progress bar."""
+
+
+def rows(
+    recognizer: Recognizer,
+    paths: Sequence[Path],
+    *,
+    workers: int | None = None,
+    cluster: "RaySettings | None" = None,
+    log: PredictionLog | None = None,
+) -> Generator[BatchRow, None, None]:
+    """Yield a row for each recording, in their order.
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+    paths : sequence of Path
+    workers : int or None
+        Processes, for more than `FEW` recordings. None: one per core.
+    cluster : RaySettings or None
+        Use this cluster instead. Every node must see recordings and package under the same paths.
+    log : PredictionLog or None
+        Fills `BatchRow.entry`.
+    """
+    chunks = [list(map(str, paths[start : start + CHUNK])) for start in range(0, len(paths), CHUNK)]
+    if len(paths) <= FEW and cluster is None:
+        chunked: Iterable[list[BatchRow]] = parallel_map(partial(_predict, recognizer, log=log), chunks, workers=1)
+    else:
+        predict = partial(_predict_with_folder, str(recognizer.package.folder.absolute()), log)
+        if cluster is None:
+            chunked = _in_processes(predict, chunks, workers)
+        else:
+            chunked = parallel_map(predict, chunks, cluster=cluster)
+    for some in chunked:
+        yield from some
+
+
+def predict_into(
+    output: Path,
+    format: FileFormat,
+    recognizer: Recognizer,
+    paths: Sequence[Path],
+    *,
+    workers: int | None = None,
+    cluster: "RaySettings | None" = None,
+    watch: Watch = lambda found, _: found,
+    resumed: Callable[[int], None] = lambda _: None,
+    log: PredictionLog | None = None,
+) -> list[BatchRow]:
+    """Write the predictions of recordings to a file, atomically.
+
+    Parameters
+    ----------
+    output : Path
+        An existing file is replaced.
+    format : FileFormat
+    recognizer : Recognizer
+    paths : sequence of Path
+    workers : int or None
+    cluster : RaySettings or None
+        See `rows`.
+    watch : callable
+        Receives the rows as they are predicted.
+    resumed : callable
+        Called with the number of recordings that an interrupted run had predicted.
+    log : PredictionLog or None
+        Receives the predictions at the end, from the journal, so that it contains each recording once.
+
+    Returns
+    -------
+    list of BatchRow
+        The recordings that cannot be used. They are not in the file.
+
+    Raises
+    ------
+    UserError
+        The output is a folder or cannot be written, or another process writes the same output.
+    """
+    if output.is_dir():
+        raise UserError(f"{output}: is a folder; --output needs a file.")
+    key = _key(recognizer, paths, logged=log is not None)
+    with _journal(output, key) as journal:
+        done = _whole_lines(journal, paths)
+        if done:
+            resumed(done)
+        left = paths[done:]
+        with closing(rows(recognizer, left, workers=workers, cluster=cluster, log=log)) as found:
+            watched = iter(watch(found, len(left)))
+            while some := [row for _, row in zip(range(CHUNK), watched, strict=False)]:
+                with _writing(output):
+                    journal.write(b"".join(map(_line, some)))
+                    journal.flush()
+                    os.fsync(journal.fileno())
+        if log is not None:
+            _write_log(log, key, _predicted(journal))
+        with _writing(output), replacing(output) as aside:
+            write(format, _predicted(journal), recognizer.labels, aside)
+        return [row for row in _read(journal) if row.reason]
+
+
+def write(format: FileFormat, rows: Iterable[BatchRow], labels: Sequence[str], target: Path) -> None:
+    """Write rows to a file, one at a time to save memory."""
+    if format is FileFormat.parquet:
+        _write_parquet(rows, labels, target)
+        return
+    # file names may contain bytes that are not text
+    with open(target, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        (write_csv if format is FileFormat.csv else write_json)(rows, labels, file)
+
+
+def write_csv(rows: Iterable[BatchRow], labels: Sequence[str], file: IO[str]) -> None:
+    """Write rows as CSV: path, label, confidence, sure and a probability for each label."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("path", "label", "confidence", "sure", *labels))
+    for row in rows:
+        numbers = (f"{number:.6f}" for number in row.probabilities)
+        writer.writerow((row.path, row.label, f"{row.confidence:.6f}", str(row.sure).lower(), *numbers))
+
+
+def write_json(rows: Iterable[BatchRow], labels: Sequence[str], file: IO[str]) -> None:
+    """Write rows as a JSON array with one object per line."""
+    separator = "["
+    for row in rows:
+        shares = zip(labels, row.probabilities, strict=True)
+        content = {
+            "path": row.path,
+            "label": row.label,
+            "confidence": round(row.confidence, 6),
+            "sure": row.sure,
+            "probabilities": {label: round(share, 6) for label, share in shares},
+        }
+        file.write(f"{separator}\n  {json.dumps(content, ensure_ascii=False)}")
+        separator = ","
+    file.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def _write_parquet(rows: Iterable[BatchRow], labels: Sequence[str], target: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [("path", pa.string()), ("label", pa.string()), ("confidence", pa.float64()), ("sure", pa.bool_())]
+    schema = pa.schema([*columns, *((label, pa.float64()) for label in labels)])
+    waiting = iter(rows)
+    with pq.ParquetWriter(target, schema) as writer:
+        while some := [row for _, row in zip(range(_ROWS_A_GROUP), waiting, strict=False)]:
+            values = [
+                [row.path.encode("utf-8", "backslashreplace").decode() for row in some],
+                [row.label for row in some],
+                [row.confidence for row in some],
+                [row.sure for row in some],
+                *([row.probabilities[number] for row in some] for number in range(len(labels))),
+            ]
+            writer.write_table(pa.table(values, schema=schema))
+
+
+_Predict = Callable[[list[str]], list[BatchRow]]
+
+
+def _in_processes(predict: _Predict, chunks: Sequence[list[str]], workers: int | None) -> Iterator[list[BatchRow]]:
+    """Yield the rows of each chunk; a process that crashes costs at most one recording."""
+    done = 0
+    while done < len(chunks):
+        try:
+            for some in parallel_map(predict, chunks[done:], workers=workers):
+                done += 1
+                yield some
+        except BrokenProcessPool:
+            # the chunk contains the recording that crashed a process: predict its recordings one at a time
+            yield _one_by_one(predict, chunks[done])
+            done += 1
+
+
+def _one_by_one(predict: _Predict, paths: list[str]) -> list[BatchRow]:
+    """Predict recordings of which one may crash the process that decodes it."""
+    found: list[BatchRow] = []
+    context = multiprocessing.get_context("spawn")
+    while len(found) < len(paths):
+        with ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent) as alone:
+            try:
+                for path in paths[len(found) :]:
+                    found += alone.submit(_with_one_thread, predict, [path]).result()
+            except BrokenProcessPool:
+                found.append(BatchRow(paths[len(found)], "crashed the process that decoded it"))
+    return found
+
+
+def _with_one_thread(predict: _Predict, paths: list[str]) -> list[BatchRow]:
+    [found] = parallel_map(predict, [paths], workers=1)
+    return found
+
+
+@cache
+def _recognizer(folder: str) -> Recognizer:
+    return Recognizer.load(folder)
+
+
+def _predict_with_folder(folder: str, log: PredictionLog | None, paths: list[str]) -> list[BatchRow]:
+    """Predict a chunk in a process that may not have loaded the model yet."""
+    return _predict(_recognizer(folder), paths, log=log)
+
+
+def _predict(recognizer: Recognizer, paths: list[str], *, log: PredictionLog | None) -> list[BatchRow]:
+    rows: list[BatchRow] = []
+    frames, statistics = [], list[Any]()
+    max_seconds = recognizer.package.description.limits.max_seconds
+    for path in paths:
+        try:
+            sound = decode(path, max_seconds=max_seconds)
+            measured = log.measure(sound) if log else None
+            frames.append(recognizer.frames(sound.samples, sound.sample_rate))
+            statistics.append(measured)
+        except AudioError as error:
+            rows.append(BatchRow(path, str(error)))
+        except OSError as error:  # a failing disk or network, or not a regular file
+            rows.append(BatchRow(path, f"cannot be read ({error.strerror or error})"))
+        else:
+            rows.append(BatchRow(path))
+    predictions = zip(recognizer.answers(recognizer.predict_frames(frames)), statistics, strict=True)
+    return [row if row.reason else _row(recognizer, row.path, *next(predictions), log) for row in rows]
+
+
+def _row(
+    recognizer: Recognizer, path: str, prediction: Prediction, statistics: Any, log: PredictionLog | None
+) -> BatchRow:
+    versions = {"model": "", "model_version": "", "package_digest": recognizer.package.digest}
+    return BatchRow(
+        path,
+        "",
+        prediction.label,
+        prediction.confidence,
+        prediction.sure,
+        tuple(prediction.probabilities.values()),
+        None if log is None else log.entry(statistics, prediction, versions),
+    )
+
+
+def _write_log(log: PredictionLog, key: str, rows: Iterator[BatchRow]) -> None:
+    """Add rows to a log, in files named by the job, so that a repetition replaces them."""
+    entries = (row.entry for row in rows if row.entry is not None)
+    number = 0
+    while some := [one for _, one in zip(range(_ROWS_A_GROUP), entries, strict=False)]:
+        log.write(f"predict-{key}-{number:05d}.parquet", some)
+        number += 1
+
+
+def _key(recognizer: Recognizer, paths: Sequence[Path], *, logged: bool) -> str:
+    """Identify the job: the package, path, size and time of every recording, and whether predictions are logged."""
+    digest = hashlib.sha256(recognizer.package.digest.encode())
+    if logged:
+        digest.update(b"logged")
+    for path in paths:
+        try:
+            state = path.stat()
+            stamp = (state.st_size, state.st_mtime_ns)
+        except OSError:
+            stamp = (-1, -1)
+        digest.update(os.fsencode(path.absolute()) + f"\0{stamp}\0".encode())
+    return digest.hexdigest()[:24]
+
+
+@contextmanager
+def _journal(output: Path, key: str) -> Iterator[IO[bytes]]:
+    """Lock and open the journal of a job, and remove it when the job is done."""
+    path = output.parent / f".{output.name}.{key}.journal"
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        journal = open(path, "a+b")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror}). Give another --output.") from None
+    try:
+        if not _lock(journal):
+            raise UserError(f"{output}: another process writes the same output. Wait for it, or stop it.")
+        for other in output.parent.glob(f".{glob.escape(output.name)}.*.journal"):
+            if other != path:
+                _remove_if_unused(other)
+        yield journal
+        path.unlink()
+    finally:
+        with suppress(OSError):  # flushing to a full disk fails again
+            journal.close()
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Report a full or failing disk in one message."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{output}: cannot be written ({why}). Run the same command again to resume.") from None
+
+
+def _lock(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_if_unused(path: Path) -> None:
+    """Remove the journal of another job for the same output, unless a process holds it."""
+    with open(path, "rb") as file:
+        if _lock(file):
+            path.unlink(missing_ok=True)
+
+
+def _line(row: BatchRow) -> bytes:
+    # JSON escapes to ASCII, which preserves names that are not text
+    values = [row.path, row.reason, row.label, row.confidence, row.sure, row.probabilities, row.entry]
+    return json.dumps(values).encode() + b"\n"
+
+
+def _read(journal: IO[bytes]) -> Iterator[BatchRow]:
+    journal.seek(0)
+    for line in journal:
+        path, reason, label, confidence, sure, probabilities, written = json.loads(line)
+        yield BatchRow(path, reason, label, confidence, sure, tuple(probabilities), written)
+
+
+def _predicted(journal: IO[bytes]) -> Iterator[BatchRow]:
+    return (row for row in _read(journal) if not row.reason)
+
+
+def _whole_lines(journal: IO[bytes], paths: Sequence[Path]) -> int:
+    """Return the number of recordings in the journal, after removing an incomplete last line."""
+    journal.seek(0)
+    count, end = 0, 0
+    for line in journal:
+        try:
+            whole = line.endswith(b"\n") and json.loads(line)[0] == str(paths[count])
+        except (ValueError, LookupError):
+            whole = False
+        if not whole:
+            break
+        count, end = count + 1, end + len(line)
+    journal.truncate(end)
+    journal.seek(0, os.SEEK_END)
+    return count

@@ -1,0 +1,233 @@
+"""Predict emotions with a model package. Every prediction of this library comes from here.
+
+The network is an ONNX graph: TensorFlow, MLflow and librosa are not imported. A clip of two seconds takes one to two
+milliseconds.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self, TypeAlias
+
+import numpy as np
+import onnxruntime
+
+from speech_emotion.audio.decode import AudioError, Sound, decode, from_array
+from speech_emotion.core.errors import UserError
+from speech_emotion.features.frames import lengths_of
+from speech_emotion.features.mfcc import Extractor
+from speech_emotion.models.package import Package
+
+Audio: TypeAlias = "str | Path | bytes | np.ndarray"
+"""The path or the bytes of a recording, or samples (n,) or (n, channels) with a sample rate."""
+
+SILENCE_DBFS: Final = -80.0
+"""Audio whose peak is below this level (3 steps of 16-bit audio) is refused: a classifier would return some emotion."""
+
+_BATCH_FRAMES: Final = 16_384
+"""Frames of a batch, padding included: enough for a core to run at full speed, in a few MB of memory."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction of one recording.
+
+    Attributes
+    ----------
+    label : str
+        The most probable emotion.
+    confidence : float
+        Its probability.
+    probabilities : mapping of str to float
+        Of each label, in the package's order; the sum is 1.
+    sure : bool
+        Whether the confidence reaches the package's threshold. If not, report "not sure".
+    """
+
+    label: str
+    confidence: float
+    probabilities: Mapping[str, float]
+    sure: bool = True
+
+
+class Recognizer:
+    """A loaded model. Any number of threads can use it at the same time.
+
+    Parameters
+    ----------
+    package : Package
+        The model.
+    threads : int
+        Threads of ONNX Runtime for one batch. With one, results do not depend on the number of cores.
+
+    Raises
+    ------
+    UserError
+        The package's graph cannot be loaded.
+
+    Examples
+    --------
+    >>> import speech_emotion
+    >>> recognizer = speech_emotion.load()  # doctest: +SKIP
+    >>> recognizer.predict("clip.wav").label  # doctest: +SKIP
+    'happy'
+    """
+
+    def __init__(self, package: Package, *, threads: int = 1) -> None:
+        self.package = package
+        self._extractor = Extractor(package.description.features)
+        self._session = _session(package, threads)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, threads: int = 1) -> Self:
+        """Load the package in a folder; see `Package.load` for errors."""
+        return cls(Package.load(folder), threads=threads)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels in the order of `predict_frames`."""
+        return self.package.labels
+
+    def predict(self, audio: Audio, sample_rate: int | None = None) -> Prediction:
+        """Predict the emotion of one recording.
+
+        Parameters
+        ----------
+        audio : str, Path, bytes or np.ndarray [shape=(n,) or (n, channels)]
+            A path, the bytes of a recording, or samples: floats from -1 to 1, or integers of full scale.
+        sample_rate : int, optional
+            Hz; required for samples, not allowed otherwise.
+
+        Raises
+        ------
+        AudioError
+            Not audio, damaged, silent, or outside the package's limits of duration.
+        UserError
+            A sample rate is missing or not allowed.
+        """
+        return self.answers(self.predict_frames([self.frames(audio, sample_rate)]))[0]
+
+    def predict_batch(self, audio: Sequence[Audio], sample_rate: int | None = None) -> list[Prediction]:
+        """Predict many recordings; each result equals that of `predict` within 1e-5.
+
+        Raises
+        ------
+        AudioError, UserError
+            As `predict`, for the first recording that cannot be used, which the message names.
+        """
+        frames = []
+        for number, one in enumerate(audio):
+            try:
+                frames.append(self.frames(one, sample_rate))
+            except AudioError as error:
+                name = one if isinstance(one, (str, Path)) else f"recording {number}"
+                raise AudioError(f"{name}: {error}") from None
+        return self.answers(self.predict_frames(frames))
+
+    def frames(self, audio: Audio, sample_rate: int | None = None) -> np.ndarray:
+        """Return a recording's features [shape=(t, coefficients)], float32; see `predict`."""
+        sound = self._sound(audio, sample_rate)
+        self._check(sound)
+        return self._extractor(sound.mono(self.package.description.features.sample_rate))
+
+    def predict_frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the probabilities of utterances, given their features.
+
+        Parameters
+        ----------
+        frames : sequence of np.ndarray [shape=(t, coefficients)], float32
+
+        Returns
+        -------
+        np.ndarray [shape=(n, labels)], float64
+            Softmax of the logits divided by the package's temperature, one row per utterance.
+        """
+        scaled = self._run("logits", frames).astype(np.float64) / self.package.description.temperature
+        # softmax; importing SciPy would double the start-up time of `predict`
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def answers(self, probabilities: np.ndarray) -> list[Prediction]:
+        """Return the result of `predict_frames` [shape=(n, labels)] as predictions."""
+        rejection = self.package.description.rejection
+        threshold = rejection.threshold if rejection else 0.0
+        return [
+            Prediction(
+                self.labels[best],
+                float(row[best]),
+                dict(zip(self.labels, row.tolist(), strict=True)),
+                sure=bool(row[best] >= threshold),
+            )
+            for row, best in zip(probabilities, probabilities.argmax(axis=1), strict=True)
+        ]
+
+    def embed_frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the inputs of the last layer [shape=(n, units)], float32; see `predict_frames`."""
+        return self._run("embedding", frames)
+
+    def _sound(self, audio: Audio, sample_rate: int | None) -> Sound:
+        longest = self.package.description.limits.max_seconds
+        if isinstance(audio, np.ndarray):
+            if sample_rate is None:
+                raise UserError("samples need a sample rate: predict(samples, sample_rate=16000)")
+            return from_array(audio, sample_rate, max_seconds=longest)
+        if not isinstance(audio, (str, Path, bytes)):
+            raise UserError(f"audio must be a path, bytes or an array of samples, not {type(audio).__name__}")
+        if sample_rate is not None:
+            raise UserError("sample_rate is for samples only; a file has its own")
+        return decode(audio, max_seconds=longest)
+
+    def _check(self, sound: Sound) -> None:
+        shortest = self.package.description.limits.min_seconds
+        if sound.seconds < shortest:
+            raise AudioError(f"is shorter than {shortest:g} s ({sound.seconds:.3f} s)")
+        if sound.peak < 10 ** (SILENCE_DBFS / 20):
+            raise AudioError(f"is silent (never louder than {SILENCE_DBFS:g} dBFS)")
+
+    def _run(self, output: str, frames: Sequence[np.ndarray]) -> np.ndarray:
+        if not frames:
+            return np.zeros((0, len(self.labels) if output == "logits" else 0), np.float32)
+        rows: list[np.ndarray] = []
+        order: list[int] = []
+        for chosen in _batches(lengths_of(frames).tolist()):
+            padded, lengths = _pad([frames[index] for index in chosen])
+            rows.append(self._session.run([output], {"frames": padded, "lengths": lengths})[0])
+            order += chosen
+        found = np.concatenate(rows)
+        placed = np.empty_like(found)
+        placed[order] = found
+        return placed
+
+
+def _session(package: Package, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # waiting threads that spin would take cores from other processes
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(package.graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has no common base class for errors
+        raise UserError(f"{package.graph}: ONNX Runtime cannot load it ({type(error).__name__}).") from error
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the indices of each batch: clips of similar length together, to reduce padding."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
+        # lengths ascend, so this clip is the longest, to which all are padded
+        if batch and lengths[index] * (len(batch) + 1) > _BATCH_FRAMES:
+            yield batch
+            batch = []
+        batch.append(index)
+    yield batch
+
+
+def _pad(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return utterances as one array (n, longest, coefficients), zero padded, and their lengths (n,) int32."""
+    lengths = np.array([len(one) for one in frames], dtype=np.int32)
+    padded = np.zeros((len(frames), lengths.max(), frames[0].shape[1]), dtype=np.float32)
+    for row, one in zip(padded, frames, strict=True):
+        row[: len(one)] = one
+    return padded, lengths

@@ -1,0 +1,1 @@
+"""The network, its training, calibration, ONNX export and the package format."""

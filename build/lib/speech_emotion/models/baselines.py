@@ -1,0 +1,139 @@
+"""Fit simple models on the splits of the network: what it has to beat."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from sklearn.base import ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from speech_emotion.core.errors import UserError
+from speech_emotion.data.splits import Fold
+
+DESCRIPTIONS: Final[Mapping[str, str]] = {
+    "majority": "most frequent label",
+    "shuffled": "logistic regression on mean MFCCs, trained on shuffled labels",
+    "shortcut": "SVM on level, peak and duration only",
+    "logistic": "logistic regression on mean MFCCs",
+    "svm": "SVM on mean MFCCs",
+    "svm_mean_std": "SVM on mean and standard deviation of MFCCs",
+    "reference": "reference model: LSTM on mean MFCCs",
+}
+"""Every baseline, by its key in `reports/<corpus>/baselines/`. The SVMs have an RBF kernel."""
+
+Predictions = Sequence[pd.DataFrame]
+"""Probabilities of a baseline: a row per test utterance, a column per label, one table per repeat."""
+
+
+def read_functionals(path: Path) -> pd.DataFrame:
+    """Read what featurize wrote, indexed by utterance id.
+
+    Raises
+    ------
+    UserError
+        The file is missing or damaged.
+    """
+    try:
+        return pd.read_csv(path, dtype={"id": str}, keep_default_na=False).set_index("id").astype(np.float64)
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{path}: is missing or damaged. Run `dvc repro featurize`.") from None
+
+
+def classical(
+    fold: Fold, emotions: pd.Series, table: pd.DataFrame, *, seed: int, shuffles: int
+) -> dict[str, Predictions]:
+    """Fit every baseline except the reference model on the train part of a fold and predict its test part.
+
+    Parameters
+    ----------
+    fold : Fold
+    emotions : pd.Series
+        Label of each utterance, by id.
+    table : pd.DataFrame
+        From `features.functionals`, by id.
+    seed : int
+    shuffles : int
+        Number of label permutations of the control `shuffled`.
+
+    Returns
+    -------
+    dict of str to Predictions
+        By baseline.
+
+    Raises
+    ------
+    UserError
+        A label has a single utterance to train on.
+    """
+    labels = emotions.loc[list(fold.train)].to_numpy()
+    names, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2:
+        raise UserError(
+            f"baselines: fold '{fold.name}' has only one utterance of '{names[counts.argmin()]}' to train on, and at "
+            "least two are needed. Add recordings, or take the protocol out of split.protocols in params.yaml."
+        )
+    folds = min(5, int(counts.min()))
+    means = [str(column) for column in table if str(column).startswith("mean_")]
+    deviations = [str(column) for column in table if str(column).startswith("std_")]
+    columns: Mapping[str, list[str]] = {
+        "majority": means,
+        "logistic": means,
+        "shortcut": ["rms_dbfs", "peak_dbfs", "seconds"],
+        "svm": means,
+        "svm_mean_std": [*means, *deviations],
+    }
+    makers: Mapping[str, ClassifierMixin] = {
+        "majority": DummyClassifier(strategy="prior"),
+        "logistic": _logistic(seed),
+        **{name: _svm(seed, folds=folds) for name in ("shortcut", "svm", "svm_mean_std")},
+    }
+    every = sorted(set(emotions))
+    found: dict[str, Predictions] = {
+        name: (_predict(one, table.loc[:, columns[name]], labels, fold, every),) for name, one in makers.items()
+    }
+    found["shuffled"] = tuple(
+        _predict(_logistic(seed), table[means], _shuffled(labels, fold, seed, number), fold, every)
+        for number in range(shuffles)
+    )
+    return {name: found[name] for name in DESCRIPTIONS if name in found}
+
+
+def as_table(found: Mapping[str, Predictions], fold: Fold) -> pd.DataFrame:
+    """Return the predictions of baselines as one table [columns=(id, labels…, fold, baseline, repeat)]."""
+    tables = [
+        table.assign(fold=fold.name, baseline=name, repeat=number)
+        for name, repeats in found.items()
+        for number, table in enumerate(repeats)
+    ]
+    return pd.concat(tables).rename_axis("id").reset_index()
+
+
+def _predict(
+    classifier: ClassifierMixin, inputs: pd.DataFrame, labels: np.ndarray, fold: Fold, every: Sequence[str]
+) -> pd.DataFrame:
+    train, test = list(fold.train), list(fold.test)
+    classifier.fit(inputs.loc[train].to_numpy(), labels)
+    found = pd.DataFrame(classifier.predict_proba(inputs.loc[test].to_numpy()), test, list(classifier.classes_))
+    return found.reindex(columns=list(every), fill_value=0.0)
+
+
+def _shuffled(labels: np.ndarray, fold: Fold, seed: int, number: int) -> np.ndarray:
+    """Return a permutation of the labels, another for each number and fold."""
+    return np.random.default_rng([seed, number, *fold.name.encode()]).permutation(labels)
+
+
+def _logistic(seed: int) -> ClassifierMixin:
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, random_state=seed))
+
+
+def _svm(seed: int, *, folds: int) -> ClassifierMixin:
+    # Platt scaling, fitted by cross-validation within the train part, gives the probabilities
+    svm = make_pipeline(StandardScaler(), SVC(C=10.0, random_state=seed))
+    return CalibratedClassifierCV(svm, ensemble=False, cv=folds)

@@ -1,0 +1,170 @@
+"""Build the Keras network: LSTM layers over frames, pooling over time, dense layers, logits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speech_emotion.config.training import NetworkSettings
+from speech_emotion.core.io import write_text
+from speech_emotion.models.backend import keras
+
+ops = keras.ops
+
+VARIANCE_FLOOR = 1e-5
+"""Added to the variance over time before its root is taken, so that a constant sequence has a gradient."""
+
+
+@keras.saving.register_keras_serializable(package="speech_emotion")
+class Standardize(keras.layers.Layer):
+    """Standardize each coefficient by its mean and standard deviation over the training part."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the weights; `set_weights` fills them."""
+        size = (input_shape[-1],)
+        self.mean = self.add_weight(name="mean", shape=size, initializer="zeros", trainable=False)
+        self.deviation = self.add_weight(name="deviation", shape=size, initializer="ones", trainable=False)
+
+    def call(self, frames: Any) -> Any:
+        """Return standardised frames."""
+        return (frames - self.mean) / self.deviation
+
+
+@keras.saving.register_keras_serializable(package="speech_emotion")
+class FrameMask(keras.layers.Layer):
+    """Return the mask of frames that are not padding (batch, time)."""
+
+    def call(self, frames: Any, lengths: Any) -> Any:
+        """Return True where a frame is not padding."""
+        return ops.arange(ops.shape(frames)[1], dtype="int32")[None, :] < lengths[:, None]
+
+
+@keras.saving.register_keras_serializable(package="speech_emotion")
+class PoolOverTime(keras.layers.Layer):
+    """Pool a sequence over time, ignoring padding.
+
+    Parameters
+    ----------
+    how : {"mean", "mean_and_std", "max"}
+    """
+
+    def __init__(self, how: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.how = how
+        self.supports_masking = True
+
+    def compute_mask(self, *_: Any) -> None:
+        """Return no mask: the output has no time axis."""
+
+    def call(self, sequence: Any, real: Any = None) -> Any:
+        """Return (batch, units), or (batch, 2 * units) for `mean_and_std`; `real` is the mask of frames."""
+        weights = ops.ones_like(sequence[:, :, :1]) if real is None else ops.cast(real, sequence.dtype)[:, :, None]
+        if self.how == "max":
+            return ops.max(ops.where(weights > 0, sequence, -1e9), axis=1)
+        count = ops.sum(weights, axis=1)
+        mean = ops.sum(sequence * weights, axis=1) / count
+        if self.how == "mean":
+            return mean
+        variance = ops.sum(weights * (sequence - mean[:, None, :]) ** 2, axis=1) / count
+        return ops.concatenate([mean, ops.sqrt(variance + VARIANCE_FLOOR)], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of `__init__`."""
+        return {**super().get_config(), "how": self.how}
+
+
+def build(
+    settings: NetworkSettings,
+    *,
+    coefficients: int,
+    labels: int,
+    statistics: tuple[np.ndarray, np.ndarray] | None,
+    seed: int = 0,
+) -> keras.Model:
+    """Build the network: LSTM layers over the frames, pooling over time, dense layers, logits.
+
+    Parameters
+    ----------
+    settings : NetworkSettings
+    coefficients : int
+        Features per frame.
+    labels : int
+        Number of outputs.
+    statistics : tuple of np.ndarray [shape=(coefficients,)] or None
+        Mean and standard deviation over the training part; None: no normalization.
+    seed : int
+        Seed of the initial weights and of every dropout mask.
+
+    Returns
+    -------
+    keras.Model
+        Inputs `frames` (batch, time, coefficients) float32, zero padded, and `lengths` (batch,) int32; output logits
+        (batch, labels). Layer names are fixed, so that equal settings give an equal architecture.json.
+    """
+    seeds = iter(range(seed, seed + 1000))
+    frames = keras.Input((None, coefficients), name="frames")
+    lengths = keras.Input((), dtype="int32", name="lengths")
+    mask = FrameMask(name="mask")(frames, lengths)
+    sequence = frames
+    if statistics is not None:
+        standardize = Standardize(name="standardize")
+        sequence = standardize(sequence)
+        standardize.set_weights(list(statistics))
+    if settings.input == "time_mean":
+        sequence = PoolOverTime("mean", name="time_mean")(sequence, mask)
+        sequence = keras.layers.Reshape((coefficients, 1), name="coefficients_as_steps")(sequence)
+        mask = None
+    for number, units in enumerate(settings.lstm, start=1):
+        last = number == len(settings.lstm)
+        sequence = _lstm(settings, units, number, keep_sequence=not last or settings.pooling != "last", seeds=seeds)(
+            sequence, mask=mask
+        )
+        if settings.lstm_relu:
+            sequence = keras.layers.ReLU(name=f"lstm_{number}_relu")(sequence)
+        sequence = keras.layers.Dropout(settings.dropout.lstm, seed=next(seeds), name=f"lstm_{number}_dropout")(
+            sequence
+        )
+    hidden = sequence if settings.pooling == "last" else PoolOverTime(settings.pooling, name="pool")(sequence, mask)
+    for number, units in enumerate(settings.dense, start=1):
+        glorot = keras.initializers.GlorotUniform(seed=next(seeds))
+        hidden = keras.layers.Dense(units, "relu", kernel_initializer=glorot, name=f"dense_{number}")(hidden)
+        hidden = keras.layers.Dropout(settings.dropout.dense, seed=next(seeds), name=f"dense_{number}_dropout")(hidden)
+        if settings.batch_norm:
+            hidden = keras.layers.BatchNormalization(name=f"dense_{number}_norm")(hidden)
+    glorot = keras.initializers.GlorotUniform(seed=next(seeds))
+    logits = keras.layers.Dense(labels, kernel_initializer=glorot, name="logits")(hidden)
+    return keras.Model([frames, lengths], logits, name="speech_emotion")
+
+
+def save(model: keras.Model, folder: Path) -> None:
+    """Write architecture.json and model.weights.h5. Equal weights give equal bytes.
+
+    The `.keras` format contains dates and memory addresses, so its bytes differ at every save.
+    """
+    # saving a compiled model would write its optimizer too
+    bare = type(model).from_config(model.get_config())
+    bare.set_weights(model.get_weights())
+    write_text(folder / "architecture.json", json.dumps(json.loads(bare.to_json()), sort_keys=True, indent=1) + "\n")
+    bare.save_weights(folder / "model.weights.h5")
+
+
+def load(folder: Path) -> keras.Model:
+    """Load a network that `save` wrote."""
+    model = keras.models.model_from_json((folder / "architecture.json").read_text(encoding="utf-8"))
+    model.load_weights(folder / "model.weights.h5")
+    return model
+
+
+def _lstm(settings: NetworkSettings, units: int, number: int, *, keep_sequence: bool, seeds: Any) -> keras.layers.Layer:
+    # tanh and sigmoid inside: cuDNN's kernel needs them, and the reference model has them
+    layer = keras.layers.LSTM(
+        units,
+        return_sequences=keep_sequence,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)),
+        recurrent_initializer=keras.initializers.Orthogonal(seed=next(seeds)),
+        name=f"lstm_{number}",
+    )
+    if not settings.bidirectional:
+        return layer
+    return keras.layers.Bidirectional(layer, name=f"lstm_{number}")

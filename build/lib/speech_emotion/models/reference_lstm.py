@@ -1,0 +1,101 @@
+"""Rebuild the reference model: an LSTM over the mean of 40 MFCCs, and all baselines of a fold."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from speech_emotion.config.base import parse_section, read_params
+from speech_emotion.config.features import FeaturizeSettings
+from speech_emotion.config.training import TrainSettings
+from speech_emotion.core.io import digest_json
+from speech_emotion.core.process import alone
+from speech_emotion.data.splits import Fold
+from speech_emotion.models.baselines import as_table, classical
+from speech_emotion.models.training import Epoch, Part, predict_logits, train, training_digest
+
+
+@dataclass(frozen=True)
+class ReferenceSettings:
+    """The settings of the reference model."""
+
+    featurize: FeaturizeSettings
+    train: TrainSettings
+
+
+def read_reference(preset: Path, *, seed: int = 0, epochs: int | None = None) -> ReferenceSettings:
+    """Read the preset of the reference model, with another seed and, if given, another number of epochs."""
+    values = read_params(preset)
+    changed = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
+    return ReferenceSettings(
+        parse_section("featurize", FeaturizeSettings, values["featurize"], preset),
+        parse_section("train", TrainSettings, {**values["train"], **changed}, preset),
+    )
+
+
+def predict_baselines(
+    fold: Fold, *, emotions: pd.Series, table: pd.DataFrame, settings: TrainSettings, shuffles: int
+) -> pd.DataFrame:
+    """Return the predictions of every baseline and the reference model, as `baselines.as_table` does.
+
+    Parameters
+    ----------
+    fold : Fold
+    emotions : pd.Series
+        Label of each utterance, by id.
+    table : pd.DataFrame
+        From `features.functionals`, by id.
+    settings : TrainSettings
+        Of the reference model. Its seed is the seed of all baselines.
+    shuffles : int
+        Number of label permutations of the control.
+
+    Raises
+    ------
+    UserError
+        A label has a single utterance to train on.
+    """
+    found = classical(fold, emotions, table, seed=settings.seed, shuffles=shuffles)
+    means = table[[column for column in table if str(column).startswith("mean_")]]
+    reference = predict_reference(fold, means, emotions, settings, on_epoch=lambda row: None)
+    return as_table({**found, "reference": (reference,)}, fold)
+
+
+def predict_reference(
+    fold: Fold, means: pd.DataFrame, emotions: pd.Series, settings: TrainSettings, on_epoch: Callable[[Epoch], None]
+) -> pd.DataFrame:
+    """Train the reference network on a fold and predict its test part.
+
+    Returns
+    -------
+    pd.DataFrame
+        Probabilities: a row per test utterance, a column per label in alphabetical order.
+    """
+    labels = sorted(set(emotions))
+    index = {label: number for number, label in enumerate(labels)}
+
+    def part(ids: Sequence[str]) -> Part:
+        # one frame, the mean itself: the mean over time that the network takes is then that frame
+        frames = [row[None, :] for row in means.loc[list(ids)].to_numpy(dtype=np.float32)]
+        return Part(frames, np.array([index[emotions[name]] for name in ids], dtype=np.int64))
+
+    digest = training_digest(
+        settings,
+        features=digest_json(means.to_numpy().tolist()),
+        train=[(name, str(emotions[name])) for name in fold.train],
+        validation=[(name, str(emotions[name])) for name in fold.validation],
+    )
+    with alone(f"train/{digest}") as scratch:
+        trained = train(
+            settings,
+            training=part(fold.train),
+            validation=part(fold.validation),
+            labels=len(labels),
+            scratch=scratch,
+            on_epoch=on_epoch,
+        )
+    logits = predict_logits(trained.network, part(fold.test).frames).astype(np.float64)
+    return pd.DataFrame(softmax(logits, axis=1), list(fold.test), labels)

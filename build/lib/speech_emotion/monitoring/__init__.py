@@ -1,0 +1,1 @@
+"""What comes in, in use, held against what the model was trained on."""

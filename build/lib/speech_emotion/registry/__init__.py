@@ -1,0 +1,1 @@
+"""Publish, compare, promote and resolve models in the MLflow registry."""

@@ -1,0 +1,184 @@
+"""Compare two registered versions, or two runs, on the same utterances, with paired intervals.
+
+A registered version carries its predictions beside its package: metrics alone say nothing about a difference.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from speech_emotion.config.evaluation import EvaluateSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.evaluation.bootstrap import Difference, Predictions, differences
+from speech_emotion.evaluation.metrics import mean_of, metrics
+from speech_emotion.registry.runs import RunSummary, list_runs
+from speech_emotion.registry.versions import CHALLENGER, CHAMPION, Version, find, has_files
+from speech_emotion.tracking.connection import model_name, session
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PREDICTIONS: Final = "predictions"
+"""The artifact of the registered model that holds its predictions: a CSV file per protocol."""
+
+SPLITS: Final = "splits.json"
+"""The file beside them with the digest of each protocol's split."""
+
+_VERSION_DIGITS: Final = 5
+"""A longer number is the beginning of a run's id."""
+
+
+@dataclass(frozen=True)
+class ProtocolPredictions:
+    """What a model predicted for the evaluated utterances of a protocol.
+
+    `split` is the digest of the split, training part included, and `utterances` holds the fold and id of each one.
+    """
+
+    split: str
+    utterances: tuple[tuple[str, str], ...]
+    labels: tuple[str, ...]
+    folds: tuple[Predictions, ...]
+
+
+@dataclass(frozen=True)
+class MetricComparison:
+    """A metric of a protocol, averaged over folds, for both models; `difference` is the first minus the second."""
+
+    protocol: str
+    metric: str
+    first: float
+    second: float
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models side by side, on the protocols where both predicted the same split; `refused` says why not others."""
+
+    first: str
+    second: str
+    rows: tuple[MetricComparison, ...]
+    refused: tuple[str, ...]
+
+
+def compare(corpus: str, first: str, second: str, settings: EvaluateSettings) -> Comparison:
+    """Compare two models by their predictions for the same utterances.
+
+    Each is an alias (`champion`), a version number (`3`), or a run id or its beginning, as `speech-emotion runs` shows.
+    """
+    (title, ours), (other_title, theirs) = (_load(corpus, name) for name in (first, second))
+    rows: list[MetricComparison] = []
+    refused = []
+    for protocol in dict.fromkeys([*ours, *theirs]):
+        one, other = ours.get(protocol), theirs.get(protocol)
+        if one is None or other is None:
+            refused.append(f"{protocol}: the {'first' if one is None else 'second'} has no predictions of it")
+        elif why := why_incomparable(one, other):
+            refused.append(f"{protocol}: {why}")
+        else:
+            rows += _compare_metrics(protocol, one, other, settings)
+    if not rows:
+        raise UserError(f"{title} and {other_title} cannot be compared. {'; '.join(refused) or 'No predictions.'}")
+    return Comparison(title, other_title, tuple(rows), tuple(refused))
+
+
+def why_incomparable(one: ProtocolPredictions, other: ProtocolPredictions) -> str:
+    """Return why two sets of predictions cannot be compared, or an empty text."""
+    if one.split != other.split:
+        return f"their splits differ ({one.split[:8]}, {other.split[:8]})"
+    if one.utterances != other.utterances or one.labels != other.labels:
+        return "their predictions are of other utterances or emotions"
+    return ""
+
+
+def paired_differences(
+    one: ProtocolPredictions, other: ProtocolPredictions, settings: EvaluateSettings
+) -> dict[str, Difference]:
+    """Return the difference of each metric, with a bootstrap that draws the same words for both models."""
+    bootstrap = settings.bootstrap
+    return differences(
+        one.folds, other.folds, bins=settings.calibration_bins, resamples=bootstrap.resamples, seed=bootstrap.seed
+    )
+
+
+def predictions_of(client: "MlflowClient", version: Version) -> dict[str, ProtocolPredictions]:
+    """Download the predictions of a version, by protocol; empty if it has none, or its files are gone."""
+    from mlflow.artifacts import download_artifacts, list_artifacts
+
+    source = client.get_model_version_download_uri(version.name, str(version.number)) + f"/artifacts/{PREDICTIONS}"
+    if not has_files(client, version) or not list_artifacts(artifact_uri=source):
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        return read_predictions(Path(download_artifacts(artifact_uri=source, dst_path=folder)))
+
+
+def read_predictions(folder: Path) -> dict[str, ProtocolPredictions]:
+    """Read the predictions of a registered model, by protocol."""
+    path = folder / SPLITS
+    splits: Mapping[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {protocol: _read(folder / f"{protocol}.csv", split) for protocol, split in splits.items()}
+
+
+def _read(path: Path, split: str, *, fold: str | None = None) -> ProtocolPredictions:
+    """Read a predictions.csv, or one fold of it."""
+    import pandas as pd
+
+    from speech_emotion.evaluation.protocol_report import as_predictions
+
+    try:
+        rows = pd.read_csv(path, dtype={"fold": str, "id": str, "text": str}, keep_default_na=False)
+        rows = rows[rows["fold"] == (fold or rows["fold"])]
+        rows = rows.sort_values(["fold", "id"], kind="stable").reset_index(drop=True)
+        labels = tuple(str(name).removeprefix("p_") for name in rows.columns if str(name).startswith("p_"))
+        folds = tuple(as_predictions(part, labels) for _, part in rows.groupby("fold", sort=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path.name}: the predictions of a model in MLflow are damaged ({error}).") from None
+    if not folds:
+        raise UserError(f"{path.name}: the predictions of a model in MLflow have no fold '{fold}'.")
+    return ProtocolPredictions(split, tuple(zip(rows["fold"], rows["id"], strict=True)), labels, folds)
+
+
+def _load(corpus: str, name: str) -> tuple[str, Mapping[str, ProtocolPredictions]]:
+    """Return the title and the predictions of a version or run."""
+    if name not in {CHAMPION, CHALLENGER} and not (name.isdecimal() and len(name) <= _VERSION_DIGITS):
+        return _load_run(corpus, name)
+    with session("") as client:
+        version = find(client, model_name(corpus), name)
+        found = predictions_of(client, version)
+    if not found:
+        raise UserError(f"{version.uri}: it has no predictions. `speech-emotion publish` registers them.")
+    return f"version {version.number}", found
+
+
+def _load_run(corpus: str, name: str) -> tuple[str, Mapping[str, ProtocolPredictions]]:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    matches: list[RunSummary] = [run for run in list_runs(corpus, limit=1000) if run.run_id.startswith(name)]
+    if len(matches) != 1:
+        what = "is the beginning of several run ids" if matches else "is no alias, version or run of this corpus"
+        raise UserError(f"'{name}' {what}. `speech-emotion runs` and `speech-emotion registry` list them.")
+    [run] = matches
+    title = f"run {run.run_id[:8]} ({run.protocol}/{run.fold})"
+    with session(""), tempfile.TemporaryDirectory() as folder:
+        try:
+            path = download_artifacts(run_id=run.run_id, artifact_path="evaluation/predictions.csv", dst_path=folder)
+        except (MlflowException, OSError):
+            raise UserError(f"{title}: has no predictions. `speech-emotion publish` sends them.") from None
+        return title, {run.protocol: _read(Path(path), run.split, fold=run.fold)}
+
+
+def _compare_metrics(
+    protocol: str, one: ProtocolPredictions, other: ProtocolPredictions, settings: EvaluateSettings
+) -> Iterator[MetricComparison]:
+    bins = settings.calibration_bins
+    first, second = (
+        mean_of([metrics(fold.truth, fold.probabilities, side.labels, bins=bins) for fold in side.folds])
+        for side in (one, other)
+    )
+    for metric, difference in paired_differences(one, other, settings).items():
+        yield MetricComparison(protocol, metric, first[metric], second[metric], difference)

@@ -1,0 +1,155 @@
+"""Check a registered version against the limits of params.yaml.
+
+A gate has a name, a figure, a limit and a verdict. The gates of a protocol use the metrics of its test part, which the
+package carries from `evaluate`: promotion is a decision on test metrics. They are meant as a last check of one
+candidate, not for choosing among many; whoever promotes the best of several versions by them needs fresh test data to
+know how good it is.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speech_emotion.config.evaluation import EvaluateSettings
+from speech_emotion.config.registry import PromoteSettings, ProtocolGates
+from speech_emotion.evaluation.bootstrap import Interval
+from speech_emotion.evaluation.model_card import CARD, ROBUSTNESS
+from speech_emotion.registry.compare_versions import ProtocolPredictions, paired_differences, why_incomparable
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A check of a version: its name (such as `speaker.uar`), figure, limit, verdict, and the margin or the reason."""
+
+    name: str
+    figure: str
+    limit: str
+    passed: bool
+    detail: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The verdict as a word."""
+        return "passed" if self.passed else "FAILED"
+
+    @property
+    def sentence(self) -> str:
+        """The gate as one line."""
+        return f"{self.name}: {self.figure}, limit {self.limit}" + (f" ({self.detail})" if self.detail else "")
+
+
+def at_least(name: str, figure: float | None, limit: float, detail: str = "", *, missing: str = "") -> Gate:
+    """Return a gate that a figure passes from `limit` upwards; without a figure it fails, and `missing` says why."""
+    return _limited(name, figure, limit, "at least", "below", detail, missing)
+
+
+def at_most(name: str, figure: float | None, limit: float, detail: str = "", *, missing: str = "") -> Gate:
+    """Return a gate that a figure passes up to `limit`; without a figure it fails, and `missing` says why."""
+    return _limited(name, figure, limit, "at most", "above", detail, missing)
+
+
+def card_gate(package: Path) -> Gate:
+    """Check that a package has a model card that is not empty."""
+    path = package / CARD
+    found = path.is_file() and bool(path.read_text(encoding="utf-8", errors="replace").strip())
+    detail = "" if found else f"the package has no {CARD}; `dvc repro package` writes it"
+    return Gate("card", "found" if found else "-", f"a {CARD}", found, detail)
+
+
+def protocol_gates(evidence: Mapping[str, Mapping[str, Any]], settings: PromoteSettings) -> list[Gate]:
+    """Check the test metrics that a package carries, by protocol, against the limits of each protocol."""
+    limits: Iterable[tuple[str, ProtocolGates | None]] = settings.protocols
+    return [
+        gate
+        for protocol, limit in limits
+        if limit is not None
+        for gate in (
+            *_metric_gates(protocol, evidence.get(protocol, {}), limit),
+            *_robustness_gates(protocol, evidence.get(ROBUSTNESS, {}).get(protocol), limit),
+        )
+    ]
+
+
+def champion_gates(
+    challenger: Mapping[str, ProtocolPredictions],
+    champion: Mapping[str, ProtocolPredictions],
+    settings: PromoteSettings,
+    evaluate: EvaluateSettings,
+) -> list[Gate]:
+    """Compare two versions on the same test utterances, with the paired bootstrap over words.
+
+    The gate of a protocol fails if the 95 % interval of the UAR difference lies below 0, or if the splits differ.
+    """
+    return [
+        _champion_gate(protocol, challenger.get(protocol), champion.get(protocol), evaluate)
+        for protocol in settings.against_champion
+    ]
+
+
+def _limited(name: str, figure: float | None, limit: float, bound: str, beyond: str, detail: str, missing: str) -> Gate:
+    if figure is None:
+        return Gate(name, "-", f"{bound} {limit:g}", False, missing)
+    passed = figure >= limit if bound == "at least" else figure <= limit
+    details = ([] if passed else [f"{abs(figure - limit):.4f} {beyond}"]) + ([detail] if detail else [])
+    return Gate(name, f"{figure:.4f}", f"{bound} {limit:g}", passed, "; ".join(details))
+
+
+def _metric_gates(protocol: str, metrics: Mapping[str, Any], limits: ProtocolGates) -> list[Gate]:
+    mean, missing = metrics.get("mean", {}), f"the package has no such metric of the protocol {protocol}"
+    gates = []
+    if limits.uar is not None:
+        detail = _interval(mean.get("interval", {}).get("uar"))
+        gates.append(at_least(f"{protocol}.uar", mean.get("uar"), limits.uar, detail, missing=missing))
+    if limits.ece is not None:
+        gates.append(at_most(f"{protocol}.ece", mean.get("ece"), limits.ece, missing=missing))
+    if limits.recall is not None:
+        emotion, recall = _lowest_recall(metrics.get("folds", {}).values())
+        gates.append(at_least(f"{protocol}.recall", recall, limits.recall, f"lowest: {emotion}", missing=missing))
+    return gates
+
+
+def _robustness_gates(protocol: str, conditions: Any, limits: ProtocolGates) -> list[Gate]:
+    """Check the largest drop of UAR over the conditions of the robustness table."""
+    if limits.drop is None:
+        return []
+    name, limit = f"{protocol}.drop", limits.drop
+    try:
+        drops = {str(condition): float(found["drop"]) for condition, found in conditions.items()}
+        # NaN counts as the largest drop
+        worst = max(drops, key=lambda condition: (not drops[condition] <= limit, drops[condition]))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return [at_most(name, None, limit, missing=f"the package has no robustness table of the protocol {protocol}")]
+    return [at_most(name, drops[worst], limit, f"worst: {worst}")]
+
+
+def _lowest_recall(folds: Iterable[Mapping[str, Any]]) -> tuple[str, float | None]:
+    """Return the emotion with the lowest recall, averaged over the folds in which it occurs."""
+    by_emotion: dict[str, list[float]] = {}
+    for fold in folds:
+        for emotion, recall in fold.get("recall", {}).items():
+            by_emotion.setdefault(emotion, []).append(recall)
+    means = {emotion: float(np.mean(recalls)) for emotion, recalls in by_emotion.items()}
+    return min(means.items(), key=lambda item: item[1], default=("", None))
+
+
+def _interval(bounds: Sequence[float | None] | None) -> str:
+    return "" if bounds is None else f"95 %: {Interval.from_list(bounds).text()}"
+
+
+def _champion_gate(
+    protocol: str, ours: ProtocolPredictions | None, theirs: ProtocolPredictions | None, evaluate: EvaluateSettings
+) -> Gate:
+    name, limit = f"{protocol}.uar - champion's", "interval reaches 0"
+    if ours is None or theirs is None:
+        which = "this version" if ours is None else "the champion"
+        return Gate(name, "-", limit, False, f"{which} has no predictions of {protocol} in the registry")
+    if why := why_incomparable(ours, theirs):
+        return Gate(name, "-", limit, False, f"refused: {why}")
+    found = paired_differences(ours, theirs, evaluate)["uar"]
+    high = found.interval.high
+    worse = f"worse by {-found.value:.4f}, at least {-high:.4f}; " if high < 0 else ""
+    # an unknown interval fails: nothing shows that the version is not worse
+    return Gate(name, f"{found.value:+.4f}", limit, high >= 0, f"{worse}95 %: {found.interval.text('+.4f')}")

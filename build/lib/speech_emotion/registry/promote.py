@@ -1,0 +1,349 @@
+"""Promote a registered version to champion if it passes the gates, and roll back.
+
+The order is: check the gates, write the event, move the alias, check the alias. A failure before the event is written
+changes nothing; a move that was cut off after it is finished by the next command (see `history`).
+"""
+
+import getpass
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from speech_emotion.config.evaluation import EvaluateSettings
+from speech_emotion.config.registry import Mode, PromoteSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.models.package import Package
+from speech_emotion.registry import gates, history
+from speech_emotion.registry.compare_versions import PREDICTIONS, predictions_of, read_predictions
+from speech_emotion.registry.gates import Gate
+from speech_emotion.registry.history import MAX_REASON_LENGTH, ChampionHistory, Kind, PromotionEvent
+from speech_emotion.registry.provenance import head_gates
+from speech_emotion.registry.smoke_test import smoke_test
+from speech_emotion.registry.versions import CHALLENGER, PACKAGE_ARTIFACT, Version, find, has_files, versions
+from speech_emotion.tracking.connection import locate, model_name, session
+from speech_emotion.tracking.event_log import process_name
+from speech_emotion.tracking.lineage import source_state
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+MAX_DESCRIPTION_LENGTH: Final = 5000
+"""The length of a description in MLflow's databases."""
+
+_HEADING: Final = "\n\n## Promotion\n"
+
+
+@dataclass(frozen=True)
+class PromotionResult:
+    """The result of a promotion or rollback.
+
+    `gates` is empty if they were skipped, `moved` tells whether the version became champion, `refused` whether a failed
+    gate prevented it, and `lines` say what happened.
+    """
+
+    version: int
+    gates: tuple[Gate, ...]
+    moved: bool
+    refused: bool
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RegistryOverview:
+    """A registered model: its events, its versions (newest first) with whether their files exist, and remarks."""
+
+    name: str
+    events: tuple[PromotionEvent, ...]
+    versions: tuple[tuple[Version, bool], ...]
+    lines: tuple[str, ...]
+
+
+def promote(
+    root: Path,
+    *,
+    corpus: str,
+    settings: PromoteSettings,
+    evaluate: EvaluateSettings,
+    version: int | None = None,
+    mode: Mode | None = None,
+    force: bool = False,
+    reason: str = "",
+) -> PromotionResult:
+    """Check the gates, and move `champion` to a version (default: the challenger) if all pass.
+
+    `root` is the repository whose HEAD the version is compared with, `mode` overrides that of `settings`, and `force`
+    promotes although gates fail; it needs a reason, and is recorded.
+    """
+    mode = mode or settings.mode
+    _check_reason(reason, required=force)
+    with _registry(corpus) as (client, name):
+        notes = _bring_up_to_date(client, name)
+        now = history.read(client, name)
+        candidate = find(client, name, CHALLENGER if version is None else str(version))
+        if candidate.number == now.champion:
+            return _unchanged(candidate, notes)
+        checked = () if mode == "off" else tuple(_check(client, candidate, now, root, corpus, settings, evaluate))
+        failed = tuple(gate for gate in checked if not gate.passed)
+        if mode == "dry_run" or (failed and not force):
+            lines = (*notes, *_verdict(candidate, now, checked, failed))
+            return PromotionResult(candidate.number, checked, False, bool(failed), lines)
+        _require_files(client, candidate)
+        event = _event(root, now, "promoted", candidate.number, reason, checked, forced=bool(failed), mode=mode)
+        return _carry_out(client, name, event, notes)
+
+
+def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = "") -> PromotionResult:
+    """Move `champion` back to the previous champion, or to a given version; gates are skipped."""
+    _check_reason(reason, required=False)
+    with _registry(corpus) as (client, name):
+        notes = _bring_up_to_date(client, name)
+        now = history.read(client, name)
+        target = _previous(client, now) if to is None else find(client, name, str(to))
+        if target.number == now.champion:
+            return _unchanged(target, notes)
+        _require_files(client, target)
+        return _carry_out(client, name, _event(root, now, "rolled back", target.number, reason), notes)
+
+
+def overview(corpus: str, *, files: bool = True) -> RegistryOverview:
+    """Return the versions and the promotion history of a corpus's registered model.
+
+    A move by hand that no command has recorded yet is the last event. Without `files`, files are not looked for.
+    """
+    with _registry(corpus) as (client, name):
+        lines = _finish(client, name)
+        found = history.observe(client, name)
+        events = found.events
+        if found.moved_by_hand:
+            events = (*events, found.by_hand())
+            lines.append(_by_hand_note(found))
+        lines += [f"the tag {key} was edited and cannot be read" for key in found.unreadable]
+        rows = tuple((one, not files or has_files(client, one)) for one in versions(client, name))
+        if gone := [str(one.number) for one, exists in rows if not exists]:
+            lines.append(
+                f"the files of version {', '.join(gone)} are gone. If this folder was moved or restored, "
+                "`speech-emotion registry relocate` finds them again."
+            )
+        return RegistryOverview(name, events, rows, tuple(lines))
+
+
+@contextmanager
+def _registry(corpus: str) -> Iterator[tuple["MlflowClient", str]]:
+    """Connect to MLflow and yield the client and the registered model's name."""
+    name = model_name(corpus)
+    missing = UserError(f"{name}: nothing is registered at {locate().uri} yet. Run `dvc repro`, or `publish`.")
+    if locate().is_missing:
+        raise missing
+    with session(
+        "Nothing was changed, unless an event is in the history already: the next `speech-emotion history` finishes it."
+    ) as client:
+        if not client.search_registered_models(f"name = '{name}'"):
+            raise missing
+        yield client, name
+
+
+def _bring_up_to_date(client: "MlflowClient", name: str) -> list[str]:
+    """Finish what was cut off, record a move by hand, and return what to say about it."""
+    lines = _finish(client, name)
+    found = history.observe(client, name)
+    if found.moved_by_hand:
+        history.append(client, name, found.by_hand())
+        lines.append(_by_hand_note(found))
+    return lines
+
+
+def _finish(client: "MlflowClient", name: str) -> list[str]:
+    before = history.read(client, name)
+    if not before.begun:
+        return []
+    after, finished = history.settle(client, name)
+    _describe(client, name, finished)
+    when = "before" if before.champion != before.expected else "after"
+    return [
+        f"a move to version {event.target} by {event.user} was cut off {when} the alias moved; it is finished now, "
+        f"the champion is {_version(after.champion)}"
+        for event in finished
+    ]
+
+
+def _carry_out(client: "MlflowClient", name: str, event: PromotionEvent, notes: Sequence[str]) -> PromotionResult:
+    """Write the event, move the alias, and report the champion."""
+    assert event.target is not None
+    history.append(client, name, event)
+    after, finished = history.settle(client, name)
+    _describe(client, name, finished)
+    moved = after.champion == event.target
+    line = f"{name}: the champion is version {event.target}; before, it was {_version(event.source)}"
+    if not moved:
+        line = f"{name}: someone else moved the champion at the same moment, to {_version(after.champion)}"
+    return PromotionResult(event.target, event.gates, moved, False, (*notes, line))
+
+
+def _describe(client: "MlflowClient", name: str, events: Sequence[PromotionEvent]) -> None:
+    """Add promotions and their gates to the descriptions of their versions, which MLflow's pages show."""
+    from mlflow.exceptions import MlflowException
+
+    for event in events:
+        if event.kind != "promoted":
+            continue
+        try:
+            before = (client.get_model_version(name, str(event.target)).description or "").partition(_HEADING)[0]
+            text = (before + _HEADING + _as_markdown(event))[:MAX_DESCRIPTION_LENGTH]
+            client.update_model_version(name, str(event.target), description=text)
+        except MlflowException as error:
+            # it was deleted in the meantime; the history has the event
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+
+
+def _as_markdown(event: PromotionEvent) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event.seconds))
+    forced = "**forced** by" if event.forced else "by"
+    head = f"Promoted {when}, {forced} {event.user}" + (f": {event.reason}" if event.reason else "")
+    if not event.gates:
+        return f"{head}\n\nGates were skipped.\n"
+    lines = [head, "", "| gate | figure | limit | verdict | detail |", "|---|---|---|---|---|"]
+    for gate in event.gates:
+        cells = (gate.name, gate.figure, gate.limit, gate.verdict, gate.detail)
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _event(
+    root: Path,
+    now: ChampionHistory,
+    kind: Kind,
+    target: int,
+    reason: str,
+    checked: tuple[Gate, ...] = (),
+    *,
+    forced: bool = False,
+    mode: str = "",
+) -> PromotionEvent:
+    source = source_state(root)
+    return PromotionEvent(
+        number=now.next_number,
+        unique=uuid.uuid4().hex[:12],
+        kind=kind,
+        source=now.champion,
+        target=target,
+        seconds=int(time.time()),
+        user=_user(),
+        reason=reason,
+        gates=checked,
+        forced=forced,
+        mode=mode,
+        commit="" if source.source_dirty is None else source.commit,
+        process=process_name(),
+    )
+
+
+def _check(
+    client: "MlflowClient",
+    candidate: Version,
+    now: ChampionHistory,
+    root: Path,
+    corpus: str,
+    settings: PromoteSettings,
+    evaluate: EvaluateSettings,
+) -> Iterator[Gate]:
+    """Yield every gate."""
+    from mlflow.artifacts import download_artifacts
+
+    _require_files(client, candidate)
+    with tempfile.TemporaryDirectory() as folder:
+        source = client.get_model_version_download_uri(candidate.name, str(candidate.number))
+        model = Path(download_artifacts(artifact_uri=source, dst_path=folder))
+        package = Package.load(model / "artifacts" / PACKAGE_ARTIFACT)
+        unchanged = package.digest == candidate.package_digest
+        detail = "" if unchanged else f"it was registered as {candidate.package_digest[:12]}"
+        yield Gate("package", package.digest[:12], "what was registered", unchanged, detail)
+        if settings.package_mb is not None:
+            size = sum(path.stat().st_size for path in package.folder.rglob("*") if path.is_file()) / 1e6
+            yield gates.at_most("package.mb", size, settings.package_mb)
+        answer = smoke_test(model)
+        yield Gate("answers", answer.label or "no answer", "loads in a clean process", not answer.error, answer.error)
+        if settings.latency_ms is not None:
+            yield gates.at_most("latency.ms", answer.milliseconds, settings.latency_ms, missing="no answer")
+        if settings.head:
+            yield from head_gates(root, corpus, package.folder)
+        if settings.card:
+            yield gates.card_gate(package.folder)
+        yield from gates.protocol_gates(package.evidence(), settings)
+        if now.champion is not None and settings.against_champion:
+            ours = read_predictions(model / "artifacts" / PREDICTIONS)
+            champion = next(one for one in versions(client, candidate.name) if one.number == now.champion)
+            yield from gates.champion_gates(ours, predictions_of(client, champion), settings, evaluate)
+
+
+def _previous(client: "MlflowClient", now: ChampionHistory) -> Version:
+    by_number = {one.number: one for one in versions(client, now.name)}
+    former = now.former()
+    found = next((by_number[number] for number in former if number in by_number), None)
+    if found is None:
+        gone = ", ".join(map(str, former))
+        why = f"version {gone} was deleted" if former else "the history has no champion before it"
+        raise UserError(
+            f"{now.name}: the champion is {_version(now.champion)}, and there is none to roll back to: {why}. Name one "
+            "with `--to VERSION`. Nothing was changed."
+        )
+    return found
+
+
+def _require_files(client: "MlflowClient", version: Version) -> None:
+    if not has_files(client, version):
+        raise UserError(
+            f"{version.uri}: its files are gone. If this folder was moved or restored: `speech-emotion registry "
+            "relocate`. Nothing was changed."
+        )
+
+
+def _unchanged(version: Version, notes: Sequence[str]) -> PromotionResult:
+    line = f"{version.name} version {version.number} is the champion already: nothing to do"
+    return PromotionResult(version.number, (), False, False, (*notes, line))
+
+
+def _verdict(
+    candidate: Version, now: ChampionHistory, checked: Sequence[Gate], failed: Sequence[Gate]
+) -> Iterator[str]:
+    for gate in failed:
+        yield f"failed: {gate.sentence}"
+    count = f"{len(failed)} of {len(checked)} gates failed" if failed else f"all {len(checked)} gates passed (dry run)"
+    yield (
+        f"{candidate.name} version {candidate.number}: {count}; nothing was changed, the champion is still "
+        f"{_version(now.champion)}"
+    )
+
+
+def _check_reason(reason: str, *, required: bool) -> None:
+    if required and not reason.strip():
+        raise UserError('--force needs a reason: --force --reason "…".')
+    if len(reason) > MAX_REASON_LENGTH:
+        raise UserError(f"a reason has at most {MAX_REASON_LENGTH} characters, this one has {len(reason)}.")
+
+
+def _by_hand_note(found: ChampionHistory) -> str:
+    return (
+        f"the alias was moved by hand, from {_version(found.expected)} to {_version(found.champion)}, or deleted with "
+        "its version; the history shows it"
+    )
+
+
+def _version(number: int | None) -> str:
+    return "none" if number is None else f"version {number}"
+
+
+def _user() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # in a container, a user may have no name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,347 @@
+"""Sync results to MLflow: a run for every training, a registered version of the package, and the alias `challenger`.
+
+Everything is identified by digests of its content, so nothing is sent twice, whoever trained it or pulled it.
+"""
+
+import csv
+import json
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import digest_file, digest_json, write_json
+from speech_emotion.core.process import SCRATCH, alone
+from speech_emotion.models.package import Package
+from speech_emotion.registry.compare_versions import PREDICTIONS, SPLITS
+from speech_emotion.registry.register import register
+from speech_emotion.registry.versions import CHALLENGER, has_files, versions
+from speech_emotion.tracking.connection import (
+    MlflowLocation,
+    experiment_id,
+    flat,
+    locate,
+    model_name,
+    session,
+)
+from speech_emotion.tracking.event_log import (
+    LOGS,
+    EventLog,
+    LogEntry,
+    LogHeader,
+    TrainingInfo,
+    is_gone,
+    now,
+    process_name,
+)
+from speech_emotion.tracking.lineage import LockedOutput, SourceState, dvc_tags, locked_outputs, source_state
+from speech_emotion.tracking.mlflow_run import (
+    PROCESS,
+    RECORDED,
+    TRAINING_DIGEST,
+    create_run,
+    end_run,
+    find_or_create_run,
+    log_metrics,
+    log_params,
+    log_training_files,
+    mark_killed_runs,
+    set_tags,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+FROM_FILES: Final = "from files"
+"""The value of the tag `recorded` for a run that was not logged live."""
+
+PUBLISHED: Final = "published"
+"""The tag of a run that has everything: the digest of what the workspace had."""
+
+_FORMAT: Final = 2
+"""Increase it when runs get other content, so that existing runs are completed."""
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """What `publish` did.
+
+    `created` and `completed` name trainings (protocol/fold), `killed` counts runs that were RUNNING although their
+    process was killed, `version` has the alias `challenger` (None: the workspace has no package), `registered` tells
+    whether it is new, and `moved` whether the alias was elsewhere.
+    """
+
+    where: MlflowLocation
+    model: str
+    created: tuple[str, ...]
+    completed: tuple[str, ...]
+    killed: int
+    version: int | None
+    registered: bool
+    moved: bool
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The result as text."""
+        lines = []
+        if self.created:
+            lines.append(f"runs created: {', '.join(self.created)}")
+        if self.completed:
+            lines.append(f"runs completed: {', '.join(self.completed)}")
+        if self.killed:
+            lines.append(f"runs marked as killed: {self.killed}")
+        if self.version is None:
+            lines.append("there is no package yet, so none was registered")
+        elif self.registered or self.moved:
+            registered = "registered, " if self.registered else ""
+            lines.append(f"{self.model} version {self.version}: {registered}now the challenger")
+        elif not lines:
+            lines.append(f"up to date: MLflow has every run, and {self.model} version {self.version} is the challenger")
+        return (*lines, f"to see it: {self.where.hint}")
+
+
+def publish(root: Path, *, corpus: str) -> PublishResult:
+    """Sync the workspace `root` to MLflow.
+
+    Live runs get their test metrics, figures, data sets and lineage. Trainings without a run (restored from a cache,
+    pulled, trained while MLflow was away) get one. Runs whose process was killed are marked. The package is registered
+    unless a version has it, and its version becomes `challenger`. If MLflow does not respond, the next call sends the
+    rest.
+    """
+    where, locked = locate(), locked_outputs(root)
+    trainings = _finished_trainings(root, corpus, dvc_tags(locked, corpus=corpus))
+    advice = "Models and reports are not affected. `speech-emotion publish` (or `dvc repro`) sends the rest later."
+    with alone(str((root / SCRATCH / "publish").resolve())), session(advice) as client:
+        experiment = experiment_id(client, where, corpus)
+        sent = _send_logs(client, experiment, where, root / LOGS, corpus)
+        killed = mark_killed_runs(client, experiment)
+        source = source_state(root)
+        results = {one.info.name: _publish_run(client, experiment, one, source) for one in trainings}
+        version, registered, moved = _publish_package(client, experiment, root, corpus, trainings, locked, source)
+    created = tuple(name for name, result in results.items() if result == "created")
+    completed = {name for name, result in results.items() if result == "completed"} | (sent - set(created))
+    return PublishResult(
+        where, model_name(corpus), created, tuple(sorted(completed)), killed, version, registered, moved
+    )
+
+
+@dataclass(frozen=True)
+class _FinishedTraining:
+    """A training in the workspace: its folder, the folder of its protocol's report, and its split."""
+
+    info: TrainingInfo
+    folder: Path
+    reports: Path
+    split: Path
+    tags: Mapping[str, str]
+
+    @cached_property
+    def content(self) -> str:
+        """The digest of everything that its run gets."""
+        files = {"files": _digests(self.folder), "report": _digests(self.reports)}
+        return digest_json({"format": _FORMAT, "tags": self.tags, **files})
+
+    @property
+    def time(self) -> int:
+        """When training.json was written or pulled, in milliseconds since 1970."""
+        return int((self.folder / "training.json").stat().st_mtime * 1000)
+
+    def epochs(self) -> Iterator[LogEntry]:
+        """Yield the rows of history.csv."""
+        path = self.folder / "history.csv"
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    epoch = int(row.pop("epoch"))
+                    yield LogEntry(self.time, epoch, {name: float(value) for name, value in row.items()})
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(f"{path}: is missing or damaged. `dvc checkout` restores it.") from None
+
+    def results(self) -> LogEntry:
+        """Return the metrics of its fold, and the mean over the protocol's folds."""
+        path = self.reports / "metrics.json"
+        if not path.exists():
+            return LogEntry(now())
+        report = _read_json(path)
+        part, folds = str(report.get("part", "test")), report.get("folds", {})
+        metrics = _numbers(folds.get(self.folder.name, {}), f"{part}/")
+        if len(folds) > 1:
+            metrics |= _numbers(report.get("mean", {}), f"{part}_mean/")
+        return LogEntry(now(), 0, metrics)
+
+
+def _finished_trainings(root: Path, corpus: str, tags: Mapping[str, str]) -> list[_FinishedTraining]:
+    trainings = []
+    for path in sorted((root / "models" / corpus / "protocols").glob("*/*/training.json")):
+        protocol, fold = path.parent.parent.name, path.parent.name
+        record = _read_json(path)
+        try:
+            digest, params, lineage = record["training_digest"], flat(record["settings"]), record["lineage"]
+        except KeyError as error:
+            raise UserError(f"{path}: {error} is missing. Run `dvc repro`.") from None
+        info = TrainingInfo(corpus, protocol, fold, digest, params, lineage)
+        reports = root / "reports" / corpus / "protocols" / protocol
+        split = root / "data" / corpus / "splits" / f"{protocol}.csv"
+        trainings.append(_FinishedTraining(info, path.parent, reports, split, tags))
+    return trainings
+
+
+def _send_logs(client: "MlflowClient", experiment: str, where: MlflowLocation, folder: Path, corpus: str) -> set[str]:
+    """Send what trainings could not send live, and return their names.
+
+    The log of a finished training is deleted. That of a killed one stays, because the training may continue.
+    """
+    sent = set()
+    for log in EventLog.all(folder):
+        assert log.header is not None
+        running = log.end is None and not is_gone(log.process)
+        if log.header.training.corpus != corpus or running:
+            continue
+        if log.sent_to != where.uri:
+            run_id = find_or_create_run(client, experiment, log).info.run_id
+            log_metrics(client, run_id, log.entries)
+            end = log.end
+            if end is None or end.status is None:
+                end_run(client, run_id, "KILLED", log.entries[-1].time if log.entries else log.header.time)
+            else:
+                end_run(client, run_id, end.status, end.time, end.reason)
+            log.mark_sent(where.uri)
+            sent.add(log.header.training.name)
+        if log.end is not None and log.end.status == "FINISHED":
+            log.path.unlink()
+    return sent
+
+
+def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTraining, source: SourceState) -> str:
+    """Find or create the run of a training and add what is missing; return "created", "completed" or ""."""
+    found = _find_run(client, experiment, training.info.digest)
+    if found is not None and found.data.tags.get(PUBLISHED) == training.content:
+        return ""
+    header = LogHeader(training.info, source, training.tags, training.time)
+    run = found or create_run(client, experiment, header, {RECORDED: FROM_FILES, PROCESS: process_name()})
+    run_id = run.info.run_id
+    log_params(client, run_id, training.info.params)
+    set_tags(client, run_id, training.tags)
+    if run.data.tags[RECORDED] == FROM_FILES:
+        # at the time of the run, which does not change: a second call logs nothing twice
+        log_metrics(client, run_id, [replace(entry, time=run.info.start_time) for entry in training.epochs()])
+    log_metrics(client, run_id, [training.results()])
+    _log_data_sets(client, run_id, training)
+    log_training_files(client, run_id, training.folder)
+    if training.reports.is_dir():
+        client.log_artifacts(run_id, str(training.reports), "evaluation")
+    if run.info.status != "FINISHED":
+        end_run(client, run_id, "FINISHED", training.time)
+    # comes last: a run without this tag is completed by the next call
+    client.set_tag(run_id, PUBLISHED, training.content)
+    return "created" if found is None else "completed"
+
+
+def _find_run(client: "MlflowClient", experiment: str, digest: str) -> "Run | None":
+    """Return the newest finished run of a training, else one that an earlier call did not finish."""
+    runs = client.search_runs([experiment], f"tags.{TRAINING_DIGEST} = '{digest}'")
+    finished = [run for run in runs if run.info.status == "FINISHED"]
+    unfinished = [run for run in runs if run.data.tags.get(RECORDED) == FROM_FILES and run not in finished]
+    return next(iter(finished + unfinished), None)
+
+
+def _log_data_sets(client: "MlflowClient", run_id: str, training: _FinishedTraining) -> None:
+    """Log the parts of the split as inputs of the run, if the split is in the workspace."""
+    if not training.split.exists():
+        return
+    import pandas as pd
+    from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    info = training.info
+    split = pd.read_csv(training.split, dtype=str, keep_default_na=False)
+    inputs = []
+    for part, rows in split[split["fold"] == info.fold].groupby("part"):
+        name, digest = f"{info.corpus}/{info.name}/{part}", digest_json(rows.values.tolist())[:32]
+        source = f"data/{info.corpus}/splits/{training.split.name}"
+        with warnings.catch_warnings():
+            # MLflow finds two kinds of source for a path, and takes the right one
+            warnings.simplefilter("ignore", UserWarning)
+            data_set = from_pandas(rows, source=source, name=name, digest=digest)
+        inputs.append(DatasetInput(Dataset(**data_set.to_dict()), [InputTag("mlflow.data.context", str(part))]))
+    client.log_inputs(run_id, datasets=inputs)
+
+
+def _publish_package(
+    client: "MlflowClient",
+    experiment: str,
+    root: Path,
+    corpus: str,
+    trainings: Sequence[_FinishedTraining],
+    locked: Mapping[str, LockedOutput],
+    source: SourceState,
+) -> tuple[int | None, bool, bool]:
+    """Register the package if needed; return its version, whether that is new, and whether `challenger` moved."""
+    folder, name = root / "models" / corpus / "package", model_name(corpus)
+    if not folder.is_dir():
+        return None, False, False
+    package, existing = Package.load(folder), versions(client, name)
+    same = (one for one in existing if one.package_digest == package.digest and has_files(client, one))
+    number = next((one.number for one in same), None)
+    registered = number is None
+    if number is None:
+        run = _find_run(client, experiment, package.description.lineage.get("training", ""))
+        # the weights were trained from the source of the run, which may be older than the workspace's
+        origin: Mapping[str, str] = source.tags if run is None else run.data.tags
+        tags: dict[str, str] = {key: origin[key] for key in ("git.commit", "git.source_dirty") if key in origin}
+        if output := locked.get(f"models/{corpus}/package"):
+            tags["dvc.package"] = output.md5
+        with tempfile.TemporaryDirectory() as temporary:
+            predictions = _copy_predictions(trainings, package.evidence(), Path(temporary) / PREDICTIONS)
+            number = register(client, experiment, name, package, run=run, tags=tags, predictions=predictions)
+    moved = not any(one.number == number and CHALLENGER in one.aliases for one in existing)
+    if moved:
+        client.set_registered_model_alias(name, CHALLENGER, str(number))
+    return number, registered, moved
+
+
+def _copy_predictions(trainings: Iterable[_FinishedTraining], evidence: Mapping[str, Any], target: Path) -> Path:
+    """Copy the predictions behind a package's metrics to a new folder, and return it."""
+    target.mkdir()
+    splits = {}
+    for training in trainings:
+        protocol, report, split = training.info.protocol, training.reports, training.info.lineage.get("split")
+        complete = split is not None and all((report / name).is_file() for name in ("metrics.json", "predictions.csv"))
+        # a report with other metrics belongs to another model
+        if complete and _read_json(report / "metrics.json") == evidence.get(protocol):
+            shutil.copyfile(report / "predictions.csv", target / f"{protocol}.csv")
+            splits[protocol] = split
+    write_json(target / SPLITS, splits)
+    return target
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{path}: is missing or damaged. `dvc checkout` restores it.") from None
+    return content
+
+
+def _numbers(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Return the numbers among nested values, by a path that is valid as the name of an MLflow metric."""
+    found: dict[str, float] = {}
+    for key, value in values.items():
+        name = prefix + re.sub(r"[^\w.\- ]", "_", key)
+        if isinstance(value, Mapping):
+            found |= _numbers(value, f"{name}/")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[name] = float(value)
+    return found

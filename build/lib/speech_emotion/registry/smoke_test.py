@@ -1,0 +1,70 @@
+"""Test that a registered model answers its own example in a clean process, and measure how fast.
+
+Run as a script in an isolated interpreter, this file imports only the code that was registered with the model.
+"""
+
+import base64
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+SECONDS: Final = 120
+"""The longest time for loading and answering."""
+REPEATS: Final = 21
+
+
+@dataclass(frozen=True)
+class SmokeTest:
+    """The label predicted for the example and the median milliseconds of an answer, or the error."""
+
+    label: str
+    milliseconds: float | None
+    error: str = ""
+
+
+def smoke_test(model: Path) -> SmokeTest:
+    """Load a model from its MLflow folder and predict its example, in an interpreter that inherits nothing."""
+    try:
+        done = subprocess.run(
+            # isolated: neither PYTHONPATH nor the working folder is searched
+            [sys.executable, "-I", __file__, str(model)],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return SmokeTest("", None, f"no answer within {SECONDS} s")
+    if done.returncode != 0:
+        return SmokeTest("", None, (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:200])
+    # a library may have printed before
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return SmokeTest(answer["label"], answer["milliseconds"])
+
+
+def main(model: Path) -> None:
+    """Predict once to warm up, then `REPEATS` times against the clock."""
+    sys.path.insert(0, str(model / "code"))
+    import speech_emotion
+
+    if not Path(speech_emotion.__file__).is_relative_to(model):
+        raise ImportError(f"imported {speech_emotion.__file__}, not the code that was registered with the model")
+    example = json.loads((model / "serving_input_example.json").read_text(encoding="utf-8"))
+    audio = base64.b64decode(example["dataframe_split"]["data"][0][0])
+    recognizer = speech_emotion.Recognizer.load(model / "artifacts" / "package")
+    label = recognizer.predict(audio).label
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        recognizer.predict(audio)
+        seconds.append(time.perf_counter() - start)
+    print(json.dumps({"label": label, "milliseconds": 1000 * statistics.median(seconds)}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

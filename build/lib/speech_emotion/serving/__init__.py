@@ -1,0 +1,1 @@
+"""Serve predictions over HTTP and as an MLflow pyfunc."""

@@ -1,0 +1,112 @@
+"""The MLflow model: audio in, label, probabilities, windows and versions out. MLflow runs this file.
+
+Over HTTP a recording is a base64 string in the column `audio`, in any container and sample rate that
+`speech_emotion.audio.decode` reads. In Python it may also be bytes, a `pathlib.Path`, or a tuple of samples and rate. A
+string is always base64, never a path: a client must not read the server's files.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from speech_emotion.core.errors import UserError
+from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.inference.response import COLUMN, decode_base64, row
+from speech_emotion.inference.windows import Answer, Listener
+
+
+class SpeechEmotion(PythonModel):
+    """A package behind MLflow's interface."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the package; MLflow insists on the parameter's name."""
+        folder = Path(context.artifacts["package"])
+        recognizer = Recognizer.load(folder)
+        self._listener = Listener(recognizer)
+        self._versions = {
+            "model": "",
+            "model_version": "",
+            **_registered(folder.parent.parent),
+            "package_digest": recognizer.package.digest,
+        }
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Answer one row a recording, in their order.
+
+        Parameters
+        ----------
+        context : PythonModelContext
+        model_input : pd.DataFrame [columns=(audio,)]
+            Each a base64 string, bytes, a Path, or (samples, sample rate in Hz).
+        params : mapping, optional
+            There are none.
+
+        Returns
+        -------
+        pd.DataFrame [columns=(label, confidence, sure, probabilities, windows, model, model_version, package_digest)]
+            `probabilities` holds a dictionary by label; `windows` a list, empty unless the recording is longer than
+            a window, of dictionaries with `start` and `end` in seconds, and the first four columns of that part.
+
+        Raises
+        ------
+        MlflowException
+            With INVALID_PARAMETER_VALUE: a recording cannot be used; says which row and why.
+        """
+        rows = [self._row(number, audio) for number, audio in enumerate(_recordings(model_input))]
+        return pd.DataFrame(rows)
+
+    def _row(self, number: int, audio: Any) -> dict[str, Any]:
+        try:
+            return row(self._answer(audio), self._versions)
+        except UserError as error:
+            raise _refusal(f"row {number}: {error}") from None
+
+    def _answer(self, audio: Any) -> Answer:
+        if isinstance(audio, str):
+            return self._listener(decode_base64(audio))
+        if isinstance(audio, tuple) and len(audio) == 2:
+            samples, sample_rate = audio
+            return self._listener(np.asarray(samples), int(sample_rate))
+        if isinstance(audio, (bytes, Path)):
+            return self._listener(audio)
+        raise UserError(f"expected a base64 string, found {type(audio).__name__}")
+
+
+def _recordings(model_input: Any) -> list[Any]:
+    if isinstance(model_input, pd.DataFrame) and list(model_input.columns) == [COLUMN]:
+        recordings = model_input[COLUMN].tolist()
+    else:
+        raise _refusal(f"expected one column, {COLUMN!r}")
+    if not recordings:
+        raise _refusal("there is no recording in the request")
+    return recordings
+
+
+def _registered(model: Path) -> dict[str, str]:
+    """Return the name and number that MLflow notes beside a model that it took from the registry."""
+    note = model / "registered_model_meta"
+    if not note.is_file():
+        return {}
+    from ruamel.yaml import YAML
+
+    content = YAML(typ="safe").load(note.read_text(encoding="utf-8"))
+    return {"model": str(content["model_name"]), "model_version": str(content["model_version"])}
+
+
+def _refusal(message: str) -> MlflowException:
+    return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+mlflow.models.set_model(SpeechEmotion())

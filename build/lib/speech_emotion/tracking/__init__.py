@@ -1,0 +1,1 @@
+"""Log trainings to MLflow, live and later."""

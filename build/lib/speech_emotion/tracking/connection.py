@@ -1,0 +1,183 @@
+"""Locate MLflow and connect to it."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speech_emotion.core.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class MlflowLocation:
+    """Where MLflow keeps runs and the registry: the tracking URI, and the artifact folder (None: a server knows)."""
+
+    uri: str
+    artifacts: Path | None
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file; None for a server or another database."""
+        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a database file that does not exist. MLflow would create it when asked about it."""
+        return self.database is not None and not self.database.exists()
+
+    @property
+    def hint(self) -> str:
+        """The command that opens MLflow's pages."""
+        if self.uri.startswith(("http://", "https://")):
+            return f"open {self.uri}"
+        default = self.database == Path.cwd() / "mlflow.db"
+        return "mlflow ui" if default else f"mlflow ui --backend-store-uri '{self.uri}'"
+
+
+def home() -> Path:
+    """Return the root of the repository: DVC's inside a stage, else the nearest folder with a params.yaml."""
+    if os.environ.get("DVC_ROOT"):
+        # `dvc exp run --temp` works in a temporary folder; DVC_ROOT names the permanent one
+        return Path(os.environ["DVC_ROOT"]).resolve()
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "params.yaml").exists()), here)
+
+
+def locate() -> MlflowLocation:
+    """Return MLFLOW_TRACKING_URI, else the mlflow.db that a bare `mlflow ui` in the root of the repository opens."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home() / 'mlflow.db').as_posix()}"
+    if uri.startswith("sqlite:///"):
+        database = Path(uri.removeprefix("sqlite:///")).resolve()
+        return MlflowLocation(f"sqlite:///{database.as_posix()}", database.parent / "mlruns")
+    if uri.startswith(("http://", "https://")):
+        return MlflowLocation(uri.rstrip("/"), None)
+    return MlflowLocation(uri, home() / "mlruns")
+
+
+def model_name(corpus: str) -> str:
+    """Return the name that a corpus's experiment and its registered model share."""
+    return f"speech-emotion-{corpus}"
+
+
+def connect(where: MlflowLocation) -> "MlflowClient":
+    """Import MLflow, without its telemetry and progress messages, and return a client. Nothing is sent yet."""
+    quiet()
+    from mlflow import MlflowClient
+
+    if where.is_missing:
+        _create_database(where)
+    return MlflowClient(tracking_uri=where.uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or where.uri)
+
+
+@contextmanager
+def session(advice: str) -> Iterator["MlflowClient"]:
+    """Connect to MLflow; a failure of MLflow, its server or its database becomes one UserError that ends in `advice`.
+
+    A server that does not answer is noticed within seconds; later requests, an upload among them, may take longer.
+    """
+    where = locate()
+    quiet()
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with timeouts(5, retries=1):
+            client = connect(where)
+            client.search_experiments(max_results=1)
+        with timeouts(30, retries=2), _default_location(where):
+            yield client
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise UserError(f"MLflow at {where.uri} failed ({first_line(error)}). {advice}") from error
+
+
+@contextmanager
+def timeouts(seconds: int, *, retries: int) -> Iterator[None]:
+    """Limit MLflow's requests (by default 120 s with seven retries), unless the user has set limits."""
+    wanted = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries)}
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def quiet() -> None:
+    """Turn off MLflow's telemetry and progress messages; call it before MLflow is imported."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+def experiment_id(client: "MlflowClient", where: MlflowLocation, corpus: str) -> str:
+    """Return the id of a corpus's experiment, which is created if needed."""
+    from mlflow.exceptions import MlflowException
+
+    name = model_name(corpus)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        folder = None if where.artifacts is None else (where.artifacts / name).as_uri()
+        # without this tag, MLflow's pages show an experiment about prompts and agents
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        try:
+            return str(client.create_experiment(name, artifact_location=folder, tags=kind))
+        except MlflowException:
+            # another training may have created it at the same moment
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings with dotted keys, as MLflow lists parameters."""
+    items: dict[str, Any] = {}
+    for key, value in values.items():
+        items |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return items
+
+
+def first_line(error: BaseException) -> str:
+    """Return an exception as one short line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+
+
+def _create_database(where: MlflowLocation) -> None:
+    """Create MLflow's database under another name, then move it: MLflow cannot use one whose creation was cut off."""
+    from mlflow import MlflowClient
+
+    database = where.database
+    if database is None or not database.parent.is_dir():
+        return
+    # MLflow keeps its connections by address, so each name is used once
+    new_folder = tempfile.TemporaryDirectory(prefix=f"{database.name}.", dir=database.parent)
+    # after a failure, MLflow creates it itself, or reports why it cannot
+    with suppress(Exception), new_folder as folder:
+        new = Path(folder) / database.name
+        MlflowClient(f"sqlite:///{new.as_posix()}").search_experiments(max_results=1)
+        with suppress(FileExistsError):  # another process was faster
+            os.link(new, database)
+
+
+@contextmanager
+def _default_location(where: MlflowLocation) -> Iterator[None]:
+    """Make a location the default of those functions of MLflow that accept no client."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(where.uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+        # MLflow writes its default into the environment
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before

@@ -1,0 +1,1 @@
+"""Search for better training settings with Optuna. Start at `search.search`."""

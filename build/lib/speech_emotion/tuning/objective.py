@@ -1,0 +1,183 @@
+"""Train one trial on every fold of a protocol and return its mean validation negative log-likelihood."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from speech_emotion.config.data import CorpusSettings
+from speech_emotion.config.training import CalibrateSettings, TrainSettings
+from speech_emotion.config.tuning import RecipeSettings, TuneSettings
+from speech_emotion.core.io import digest_file, digest_json
+from speech_emotion.core.process import SCRATCH
+from speech_emotion.data import splits
+from speech_emotion.features.store import FeatureStore
+from speech_emotion.tracking.connection import flat
+from speech_emotion.tuning.space import Space
+from speech_emotion.tuning.study import HISTORY
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+    from speech_emotion.models.cross_validation import Experiment
+    from speech_emotion.models.training import Epoch, Trained
+
+_NOT_IN_STUDY_NAME: Final = {"trials", "minutes", "promotion", "storage", "heartbeat_seconds", "retries"}
+
+
+class TrialInterruptedError(Exception):
+    """A trial stopped early and will be resumed."""
+
+
+@dataclass(frozen=True)
+class SearchInputs:
+    """The settings and files that a search reads; `train` holds the current settings. Workers receive a copy."""
+
+    corpus: CorpusSettings
+    tune: TuneSettings
+    train: TrainSettings
+    calibrate: CalibrateSettings
+
+    @property
+    def split(self) -> Path:
+        """The split file of the protocol."""
+        return self._data / "splits" / f"{self.tune.protocol}.csv"
+
+    @property
+    def space(self) -> Space:
+        """The search space."""
+        return Space(self.tune.dimensions, self.train)
+
+    @property
+    def full_recipe(self) -> RecipeSettings:
+        """How `train` itself trains: all epochs on all utterances."""
+        return RecipeSettings(share=1.0, epochs=self.train.epochs)
+
+    def experiment(self, settings: TrainSettings) -> "Experiment":
+        """Return the protocol's experiment with these training settings."""
+        from speech_emotion.models.cross_validation import Experiment
+
+        return Experiment(
+            corpus=self.corpus,
+            protocol=self.tune.protocol,
+            settings=settings,
+            features=FeatureStore(self._data / "features"),
+            split=self.split,
+            calibrate=self.calibrate,
+        )
+
+    def digests(self) -> dict[str, str]:
+        """Return digests of the data, the features and the split."""
+        experiment = self.experiment(self.train)
+        return {
+            "data": experiment.data_digest,
+            "features": experiment.store.digest,
+            "split": digest_file(self.split),
+        }
+
+    def study_name(self) -> str:
+        """Return the study's name. It changes with the space, the recipe, the data and all fixed settings."""
+        train = flat({"train": self.train.model_dump(mode="json")})
+        fixed = {name: value for name, value in train.items() if name not in self.tune.space}
+        tune = self.tune.model_dump(mode="json", exclude=_NOT_IN_STUDY_NAME)
+        digest = digest_json({"tune": tune, "fixed": fixed, **self.digests()})
+        return f"{self.corpus.name}-{self.tune.protocol}-{digest[:10]}"
+
+    @property
+    def _data(self) -> Path:
+        return Path("data") / self.corpus.name
+
+
+class Objective:
+    """Train each fold by a recipe and report every epoch to Optuna; end early where `stopped` returns True."""
+
+    def __init__(
+        self, inputs: SearchInputs, recipe: RecipeSettings, *, study: str, prune: bool, stopped: Callable[[], bool]
+    ) -> None:
+        self.inputs, self.recipe, self.study = inputs, recipe, study
+        self._prune, self._stopped = prune, stopped
+        self._space, self._utterances = inputs.space, splits.utterances(inputs.split)
+        self.folds = splits.read(inputs.split)
+
+    @property
+    def steps(self) -> int:
+        """Epochs of a trial over all folds."""
+        return len(self.folds) * self.recipe.epochs
+
+    def __call__(self, trial: "Trial", *, first_attempt: int) -> float | tuple[float, float]:
+        """Return the mean validation loss, and the second objective if there is one.
+
+        An interrupted trial keeps its checkpoints, from which the next attempt resumes.
+        """
+        from optuna.exceptions import StorageInternalError
+
+        from speech_emotion.models.backend import keras
+
+        settings = self._space.settings(self._space.suggest(trial))
+        settings = settings.model_copy(update={"epochs": self.recipe.epochs})
+        experiment = self.inputs.experiment(settings)
+        digest = digest_json(settings.model_dump(mode="json"))
+        scratch = SCRATCH / "tune" / self.study / f"{first_attempt}-{digest[:12]}"
+        keep = False
+        try:
+            losses: list[float] = []
+            for fold in self.folds:
+                trained = self._fit(trial, experiment, fold, scratch / fold.name, losses)
+                losses.append(trained.history[trained.best_epoch - 1].val_loss)
+                parameters = sum(float(np.prod(weight.shape)) for weight in trained.network.trainable_weights)
+                del trained
+        except (TrialInterruptedError, StorageInternalError, KeyboardInterrupt):
+            keep = True
+            raise
+        finally:
+            keras.backend.clear_session()  # Keras keeps all networks; collecting takes .3 s, so not after every fold
+            if not keep:
+                shutil.rmtree(scratch, ignore_errors=True)
+        loss = float(np.mean(losses))
+        return loss if self.inputs.tune.second is None else (loss, parameters)
+
+    def _fit(
+        self, trial: "Trial", experiment: "Experiment", fold: splits.Fold, scratch: Path, before: list[float]
+    ) -> "Trained":
+        import optuna
+
+        from speech_emotion.models.cross_validation import fit
+
+        rows: list[dict[str, Any]] = []
+
+        def on_epoch(epoch: "Epoch") -> None:
+            step = len(before) * self.recipe.epochs + epoch.epoch
+            so_far = float(np.mean([*before, epoch.val_loss]))
+            values = {key: round(float(value), 6) for key, value in asdict(epoch).items()}
+            rows.append(
+                {**values, "mean": so_far, "step": step, "trial": trial.number, "time": int(1000 * time.time())}
+            )
+            trial.set_user_attr(f"{HISTORY} {fold.name}", rows)
+            if self._prune:
+                trial.report(so_far, step)
+            if self._stopped():
+                raise TrialInterruptedError
+            if self._prune and trial.should_prune():
+                raise optuna.TrialPruned(f"after epoch {epoch.epoch} of fold {fold.name}")
+
+        scratch.mkdir(parents=True, exist_ok=True)
+        ids = subsample(self._utterances, fold.train, share=self.recipe.share, seed=self.inputs.tune.seed)
+        return fit(experiment, replace(fold, train=ids), scratch=scratch, on_epoch=on_epoch)
+
+
+def subsample(utterances: pd.DataFrame, ids: tuple[str, ...], *, share: float, seed: int) -> tuple[str, ...]:
+    """Return the same share (0 to 1) of each speaker and emotion, at least one utterance, in the order of `ids`."""
+    if share >= 1:
+        return ids
+    rows = utterances[utterances["id"].isin(set(ids))]
+    rng = np.random.default_rng(seed)
+    kept: set[str] = set()
+    for _, group in rows.groupby(["speaker", "emotion"], sort=True):
+        names = group["id"].to_numpy()
+        kept |= {str(name) for name in rng.permutation(names)[: max(1, round(share * len(names)))]}
+    return tuple(name for name in ids if name in kept)
