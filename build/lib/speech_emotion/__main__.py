@@ -1,5 +1,0 @@
-"""Run `python -m speech_emotion` as `speech-emotion`."""
-
-from speech_emotion.cli import main
-
-main()

@@ -1,1 +1,0 @@
-"""Live prediction in a terminal."""

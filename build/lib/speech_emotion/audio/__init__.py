@@ -1,1 +1,0 @@
-"""Decode any audio container to mono float32."""

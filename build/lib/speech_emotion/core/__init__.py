@@ -1,1 +1,0 @@
-"""Errors, files, processes, parallel work and progress: what every other package uses."""

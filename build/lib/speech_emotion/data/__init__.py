@@ -1,1 +1,0 @@
-"""Corpora, labels, the manifest and splits."""

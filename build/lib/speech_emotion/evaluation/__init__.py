@@ -1,1 +1,0 @@
-"""Metrics, intervals, reports, plots and the model card."""

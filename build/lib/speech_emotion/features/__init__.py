@@ -1,1 +1,0 @@
-"""MFCC, prosody, augmentation and the feature store."""

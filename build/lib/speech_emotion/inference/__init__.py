@@ -1,1 +1,0 @@
-"""Predict emotions with a trained package."""

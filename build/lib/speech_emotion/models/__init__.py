@@ -1,1 +1,0 @@
-"""The network, its training, calibration, ONNX export and the package format."""

@@ -1,1 +1,0 @@
-"""Publish, compare, promote and resolve models in the MLflow registry."""

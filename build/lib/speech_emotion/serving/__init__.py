@@ -1,1 +1,0 @@
-"""Serve predictions over HTTP and as an MLflow pyfunc."""

@@ -1,1 +1,0 @@
-"""Log trainings to MLflow, live and later."""

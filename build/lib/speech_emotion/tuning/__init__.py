@@ -1,1 +1,0 @@
-"""Search for better training settings with Optuna. Start at `search.search`."""
