@@ -18,8 +18,8 @@ def space(dimensions: dict[str, Any]) -> Space:
 @pytest.mark.parametrize(
     ("dimensions", "message"),
     [
-        ({"train.network.lsm": {"choices": [1]}}, "'train.network.lsm' .* did you mean 'train.network.lstm'"),
-        ({"train.epochs": {"low": 1, "high": 2}}, "'train.epochs' cannot be searched"),
+        ({"train.network.lsm": {"choices": [1]}}, "'train.network.lsm'. Did you mean 'train.network.lstm'"),
+        ({"train.epochs": {"low": 1, "high": 2}}, "except epochs, found 'train.epochs'"),
         ({"train.batch_size": {"low": 1}}, "train.batch_size: either `choices`, or `low` and `high`"),
         ({"train.batch_size": {"low": 9, "high": 2}}, r"a low \(9\) below high \(2\)"),
         ({"train.batch_size": {"low": 0, "high": 2, "log": True}}, "with `log`, a low above 0"),

@@ -1,11 +1,11 @@
 """Load and validate all of params.yaml, for the commands `preset`, `tune` and `promote`."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from speech_emotion.config.base import PARAMS, Section, parse_section, read_params, unknown_sections
+from speech_emotion.config.base import PARAMS, Section, parse_section, read_params
 from speech_emotion.config.data import CorpusSettings, DownloadSettings, PrepareSettings, SplitSettings
 from speech_emotion.config.evaluation import EvaluateSettings, ExplainSettings, RobustnessSettings
 from speech_emotion.config.features import AugmentSettings, FeaturizeSettings
@@ -14,7 +14,6 @@ from speech_emotion.config.registry import PromoteSettings
 from speech_emotion.config.serving import PackageSettings, ServeSettings, WindowSettings
 from speech_emotion.config.training import BaselinesSettings, CalibrateSettings, TrainSettings
 from speech_emotion.config.tuning import TuneSettings
-from speech_emotion.core.errors import UserError
 
 
 class RaySettings(Section):
@@ -77,26 +76,11 @@ class Settings(Section):
 
 
 def read_settings(path: Path = PARAMS) -> Settings:
-    """Read and check all of params.yaml.
+    """Read and validate all of params.yaml.
 
     Raises
     ------
     UserError
-        A section is missing or unknown, or a key in one is wrong; each mistake is a line of the message.
+        Names each section or key that is missing, unknown or wrong, one in a line.
     """
-    values = read_params(path)
-    fields = Settings.model_fields
-    unknown = unknown_sections(values, path)
-    missing = [name for name in fields if name not in values]
-    if unknown or missing:
-        raise UserError("\n".join(unknown + [f"{path}: the section '{name}:' is missing." for name in missing]))
-    sections, mistakes = {}, []
-    for name, field in fields.items():
-        model: Any = field.annotation
-        try:
-            sections[name] = parse_section(name, model, values[name], path)
-        except UserError as error:
-            mistakes.append(str(error))
-    if mistakes:
-        raise UserError("\n".join(mistakes))
-    return Settings(**sections)
+    return parse_section("", Settings, read_params(path), path)

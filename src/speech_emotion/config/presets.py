@@ -11,7 +11,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from speech_emotion.config.base import PARAMS, read_params
+from speech_emotion.config.base import PARAMS, read_params, suggestion
 from speech_emotion.config.params import read_settings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing
@@ -69,9 +69,7 @@ def _find(name_or_path: str | Path, folder: Path) -> Path:
     known = names(folder)
     if not known:
         raise UserError(f"{folder}: there are no presets here. Run this in the root of the repository, where they lie.")
-    near = difflib.get_close_matches(str(name_or_path), known, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise UserError(f"there is no preset '{name_or_path}'.{hint} Known in {folder}: {', '.join(known)}.")
+    raise UserError(f"{folder}: there is no preset '{name_or_path}'.{suggestion(str(name_or_path), known)}")
 
 
 def _merged(text: str, overrides: Mapping[str, Any]) -> str:

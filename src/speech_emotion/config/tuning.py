@@ -1,13 +1,12 @@
 """Settings of the hyperparameter search: the section `tune` of params.yaml. No stage of dvc.yaml reads it."""
 
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from speech_emotion.config.base import Section
+from speech_emotion.config.base import Section, suggestion
 from speech_emotion.config.data import Protocol
 from speech_emotion.config.training import TrainSettings, Units
 
@@ -25,13 +24,9 @@ class Dimension(Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        given = {name for name, value in self.model_dump().items() if value is not None and value is not False}
-        if given not in ({"choices"}, {"layers", "units"}) and not {"low", "high"} <= given <= {
-            "low",
-            "high",
-            "step",
-            "log",
-        }:
+        given = self.model_dump(exclude_defaults=True).keys()
+        is_range = {"low", "high"} <= given <= {"low", "high", "step", "log"}
+        if not is_range and given not in ({"choices"}, {"layers", "units"}):
             raise ValueError("either `choices`, or `low` and `high` (with `step` or `log`), or `layers` and `units`")
         if self.low is not None and self.high is not None:
             if self.low >= self.high:
@@ -105,9 +100,7 @@ class TuneSettings(Section):
         known = parameter_names()
         for name, value in space.items():
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-                hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-                raise ValueError(f"names of training parameters. '{name}' cannot be searched; {hint}")
+                raise ValueError(f"training parameters except epochs, found '{name}'.{suggestion(name, known)}")
             _dimension(name, value)
         return space
 
