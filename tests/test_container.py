@@ -70,7 +70,11 @@ def test_all_that_the_server_and_its_workers_import_is_installed(root: Path) -> 
 
     assert {"numpy", "onnxruntime", "threadpoolctl", "uvicorn"} <= imported
     # imported where installed, not required
-    optional = {name for name in imported if name.startswith("opentelemetry-")} | {"orjson", "python-multipart", "ruamel-yaml-clib"}
+    optional = {name for name in imported if name.startswith("opentelemetry-")} | {
+        "orjson",
+        "python-multipart",
+        "ruamel-yaml-clib",
+    }
     assert imported - {"speech-emotion"} - optional <= {normal(one) for one in installed(root)}
 
 
