@@ -1,4 +1,7 @@
+"""Decoding of files, bytes and arrays; test_codings.py covers every coding of libsndfile."""
+
 import io
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -8,8 +11,9 @@ import librosa
 import numpy as np
 import pytest
 
-from helpers.recordings import BAD, LOSSY, RATE, encoded, lossy, tone, with_data_size, with_flac_length
-from speech_emotion.audio.decode import SUFFIXES, AudioError, decode, from_array, load
+from helpers.irregular import IRREGULAR
+from helpers.recordings import BAD, LOSSY, RATE, encoded, lossy, loudest_hertz, tone, with_flac_length
+from speech_emotion.audio.decode import AudioError, decode, from_array, load
 
 LOSSLESS = [
     ("WAV", "PCM_16"),
@@ -25,7 +29,7 @@ LOSSLESS = [
 
 
 @pytest.mark.parametrize(("container", "coding"), LOSSLESS)
-def test_lossless_containers_give_the_samples_back(container: str, coding: str | None) -> None:
+def test_lossless_containers(container: str, coding: str | None) -> None:
     sound = decode(encoded(tone(), container, coding))
 
     assert (sound.sample_rate, sound.channels, sound.truncated) == (RATE, 1, False)
@@ -33,7 +37,7 @@ def test_lossless_containers_give_the_samples_back(container: str, coding: str |
 
 
 @pytest.mark.parametrize("name", LOSSY)
-def test_codings_of_phones_and_browsers_are_read(name: str) -> None:
+def test_codings_of_phones_and_browsers(name: str) -> None:
     rate = LOSSY[name][3]
 
     sound = decode(lossy(name, 2.0))
@@ -44,30 +48,20 @@ def test_codings_of_phones_and_browsers_are_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_used_is_refused_with_its_reason(name: str) -> None:
-    make, reason = BAD[name]
-
-    with pytest.raises(AudioError) as error:
-        decode(make(), max_seconds=10.0)
-
-    assert str(error.value).startswith(reason)
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_a_path_is_refused_for_the_same_reason_as_its_bytes(name: str, tmp_path: Path) -> None:
+def test_rejects_unusable_files(name: str, tmp_path: Path) -> None:
     make, reason = BAD[name]
     path = tmp_path / "recording.wav"
     path.write_bytes(make())
 
-    with pytest.raises(AudioError) as error:
-        decode(path, max_seconds=10.0)
+    for source in (path.read_bytes(), path):
+        with pytest.raises(AudioError) as error:
+            decode(source, max_seconds=10.0)
+        assert str(error.value).startswith(reason)
 
-    assert str(error.value).startswith(reason)
 
-
-@pytest.mark.parametrize("suffix", [".wav", ".raw", ".mp3", ".gsm", ".vox", ".txt", ""])
+@pytest.mark.parametrize("suffix", [".wav", ".raw", ".mp3", ".gsm", ""])
 @pytest.mark.parametrize("name", LOSSY)
-def test_content_decides_and_never_the_name(name: str, suffix: str, tmp_path: Path) -> None:
+def test_name_does_not_matter(name: str, suffix: str, tmp_path: Path) -> None:
     recording = lossy(name, 0.5)
     path = tmp_path / f"recording{suffix}"
     path.write_bytes(recording)
@@ -76,24 +70,27 @@ def test_content_decides_and_never_the_name(name: str, suffix: str, tmp_path: Pa
     np.testing.assert_array_equal(decode(str(path)).samples, decode(recording).samples)
 
 
-def test_an_aiff_under_a_wav_name_is_good_audio(tmp_path: Path) -> None:
-    path = tmp_path / "YAF_germ_angry.wav"
-    path.write_bytes(encoded(tone(), "AIFF"))
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("kind", IRREGULAR)
+def test_rejects_irregular_files(kind: str, link: bool, tmp_path: Path) -> None:
+    path = IRREGULAR[kind](tmp_path / "x.wav")
+    if link:
+        (tmp_path / "link.wav").symlink_to(path)
+        path = tmp_path / "link.wav"
 
-    assert len(decode(path).samples) == RATE
+    with pytest.raises(AudioError, match=rf"^cannot be read \({kind}, not a regular file\)$"):
+        decode(path)
 
 
-def test_a_path_that_cannot_be_read_is_named_as_such(tmp_path: Path) -> None:
+def test_rejects_missing_files(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"^does not exist$"):
         decode(tmp_path / "nothing.wav")
-    with pytest.raises(AudioError, match=r"^cannot be read \(Is a directory\)$"):
-        decode(tmp_path)
     with pytest.raises(AudioError, match=r"^cannot be read"):
         decode("a\0b")
 
 
 @pytest.mark.parametrize("container", ["WAV", "AIFF", "AU"])
-def test_a_header_that_promises_more_than_there_is_shows(container: str) -> None:
+def test_half_a_file_is_truncated(container: str) -> None:
     recording = encoded(tone(), container)
 
     sound = decode(recording[: len(recording) // 2])
@@ -103,30 +100,23 @@ def test_a_header_that_promises_more_than_there_is_shows(container: str) -> None
     assert len(sound.samples) < 0.51 * RATE
 
 
-def test_a_single_missing_sample_shows() -> None:
+def test_one_missing_sample_is_truncation() -> None:
     assert decode(encoded(tone())[:-2]).truncated
 
 
-def test_half_a_webm_that_says_its_length_shows() -> None:
+def test_half_a_webm_is_truncated() -> None:
     recording = lossy("WebM, Opus", 2.0)
 
     assert decode(recording[: len(recording) // 2]).truncated
 
 
-@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x80000000 - 44])
-def test_a_length_that_was_not_known_when_it_was_written_is_no_truncation(size: int) -> None:
-    sound = decode(with_data_size(encoded(tone()), size))
-
-    assert (len(sound.samples), sound.truncated) == (RATE, False)
-
-
-def test_a_trailing_chunk_is_neither_audio_nor_truncation() -> None:
+def test_trailing_chunk_is_not_audio() -> None:
     sound = decode(encoded(tone()) + b"LIST\x1a\x00\x00\x00INFOISFT\x0e\x00\x00\x00Lavf58.29.100\x00")
 
     assert (len(sound.samples), sound.truncated) == (RATE, False)
 
 
-def test_a_flac_that_does_not_say_its_length_is_read() -> None:
+def test_flac_of_unknown_length() -> None:
     sound = decode(with_flac_length(encoded(tone(), "FLAC"), 0), max_seconds=2)
 
     np.testing.assert_array_equal(sound.samples, decode(encoded(tone(), "FLAC")).samples)
@@ -141,7 +131,7 @@ def hour() -> bytes:
 
 
 @pytest.mark.parametrize("says", [0, 3600 * RATE])
-def test_a_small_flac_of_an_hour_is_refused_in_little_memory(hour: bytes, says: int) -> None:
+def test_long_flac_takes_little_memory(hour: bytes, says: int) -> None:
     recording = with_flac_length(hour, says)
 
     tracemalloc.start()
@@ -153,16 +143,16 @@ def test_a_small_flac_of_an_hour_is_refused_in_little_memory(hour: bytes, says: 
     assert peak < 40e6
 
 
-def test_a_flac_that_says_less_than_it_holds_is_decoded_as_far_as_it_says(hour: bytes) -> None:
+def test_flac_is_read_to_its_declared_length(hour: bytes) -> None:
     assert len(decode(with_flac_length(hour, 1000), max_seconds=60).samples) == 1000
 
 
-def test_a_header_of_many_terabytes_takes_no_memory() -> None:
+def test_header_of_terabytes_takes_no_memory() -> None:
     with pytest.raises(AudioError, match=r"^holds more than 67108864 samples"):
         decode(with_flac_length(encoded(tone(), "FLAC"), 2**36 - 1))
 
 
-def test_more_channels_than_ffmpeg_has_planes_for_are_read_in_their_order() -> None:
+def test_sixteen_channels_keep_their_order() -> None:
     samples = np.stack([np.full(4000, n / 32, np.float32) for n in range(16)], axis=1)
     wav = encoded(samples, "WAVEX", "FLOAT")
     file = io.BytesIO()
@@ -176,7 +166,17 @@ def test_more_channels_than_ffmpeg_has_planes_for_are_read_in_their_order() -> N
     np.testing.assert_array_equal(decode(file.getvalue()).samples, samples)
 
 
-def test_stereo_is_mixed_by_its_mean() -> None:
+@pytest.mark.parametrize("right", [-1.0, -0.999])
+def test_rejects_channels_that_cancel(right: float) -> None:
+    with pytest.raises(AudioError, match="its channels cancel each other"):
+        decode(encoded(np.stack([tone(), right * tone()], axis=1)))
+
+
+def test_one_silent_channel_is_read() -> None:
+    assert decode(encoded(np.stack([tone(), 0 * tone()], axis=1))).channels == 2
+
+
+def test_stereo_becomes_its_mean() -> None:
     left, right = tone(hertz=200), tone(hertz=330)
 
     mono = load(encoded(np.stack([left, right], axis=1), coding="FLOAT"), RATE)
@@ -185,7 +185,7 @@ def test_stereo_is_mixed_by_its_mean() -> None:
 
 
 @pytest.mark.parametrize("rate", [8000, 24414, 44100, 48000, 96000])
-def test_resampling_is_that_of_librosa(rate: int) -> None:
+def test_resamples_like_librosa(rate: int) -> None:
     samples = tone(rate=rate)
 
     mine = load(encoded(samples, coding="FLOAT", rate=rate), RATE)
@@ -195,7 +195,7 @@ def test_resampling_is_that_of_librosa(rate: int) -> None:
 
 
 @pytest.mark.slow
-def test_every_good_clip_of_tess_is_whole(tess_dir: Path) -> None:
+def test_tess_is_whole(tess_dir: Path) -> None:
     sounds = {path.name: decode(path) for path in tess_dir.rglob("*.wav")}
 
     assert len(sounds) == 2800
@@ -206,7 +206,7 @@ def test_every_good_clip_of_tess_is_whole(tess_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint8, np.float32, np.float64])
-def test_arrays_of_every_sample_type_are_taken(kind: type) -> None:
+def test_array_of_every_sample_type(kind: type) -> None:
     whole = {np.int16: 32768, np.int32: 2**31, np.uint8: 128}
     samples = tone().astype(np.float64)
     stored = np.round(samples * whole[kind] + (128 if kind is np.uint8 else 0)) if kind in whole else samples
@@ -236,36 +236,12 @@ def test_arrays_of_every_sample_type_are_taken(kind: type) -> None:
         (np.zeros(11 * RATE, np.int16), RATE, "is longer than 10 s"),
     ],
 )
-def test_arrays_that_cannot_be_sound_are_refused(array: np.ndarray, rate: int, reason: str) -> None:
+def test_rejects_other_arrays(array: np.ndarray, rate: int, reason: str) -> None:
     with pytest.raises(AudioError, match=f"^{reason}$"):
         from_array(array, rate, max_seconds=10)
 
 
-def test_damaged_recordings_are_refused_or_read_and_never_raise_anything_else() -> None:
-    rng = np.random.default_rng(5)
-    originals = [lossy(name, 0.4) for name in LOSSY]
-    originals += [encoded(tone(0.4), *kind) for kind in LOSSLESS]
-
-    for original in originals:
-        for _ in range(12):
-            damaged = np.frombuffer(original, np.uint8).copy()
-            places = rng.integers(0, len(damaged), rng.integers(1, 20))
-            damaged[places] = rng.integers(0, 256, len(places))
-            try:
-                sound = decode(damaged.tobytes()[: rng.integers(1, len(damaged) + 1)], max_seconds=60)
-            except AudioError:
-                continue
-            assert np.isfinite(sound.samples).all()
-
-
-def test_suffixes_are_lower_case_and_begin_with_a_point() -> None:
-    assert {".wav", ".m4a", ".webm", ".opus"} < SUFFIXES
-    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
-
-
-def test_wav_is_decoded_without_ffmpeg(tmp_path: Path) -> None:
-    import subprocess
-
+def test_wav_needs_no_ffmpeg(tmp_path: Path) -> None:
     path = tmp_path / "clip.wav"
     path.write_bytes(encoded(tone()))
     program = (
@@ -275,8 +251,3 @@ def test_wav_is_decoded_without_ffmpeg(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
 
     assert done.stdout == "False\n"
-
-
-def loudest_hertz(samples: np.ndarray, rate: int) -> float:
-    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
-    return float(np.argmax(spectrum) * rate / len(samples))

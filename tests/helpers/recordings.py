@@ -64,6 +64,12 @@ def lossy(name: str, seconds: float = 1.0) -> bytes:
     return write(tone(seconds, rate=rate), container, coding, rate=rate)
 
 
+def loudest_hertz(samples: np.ndarray, rate: int) -> float:
+    """Return the frequency with the most power."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(np.argmax(spectrum) * rate / len(samples))
+
+
 def with_data_size(wav: bytes, size: int) -> bytes:
     """Return a WAV whose header says that it has `size` bytes of audio."""
     at = wav.index(b"data") + 4

@@ -2,6 +2,7 @@
 
 The first bytes determine the format; the file name does not matter. libsndfile reads the formats it supports in a
 fraction of a millisecond. FFmpeg (PyAV, imported only then) reads what phones, browsers and messengers record.
+Whatever a decoder raises for a damaged file becomes an `AudioError`, so that it costs only that file.
 """
 
 import io
@@ -19,6 +20,7 @@ import soundfile
 import soxr
 
 from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import open_regular_file
 
 SUPPORTED: Final = {
     "WAV": (".wav", ".wave", ".rf64", ".w64"),
@@ -43,10 +45,10 @@ MAX_CHANNELS: Final = 32
 MIN_SAMPLE_RATE: Final = 1_000
 MAX_SAMPLE_RATE: Final = 768_000
 MAX_SAMPLES: Final = 2**26
-"""Of all channels together, 256 MiB: 25 minutes of mono at 44.1 kHz. Nothing can make this module hold much more."""
+"""Of all channels together, 256 MiB: 25 minutes of mono at 44.1 kHz. This bounds the memory of decoding."""
 
 _LIBSNDFILE_MAGIC: Final = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b".snd", b"caff", b"NIST_1A")
-# libsndfile would try more: MP3 with a library that writes its complaints to stderr, and forgotten formats
+# libsndfile would try more: MP3 with a library that writes to stderr, and formats that nobody uses
 _LIBSNDFILE_FORMATS: Final = frozenset({"WAV", "WAVEX", "RF64", "AIFF", "FLAC", "OGG", "AU", "CAF", "NIST"})
 _FFMPEG_DEMUXERS: Final = "aac,aiff,amr,asf,au,caf,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,ogg,wav,w64"
 # by name, for FFmpeg also has demuxers that open other files and hosts that a recording names (HLS, concat)
@@ -55,12 +57,14 @@ _FFMPEG_TIME_BASE: Final = 1_000_000
 _EXACT_CODINGS: Final = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 _FULL_SCALE_LIMIT: Final = 1e6
 # float samples far beyond full scale overflow the power spectrum; int16 values stored as float stay below
-_LARGEST_KNOWN_SIZE: Final = 0x7FFF0000
-# programs that write into a pipe put a number above this, or 0, where a header holds the length of the audio
+_UNKNOWN_SIZE: Final = 0x7FFF0000 - 8
+# programs that write into a pipe put this number or a larger one where a header has the length of the audio
+_CANCELLED: Final = 0.01
+# channels whose mean is this much lower than the loudest of them are in opposite phase
 
 
 class AudioError(UserError):
-    """A recording that cannot be used; the message says why, without the recording's name."""
+    """A recording that cannot be used; the message gives the reason without the recording's name."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Sound:
     sample_rate : int
         Hz.
     declared_frames : int or None
-        Samples a channel that the container promises; None: it does not say.
+        Samples per channel according to the container; None if it does not say.
     """
 
     samples: np.ndarray
@@ -83,17 +87,17 @@ class Sound:
 
     @property
     def channels(self) -> int:
-        """How many channels there are."""
+        """Number of channels."""
         return int(self.samples.shape[1])
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Duration."""
         return len(self.samples) / self.sample_rate
 
     @property
     def truncated(self) -> bool:
-        """Whether the container promises more than there is."""
+        """Whether the container declares more samples than it has."""
         return self.declared_frames is not None and self.declared_frames > len(self.samples)
 
     @property
@@ -103,10 +107,18 @@ class Sound:
 
     def mono(self, sample_rate: int) -> np.ndarray:
         """Return the mean of the channels at `sample_rate` [shape=(n,)], resampled as librosa does (soxr HQ)."""
-        mixed = self.samples.mean(axis=1, dtype=np.float32) if self.channels > 1 else self.samples[:, 0]
+        mixed = self._mixed()
         if self.sample_rate == sample_rate:
             return np.ascontiguousarray(mixed)
         return soxr.resample(mixed, self.sample_rate, sample_rate, quality="HQ")
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the channels cancel each other: their mean is silent although they are not."""
+        return self.channels > 1 and _peak(self._mixed()) < _CANCELLED * self.peak
+
+    def _mixed(self) -> np.ndarray:
+        return self.samples.mean(axis=1, dtype=np.float32) if self.channels > 1 else self.samples[:, 0]
 
 
 def decode(source: bytes | str | Path, *, max_seconds: float | None = None) -> Sound:
@@ -122,17 +134,18 @@ def decode(source: bytes | str | Path, *, max_seconds: float | None = None) -> S
     Raises
     ------
     AudioError
-        Not audio, damaged, empty, too long, or nothing that a microphone could have recorded.
+        Not a regular file, not audio, damaged, empty, too long, or not a possible recording.
     """
     with _opened(source) as file:
-        head = file.read(16)
-        file.seek(0)
-        if not head:
-            raise AudioError("is empty (0 bytes)")
-        sound = _decode_libsndfile(file, max_seconds) if head.startswith(_LIBSNDFILE_MAGIC) else None
-        if sound is None:
-            file.seek(0)
-            sound = _decode_ffmpeg(file, max_seconds)
+        try:
+            sound = _decode(file, max_seconds)
+        except AudioError:
+            raise
+        except OSError as error:
+            raise AudioError(f"cannot be read ({error.strerror or error})") from None
+        except Exception as error:  # decoders raise anything for damaged files
+            reason = next(iter(str(error).splitlines()), "")
+            raise AudioError(f"cannot be decoded ({type(error).__name__}: {reason[:200]})") from None
     return _checked(sound)
 
 
@@ -142,7 +155,7 @@ def load(source: bytes | str | Path, sample_rate: int, *, max_seconds: float | N
 
 
 def from_array(samples: np.ndarray, sample_rate: int, *, max_seconds: float | None = None) -> Sound:
-    """Take samples that are decoded already.
+    """Return samples in memory as a sound.
 
     Parameters
     ----------
@@ -156,7 +169,7 @@ def from_array(samples: np.ndarray, sample_rate: int, *, max_seconds: float | No
     Raises
     ------
     AudioError
-        As `decode` does, or the array's shape or type cannot be sound.
+        As `decode`, or the shape or type of the array is not that of audio.
     """
     if samples.ndim not in (1, 2):
         raise AudioError(f"is an array of shape {samples.shape}; expected (samples,) or (samples, channels)")
@@ -173,11 +186,10 @@ def from_array(samples: np.ndarray, sample_rate: int, *, max_seconds: float | No
 @contextmanager
 def _opened(source: bytes | str | Path) -> Iterator[BinaryIO]:
     if isinstance(source, bytes):
-        yield _Bytes(source)
+        yield io.BytesIO(source)
         return
     try:
-        # unbuffered: libsndfile is given the descriptor, and both must agree on the position
-        file = open(source, "rb", buffering=0)  # noqa: SIM115
+        file = open_regular_file(source)
     except FileNotFoundError:
         raise AudioError("does not exist") from None
     except (OSError, ValueError) as error:
@@ -186,15 +198,80 @@ def _opened(source: bytes | str | Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _decode_libsndfile(file: BinaryIO, max_seconds: float | None) -> Sound | None:
+def _decode(file: BinaryIO, max_seconds: float | None) -> Sound:
+    if not file.read(1):
+        raise AudioError("is empty (0 bytes)")
+    start = _end_of_tags(file)
+    view = _View(file, start)
+    if not view.read(16).startswith(_LIBSNDFILE_MAGIC):
+        return _decode_ffmpeg(_View(file), max_seconds)
+    return _decode_libsndfile(view, max_seconds) or _decode_ffmpeg(_View(file, start), max_seconds)
+
+
+def _end_of_tags(file: BinaryIO) -> int:
+    """Return where the ID3v2 tags end with which a file begins."""
+    end = 0
+    while True:
+        file.seek(end)
+        head = file.read(10)
+        if len(head) < 10 or not head.startswith(b"ID3"):
+            return end
+        # four bytes of seven bits each; a footer repeats the ten bytes of the header
+        size = sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        end += 10 + size + (10 if head[5] & 0x10 else 0)
+
+
+class _View:
+    """A file from `start` on, with some bytes replaced. It has no name, from which FFmpeg would guess the format."""
+
+    def __init__(self, file: BinaryIO, start: int = 0) -> None:
+        self.file = file
+        self.start = start
+        self.replaced: dict[int, bytes] = {}
+        self._position = 0
+        self.length = max(0, file.seek(0, io.SEEK_END) - start)
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        target = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.length}[whence]
+        # damaged headers lead libsndfile before the beginning, and soundfile prints exceptions of callbacks
+        if target < 0:
+            return -1
+        self._position = target
+        return target
+
+    def read(self, count: int = -1) -> bytes:
+        self.file.seek(self.start + self._position)
+        block = self.file.read(count)
+        for at, content in self.replaced.items():
+            inside = at - self._position
+            if 0 <= inside <= len(block) - len(content):
+                block = block[:inside] + content + block[inside + len(content) :]
+        self._position += len(block)
+        return block
+
+
+class _Sequential(soundfile.SoundFile):
+    """A file that is read once from start to end: libsndfile cannot seek in GSM 6.10, G.721, DWVW and other codings."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _decode_libsndfile(view: _View, max_seconds: float | None) -> Sound | None:
     """Decode what libsndfile reads; None: it does not know this codec, or not how long the recording is."""
-    promised, present = _audio_bytes(file)
-    file.seek(0)
-    # a descriptor is faster than Python's file, and has no name from which a format could be guessed
-    # A copy of it: libsndfile up to 1.2.0 closes what it cannot read, even where it is told to leave it open.
-    handle = file if isinstance(file, io.BytesIO) else os.dup(file.fileno())
+    promised, present = _audio_bytes(view)
+    view.seek(0)
+    handle: _View | int = view
+    if not view.start and not view.replaced and not isinstance(view.file, io.BytesIO):
+        # A descriptor is faster than Python's file, and has no name from which a format could be guessed.
+        # A copy of it: libsndfile up to 1.2.0 closes what it cannot read, even where it is told to leave it open.
+        view.file.seek(0)
+        handle = os.dup(view.file.fileno())
     try:
-        opened = soundfile.SoundFile(handle, closefd=True)
+        opened = _Sequential(handle, closefd=True)
     except soundfile.LibsndfileError:
         return None
     with opened as sound:
@@ -203,7 +280,7 @@ def _decode_libsndfile(file: BinaryIO, max_seconds: float | None) -> Sound | Non
         _check_shape(sound.samplerate, sound.channels)
         _check_length(sound.frames, sound.channels, sound.samplerate, max_seconds)
         try:
-            samples = sound.read(dtype="float32", always_2d=True)
+            samples = sound.read(sound.frames, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             reason = getattr(error, "error_string", str(error)).removeprefix("Error : ").rstrip(".")
             raise AudioError(f"is damaged or cut off ({reason})") from None
@@ -215,25 +292,35 @@ def _decode_libsndfile(file: BinaryIO, max_seconds: float | None) -> Sound | Non
         return Sound(samples, sound.samplerate, declared)
 
 
-def _audio_bytes(file: BinaryIO) -> tuple[int, int]:
-    """Return how many bytes of audio the header of a WAV, AIFF or AU promises and how many there are."""
-    head = file.read(12)
-    length = file.seek(0, io.SEEK_END)
-    offset, size = 0, 0
-    if head.startswith(b".snd") and len(head) == 12:
-        offset, size = struct.unpack(">II", head[4:])
-    elif head[:4] in (b"RIFF", b"RIFX", b"FORM"):
-        offset, size = _audio_chunk(file, length, "<" if head[:4] == b"RIFF" else ">")
-    known = size <= _LARGEST_KNOWN_SIZE and offset < length
-    return (size if known else 0), max(1, length - offset)
+def _audio_bytes(view: _View) -> tuple[int, int]:
+    """Return how many bytes of audio the header of a WAV, AIFF or AU declares (0: unknown) and how many there are.
+
+    A recorder that crashed, or wrote into a pipe, leaves the size at 0 or at that of the first block. The view then
+    shows the size that means unknown, so that the file is read to its end.
+    """
+    view.seek(0)
+    head = view.read(36)
+    offset, size, size_at = 0, 0, 8
+    if head.startswith(b".snd") and len(head) >= 12:
+        offset, size = struct.unpack_from(">II", head, 4)
+    elif head[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
+        offset, size = _audio_chunk(view, "<" if head[:4] in (b"RIFF", b"RF64") else ">")
+        size_at = offset - 12 if head.startswith(b"FORM") else offset - 4
+    if head.startswith(b"RF64") and head[12:16] == b"ds64":
+        [size], size_at = struct.unpack_from("<Q", head, 28), 28
+    present = max(1, view.length - offset)
+    if offset and (size >= _UNKNOWN_SIZE or _is_unfinished(view, offset + size, present - size, size)):
+        view.replaced[size_at] = b"\xff" * 4
+        return 0, present
+    return (size if offset < view.length else 0), present
 
 
-def _audio_chunk(file: BinaryIO, length: int, order: str) -> tuple[int, int]:
-    """Return where the audio of a RIFF or FORM file begins and how many bytes its chunk says it has."""
+def _audio_chunk(view: _View, order: str) -> tuple[int, int]:
+    """Return where the audio of a RIFF, RF64 or FORM file begins and how many bytes its chunk says it has."""
     position = 12
-    while position + 8 <= length:
-        file.seek(position)
-        name, size = struct.unpack(f"{order}4sI", file.read(8))
+    while position + 8 <= view.length:
+        view.seek(position)
+        name, size = struct.unpack(f"{order}4sI", view.read(8))
         if name == b"data":
             return position + 8, size
         if name == b"SSND":  # begins with two numbers of its own
@@ -242,11 +329,20 @@ def _audio_chunk(file: BinaryIO, length: int, order: str) -> tuple[int, int]:
     return 0, 0
 
 
-def _decode_ffmpeg(file: BinaryIO, max_seconds: float | None) -> Sound:
+def _is_unfinished(view: _View, end: int, rest: int, size: int) -> bool:
+    """Return whether audio continues after its declared end: more follows than was declared, and it is no chunk."""
+    if rest <= size:
+        return False
+    view.seek(end + end % 2)
+    name = view.read(4)
+    return not (len(name) == 4 and all(32 <= byte < 127 for byte in name))
+
+
+def _decode_ffmpeg(view: _View, max_seconds: float | None) -> Sound:
     import av
 
     try:
-        container = av.open(_Nameless(file), options={"format_whitelist": _FFMPEG_DEMUXERS})
+        container = av.open(view, options={"format_whitelist": _FFMPEG_DEMUXERS})
     # a name inside that is not UTF-8 is a ValueError to PyAV, as some damage is
     except (av.FFmpegError, ValueError):
         raise AudioError("is not audio that can be read") from None
@@ -295,24 +391,6 @@ def _without_padding(declared: int, count: int, sample_rate: int) -> int:
     return declared if declared - count > sample_rate / 10 else count
 
 
-class _Bytes(io.BytesIO):
-    """Bytes as a file that, as one on disk does, refuses a position before its beginning without an exception.
-
-    libsndfile is led to such positions by damaged headers, and soundfile prints what is raised while it seeks.
-    """
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: len(self.getbuffer())}[whence]
-        return super().seek(offset, whence) if start + offset >= 0 else -1
-
-
-class _Nameless:
-    """A file without its name, from which FFmpeg would guess."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
-
-
 def _check_shape(sample_rate: int, channels: int) -> None:
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(f"has {channels} channels; 1 to {MAX_CHANNELS} can be used")
@@ -337,17 +415,19 @@ def _checked(sound: Sound) -> Sound:
         raise AudioError("holds samples that are not numbers (NaN or infinity)")
     if peak > _FULL_SCALE_LIMIT:
         raise AudioError(f"holds samples of {peak:.0e}, where full scale is 1")
+    if sound.cancelled:
+        raise AudioError("is silent when mixed to one channel: its channels cancel each other")
     return sound
 
 
 def _peak(samples: np.ndarray) -> float:
-    # NaN is passed on by both, and neither makes a copy as abs() would
+    # both pass NaN on, and neither makes a copy as abs() would
     return float(max(samples.max(), -samples.min()))
 
 
 def _as_float(samples: np.ndarray) -> np.ndarray:
     if samples.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, which is refused
             return samples.astype(np.float32)
     scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
     return ((samples.astype(np.float64) - (scale if samples.dtype.kind == "u" else 0.0)) / scale).astype(np.float32)

@@ -1,12 +1,12 @@
 """Find recordings in files and folders, and predict each or say why not."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speech_emotion.audio.decode import SUFFIXES, AudioError
+from speech_emotion.core.io import walk_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,12 +28,17 @@ class Bad:
 def search(places: Iterable[Path]) -> tuple[list[Path], list[Bad]]:
     """Return the recordings of files and folders, in order, and the folders without any.
 
-    A file is taken as it is, a folder is searched to the bottom for the suffixes of recordings; hidden ones are not.
+    A folder is searched recursively for the suffixes of recordings, hidden names left out.
+
+    Raises
+    ------
+    UserError
+        A folder cannot be read.
     """
     found: list[Path] = []
     bad: list[Bad] = []
     for place in places:
-        inside = sorted(_recordings_below(place)) if place.is_dir() else [place]
+        inside = _recordings_below(place) if place.is_dir() else [place]
         found += inside
         if not inside:
             bad.append(Bad(place, f"holds no recordings ({' '.join(sorted(SUFFIXES))})"))
@@ -71,15 +76,5 @@ def report(bad: Sequence[Bad], recordings: int) -> None:
     raise typer.Exit(1)
 
 
-def _recordings_below(folder: Path) -> Iterator[Path]:
-    for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
-        yield from (Path(here, name) for name in files if _is_recording(name))
-
-
-def _is_recording(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES and not _is_hidden(name)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+def _recordings_below(folder: Path) -> list[Path]:
+    return [path for path in walk_files(folder) if path.suffix.lower() in SUFFIXES]

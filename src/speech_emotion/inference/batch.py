@@ -303,8 +303,6 @@ def _predict(recognizer: Recognizer, paths: list[str], *, log: PredictionLog | N
             statistics.append(measured)
         except AudioError as error:
             rows.append(BatchRow(path, str(error)))
-        except OSError as error:  # a failing disk or network, or not a regular file
-            rows.append(BatchRow(path, f"cannot be read ({error.strerror or error})"))
         else:
             rows.append(BatchRow(path))
     predictions = zip(recognizer.answers(recognizer.predict_frames(frames)), statistics, strict=True)

@@ -1,0 +1,104 @@
+"""Every format and coding that libsndfile can write here, unfinished headers, tags, and random damage."""
+
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from helpers.recordings import LOSSY, encoded, lossy, loudest_hertz, tone
+from speech_emotion.audio.decode import AudioError, decode
+
+SECONDS = 0.4
+
+
+def written(container: str, coding: str) -> bytes | None:
+    """Return a tone as libsndfile writes it; None if this build cannot."""
+    try:
+        return encoded(tone(SECONDS), container, coding)
+    except (soundfile.LibsndfileError, ValueError):
+        return None
+
+
+CODINGS = {
+    f"{container} {coding}": content
+    for container in soundfile.available_formats()
+    if container != "SD2"  # consists of two files
+    for coding in soundfile.available_subtypes(container)
+    if (content := written(container, coding)) is not None
+}
+READ = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "FLAC", "OGG", "MP3", "AU", "CAF", "NIST"}
+"""Containers that are supported; all others have to be refused."""
+
+
+@pytest.mark.parametrize("name", CODINGS)
+def test_every_libsndfile_coding(name: str) -> None:
+    if name.split()[0] not in READ:
+        with pytest.raises(AudioError, match="is not audio that can be read"):
+            decode(CODINGS[name])
+        return
+
+    sound = decode(CODINGS[name])
+
+    assert (sound.channels, sound.truncated) == (1, False)
+    assert sound.seconds == pytest.approx(SECONDS, abs=0.05)
+    assert loudest_hertz(sound.samples[:, 0], sound.sample_rate) == pytest.approx(220, abs=5)
+
+
+def test_all_supported_containers_are_written() -> None:
+    assert {name.split()[0] for name in CODINGS} >= READ
+    assert len(CODINGS) >= 140
+
+
+@pytest.mark.parametrize("size", [0, 36, 4088, 0x7FFF0000, 0x7FFFFFFF, 0x80000000 - 44, 0xFFFFFFFF])
+@pytest.mark.parametrize("container", ["WAV", "RF64", "AIFF", "AU"])
+def test_unfinished_header_is_read_to_the_end(container: str, size: int) -> None:
+    sound = decode(unfinished(container, size))
+
+    np.testing.assert_array_equal(sound.samples, decode(encoded(tone(SECONDS), container, "PCM_16")).samples)
+    assert not sound.truncated
+
+
+def unfinished(container: str, size: int) -> bytes:
+    """Return a recording of a program that did not come back to write the size of the audio."""
+    content = bytearray(encoded(tone(SECONDS), container, "PCM_16"))
+    at, form = {
+        "WAV": (content.find(b"data") + 4, "<I"),
+        "RF64": (28, "<Q"),
+        "AIFF": (content.find(b"SSND") + 4, ">I"),
+        "AU": (8, ">I"),
+    }[container]
+    struct.pack_into(form, content, at, size)
+    if container == "WAV":
+        struct.pack_into("<I", content, 4, size)
+    return bytes(content)
+
+
+def test_empty_audio_before_a_chunk_stays_empty() -> None:
+    wav = encoded(np.zeros(0, np.float32))
+
+    with pytest.raises(AudioError, match="holds no sound"):
+        decode(wav + b"LIST" + struct.pack("<I", 400) + bytes(400))
+
+
+@pytest.mark.parametrize("tags", [1, 2])
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "FLAC", "AU"])
+def test_skips_tags_before_audio(container: str, tags: int) -> None:
+    content = encoded(tone(SECONDS), container, "PCM_16")
+    tag = b"ID3\x03\0\0" + bytes([0, 0, 1, 2]) + b"RIFF" + bytes(126)
+
+    np.testing.assert_array_equal(decode(tags * tag + content).samples, decode(content).samples)
+
+
+def test_damage_raises_nothing_but_audio_errors() -> None:
+    rng = np.random.default_rng(5)
+    for original in [lossy(name, SECONDS) for name in LOSSY] + list(CODINGS.values()):
+        for _ in range(6):
+            damaged = np.frombuffer(original, np.uint8).copy()
+            places = rng.integers(0, min(len(damaged), int(rng.choice([100, 10**9]))), rng.integers(1, 20))
+            damaged[places] = rng.integers(0, 256, len(places))
+            try:
+                sound = decode(damaged.tobytes()[: rng.integers(1, len(damaged) + 1)], max_seconds=60)
+            except AudioError:
+                continue
+            assert np.isfinite(sound.samples).all()
