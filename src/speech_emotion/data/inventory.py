@@ -6,7 +6,7 @@ from typing import Final
 from speech_emotion.config.base import read_section
 from speech_emotion.config.data import CorpusName, CorpusSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.data.archive import files_below
+from speech_emotion.core.io import walk_files
 from speech_emotion.data.corpora.base import CorpusState
 from speech_emotion.data.corpora.tess import find_copy
 from speech_emotion.data.labels import TABLE
@@ -50,7 +50,7 @@ def _state(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
     if kind == "folder":
         # bears a name of the user's, of which params.yaml may speak no longer: its table tells it
         places += sorted(table.parent for table in (root / "data").glob(f"*/raw/{TABLE}"))
-    found = {raw.relative_to(root).as_posix(): len(files_below(raw)) for raw in places}
+    found = {raw.relative_to(root).as_posix(): len(walk_files(raw)) for raw in places if raw.is_dir()}
     here = [f"{raw} ({count:,} file{'s' if count > 1 else ''})" for raw, count in found.items() if count]
     return f"here: {', '.join(here)}" if here else _waiting(root, kind, chosen)
 

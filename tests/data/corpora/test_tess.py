@@ -9,7 +9,7 @@ import pytest
 from helpers.dataverse_server import PERSISTENT_ID, Act, DataverseServer, serve
 from speech_emotion.config.data import CorpusSettings, DownloadSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.data import dataverse
+from speech_emotion.data import download
 from speech_emotion.data.corpora import open_corpus
 from speech_emotion.data.corpora.base import Utterance
 from speech_emotion.data.corpora.tess import EMOTIONS, TessCorpus, parse_name, read_checksums
@@ -33,7 +33,7 @@ FOOD, BACK = "OAF_fear/OAF_bite_fear.wav", "OAF_fear/OAF_back_fear.wav"
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TESS_DIR", raising=False)
-    monkeypatch.setattr(dataverse, "FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(download, "FIRST_PAUSE_SECONDS", 0.02)
     Path("data/incoming").mkdir(parents=True)
     Path("data/incoming/README.md").write_text("Put your copy here.")
 

@@ -23,12 +23,12 @@ from typing import Final
 
 from speech_emotion.config.data import CorpusSettings, DownloadSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import digest_json, replacing_folder, write_text
+from speech_emotion.core.io import digest_json, replacing_folder, walk_files, write_text
 from speech_emotion.core.process import SCRATCH, alone
 from speech_emotion.core.progress import track
-from speech_emotion.data.archive import Entry, check_space, file_entry, files_below, walk
+from speech_emotion.data.archive import Entry, check_space, file_entry, walk
 from speech_emotion.data.corpora.base import Utterance
-from speech_emotion.data.dataverse import Dataverse, RemoteFile, UnreachableError
+from speech_emotion.data.download import Downloader, RemoteFile, UnreachableError, list_dataverse
 
 VARIABLE: Final = "TESS_DIR"
 """The environment variable that may name a copy."""
@@ -109,7 +109,7 @@ class TessCorpus:
         UserError
             A recording is missing from `raw`, or something else lies there.
         """
-        found = {name for name, _ in files_below(raw)}
+        found = {path.relative_to(raw).as_posix() for path in walk_files(raw)}
         lists = {"missing": sorted(self.checksums.keys() - found), "not of TESS": sorted(found - self.checksums.keys())}
         if any(lists.values()):
             headline = f"{raw}: is not as the stage `download` left it. Run `dvc repro download`."
@@ -119,25 +119,24 @@ class TessCorpus:
     def _fetch_from_server(self, raw: Path) -> None:
         if self.download is None:
             raise ValueError("to fetch, the settings of the server are needed")
-        place = {"server": self.download.server, "persistent_id": self.download.persistent_id}
-        with alone(f"download/{digest_json(place)[:16]}") as scratch, Dataverse(self.download) as server:
+        server, dataset = self.download.server, self.download.persistent_id
+        digest = digest_json({"server": server, "persistent_id": dataset})
+        with alone(f"download/{digest[:16]}") as scratch, Downloader(self.download) as downloader:
             kept = scratch / "files"
             kept.mkdir(exist_ok=True)
             try:
-                files = [file for file in server.list_files() if _may_be_recording(file)]
+                files = [file for file in list_dataverse(downloader, server, dataset) if _may_be_recording(file)]
             except UnreachableError as error:
                 raise UserError(_ways_on(self.settings, str(error))) from None
             size = sum(file.size or 0 for file in files)
             check_space(2 * size - sum(path.stat().st_size for path in kept.iterdir()), kept)
-            print(
-                f"TESS: downloading {len(files):,} files, {size / 1e6:,.0f} MB, from {self.download.server}", flush=True
-            )
-            for _ in track(server.fetch(files, kept), len(files), "downloading", "files"):
+            print(f"TESS: downloading {len(files):,} files, {size / 1e6:,.0f} MB, from {server}", flush=True)
+            for _ in track(downloader.fetch(files, kept), len(files), "downloading", "files"):
                 pass
-            files.sort(key=lambda file: (file.name, file.id))
+            files.sort(key=lambda file: (file.name, file.url))
             entries = (file_entry(file.name, kept / file.key) for file in files)
             advice = "The server holds another version than this software knows: use a copy of the original."
-            self._fill(raw, entries, self.download.server, advice)
+            self._fill(raw, entries, server, advice)
             shutil.rmtree(kept)
 
     def _fill(self, raw: Path, entries: Iterable[Entry], source: str, advice: str) -> None:
@@ -345,11 +344,11 @@ def _listed(lists: Mapping[str, Sequence[str]], shown: int | None = None) -> lis
 
 def _holds_recordings(source: Path, setting: str) -> bool:
     if source.is_dir():
-        suffixes = {path.suffix.lower() for _, path in files_below(source)}
+        suffixes = {path.suffix.lower() for path in walk_files(source)}
         return not suffixes.isdisjoint(_AUDIO_SUFFIXES | {".zip"})
     if not source.exists():
         raise UserError(f"{source}: there is no such folder or zip. Put it there, or change {setting}.")
-    if not zipfile.is_zipfile(source):
+    if not source.is_file() or not zipfile.is_zipfile(source):
         raise UserError(f"{source}: is neither a folder nor a whole zip. Get it again, or change {setting}.")
     return True
 
