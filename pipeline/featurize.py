@@ -9,7 +9,7 @@ from speech_emotion.config.features import AugmentSettings, FeaturizeSettings
 from speech_emotion.core.io import replacing, replacing_folder
 from speech_emotion.core.process import run_stage
 from speech_emotion.features.augmentation import Copy
-from speech_emotion.features.extract import Recorded, Rendition, shard_tasks, write_store
+from speech_emotion.features.extract import Recorded, UtteranceVersion, shard_tasks, write_store
 
 
 def main() -> None:
@@ -24,12 +24,12 @@ def main() -> None:
     compute = read_section("compute", ComputeSettings)
     rows = manifests.read(manifest)
     with replacing_folder(target) as folder:
-        renditions: list[Rendition] = [Recorded(), *(Copy(augment, number) for number in range(augment.copies))]
+        versions: list[UtteranceVersion] = [Recorded(), *(Copy(augment, number) for number in range(augment.copies))]
         tasks = [
             task
-            for rendition in renditions
+            for version in versions
             for task in shard_tasks(
-                list(rows["id"]), list(rows["path"]), raw=raw, folder=folder, settings=settings, rendition=rendition
+                list(rows["id"]), list(rows["path"]), raw=raw, folder=folder, settings=settings, version=version
             )
         ]
         frames = write_store(target, folder, tasks, settings, augment.model_dump(mode="json"), compute=compute)

@@ -88,7 +88,7 @@ def _write_features(folder: Path, table: pd.DataFrame, frames: tuple[int, int]) 
         columns = [list(table["id"]), [copy] * len(table), lengths, [one.ravel() for one in rows]]
         shard = folder / f"{copy}-00000.parquet"
         pq.write_table(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA), shard)
-        entry = {"file": shard.name, "voice": copy, "rows": len(table), "frames": sum(lengths)}
+        entry = {"file": shard.name, "version": copy, "rows": len(table), "frames": sum(lengths)}
         shards.append(entry | {"sha256": digest_file(shard)})
     write_index(folder, featurize_settings(), shards)
 

@@ -20,7 +20,7 @@ from speech_emotion.data import splits
 from speech_emotion.evaluation.comparison import compare, read_contest, recall_rows, write_table
 from speech_emotion.evaluation.protocol_report import evaluate_protocol, write_overview
 from speech_emotion.features.augmentation import Copy
-from speech_emotion.features.extract import Recorded, Rendition, shard_tasks, write_index, write_shard
+from speech_emotion.features.extract import Recorded, UtteranceVersion, shard_tasks, write_index, write_shard
 from speech_emotion.features.functionals import functionals
 from speech_emotion.features.mfcc import spec_digest
 from speech_emotion.features.store import FeatureStore
@@ -53,17 +53,17 @@ class Corpus:
         for protocol in SPLIT.protocols:
             splits.write(folder / f"{protocol}.csv", splits.make(self.manifest, protocol, SPLIT))
 
-    def extract(self, name: str, *renditions: Rendition) -> FeatureStore:
+    def extract(self, name: str, *versions: UtteranceVersion) -> FeatureStore:
         settings = featurize_settings(c0=False)
         ids, paths = list(self.manifest["id"]), list(self.manifest["path"])
         shards = [
             write_shard(task)
-            for rendition in renditions
+            for version in versions
             for task in shard_tasks(
-                ids, paths, raw=self.folder / "raw", folder=self.folder / name, settings=settings, rendition=rendition
+                ids, paths, raw=self.folder / "raw", folder=self.folder / name, settings=settings, version=version
             )
         ]
-        write_index(self.folder / name, settings, shards, {"voices": [rendition.voice for rendition in renditions]})
+        write_index(self.folder / name, settings, shards, {"versions": [version.name for version in versions]})
         return FeatureStore(self.folder / name)
 
     def folds(self, protocol: str) -> list[splits.Fold]:

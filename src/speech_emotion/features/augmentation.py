@@ -49,14 +49,14 @@ class Copy:
     number: int
 
     @property
-    def voice(self) -> str:
+    def name(self) -> str:
         """Name in the feature store."""
         return f"copy-{self.number}"
 
-    def frames(self, sound: Sound, name: str, settings: FeaturizeSettings) -> np.ndarray:
+    def frames(self, sound: Sound, utterance: str, settings: FeaturizeSettings) -> np.ndarray:
         """Return the features of the copy [shape=(t, coefficients)], float32."""
-        how = recipe(self.settings, name, self.number)
-        waveform = render(sound, settings.sample_rate, how, seed=self.settings.seed, name=f"{name} {self.number}")
+        how = recipe(self.settings, utterance, self.number)
+        waveform = render(sound, settings.sample_rate, how, seed=self.settings.seed, name=f"{utterance} {self.number}")
         return Extractor(settings, warp=how.warp)(waveform)
 
 

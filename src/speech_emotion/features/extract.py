@@ -26,24 +26,24 @@ SHARD_SIZE: Final = 128
 """Utterances per shard. Fixed, so that the files do not depend on the number of workers."""
 
 
-class Rendition(Protocol):
+class UtteranceVersion(Protocol):
     """A version of every recording: the original or an augmented copy."""
 
     @property
-    def voice(self) -> str:
+    def name(self) -> str:
         """Name in the feature store, also part of the shard's file name."""
 
-    def frames(self, sound: Sound, name: str, settings: FeaturizeSettings) -> np.ndarray:
-        """Return the features of utterance `name` [shape=(t, coefficients)], float32."""
+    def frames(self, sound: Sound, utterance: str, settings: FeaturizeSettings) -> np.ndarray:
+        """Return the features of `utterance` [shape=(t, coefficients)], float32."""
 
 
 @dataclass(frozen=True)
 class Recorded:
     """The original recording."""
 
-    voice: str = RECORDED
+    name: str = RECORDED
 
-    def frames(self, sound: Sound, name: str, settings: FeaturizeSettings) -> np.ndarray:
+    def frames(self, sound: Sound, utterance: str, settings: FeaturizeSettings) -> np.ndarray:
         """Return the features of the original recording."""
         return _extractor(settings)(sound.mono(settings.sample_rate))
 
@@ -58,7 +58,7 @@ class ShardTask:
     ids: tuple[str, ...]
     paths: tuple[str, ...]
     settings: FeaturizeSettings
-    rendition: Rendition
+    version: UtteranceVersion
     url: str | None = None
     """URL the worker writes to instead; the shard is then fetched from there."""
 
@@ -70,18 +70,18 @@ def shard_tasks(
     raw: Path,
     folder: Path,
     settings: FeaturizeSettings,
-    rendition: Rendition = Recorded(),
+    version: UtteranceVersion = Recorded(),
 ) -> list[ShardTask]:
-    """Divide the utterances of one rendition into shards, in order."""
+    """Divide the utterances of one version into shards, in order."""
     starts = range(0, len(ids), SHARD_SIZE)
     return [
         ShardTask(
-            target=folder / f"{rendition.voice}-{number:05d}.parquet",
+            target=folder / f"{version.name}-{number:05d}.parquet",
             raw=raw,
             ids=tuple(ids[start : start + SHARD_SIZE]),
             paths=tuple(paths[start : start + SHARD_SIZE]),
             settings=settings,
-            rendition=rendition,
+            version=version,
         )
         for number, start in enumerate(starts)
     ]
@@ -92,7 +92,7 @@ def write_store(
     folder: Path,
     tasks: Sequence[ShardTask],
     settings: FeaturizeSettings,
-    renditions: dict[str, Any],
+    augment: dict[str, Any],
     *,
     compute: ComputeSettings,
 ) -> int:
@@ -109,7 +109,7 @@ def write_store(
         Temporary folder that replaces `target`; the targets of `tasks` are in it.
     tasks : sequence of ShardTask
     settings : FeaturizeSettings
-    renditions : dict
+    augment : dict
         Settings of the augmented copies.
     compute : ComputeSettings
 
@@ -134,7 +134,7 @@ def write_store(
         if task.url:
             _fetch(task.url, task.target, str(shard["sha256"]))
         shards.append(shard)
-    write_index(folder, settings, shards, renditions)
+    write_index(folder, settings, shards, augment)
     if there:
         object_store.put(object_store.join(there, INDEX), (folder / INDEX).read_bytes())
     return sum(int(shard["frames"]) for shard in shards)
@@ -162,13 +162,13 @@ def write_shard(task: ShardTask) -> dict[str, int | str]:
     frames = []
     for name, path in zip(task.ids, task.paths, strict=True):
         try:
-            frames.append(task.rendition.frames(decode(task.raw / path), name, task.settings))
+            frames.append(task.version.frames(decode(task.raw / path), name, task.settings))
         except AudioError as error:
             raise UserError(f"{task.raw / path}: {error}. It was readable in prepare: run `dvc repro` again.") from None
     table = pa.table(
         {
             "id": pa.array(task.ids, pa.string()),
-            "voice": pa.array([task.rendition.voice] * len(frames), pa.string()),
+            "version": pa.array([task.version.name] * len(frames), pa.string()),
             "n_frames": pa.array([len(one) for one in frames], pa.int32()),
             "frames": pa.array([one.ravel() for one in frames], pa.list_(pa.float32())),
         },
@@ -184,7 +184,7 @@ def write_shard(task: ShardTask) -> dict[str, int | str]:
             aside.write_bytes(content)
     return {
         "file": task.target.name,
-        "voice": task.rendition.voice,
+        "version": task.version.name,
         "rows": len(frames),
         "frames": sum(len(one) for one in frames),
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -201,14 +201,14 @@ def write_index(
     folder: Path,
     settings: FeaturizeSettings,
     shards: list[dict[str, int | str]],
-    renditions: dict[str, Any] | None = None,
+    augment: dict[str, Any] | None = None,
 ) -> None:
     """Write _features.json: settings, digest, shards and the settings of the augmented copies."""
     write_json(
         folder / INDEX,
         {
             "names": list(names(settings)),
-            "renditions": renditions,
+            "augment": augment,
             "settings": settings.model_dump(mode="json"),
             "shards": shards,
             "spec_digest": spec_digest(settings),

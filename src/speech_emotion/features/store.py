@@ -23,9 +23,9 @@ RECORDED: Final = "recorded"
 """Version name of the original recordings; augmented copies have other names."""
 
 SCHEMA: Final = pa.schema(
-    [("id", pa.string()), ("voice", pa.string()), ("n_frames", pa.int32()), ("frames", pa.list_(pa.float32()))]
+    [("id", pa.string()), ("version", pa.string()), ("n_frames", pa.int32()), ("frames", pa.list_(pa.float32()))]
 )
-"""One row per utterance and version (`voice`); `frames` is (n_frames, coefficients) in row-major order."""
+"""One row per utterance and version; `frames` is (n_frames, coefficients) in row-major order."""
 
 
 class FeatureStore:
@@ -39,11 +39,11 @@ class FeatureStore:
     Attributes
     ----------
     settings : FeaturizeSettings
-    renditions : dict
+    augment : dict
         Settings of the augmented copies; empty without any.
     names : tuple of str
         Names of the features of a frame.
-    voices : tuple of str
+    versions : tuple of str
         Names of the versions, in alphabetical order.
     digest : str
         SHA-256 of the settings and all shards.
@@ -59,15 +59,15 @@ class FeatureStore:
         try:
             content = json.loads(index.read_text(encoding="utf-8"))
             self.settings = FeaturizeSettings.model_validate_json(json.dumps(content["settings"]))
-            self.renditions: dict[str, Any] = dict(content["renditions"] or {})
+            self.augment: dict[str, Any] = dict(content["augment"] or {})
             self.names = tuple(map(str, content["names"]))
             self.spec_digest = str(content["spec_digest"])
-            self._shards = [(str(shard["voice"]), folder / shard["file"]) for shard in content["shards"]]
+            self._shards = [(str(shard["version"]), folder / shard["file"]) for shard in content["shards"]]
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{index}: is missing or damaged. Run `dvc repro featurize`.") from None
         if self.spec_digest != spec_digest(self.settings):
             raise UserError(f"{index}: was written by another version of the feature code. Run `dvc repro featurize`.")
-        self.voices = tuple(sorted({voice for voice, _ in self._shards}))
+        self.versions = tuple(sorted({version for version, _ in self._shards}))
         self.digest = digest_file(index)
         self._stored = len(self.names)
         self._columns: list[int] | None = None
@@ -100,13 +100,13 @@ class FeatureStore:
         """Number of features per frame."""
         return len(self.names)
 
-    def read(self, ids: Sequence[str], voice: str = RECORDED, *, scratch: Path | None = None) -> Sequence[np.ndarray]:
+    def read(self, ids: Sequence[str], version: str = RECORDED, *, scratch: Path | None = None) -> Sequence[np.ndarray]:
         """Return the frames of utterances, in the given order.
 
         Parameters
         ----------
         ids : sequence of str
-        voice : str
+        version : str
             Version: the original or an augmented copy.
         scratch : Path or None
             Folder of a temporary file that holds the frames; None: in memory.
@@ -124,7 +124,7 @@ class FeatureStore:
         places: dict[str, int] = {}
 
         def wanted_frames() -> Iterator[np.ndarray]:
-            for name, frames in self.utterances(voice):
+            for name, frames in self.utterances(version):
                 if name in wanted:
                     places[name] = len(places)
                     yield frames
@@ -136,9 +136,9 @@ class FeatureStore:
         order = [places[name] for name in ids]
         return found.ordered(order) if isinstance(found, StoredFrames) else [found[place] for place in order]
 
-    def utterances(self, voice: str = RECORDED) -> Iterator[tuple[str, np.ndarray]]:
+    def utterances(self, version: str = RECORDED) -> Iterator[tuple[str, np.ndarray]]:
         """Yield (id, frames [shape=(t, coefficients)]) of every utterance of a version."""
-        for _, shard in (one for one in self._shards if one[0] == voice):
+        for _, shard in (one for one in self._shards if one[0] == version):
             table = pq.read_table(shard, schema=SCHEMA)
             values = table["frames"].combine_chunks()
             flat = values.values.to_numpy(zero_copy_only=False)

@@ -75,7 +75,7 @@ class Experiment:
         sections = {
             "train": self.settings.model_dump(mode="json"),
             "featurize": self.store.settings.model_dump(mode="json"),
-            "augment": self.features.renditions,
+            "augment": self.features.augment,
             "calibrate": self.calibrate.model_dump(mode="json"),
         }
         return {name: values for name, values in sections.items() if values}
@@ -115,8 +115,8 @@ class Experiment:
         scratch : Path or None
             Folder of a temporary file that holds the frames; None: in memory.
         """
-        versions = [one for one in self.store.voices if one != RECORDED] if copies else []
-        recorded, *others = (self.store.read(ids, one, scratch=scratch) for one in (RECORDED, *versions))
+        copied = [one for one in self.store.versions if one != RECORDED] if copies else []
+        recorded, *others = (self.store.read(ids, one, scratch=scratch) for one in (RECORDED, *copied))
         index = {label: number for number, label in enumerate(self.labels)}
         labels = np.array([index[label] for _, label in self.labelled(ids)], dtype=np.int64)
         return Part(recorded, labels, tuple(others))
