@@ -158,7 +158,7 @@ class Package:
         for path in sorted((self.folder / EVIDENCE).glob("*.json")):
             try:
                 found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise UserError(f"{path}: is not valid JSON, the package is damaged. {_REPAIR}") from None
         return found
 
@@ -289,7 +289,7 @@ def _read_description(folder: Path) -> Description:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise UserError(f"{path}: cannot be read as JSON, the package is damaged. {_REPAIR}") from None
     version = content.get("format") if isinstance(content, dict) else None
     if version != FORMAT:
