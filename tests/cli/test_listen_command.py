@@ -26,12 +26,8 @@ def test_pipe_gets_a_line_per_window(command: Command, model: Path, tmp_path: Pa
 
 
 def test_wrong_options(command: Command, model: Path) -> None:
-    assert command("listen", "--file", "a.wav", "--device", "b").stderr == (
-        "error: --file and --device are two sources; name one.\n"
-    )
-    assert command("listen", "--file", "a.wav", "--every", "5", "--model", model).stderr.startswith(
-        "error: --every 5: at most 3"
-    )
+    assert "--file and --device" in command("listen", "--file", "a.wav", "--device", "b").stderr
+    assert "must be at most 3" in command("listen", "--file", "a.wav", "--every", "5", "--model", model).stderr
 
 
 def test_terminal_gets_bars_until_ctrl_c(model: Path, tmp_path: Path) -> None:

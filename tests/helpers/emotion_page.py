@@ -28,6 +28,12 @@ class EmotionPage:
         return self.folder / "tmp"
 
     @property
+    def uploads(self) -> Path:
+        """Where it keeps uploads."""
+        [folder] = self.temporary.glob("speech-emotion-app-*")
+        return folder
+
+    @property
     def calls(self) -> str:
         """What it has tried to ask of other machines."""
         log = self.folder / "calls"
@@ -39,8 +45,8 @@ class EmotionPage:
         return (self.folder / "page.log").read_text()
 
     def files(self) -> list[Path]:
-        """Return what lies in its temporary folder now."""
-        return [path for path in self.temporary.rglob("*") if path.is_file()]
+        """Return what lies in its temporary folder now, without its lock."""
+        return [path for path in self.temporary.rglob("*") if path.is_file() and path.name != "lock"]
 
 
 @contextmanager
@@ -50,7 +56,7 @@ def emotion_page(folder: Path, *arguments: object) -> Iterator[EmotionPage]:
     environment = {
         **os.environ,
         "TMPDIR": str(folder / "tmp"),
-        "PYTHONPATH": str(GUARD),
+        "PYTHONPATH": os.pathsep.join([str(GUARD), os.environ.get("PYTHONPATH", "")]),
         "NETWORK_GUARD_LOG": str(folder / "calls"),
     }
     command = [sys.executable, "-m", "speech_emotion", "app", "--port", "0", *map(str, arguments)]

@@ -1,93 +1,113 @@
-"""Protect the web page from foreign hosts and origins, URLs as files, and unused routes of Gradio."""
+"""Protect the web page: known hosts and routes only, checked calls, bounded uploads."""
 
 import ipaddress
-import json
-import os
 import re
 import socket
-import stat
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from starlette.responses import PlainTextResponse
+from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LONGEST_CALL: Final = 2**20
-"""Bytes of a call's JSON body. Recordings are uploaded as multipart forms, which Gradio limits itself."""
+from speech_emotion.app.uploads import Uploads
 
-_CLOSED: Final = re.compile(
-    r"/(gradio_api/)?(proxy=|deep_link|component_server|stream/|custom_component/|file=https?:|runs|run-history|dev/)"
+LONGEST_CALL: Final = 2**14
+"""Bytes of a call. Recordings are uploaded apart from it."""
+
+JOIN: Final = "/gradio_api/queue/join"
+UPLOAD: Final = "/gradio_api/upload"
+PROGRESS: Final = "/gradio_api/upload_progress"
+FILE: Final = "/gradio_api/file="
+"""The player fetches what was just recorded."""
+
+_READ: Final = re.compile(
+    r"/|/config|/theme\.css|/favicon\.ico|/manifest\.json|/(assets|static|svelte)(/[\w-][\w.-]*)+"
+    r"|/gradio_api/(startup-events|queue/data|heartbeat/\w+)"
 )
-_CALLS: Final = re.compile(r"/(gradio_api/)?(queue/join|run/|api/|call/)")
+"""What the page's own script reads. Gradio has fifty more routes, which proxy, share, store and serve files."""
+
+
+class _File(BaseModel):
+    path: str
+    orig_name: str = ""
+    meta: dict[Literal["_type"], Literal["gradio.FileData"]] = {"_type": "gradio.FileData"}
+
+
+class _Call(BaseModel):
+    """A call of a function of the page, with nothing in it that the page does not use."""
+
+    data: Annotated[list[_File | None], Field(max_length=1)]
+    fn_index: Annotated[int, Field(ge=0, le=1000)]
+    session_hash: Annotated[str, Field(pattern=r"^\w{1,64}$")]
+    trigger_id: int | None = None
 
 
 class Guard:
     """ASGI middleware in front of Gradio.
 
-    * The Host header must be an IP address, `localhost` or the name of this machine. A site that resolves its own name
-      to this machine (DNS rebinding) sends that name.
+    * The Host header must be an IP address, `localhost`, the name of this machine or one of `names`. A site that
+      resolves its own name to this machine (DNS rebinding) sends that name.
     * The Origin header, if present, must match the Host header.
-    * A file that a call names must be a regular file in the folder of uploads. Gradio would copy and serve any file
-      that this process can read, and fetch a URL.
-    * Routes that proxy, share or store state are closed.
+    * Routes that the page does not use are closed.
+    * A call may name one upload and nothing else. Gradio would copy and serve any file that this process can read.
+    * Uploads are received by `Uploads`, which bounds their number and size.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str, uploads: Path) -> None:
-        self._app, self._uploads = app, os.path.realpath(uploads)
-        self._names = {"localhost", host.lower(), socket.gethostname().lower()}
+    def __init__(self, app: ASGIApp, uploads: Uploads, names: Iterable[str] = ()) -> None:
+        self._app, self._uploads = app, uploads
+        self._names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request or pass it on."""
+        """Refuse a request, answer it or pass it on."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-            return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get("host", "")
-        if scope["type"] != "http":
-            return
-        if not self._is_own(host):
-            await _refuse(403, "unknown host", scope, receive, send)
-        elif "origin" in headers and urlsplit(headers["origin"]).netloc.lower() != host.lower():
-            await _refuse(403, "foreign origin", scope, receive, send)
-        elif _CLOSED.match(scope["path"]):
-            await _refuse(404, "not found", scope, receive, send)
-        elif scope["method"] == "POST" and _CALLS.match(scope["path"]):
-            await self._call(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
         else:
-            await self._app(scope, receive, send)
+            request = Request(scope, receive)
+            answer = await self._answer(request) if (refused := self._refuse(request)) is None else refused
+            if isinstance(answer, Response):
+                await answer(scope, receive, send)
+            else:
+                await self._app(scope, _body(answer, receive), send)
 
-    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _read(receive, LONGEST_CALL)
-        if body is None:
-            await _refuse(413, "the call is too long", scope, receive, send)
-            return
+    def _refuse(self, request: Request) -> Response | None:
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
+        if not self._is_own(host):
+            return _refusal(403, "unknown host")
+        if origin is not None and origin.lower().partition("://")[2] != host.lower():
+            return _refusal(403, "foreign origin")
+        path = request.scope["path"]
+        if request.method == "POST":
+            known = path in {JOIN, UPLOAD}
+        else:
+            file = path.startswith(FILE) and self._uploads.holds(path.removeprefix(FILE))
+            known = request.method in {"GET", "HEAD"} and bool(file or _READ.fullmatch(path) or path == PROGRESS)
+        return None if known else _refusal(404, "not found")
+
+    async def _answer(self, request: Request) -> Response | bytes | None:
+        """Return the answer, or the body that Gradio is to read instead of the request's."""
+        if request.scope["path"] == PROGRESS:
+            return Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
+        if request.method != "POST":
+            return None
+        if request.scope["path"] == UPLOAD:
+            return await self._uploads.receive(request)
+        body = b""
         try:
-            content = json.loads(body)
-        except (ValueError, RecursionError):
-            await _refuse(400, "not JSON", scope, receive, send)
-            return
-        if not all(self._is_upload(path) for path in _paths(content)):
-            await _refuse(403, "not an uploaded file", scope, receive, send)
-            return
-        passed = False
-
-        async def again() -> Message:
-            nonlocal passed
-            if passed:
-                return await receive()
-            passed = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self._app(scope, again, send)
-
-    def _is_upload(self, path: str) -> bool:
-        try:
-            real = os.path.realpath(path)
-            inside = os.path.commonpath([real, self._uploads]) == self._uploads
-            return inside and stat.S_ISREG(os.lstat(real).st_mode)
-        except (OSError, ValueError):
-            return False
+            async for part in request.stream():
+                body += part
+                if len(body) > LONGEST_CALL:
+                    return _refusal(413, "the call is too long")
+            call = _Call.model_validate_json(body)
+        except (ValidationError, ClientDisconnect):
+            return _refusal(400, "not a call of this page")
+        if any(file is not None and not self._uploads.holds(file.path) for file in call.data):
+            return _refusal(403, "not an uploaded file")
+        return call.model_dump_json().encode()
 
     def _is_own(self, host: str) -> bool:
         try:
@@ -101,32 +121,18 @@ class Guard:
         return True
 
 
-def _paths(content: Any) -> list[str]:
-    """Return every `path` in a JSON value, however deep."""
-    found: list[str] = []
-    waiting = [content]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            if "path" in one:
-                found.append(str(one["path"]))
-            waiting += one.values()
-        elif isinstance(one, list):
-            waiting += one
-    return found
+def _body(body: bytes | None, receive: Receive) -> Receive:
+    """Return a `receive` that gives `body` first; None: that of the request."""
+    waiting = [] if body is None else [body]
+
+    async def first() -> Message:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
+
+    return first
 
 
-async def _read(receive: Receive, most: int) -> bytes | None:
-    """Return the body of a request; None: it is longer than `most` bytes."""
-    body = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > most:
-            return None
-        if not message.get("more_body"):
-            return body
-
-
-async def _refuse(status: int, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
-    await PlainTextResponse(f"{reason}\n", status, headers={"Connection": "close"})(scope, receive, send)
+def _refusal(status: int, reason: str) -> Response:
+    # the rest of the request is not read
+    return PlainTextResponse(f"{reason}\n", status, headers={"Connection": "close"})

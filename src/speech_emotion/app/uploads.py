@@ -1,21 +1,143 @@
-"""Read an upload and delete it, except in the folder that the user named with `--keep`."""
+"""Receive uploads within bounds, delete each when it is read, and keep recordings for `--keep`."""
 
-import threading
+import asyncio
+import os
+import re
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
-from speech_emotion.audio.decode import AudioError
+from filelock import FileLock, Timeout
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from speech_emotion.audio.decode import SUFFIXES, AudioError
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, write_json
+from speech_emotion.inference.response import LONGEST_BYTES
+
+MOST_FILES: Final = 16
+"""Uploads of all clients together, received or being received."""
+
+MOST_BYTES: Final = 4 * LONGEST_BYTES
+"""Of the same uploads."""
+
+SECONDS: Final = 60
+"""An upload takes no longer, and is deleted after as long if it was not analysed."""
+
+_FORM_BYTES: Final = 2**12
+"""Of an upload beside its file."""
+
+_PREFIX: Final = "speech-emotion-app-"
+_NAME: Final = re.compile(r"[0-9a-f]{32}\.[a-z0-9]+")
+
+
+class Uploads:
+    """A folder of uploads, one file each under a random name.
+
+    Parameters
+    ----------
+    folder : Path
+        An absolute path.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._coming: list[int] = []
+        """Bytes of each upload that is being received."""
+
+    async def receive(self, request: Request) -> Response:
+        """Receive a multipart form with one file, and answer with its path as Gradio does."""
+        length = request.headers.get("content-length", "")
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            return _refusal(400, "not a form with a file")
+        if not length.isdecimal() or "transfer-encoding" in request.headers:
+            return _refusal(411, "the length of the upload is missing")
+        if int(length) > LONGEST_BYTES + _FORM_BYTES:
+            return _refusal(413, f"the file exceeds the maximum allowed size of {LONGEST_BYTES >> 20} MiB")
+        sizes = [*self._coming, *(state.st_size for state in self._files().values())]
+        if len(sizes) >= MOST_FILES or sum(sizes) + int(length) > MOST_BYTES:
+            return _refusal(503, "too many uploads at once; try again in a minute")
+        self._coming.append(int(length))
+        try:
+            async with asyncio.timeout(SECONDS), request.form(max_files=1, max_fields=0) as form:
+                file = next(iter(form.values()), None)
+                if not isinstance(file, UploadFile):
+                    return _refusal(400, "the form has no file")
+                path = self.folder / f"{uuid4().hex}{_suffix(file.filename or '')}"
+                path.write_bytes(await file.read())
+        except (MultiPartException, ValueError, ClientDisconnect, TimeoutError):
+            return _refusal(400, "the upload is incomplete or no form with one file")
+        finally:
+            self._coming.remove(int(length))
+        return JSONResponse([str(path)])
+
+    def holds(self, path: str) -> bool:
+        """Return whether `path` is that of an upload."""
+        return os.path.dirname(path) == str(self.folder) and _NAME.fullmatch(os.path.basename(path)) is not None
+
+    def take(self, path: str) -> bytes:
+        """Return an uploaded recording and delete it.
+
+        Raises
+        ------
+        AudioError
+            It was deleted after a minute, or is no upload.
+        """
+        try:
+            if not self.holds(path):
+                raise FileNotFoundError
+            recording = Path(path).read_bytes()
+        except FileNotFoundError:
+            raise AudioError("is no longer here. Send it again") from None
+        Path(path).unlink(missing_ok=True)
+        return recording
+
+    def sweep(self) -> None:
+        """Delete uploads that were not analysed within `SECONDS`."""
+        for path, state in self._files().items():
+            if time.time() - state.st_mtime > SECONDS:
+                path.unlink(missing_ok=True)
+
+    def _files(self) -> dict[Path, os.stat_result]:
+        found = {}
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # analysed meanwhile
+                if _NAME.fullmatch(path.name):
+                    found[path] = path.stat()
+        return found
+
+
+@contextmanager
+def working_folder() -> Iterator[Path]:
+    """Make a temporary folder for this process, and delete those of processes that were killed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        _delete_if_left(left)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, FileLock(Path(folder, "lock")):
+        yield Path(folder).resolve()
+
+
+def _delete_if_left(folder: Path) -> None:
+    """Delete a working folder that is a minute old and that no process holds the lock of."""
+    with suppress(OSError, Timeout):
+        state = folder.lstat()
+        # a new folder may not be locked yet
+        if folder.is_symlink() or state.st_uid != os.getuid() or time.time() - state.st_mtime < SECONDS:
+            return
+        with FileLock(folder / "lock", timeout=0):
+            shutil.rmtree(folder)
 
 
 def prepare(folder: Path) -> Path:
-    """Make the folder for what is kept, and return it.
+    """Make the folder for recordings that are kept.
 
     Raises
     ------
@@ -25,62 +147,25 @@ def prepare(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: is no folder that recordings can be kept in ({error.strerror}).") from None
+        raise UserError(f"{folder}: cannot keep recordings there ({error.strerror}). Choose another --keep.") from None
     return folder
 
 
-def keep(recording: bytes, suffix: str, folder: Path, row: dict[str, Any]) -> Path:
-    """Write a recording into `folder` under a name that begins with the time, its answer beside it as JSON."""
+def keep(recording: bytes, name: str, folder: Path, row: dict[str, Any]) -> Path:
+    """Write a recording into `folder`, named by time, and its prediction beside it as JSON."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
-    target = folder / f"{now}-{uuid4().hex[:6]}{suffix.lower()}"
+    target = folder / f"{now}-{uuid4().hex[:12]}{_suffix(name)}"
     with replacing(target) as aside:
         aside.write_bytes(recording)
     write_json(target.with_suffix(".json"), row)
     return target
 
 
-def take(upload: Path, uploads: Path) -> bytes:
-    """Return an uploaded recording, and delete it and the folder of its own that it lay in.
-
-    Raises
-    ------
-    AudioError
-        It is gone: somebody else has sent the same bytes at the same moment, which the toolkit keeps in one file.
-    """
-    upload, uploads = upload.resolve(), uploads.resolve()
-    if not upload.is_relative_to(uploads):
-        raise ValueError(f"{upload} is no upload")
-    try:
-        recording = upload.read_bytes()
-    except FileNotFoundError:
-        raise AudioError("was not here any more. Send it again") from None
-    upload.unlink(missing_ok=True)
-    with suppress(OSError):  # it holds another upload
-        upload.parent.rmdir()
-    return recording
+def _suffix(name: str) -> str:
+    """Return the suffix of a client's file name; one that is not audio's could be run, shown or overwritten."""
+    suffix = Path(name).suffix.lower()
+    return suffix if suffix in SUFFIXES else ".audio"
 
 
-@contextmanager
-def swept(uploads: Path, seconds: float) -> Iterator[None]:
-    """Delete, every `seconds`, the files that lie in a folder for as long: nobody has asked for an answer to them."""
-    ended = threading.Event()
-
-    def work() -> None:
-        while not ended.wait(seconds):
-            sweep(uploads, seconds)
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        worker.join()
-
-
-def sweep(uploads: Path, seconds: float) -> None:
-    """Delete the files below a folder that were last written to more than `seconds` ago."""
-    for path in list(uploads.rglob("*")):
-        with suppress(FileNotFoundError):  # it was taken meanwhile
-            if path.is_file() and time.time() - path.stat().st_mtime > seconds:
-                path.unlink()
+def _refusal(status: int, reason: str) -> Response:
+    return PlainTextResponse(f"{reason}\n", status, headers={"Connection": "close"})

@@ -20,6 +20,10 @@ def app(
     model: ChosenModel = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0: all interfaces.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free port.")] = 7860,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Host name under which a proxy serves the page. Repeat for several."),
+    ] = None,
     keep: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep recordings and predictions in this folder. Default: keep none."),
@@ -27,12 +31,19 @@ def app(
 ) -> None:
     """Serve a web page that predicts the emotion of a recording or an uploaded file.
 
-    Everything stays on this machine: the page loads nothing from elsewhere, and calls nobody. From another machine a
-    browser lets the page use its microphone only over HTTPS, which a proxy in front of it can add.
+    Everything stays on this machine: neither the page nor the server contacts another host. On other machines, browsers
+    record only over HTTPS, which a proxy can add: name its host with --allow-host.
     """
     from speech_emotion.app.page import serve
     from speech_emotion.registry.model_resolution import choose
 
     choice = choose(model)
     typer.echo(f"the model: {choice.words}")
-    serve(choice, host=host, port=port, kept=keep, say=lambda address: typer.echo(f"the page: {address}"))
+    serve(
+        choice,
+        host=host,
+        port=port,
+        names=allow_host or [],
+        kept=keep,
+        say=lambda address: typer.echo(f"the page: {address}"),
+    )

@@ -38,8 +38,8 @@ def listen(
 ) -> None:
     """Predict the emotion live from the microphone: one bar per emotion, and the latency.
 
-    Sound is cut into windows that overlap; how long they are, the model's package says. Each is answered as soon as it
-    is full. Without a terminal there is a line an answer. Ctrl-C ends it. Nothing is recorded.
+    The audio is cut into overlapping windows, whose length the model's package sets; each is predicted as soon as it is
+    complete. If the output is not a terminal, each prediction is one line. Ctrl-C ends it. Nothing is recorded.
     """
     from speech_emotion.app.live import session
     from speech_emotion.app.live.screen import screen_for
@@ -49,12 +49,12 @@ def listen(
     from speech_emotion.registry.model_resolution import choose
 
     if file is not None and device is not None:
-        raise UserError("--file and --device are two sources; name one.")
+        raise UserError("--file and --device are two sources; choose one.")
     choice = choose(model)
     settings = settings_of(choice.recognizer.package)
     if every is not None:
         if every > settings.seconds:
-            raise UserError(f"--every {every:g}: at most {settings.seconds:g}, the length of a window.")
+            raise UserError(f"--every {every:g}: must be at most {settings.seconds:g}, the length of a window.")
         settings = settings.model_copy(update={"hop_seconds": every})
     rate = choice.recognizer.package.description.features.sample_rate
     source = Microphone(device) if file is None else Played(file, rate)

@@ -55,7 +55,7 @@ def test_live_windows_are_those_of_the_file(recognizer: Recognizer, seconds: flo
         assert one.prediction.probabilities == pytest.approx(other.prediction.probabilities, abs=1e-5)
 
 
-def test_a_recording_shorter_than_a_window_is_answered_at_its_end(recognizer: Recognizer) -> None:
+def test_predicts_short_recording_at_its_end(recognizer: Recognizer) -> None:
     wave = recordings.tone(0.6)
 
     [moment] = follow(recognizer, wave)
@@ -64,24 +64,14 @@ def test_a_recording_shorter_than_a_window_is_answered_at_its_end(recognizer: Re
     assert moment.prediction == recognizer.predict(wave, recordings.RATE)
 
 
-def test_silence_has_no_answer_and_a_reason(recognizer: Recognizer) -> None:
+def test_silence_has_a_reason(recognizer: Recognizer) -> None:
     moments = follow(recognizer, np.zeros(2 * recordings.RATE, np.float32))
 
     assert {said(moment) for moment in moments} == {"no answer"}
     assert moments[0].reason == "is silent (never louder than -80 dBFS)"
 
 
-def test_the_memory_of_a_long_session_is_that_of_a_window(recognizer: Recognizer) -> None:
-    stream = Stream(recognizer, SETTINGS, recordings.RATE)
-
-    for block in blocks(recordings.tone(30.0), 8000):
-        list(stream.feed(block))
-
-    assert len(stream._held) < 2 * recordings.RATE
-    assert stream.seconds == 30.0
-
-
-def test_a_recording_is_played_whole(tmp_path: Path) -> None:
+def test_plays_whole_recording(tmp_path: Path) -> None:
     (tmp_path / "clip.ogg").write_bytes(recordings.lossy("Ogg Opus", 0.3))
 
     with Played(tmp_path / "clip.ogg", 8000) as source:
@@ -94,20 +84,19 @@ def test_a_recording_is_played_whole(tmp_path: Path) -> None:
     assert found[-1].arrived - found[0].arrived == pytest.approx(0.25, abs=0.06)
 
 
-def test_a_recording_that_cannot_be_played_is_named(tmp_path: Path) -> None:
+def test_names_unreadable_file(tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"no voice")
 
     with pytest.raises(UserError, match=r"bad\.wav: is not audio"):
         Played(tmp_path / "bad.wav", 8000)
 
 
-def test_where_there_is_no_microphone_one_message_says_so_and_what_else_there_is() -> None:
-    # a machine without PortAudio says that instead
-    with pytest.raises(UserError, match=r"no (such )?microphone|PortAudio, which is not installed"):
+def test_missing_microphone() -> None:
+    with pytest.raises(UserError, match=r"no (such )?microphone|PortAudio"):
         Microphone("a microphone of this name there is not")
 
 
-def test_without_portaudio_the_message_says_how_to_get_it(tmp_path: Path) -> None:
+def test_missing_portaudio(tmp_path: Path) -> None:
     # in front of the real module, as on a machine without the library
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")
     program = "from speech_emotion.app.live.sources import Microphone; Microphone()"
@@ -119,7 +108,7 @@ def test_without_portaudio_the_message_says_how_to_get_it(tmp_path: Path) -> Non
     assert "apt install libportaudio2" in done.stderr.splitlines()[-1]
 
 
-def test_the_screen_shows_bars_the_answer_its_latency_and_the_past(recognizer: Recognizer) -> None:
+def test_screen_shows_predictions(recognizer: Recognizer) -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     screen = Moving("clip.wav", LABELS, 1.0, console)
     moments = [*follow(recognizer, recordings.tone(2.0)), Moment(2.0, 3.0, None, "is silent", 0.001)]
@@ -140,7 +129,7 @@ def test_the_screen_shows_bars_the_answer_its_latency_and_the_past(recognizer: R
     assert f"{first.label[0].upper()}" * (len(moments) - 1) + "·" in shown
 
 
-def test_the_tally_counts_answers(recognizer: Recognizer) -> None:
+def test_tally_counts_answers(recognizer: Recognizer) -> None:
     tally = Tally()
     assert str(tally).startswith("no prediction")
 

@@ -17,31 +17,28 @@ from rich.table import Table
 from rich.text import Text
 
 from speech_emotion.app.live.stream import Moment
-
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
-"""Okabe and Ito's palette, as in the project's figures; grey for black, which a dark terminal does not show."""
+from speech_emotion.app.wording import COLOURS, NOT_SURE, answer, words
 
 REDRAWN: Final = 12
-"""Times a second."""
+"""Updates per second."""
 
 _QUIETEST_DB: Final = -60.0
-_NOT_SURE: Final = "not sure"
 _SILENT: Final = "·"
 _UNSURE: Final = "?"
 
 
 class Screen(Protocol):
-    """What shows a session."""
+    """Shows a session."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def sound(self, samples: np.ndarray, seconds: float, lost: int) -> None:
-        """Show that sound has come: its level, how much in all, and how many blocks were lost."""
+        """Show the level of a block, the seconds so far and the number of lost blocks."""
 
     def show(self, moment: Moment) -> None:
-        """Show an answer."""
+        """Show a prediction."""
 
 
 class Tally:
@@ -52,7 +49,7 @@ class Tally:
         self._latencies: list[float] = []
 
     def add(self, moment: Moment) -> None:
-        """Count an answer."""
+        """Count a window."""
         self._answers[said(moment)] += 1
         self._latencies.append(moment.latency)
 
@@ -64,24 +61,17 @@ class Tally:
 
 
 def said(moment: Moment) -> str:
-    """Return the answer of a window in words."""
-    if moment.prediction is None:
-        return "no answer"
-    return words(moment.prediction.label) if moment.prediction.sure else _NOT_SURE
-
-
-def words(label: str) -> str:
-    """Return a label as a person writes it."""
-    return label.replace("_", " ")
+    """Return the prediction of a window in words."""
+    return "no answer" if moment.prediction is None else answer(moment.prediction)
 
 
 def screen_for(title: str, labels: Sequence[str], window_seconds: float) -> Screen:
-    """Return the screen that suits standard output."""
+    """Return a moving screen on a terminal, else lines."""
     return Moving(title, labels, window_seconds) if sys.stdout.isatty() else Lines(title)
 
 
 class Lines:
-    """A line an answer: from, to, answer, probability, latency, with tabs between them."""
+    """One line per window: from, to, prediction, probability, latency, separated by tabs."""
 
     def __init__(self, title: str) -> None:
         typer.echo(title, err=True)
@@ -99,25 +89,25 @@ class Lines:
         """Print the line."""
         found = moment.prediction
         if found is None:
-            answer, share = moment.reason, ""
+            text, share = moment.reason, ""
         else:
-            answer, share = words(found.label) + ("" if found.sure else f", {_NOT_SURE}"), f"{found.confidence:.3f}"
-        cells = (f"{moment.start:.2f}", f"{moment.end:.2f}", answer, share, f"{1000 * moment.latency:.1f} ms")
+            text, share = words(found.label) + ("" if found.sure else f", {NOT_SURE}"), f"{found.confidence:.3f}"
+        cells = (f"{moment.start:.2f}", f"{moment.end:.2f}", text, share, f"{1000 * moment.latency:.1f} ms")
         typer.echo("\t".join(cells))
         sys.stdout.flush()
 
 
 class Moving:
-    """Bars that move, on a terminal.
+    """Moving bars on a terminal.
 
     Parameters
     ----------
     title : str
     labels : sequence of str
     window_seconds : float
-        How much sound an answer needs.
+        Length of a window.
     console : Console, optional
-        Where it is drawn; None: standard output.
+        None: standard output.
     """
 
     def __init__(
@@ -138,20 +128,20 @@ class Moving:
         self._live.stop()
 
     def sound(self, samples: np.ndarray, seconds: float, lost: int) -> None:
-        """Move the level at once when it rises, and gently when it falls."""
+        """Update the level: at once when it rises, slowly when it falls."""
         rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
         level = max(_QUIETEST_DB, 20 * np.log10(max(rms, 1e-9)))
         self._level, self._seconds, self._lost = max(level, self._level - 3.0), seconds, lost
 
     def show(self, moment: Moment) -> None:
-        """Move the bars."""
+        """Update the bars."""
         self._moments.append(moment)
 
     def draw(self) -> RenderableType:
         """Return the screen as it is now."""
         newest = self._moments[-1] if self._moments else None
         parts = [self._sound(), Text(), self._headline(newest), Text(), self._bars(newest), Text(), self._track()]
-        note = "Ctrl-C ends it. The model knows acted voices, and not what a person feels."
+        note = "Ctrl-C ends it. The model is trained on acted speech and does not know what a person feels."
         return Panel(Group(*parts), title=escape(self._title), title_align="left", subtitle=note, subtitle_align="left")
 
     def _sound(self) -> RenderableType:
@@ -190,7 +180,7 @@ class Moving:
         return table
 
     def _track(self) -> RenderableType:
-        """Return a letter an answer, the newest at the right."""
+        """Return one letter per window, the newest at the right."""
         room = max(10, self._console.width - 18)
         line = Text("over time  ", style="dim")
         for moment in list(self._moments)[-room:]:
@@ -201,7 +191,7 @@ class Moving:
                 line.append(_UNSURE, style="not dim")
             else:
                 line.append(found.label[0].upper(), style=f"not dim bold {self._colours[found.label]}")
-        line.append(f"\n           {_UNSURE} {_NOT_SURE}, {_SILENT} no answer, else the first letter", style="dim")
+        line.append(f"\n           {_UNSURE} {NOT_SURE}, {_SILENT} no answer, else the first letter", style="dim")
         return line
 
 

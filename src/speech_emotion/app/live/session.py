@@ -10,7 +10,7 @@ from speech_emotion.inference.recognizer import Recognizer
 def listen(source: Source, recognizer: Recognizer, settings: WindowSettings, screen: Screen) -> Tally:
     """Predict the audio window by window and return a summary.
 
-    Ctrl-C ends the session as the end of the sound does, but for the window that is not full yet.
+    Ctrl-C ends the session; an incomplete window is then not predicted.
     """
     tally = Tally()
     with source, screen:

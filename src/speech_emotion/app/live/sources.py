@@ -13,23 +13,23 @@ from speech_emotion.audio.decode import AudioError, decode
 from speech_emotion.core.errors import UserError
 
 BLOCK_SECONDS: Final = 0.05
-"""How long a block is: the level on the screen moves as often."""
+"""Length of a block."""
 
 WAITING_BLOCKS: Final = 200
-"""That may wait for an answer: ten seconds. Where answers are slower than sound, others are lost, and counted."""
+"""Ten seconds. If predictions are slower than the audio, further blocks are lost and counted."""
 
 _RECORD: Final = "or play a recording: --file clip.wav"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Sound that has just come.
+    """Audio that has just arrived.
 
     Attributes
     ----------
     samples : np.ndarray [shape=(n,)], float32
     arrived : float
-        When, by `time.perf_counter`.
+        By `time.perf_counter`.
     """
 
     samples: np.ndarray
@@ -37,12 +37,12 @@ class Block:
 
 
 class Source(Protocol):
-    """Where blocks come from; it is open inside `with`, and ends when there are no more."""
+    """A source of blocks, open inside `with`."""
 
     name: str
     sample_rate: int
     lost: int
-    """Blocks that came and could not be taken."""
+    """Number of lost blocks."""
 
     def __enter__(self) -> Self: ...
 
@@ -52,7 +52,7 @@ class Source(Protocol):
 
 
 class Played:
-    """A recording in real time, without playback.
+    """A file in real time, without playback.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Played:
     Raises
     ------
     UserError
-        It cannot be used.
+        The file cannot be decoded.
     """
 
     lost = 0
@@ -88,7 +88,7 @@ class Played:
             samples = self._samples[start : start + size]
             due = began + (start + len(samples)) / self.sample_rate
             time.sleep(max(0.0, due - time.perf_counter()))
-            # a machine that is late has had the sound all the same
+            # latency counts from when the audio was due, also on a slow machine
             yield Block(samples, due)
 
 
@@ -98,12 +98,12 @@ class Microphone:
     Parameters
     ----------
     device : str or None
-        Part of its name, or its number; None: the one that the system prefers.
+        Part of its name, or its number; None: the default of the system.
 
     Raises
     ------
     UserError
-        There is no PortAudio, no microphone, or none of that name.
+        PortAudio or the microphone is missing.
     """
 
     def __init__(self, device: str | None = None) -> None:
@@ -117,7 +117,7 @@ class Microphone:
     def _find(self, device: str | None) -> dict[str, Any]:
         inputs = [one for one in self._sounddevice.query_devices() if one["max_input_channels"] > 0]
         if not inputs:
-            raise UserError(f"there is no microphone on this machine. Plug one in, {_RECORD}")
+            raise UserError(f"There is no microphone on this machine. Plug one in, {_RECORD}")
         if device is None:
             preferred = self._sounddevice.default.device[0]
             return next((one for one in inputs if one["index"] == preferred), inputs[0])
@@ -125,7 +125,7 @@ class Microphone:
             if device == str(one["index"]) or device.lower() in one["name"].lower():
                 return dict(one)
         listed = "; ".join(f"{one['index']}: {one['name']}" for one in inputs)
-        raise UserError(f"--device {device}: there is no such microphone. There are: {listed}.")
+        raise UserError(f"--device {device}: no such microphone. Choose from: {listed}.")
 
     def __enter__(self) -> Self:
         try:
@@ -139,7 +139,9 @@ class Microphone:
             )
             self._stream.start()
         except self._sounddevice.PortAudioError as error:
-            raise UserError(f"the microphone {self.name} cannot be opened ({error}). Name another, {_RECORD}") from None
+            raise UserError(
+                f"Cannot open the microphone {self.name} ({error}). Choose another --device, {_RECORD}"
+            ) from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,10 +153,10 @@ class Microphone:
                 yield self._blocks.get(timeout=1.0)
             except queue.Empty:
                 if not self._stream.active:
-                    raise UserError(f"the microphone {self.name} is gone.") from None
+                    raise UserError(f"The microphone {self.name} was unplugged.") from None
 
     def _take(self, samples: np.ndarray, count: int, when: Any, status: Any) -> None:
-        """Put a block in the queue; PortAudio calls this from a thread of its own, and waits for nobody."""
+        """Put a block in the queue; PortAudio calls this from its own thread."""
         self.lost += bool(status.input_overflow)
         try:
             self._blocks.put_nowait(Block(samples[:, 0].copy(), time.perf_counter()))
@@ -167,7 +169,7 @@ def _portaudio() -> Any:
         import sounddevice
     except OSError:
         raise UserError(
-            "microphones are listened to through the library PortAudio, which is not installed (Debian and Ubuntu: "
+            "A microphone needs the library PortAudio, which is not installed (Debian and Ubuntu: "
             f"apt install libportaudio2; macOS: brew install portaudio). Install it, {_RECORD}"
         ) from None
     return sounddevice

@@ -24,11 +24,11 @@ class Moment:
     start, end : float
         Seconds since listening began.
     prediction : Prediction or None
-        None: the window could not be answered.
+        None: the window could not be predicted, for instance silence.
     reason : str
-        Why not: "is silent …". Empty where it was.
+        Why not: "is silent …"; else empty.
     latency : float
-        Seconds from the arrival of the window's last sample to its answer.
+        Seconds from the arrival of the window's last sample to its prediction.
     """
 
     start: float
@@ -39,7 +39,7 @@ class Moment:
 
 
 class Stream:
-    """Sound that is cut into windows while it comes.
+    """Cut incoming audio into windows and predict each.
 
     Parameters
     ----------
@@ -59,11 +59,11 @@ class Stream:
 
     @property
     def seconds(self) -> float:
-        """How much has come."""
+        """Duration of the audio so far."""
         return (self._dropped + len(self._held)) / self._rate
 
     def feed(self, block: Block) -> Iterator[Moment]:
-        """Take a block, and yield the answer to each window that it fills."""
+        """Take a block and yield the prediction of each window that it completes."""
         self._held = np.concatenate([self._held, block.samples])
         while True:
             start = round(self._answered * self._settings.hop_seconds, 3)
@@ -72,11 +72,11 @@ class Stream:
                 return
             yield self._answer(start, end, block.arrived)
             self._answered += 1
-            # the next one at the latest, and the last that a recording has, begin after this
+            # every later window starts after this
             self._drop(round(start * self._rate))
 
     def finish(self) -> Iterator[Moment]:
-        """Yield the answer to what is left when there is no more: the last window, which ends with the sound."""
+        """Yield the prediction of the last window, which ends with the audio."""
         end = round(self.seconds, 3)
         if end > self._last_end:
             yield self._answer(round(max(0.0, end - self._settings.seconds), 3), end, time.perf_counter())

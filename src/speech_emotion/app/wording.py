@@ -1,0 +1,91 @@
+"""Put predictions and what is known of the model into words, for the page and the terminal."""
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+from speech_emotion.evaluation.model_card import CARD
+from speech_emotion.inference.recognizer import Prediction
+from speech_emotion.inference.windows import Window
+from speech_emotion.models.package import Package
+
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+"""The palette of Okabe and Ito; grey instead of black, which a dark background hides."""
+
+NOT_SURE: Final = "not sure"
+
+ALWAYS: Final = (
+    "A prediction does not say what a person feels. Do not base decisions about people on it, and do not analyse "
+    "people who do not know of it."
+)
+
+UNKNOWN: Final = "This package has no model card: its accuracy for an unseen speaker is unknown."
+
+
+def words(label: str) -> str:
+    """Return a label as a person writes it."""
+    return label.replace("_", " ")
+
+
+def answer(found: Prediction) -> str:
+    """Return the predicted emotion, or that the model is not sure."""
+    return words(found.label) if found.sure else NOT_SURE
+
+
+def verdict(name: str, seconds: float, found: Prediction, package: Package) -> str:
+    """Return the prediction for the recording called `name` as HTML."""
+    if found.sure:
+        below = f"The model gives it a probability of {found.confidence:.0%}."
+    else:
+        below = f"Closest is {words(found.label)}, with {found.confidence:.0%}. {why_not_sure(package)}"
+    return (
+        f'<p class="se-said">{escape(name)}, {seconds:.1f} s</p><p class="se-label">{escape(answer(found))}</p>'
+        f'<p class="se-below">{escape(below)} {escape(caveat(package))}</p>'
+    )
+
+
+def refusal(message: str) -> str:
+    """Return as HTML why a recording has no prediction."""
+    return f'<p class="se-refusal" role="alert">{escape(message)}</p>'
+
+
+def rows(windows: Sequence[Window]) -> list[list[str]]:
+    """Return a row per window: seconds, answer, most probable emotion and its probability."""
+    return [
+        [
+            f"{window.start:.1f} to {window.end:.1f}",
+            answer(window.prediction),
+            words(window.prediction.label),
+            f"{window.prediction.confidence:.1%}",
+        ]
+        for window in windows
+    ]
+
+
+def small_print(package: Package) -> str:
+    """Return the summary of the model card, if there is one, and what is true of every model."""
+    card = package.folder / CARD
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    summary = re.search(r"^## Summary\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    return f"{summary[1].strip() if summary else UNKNOWN}\n\n{ALWAYS}"
+
+
+def caveat(package: Package) -> str:
+    """Return how often the model is right for an unseen speaker."""
+    speaker = package.evidence().get("speaker")
+    if speaker is None:
+        return UNKNOWN
+    share, chance = speaker["mean"]["uar"], 1 / len(package.labels)
+    return f"For an unseen speaker, this model was right {share:.0%} of the time; guessing, {chance:.0%}."
+
+
+def why_not_sure(package: Package) -> str:
+    """Return when the model abstains."""
+    rejection = package.description.rejection
+    if rejection is None:
+        return ""
+    return (
+        f"Below {rejection.threshold:.0%} this model gives no answer: where that was chosen, "
+        f"{1 - rejection.risk:.0%} of the answers above it were right."
+    )
