@@ -33,10 +33,8 @@ test-slow: setup  ## whole pipelines, kills, real servers, a browser, TESS (TESS
 	@scripts/system-packages
 	@python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m slow
 
-bench: setup  ## speed, held against other ways to do the same, on TESS (TESS_DIR); into benchmarks/results
-	@python -m pip --disable-pip-version-check install --quiet --upgrade --no-deps --require-hashes --use-pep517 \
-		--no-build-isolation --target .scratch/peers --requirement requirements-bench.lock
-	@python benchmarks/all.py
+bench: setup  ## measure speed on TESS (TESS_DIR), compared with librosa, Keras and MLflow; about 20 minutes
+	@python benchmarks/table.py
 
 check: lint types dvc-lock  ## lint, types, and whether the lock files agree with the code; trains nothing
 
@@ -57,10 +55,8 @@ format: setup  ## let ruff mend what it can
 	@ruff format .
 
 LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
-lock: setup  ## write requirements.lock and requirements-bench.lock anew from pyproject.toml
+lock: setup  ## write requirements.lock from pyproject.toml
 	@uv pip compile $(LOCKED) --all-extras --output-file requirements.lock pyproject.toml
-	@uv pip compile $(LOCKED) --group bench --constraint requirements.lock --output-file requirements-bench.lock \
-		$$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
 
 pretrained: setup  ## after `make tess`: put its package into the library, as the model that `predict` uses by itself
 	@python scripts/pretrained.py

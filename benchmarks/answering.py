@@ -1,30 +1,32 @@
-"""Time from a recording to its prediction, compared with the reference notebook.
+"""Time from a recording to its prediction, compared with the reference notebook and with MLflow's server.
 
     TESS_DIR=/path/to/tess python benchmarks/answering.py
 
 * One clip from memory, warm, one core: `Recognizer.predict` against librosa and `model.predict`.
-* One clip, cold: `speech-emotion predict` in a new process, and the notebook in one.
-* All of TESS, all cores: `speech-emotion predict FOLDER --output` against the notebook's loop, of which a part is run
-  and the rest extrapolated.
+* One clip in a new process: `speech-emotion predict` against the notebook.
+* All of TESS: `speech-emotion predict FOLDER --output` against the notebook's loop, extrapolated from a few clips.
+* 64 clients: `speech-emotion serve` against `mlflow models serve` with the same model.
 """
 
-import io
+import json
 import tempfile
+import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 import measuring
 import peers
 import workspace
-from measuring import Figure, Spread, Times
+from measuring import Figure, Times
+from speech_emotion.core.errors import UserError
+from speech_emotion.registry.model_resolution import PRETRAINED
 
 CLIPS: Final = 40
-"""Of the loops; the notebook's takes a tenth of a second each."""
+PORTS: Final = {"ours": 5061, "mlflow": 5062}
 
 
 def main() -> None:
@@ -33,44 +35,36 @@ def main() -> None:
     corpus = workspace.tess()
     if given.tiny:
         corpus = corpus.cut(42)
+    repeats = 1 if given.tiny else 3
     clips = measuring.some(corpus.paths, 4 if given.tiny else CLIPS)
     with measuring.one_core():
-        times, waited = _a_clip(clips, repeats=1 if given.tiny else 5)
+        own, notebook = _one_clip(clips, repeats)
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "reference.keras"
-        peers.reference_network().save(model)
-        cold = _cold(model, clips[0], repeats=1 if given.tiny else 2)
-    with workspace.made_of(corpus) as made:
-        batch = _batch(made.raw, repeats=1 if given.tiny else 2)
-    loop = times["notebook"].scaled(len(corpus.paths))
-    measuring.write_figures(
-        "answering",
-        [
-            Figure.ratio("clip", times["ours"], times["notebook"]),
-            Figure("clip p50", Spread(*np.percentile(waited, [50, 5, 95])), note="milliseconds; 5 % to 95 %"),
-            Figure.ratio("cold", cold["ours"], cold["notebook"]),
-            Figure.time("cold seconds", cold["ours"]),
-            _many(batch, loop, len(corpus.paths), times["decode"]),
-        ],
-        tiny=given.tiny,
-    )
-
-
-def _a_clip(clips: Sequence[Path], *, repeats: int) -> tuple[dict[str, Times], list[float]]:
-    """Return the times of a clip by each way, and of every single answer of ours, in milliseconds."""
-    recorded = [path.read_bytes() for path in clips]
-    waited: list[float] = []
-    with ExitStack() as stack:
-        ways = {
-            name: stack.enter_context(measuring.apart(measuring.each, make, recorded))
-            for name, make in {"ours": _ours, "notebook": _notebook, "decode": _decoding}.items()
-        }
-        answer = ways["ours"]
-        times = measuring.interleaved({**ways, "ours": lambda: waited.extend(answer())}, repeats)
-    # the first round was not warm
-    return {name: one.scaled(1 / len(clips)) for name, one in times.items()}, [
-        1000 * one for one in waited[len(clips) :]
+        cold, cold_notebook = _cold(Path(folder), clips[0], repeats)
+        batch = _batch(corpus, Path(folder), repeats)
+        rates = _serve(Path(folder), clips[0], seconds=2 if given.tiny else 15)
+    count = len(corpus.paths)
+    loop = Times((notebook.median * count,) * repeats)
+    figures = [
+        Figure.of("clip", [1000 * one for one in own.seconds]),
+        Figure.ratio("clip ratio", own, notebook),
+        Figure.of("cold", cold.seconds, f"the notebook: {cold_notebook.median:.3g} s"),
+        Figure.of("batch", [count / one for one in batch.seconds], f"{count} recordings"),
+        Figure.ratio("batch ratio", batch, loop),
+        Figure.of(
+            "serve", [rates["ours"] / rates["mlflow"]], "{ours:.0f} against {mlflow:.0f} per second".format(**rates)
+        ),
     ]
+    measuring.write_figures("answering", figures, tiny=given.tiny)
+
+
+def _one_clip(clips: Sequence[Path], repeats: int) -> tuple[Times, Times]:
+    recorded = [path.read_bytes() for path in clips]
+    with ExitStack() as stack:
+        makers = {"ours": _ours, "notebook": _notebook}
+        ways = {name: stack.enter_context(measuring.apart(make, recorded)) for name, make in makers.items()}
+        times = measuring.interleaved(ways, repeats)
+    return times["ours"].scaled(1 / len(clips)), times["notebook"].scaled(1 / len(clips))
 
 
 def _ours() -> Callable[[bytes], object]:
@@ -80,51 +74,74 @@ def _ours() -> Callable[[bytes], object]:
 
 
 def _notebook() -> Callable[[bytes], object]:
-    import librosa
-
-    network = peers.reference_network()
-
-    def answer(recording: bytes) -> object:
-        samples, rate = librosa.load(io.BytesIO(recording))
-        means = librosa.feature.mfcc(y=samples, sr=rate, n_mfcc=peers.COEFFICIENTS).mean(axis=1)
-        return network.predict(means[None, :, None], verbose=0)
-
-    return answer
+    return partial(peers.predict, peers.reference_network())
 
 
-def _decoding() -> Callable[[bytes], object]:
-    import speech_emotion
-    from speech_emotion.audio.decode import load
-
-    return partial(load, sample_rate=speech_emotion.load().package.description.features.sample_rate)
-
-
-def _cold(model: Path, clip: Path, *, repeats: int) -> dict[str, Times]:
-    """Time fresh processes; the round before that is not counted leaves their bytecode, as an installation would."""
+def _cold(folder: Path, clip: Path, repeats: int) -> tuple[Times, Times]:
+    model = folder / "reference.keras"
+    peers.reference_network().save(model)
     script = str(Path(__file__).with_name("peers.py"))
-    return measuring.interleaved(
+    times = measuring.interleaved(
         {
             "ours": lambda: measuring.run("speech-emotion", "predict", str(clip)),
-            "notebook": lambda: measuring.run("python", script, "predict", str(model), str(clip)),
+            "notebook": lambda: measuring.run("python", script, str(model), str(clip)),
         },
         repeats,
     )
+    return times["ours"], times["notebook"]
 
 
-def _batch(folder: Path, *, repeats: int) -> Times:
-    def all_of_it() -> None:
-        with tempfile.TemporaryDirectory() as output:
-            measuring.run("speech-emotion", "predict", str(folder), "--output", str(Path(output) / "answers.csv"))
+def _batch(corpus: workspace.Corpus, folder: Path, repeats: int) -> Times:
+    output = folder / "predictions.csv"
 
-    return measuring.interleaved({"ours": all_of_it}, repeats)["ours"]
+    def predict_all() -> None:
+        output.unlink(missing_ok=True)
+        measuring.run("speech-emotion", "predict", str(made.raw), "--output", str(output))
+
+    with workspace.made_of(corpus) as made:
+        return measuring.interleaved({"ours": predict_all}, repeats)["ours"]
 
 
-def _many(own: Times, loop: Times, recordings: int, decoding: Times) -> Figure:
-    cores = measuring.core_count()
-    ratio = Spread(loop.median / own.median, min(loop.seconds) / max(own.seconds), max(loop.seconds) / min(own.seconds))
-    decoded = decoding.median * recordings / cores
-    note = f"{recordings / own.median:.0f} a second; reading and resampling alone {decoded:.1f} s on {cores} cores"
-    return Figure("batch", ratio, own.median, loop.median, note)
+def _serve(folder: Path, clip: Path, *, seconds: float) -> dict[str, float]:
+    """Return the answers per second of both servers, one after the other."""
+    _save_mlflow_model(folder / "model")
+    ours, mlflow = (str(port) for port in PORTS.values())
+    local = ("--env-manager", "local")
+    return {
+        "ours": _rate(folder, clip, seconds, PORTS["ours"], "speech-emotion", "serve", "--port", ours),
+        "mlflow": _rate(
+            folder, clip, seconds, PORTS["mlflow"], "mlflow", "models", "serve", "-m", "model", "-p", mlflow, *local
+        ),
+    }
+
+
+def _save_mlflow_model(folder: Path) -> None:
+    import mlflow
+
+    from speech_emotion.serving import pyfunc
+
+    mlflow.pyfunc.save_model(
+        folder, python_model=pyfunc.__file__, artifacts={"package": str(PRETRAINED)}, pip_requirements=["mlflow"]
+    )
+
+
+def _rate(folder: Path, clip: Path, seconds: float, port: int, *command: str) -> float:
+    with open(folder / "server.log", "wb") as log, measuring.started(*command, folder=folder, output=log):
+        _wait(f"http://127.0.0.1:{port}/ping", folder / "server.log")
+        script = str(Path(__file__).with_name("serving.py"))
+        options = ("--uri", f"http://127.0.0.1:{port}", "--clients", "64", "--seconds", str(seconds), "--json")
+        done = measuring.run("python", script, *options, "--recording", str(clip))
+    return float(json.loads(done.output)["rate"])
+
+
+def _wait(address: str, log: Path) -> None:
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(address, timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise UserError(f"{address} does not answer:\n{log.read_text()[-2000:]}")
 
 
 if __name__ == "__main__":

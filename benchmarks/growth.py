@@ -1,4 +1,4 @@
-"""Time and peak memory of the stages as the corpus grows.
+"""Time and peak memory of the stages as the corpus grows to 64 times its size.
 
     TESS_DIR=/path/to/tess python benchmarks/growth.py            # 35 recordings, 1, 4, 16 and 64 times
     TESS_DIR=/path/to/tess python benchmarks/growth.py --whole    # all 2,800 recordings: hours, and 60 GB of disk
@@ -10,16 +10,9 @@ evaluate, and `speech-emotion predict` over all recordings.
 from collections.abc import Callable
 from typing import Any, Final
 
-import numpy as np
-
 import measuring
 import workspace
 from measuring import Run
-
-RECORDINGS: Final = 35
-TIMES: Final = (1, 4, 16, 64)
-LIMIT: Final = 2**30
-"""Bytes that featurize and predict may hold, however many recordings there are."""
 
 SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "augment": {"copies": 0},
@@ -42,62 +35,35 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {
 
 def main() -> None:
     """Measure, and write results/growth.json."""
-    corpus, sizes, tiny = workspace.growing(__doc__, RECORDINGS, TIMES)
+    parser = measuring.options(__doc__)
+    parser.add_argument("--whole", action="store_true", help="all of TESS instead of 35 recordings")
+    given = parser.parse_args()
+    corpus = workspace.tess()
+    if not given.whole:
+        corpus = corpus.cut(42 if given.tiny else 35)
     rows = []
-    for times in sizes:
+    for times in (1,) if given.tiny else (1, 4, 16, 64):
         with workspace.made_of(corpus, times) as made:
             made.set(SETTINGS)
-            recordings = times * len(corpus.rows)
             for stage, run in _stages(made).items():
-                done = run()
-                print(f"{recordings} recordings: {stage} {done.seconds:.1f} s, {done.peak / 2**20:.0f} MiB", flush=True)
-                rows.append(
-                    {
-                        "recordings": recordings,
-                        "times": times,
-                        "stage": stage,
-                        "seconds": round(done.seconds, 3),
-                        "peak_mib": round(done.peak / 2**20, 1),
-                    }
-                )
-    measuring.write("growth", {"rows": rows, "fits": fits(rows)}, tiny=tiny)
+                done, recordings = run(), times * len(corpus.rows)
+                row = {"recordings": recordings, "stage": stage, "seconds": round(done.seconds, 2)}
+                rows.append(row | {"peak_mib": round(done.peak / 2**20, 1)})
+                print("{recordings} recordings: {stage} {seconds} s, {peak_mib} MiB".format(**rows[-1]), flush=True)
+    measuring.write("growth", {"rows": rows}, tiny=given.tiny)
 
 
 def _stages(made: workspace.Workspace) -> dict[str, Callable[[], Run]]:
     """Return the stages of a workspace, in their order."""
+    evaluated = ("raw", "features", "splits", "models", "reports", "audio_stats.csv")
+    predict = ("predict", "raw", "--output", "predictions.csv")
     return {
         "featurize": lambda: made.featurize(watched=True),
         "split": lambda: made.stage("split", str(made.manifest), "splits", watched=True),
         "train": lambda: made.stage("train", "features", "splits", "models", watched=True),
-        "evaluate": lambda: made.stage(
-            "evaluate", "raw", "features", "splits", "models", "reports", "audio_stats.csv", watched=True
-        ),
-        "predict": lambda: measuring.run(
-            "speech-emotion", "predict", "raw", "--output", "answers.csv", folder=made.folder, watched=True
-        ),
+        "evaluate": lambda: made.stage("evaluate", *evaluated, watched=True),
+        "predict": lambda: measuring.run("speech-emotion", *predict, folder=made.folder, watched=True),
     }
-
-
-def fits(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return, by stage, the straight line that its times come closest to, and what memory grows by.
-
-    `exponent` is that of the power of the corpus by which the time grew between the two largest sizes: 1 is linear,
-    less is still a start that weighs, more is a bend.
-    """
-    found = {}
-    for stage in dict.fromkeys(str(row["stage"]) for row in rows):
-        own = [row for row in rows if row["stage"] == stage]
-        sizes, seconds, peaks = (np.array([row[key] for row in own]) for key in ("recordings", "seconds", "peak_mib"))
-        if len(own) < 2:
-            continue
-        slope, start = np.polyfit(sizes, seconds, 1)
-        found[stage] = {
-            "start_seconds": round(float(start), 3),
-            "milliseconds_a_recording": round(1000 * float(slope), 4),
-            "exponent": round(float(np.log(seconds[-1] / seconds[-2]) / np.log(sizes[-1] / sizes[-2])), 3),
-            "mib_a_thousand": round(float(1000 * (peaks[-1] - peaks[-2]) / (sizes[-1] - sizes[-2])), 2),
-        }
-    return found
 
 
 if __name__ == "__main__":

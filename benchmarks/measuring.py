@@ -1,4 +1,4 @@
-"""Time alternatives in turns within one run, and record the machine and library versions."""
+"""Time alternatives in turns within one run, and record machine and library versions."""
 
 import argparse
 import os
@@ -28,179 +28,106 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "benchmarks" / "results"
 SCRATCH: Final = ROOT / ".scratch" / "bench"
 
-_LOOK_SECONDS: Final = 0.05
-"""Between two looks at a process's memory."""
-
-_VERSIONS: Final = (
-    "numpy",
-    "librosa",
-    "soundfile",
-    "soxr",
-    "onnxruntime",
-    "tensorflow",
-    "keras",
-    "dvc",
-    "mlflow",
-    "optuna",
-    "ray",
-)
-
-# what the parts of a benchmark start answers like a user's own: nothing calls out by itself, and nothing counts users
-_QUIET: Final = {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}
-
-
+_VERSIONS: Final = ("numpy", "librosa", "soundfile", "soxr", "onnxruntime", "tensorflow", "keras", "dvc", "mlflow")
+_QUIET: Final = {"DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 _TENSORFLOW_THREADS: Final = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 for _name in _TENSORFLOW_THREADS:
-    # this library trains on one core, for the same bits everywhere; a peer takes all, and so both have them here
-    os.environ.setdefault(_name, str(core_count()))
+    # this library trains on one core by default and a peer on all; here both have all that the process may use
+    os.environ[_name] = str(core_count())
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of the same work, one a repeat."""
+    """Seconds of the same work, one per repeat."""
 
     seconds: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """Return the median."""
         return statistics.median(self.seconds)
 
-    def __truediv__(self, other: "Times") -> "Spread":
-        """Return how many times as long this takes as the other, repeat by repeat: each pair met the same machine."""
-        return Spread.of([own / its for own, its in zip(self.seconds, other.seconds, strict=True)])
-
     def scaled(self, factor: float) -> "Times":
-        """Return the times of so many times as much."""
+        """Return the times of `factor` times as much work."""
         return Times(tuple(factor * one for one in self.seconds))
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A figure over repeats: its median, and the lowest and highest."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Return that of some values."""
-        return cls(statistics.median(values), min(values), max(values))
-
-
-@dataclass(frozen=True)
 class Figure:
-    """What was measured for a row of the table; `table.ROWS` says what has to be.
+    """The value of a row of the table, over repeats.
 
     Attributes
     ----------
     row : str
-        The row's name in `table.ROWS`.
-    value : Spread or None
-        None: could not be measured here; `note` says why.
-    own, peer : float or None
-        Median seconds behind it, of this library and of what it is held against.
+        Name of the row in `table.ROWS`.
+    median, low, high : float or None
+        None if it could not be measured; `note` says why.
     note : str
-        What a reader has to know of it.
     """
 
     row: str
-    value: Spread | None
-    own: float | None = None
-    peer: float | None = None
+    median: float | None
+    low: float | None = None
+    high: float | None = None
     note: str = ""
 
     @classmethod
-    def ratio(cls, row: str, own: Times, peer: Times, note: str = "") -> "Figure":
-        """Return how many times faster than the peer it is."""
-        return cls(row, peer / own, own.median, peer.median, note)
+    def of(cls, row: str, values: Sequence[float], note: str = "") -> "Figure":
+        """Return the figure of some values."""
+        return cls(row, statistics.median(values), min(values), max(values), note)
 
     @classmethod
-    def time(cls, row: str, own: Times, note: str = "", *, unit: float = 1.0) -> "Figure":
-        """Return how long it takes, in a unit of so many seconds."""
-        return cls(row, Spread.of([one / unit for one in own.seconds]), own.median, None, note)
+    def ratio(cls, row: str, own: Times, peer: Times, note: str = "") -> "Figure":
+        """Return how many times faster than the peer this library is, repeat by repeat."""
+        ratios = [its / ours for ours, its in zip(own.seconds, peer.seconds, strict=True)]
+        return cls.of(row, ratios, f"{_seconds(own.median)} against {_seconds(peer.median)}" + (note and f"; {note}"))
 
 
 @dataclass(frozen=True)
 class Run:
-    """A command that has ended.
-
-    Attributes
-    ----------
-    seconds : float
-    peak : int
-        The most bytes that it and its descendants held at once, what they share counted once (PSS, where the system
-        knows it); 0: nobody looked.
-    output : str
-    """
+    """A finished command; `peak` is the most bytes (PSS) that it and its descendants held, 0 if not watched."""
 
     seconds: float
     peak: int
     output: str = field(repr=False)
 
 
-def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int, *, warm: bool = True) -> dict[str, Times]:
-    """Time ways to do the same work, one after the other, again and again, so that all meet the same machine.
-
-    Parameters
-    ----------
-    ways : mapping of str to callable
-    repeats : int
-    warm : bool
-        Whether each is done once before, uncounted.
-    """
-    if warm:
-        for way in ways.values():
-            way()
+def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Times]:
+    """Time ways to do the same work in turns, so that all meet the same machine; the first round is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
+    for _ in range(repeats + 1):
         for name, way in ways.items():
             seconds[name].append(timed(way))
-    return {name: Times(tuple(found)) for name, found in seconds.items()}
+    return {name: Times(tuple(found[1:])) for name, found in seconds.items()}
 
 
 @contextmanager
-def apart(make: Callable[..., Callable[[], Any]], *arguments: object) -> Iterator[Callable[[], Any]]:
-    """Have work made, and then done whenever it is called, in a process of its own.
+def apart(make: Callable[[], Callable[[Any], object]], items: Sequence[Any]) -> Iterator[Callable[[], list[float]]]:
+    """Make a way in a process of its own; yield a function that applies it to all items and returns their seconds.
 
-    What a library does to its process, to how memory is kept for instance, would help or hinder the others in it.
-
-    Parameters
-    ----------
-    make : callable
-        Of a module; given the arguments, it returns the work. What the work returns comes back from each call.
+    Otherwise what one library does to its process, such as keeping freed memory, would help or slow the others.
     """
-    with ProcessPoolExecutor(1, get_context("spawn"), _prepare, (make, arguments)) as process:
-        yield lambda: process.submit(_do).result()
+    with ProcessPoolExecutor(1, get_context("spawn"), _prepare, (make, items)) as process:
+        yield lambda: process.submit(_time_items).result()
 
 
-_work: Callable[[], Any] | None = None
-"""Of a process that `apart` started."""
+_prepared: tuple[Callable[[Any], object], Sequence[Any]] | None = None
+"""Set in a process that `apart` started."""
 
 
-def _prepare(make: Callable[..., Callable[[], Any]], arguments: Sequence[object]) -> None:
-    global _work
-    _work = make(*arguments)
+def _prepare(make: Callable[[], Callable[[Any], object]], items: Sequence[Any]) -> None:
+    global _prepared
+    _prepared = make(), items
 
 
-def _do() -> Any:
-    if _work is None:
-        raise RuntimeError("nothing was prepared in this process")
-    return _work()
-
-
-def each(make: Callable[[], Callable[[Any], object]], items: Sequence[Any]) -> Callable[[], list[float]]:
-    """Make a way to do something with an item; return what goes over all of them and gives the seconds of each.
-
-    For `apart`, in whose process the way is then made.
-    """
-    way = make()
-    return lambda: [timed(partial(way, item)) for item in items]
+def _time_items() -> list[float]:
+    assert _prepared is not None
+    way, items = _prepared
+    return [timed(partial(way, item)) for item in items]
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that a piece of work takes."""
+    """Return the seconds that a call takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
@@ -209,152 +136,120 @@ def timed(work: Callable[[], object]) -> float:
 def run(
     *command: str, folder: Path | None = None, environment: Mapping[str, str] | None = None, watched: bool = False
 ) -> Run:
-    """Run a command of this environment to its end; one that fails ends the benchmark with what it said.
+    """Run a command of this environment; a failure ends the benchmark with the command's output.
 
-    Parameters
-    ----------
-    command : str
-        A program and its arguments; `python` is the interpreter that runs this.
-    folder : Path or None
-        To run it in.
-    environment : mapping or None
-        What is set for it beside what is set here.
-    watched : bool
-        Whether to look at its memory all the while, which takes much of a core and holds it up.
+    With `watched`, peak memory is sampled, which takes much of a core.
     """
-    program = sys.executable if command[0] == "python" else command[0]
-    with tempfile.TemporaryFile() as said:
-        began = time.perf_counter()
-        process = psutil.Popen(
-            [program, *command[1:]],
-            cwd=folder,
-            env=surroundings(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        )
-        peak = 0
-        try:
+    with tempfile.TemporaryFile() as output:
+        began, peak = time.perf_counter(), 0
+        with started(*command, folder=folder, environment=environment, output=output) as process:
             while watched and process.poll() is None:
                 peak = max(peak, memory(process))
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(0.05)
             process.wait()
-        finally:
-            if process.poll() is None:
-                process.kill()
         seconds = time.perf_counter() - began
-        said.seek(0)
-        output = said.read().decode(errors="replace")
+        output.seek(0)
+        text = output.read().decode(errors="replace")
     if process.returncode:
-        raise UserError(f"`{' '.join(command)}` ended with status {process.returncode}:\n{output[-3000:]}")
-    return Run(seconds, peak, output)
+        raise UserError(f"`{' '.join(command)}` ended with status {process.returncode}:\n{text[-3000:]}")
+    return Run(seconds, peak, text)
 
 
-def surroundings(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the variables that a command of this environment is started with, and those that are set for it beside."""
-    own_path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    found = {**os.environ, **_QUIET, "PATH": own_path, **(more or {})}
-    # an installation has its bytecode; whoever is told not to write any would compile this library at every start
-    for name in ("PYTHONDONTWRITEBYTECODE", *_TENSORFLOW_THREADS):
-        found.pop(name, None)
-    return found
+@contextmanager
+def started(
+    *command: str, folder: Path | None = None, environment: Mapping[str, str] | None = None, output: Any
+) -> Iterator[psutil.Popen]:
+    """Start a command of this environment; kill what is left of it and its children at the end of the block."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    # without bytecode, this library would be compiled at every start
+    left_out = {"PYTHONDONTWRITEBYTECODE", *_TENSORFLOW_THREADS}
+    inherited = {name: value for name, value in os.environ.items() if name not in left_out}
+    process = psutil.Popen(
+        [sys.executable if command[0] == "python" else command[0], *command[1:]],
+        cwd=folder,
+        env={**inherited, **_QUIET, "PATH": path, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            for one in [*process.children(recursive=True), process]:
+                one.kill()
+            process.wait()
 
 
 def memory(process: psutil.Process) -> int:
-    """Return the bytes that a process and its descendants hold, what they share counted once where that is known."""
+    """Return the bytes that a process and its descendants hold; shared memory counts once (PSS) where known."""
     held = 0
     try:
-        family = [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return 0
-    for one in family:
-        try:
+        for one in [process, *process.children(recursive=True)]:
             info = one.memory_full_info()
             held += getattr(info, "pss", info.rss)
-        except psutil.Error:
-            continue  # it has ended meanwhile
+    except psutil.Error:
+        return held  # a process ended in the meantime
     return held
 
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Keep this process to one core, and those that it starts, where the system can, and BLAS to one thread."""
+    """Keep this process and those it starts on one core, where the system can, and BLAS on one thread."""
     from threadpoolctl import threadpool_limits
 
-    if not hasattr(os, "sched_setaffinity"):
-        with threadpool_limits(limits=1):
-            yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else None
+    if before:
+        os.sched_setaffinity(0, {max(before)})
     try:
         with threadpool_limits(limits=1):
             yield
     finally:
-        os.sched_setaffinity(0, before)
+        if before:
+            os.sched_setaffinity(0, before)
 
 
 def recordings() -> Path:
-    """Return the folder of TESS.
-
-    Raises
-    ------
-    UserError
-        TESS_DIR names none.
-    """
+    """Return the folder of TESS that TESS_DIR names."""
     named = os.environ.get("TESS_DIR", "")
     if not named or not Path(named).expanduser().is_dir():
-        raise UserError(
-            f"the benchmarks measure on TESS, and TESS_DIR {f'names no folder ({named})' if named else 'is not set'}. "
-            "TESS_DIR=/where/it/is make bench; README.md says where to get the recordings."
-        )
+        problem = f"{named} is not a folder" if named else "is not set"
+        raise UserError(f"TESS_DIR {problem}. The benchmarks use the recordings of TESS: TESS_DIR=/path make bench")
     return Path(named).expanduser().resolve()
 
 
 def some(items: Sequence[Any], count: int) -> list[Any]:
-    """Return so many items, evenly spread over all."""
+    """Return `count` items, evenly spread."""
     return [items[number * len(items) // count] for number in range(min(count, len(items)))]
 
 
-def machine() -> dict[str, Any]:
-    """Return what this is measured on."""
-    return {
-        "cpu": _cpu(),
-        "cores": core_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _VERSIONS},
-        "load": round(os.getloadavg()[0], 2),
-    }
-
-
 def results(*, tiny: bool) -> Path:
-    """Return the folder of results; what the tiny form gives is no result."""
+    """Return the folder of results; those of the tiny form do not count."""
     return SCRATCH / "tiny" if tiny else RESULTS
 
 
 def write(name: str, content: Mapping[str, Any], *, tiny: bool) -> None:
-    """Write what a script has measured to results/NAME.json, with the machine."""
-    write_json(results(tiny=tiny) / f"{name}.json", {"machine": machine(), **content})
+    """Write results/NAME.json, with the machine."""
+    write_json(results(tiny=tiny) / f"{name}.json", {"machine": _machine(), **content})
 
 
 def write_figures(name: str, figures: Sequence[Figure], *, tiny: bool, **more: Any) -> None:
-    """Write rows of the table to results/NAME.json and print them, a line each."""
+    """Print figures and write them to results/NAME.json."""
     for one in figures:
-        print(f"{one.row}: {_words(one)}", flush=True)
+        value = "not measured" if one.median is None else f"{one.median:.3g} ({one.low:.3g} to {one.high:.3g})"
+        print(f"{one.row}: {value}; {one.note}", flush=True)
     write(name, {"figures": [asdict(one) for one in figures], **more}, tiny=tiny)
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser with what every script has: a tiny form, in which everything is run and nothing is measured."""
+    """Return the parser of a script."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true", help="run all of it on a sliver: whether it works, not how fast")
+    parser.add_argument("--tiny", action="store_true", help="a few recordings: checks that it runs, measures nothing")
     return parser
 
 
 def main(work: Callable[[], None]) -> None:
-    """Run a script's work; a mistake is one line."""
+    """Run a script; a user error is one line."""
     try:
         work()
     except UserError as error:
@@ -363,11 +258,20 @@ def main(work: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def _words(figure: Figure) -> str:
-    if figure.value is None:
-        return figure.note
-    value = figure.value
-    return f"{value.median:.3g} ({value.low:.3g} to {value.high:.3g})" + (f"; {figure.note}" if figure.note else "")
+def _seconds(value: float) -> str:
+    return f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu(),
+        "cores": core_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in _VERSIONS},
+        "load": round(os.getloadavg()[0], 2),
+    }
 
 
 def _cpu() -> str:
@@ -376,10 +280,3 @@ def _cpu() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
