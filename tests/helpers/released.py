@@ -34,6 +34,7 @@ def gates(**changes: object) -> PromoteSettings:
     """Return gates that a release with skill 0.9 passes."""
     values: dict = {
         "mode": "enforce",
+        "corpus": tracked.CORPUS,
         "protocols": ProtocolsGates(random=ProtocolGates(uar=0.6, ece=None, recall=None, drop=None)),
         "against_champion": ("random", "speaker"),
         "latency_ms": None,

@@ -17,13 +17,14 @@ from helpers.services import hanging_server
 from speech_emotion.cli import app
 from speech_emotion.config.registry import ProtocolGates, ProtocolsGates
 from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import digest_folder
+from speech_emotion.core.process import process_name
 from speech_emotion.registry import history as registry_history
 from speech_emotion.registry import versions
 from speech_emotion.registry.gates import Gate
 from speech_emotion.registry.history import PromotionEvent
 from speech_emotion.registry.promote import overview, promote, rollback
 from speech_emotion.registry.relocate import relocate
-from speech_emotion.tracking.event_log import process_name
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
 
@@ -191,8 +192,10 @@ def model_of(version: int) -> Path:
 
 def test_model_that_cannot_answer_is_refused(workspace: Path) -> None:
     number = released.release(workspace, seed=4, skill=0.9)
-    with open(model_of(number) / "code" / "speech_emotion" / "inference" / "recognizer.py", "a") as code:
-        code.write("\nraise RuntimeError('no such voice')\n")
+    code = model_of(number) / "code"
+    with open(code / "speech_emotion" / "inference" / "recognizer.py", "a") as file:
+        file.write("\nraise RuntimeError('no such voice')\n")
+    tracked.client().set_model_version_tag(NAME, str(number), versions.CODE_DIGEST, digest_folder(code))
 
     outcome = ask(settings=gates(latency_ms=1000.0))
 
@@ -203,16 +206,34 @@ def test_model_that_cannot_answer_is_refused(workspace: Path) -> None:
     ]
 
 
-def test_changed_package_is_refused(workspace: Path) -> None:
+@pytest.mark.parametrize(
+    ("changed", "detail"),
+    [("artifacts/package/note.txt", "the package was"), ("code/speech_emotion/__init__.py", "the code was")],
+)
+def test_changed_files_are_not_executed(workspace: Path, changed: str, detail: str) -> None:
     number = released.release(workspace, seed=4, skill=0.9)
-    (model_of(number) / "artifacts" / "package" / "note.txt").write_text("better")
+    (model_of(number) / changed).write_text(f"open({str(workspace / 'executed')!r}, 'w')\n")
 
-    outcome = ask()
+    outcome = ask(mode="dry_run")
 
     assert (outcome.refused, champion()) == (True, None)
-    [failed] = [gate for gate in outcome.gates if not gate.passed]
-    assert failed.name == "package"
-    assert failed.detail.startswith("it was registered as ")
+    failed = [gate for gate in outcome.gates if not gate.passed]
+    assert [gate.name for gate in failed] == ["package", "answers"]
+    assert failed[0].detail.startswith(detail)
+    assert not (workspace / "executed").exists()
+
+
+def test_registered_code_gets_no_credentials(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
+    number = released.release(workspace, seed=4, skill=0.9)
+    code = model_of(number) / "code"
+    with open(code / "speech_emotion" / "__init__.py", "a") as file:
+        file.write(f"\nimport os; open({str(workspace / 'environment')!r}, 'w').write(repr(dict(os.environ)))\n")
+    tracked.client().set_model_version_tag(NAME, str(number), versions.CODE_DIGEST, digest_folder(code))
+
+    ask(mode="dry_run")
+
+    assert "TOKEN" not in (workspace / "environment").read_text()
 
 
 def test_package_must_be_that_of_head(workspace: Path) -> None:
@@ -428,7 +449,7 @@ def test_dead_or_hanging_server_is_one_message(workspace: Path, monkeypatch: pyt
     with hanging_server() as hanging:
         for uri in ("http://127.0.0.1:9", hanging):
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-            with pytest.raises(UserError, match=rf"MLflow at {uri} failed .*\. Nothing was changed"):
+            with pytest.raises(UserError, match=rf"MLflow at {uri} failed .*Nothing was changed"):
                 ask(1)
 
 

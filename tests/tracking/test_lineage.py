@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from helpers import tracked
-from speech_emotion.tracking.lineage import LockedOutput, dvc_tags, locked_outputs, source_state
+from speech_emotion.tracking.lineage import LockedOutput, dvc_tags, locked_outputs, source_tags
 
 
 @pytest.fixture
@@ -17,33 +17,20 @@ def test_clean_clone_is_its_commit(clone: Path) -> None:
     tracked.evaluate(clone, "random", {"all": 0.5})
     tracked.write_lock(clone, models="5" * 32)
 
-    state = source_state(clone)
-
-    assert state.commit == tracked.git(clone, "rev-parse", "HEAD")
-    assert (state.source_dirty, state.params_dirty, state.patch) == (False, False, "")
-    assert state.tags == {"git.commit": state.commit, "git.source_dirty": "false", "git.params_dirty": "false"}
+    commit = tracked.git(clone, "rev-parse", "HEAD")
+    assert source_tags(clone) == {"git.commit": commit, "git.source_dirty": "false", "git.params_dirty": "false"}
 
 
-def test_dirty_source_and_dirty_params_are_separate(clone: Path) -> None:
-    (clone / "params.yaml").write_text("corpus: {name: other}\n")
-    assert (source_state(clone).source_dirty, source_state(clone).params_dirty) == (False, True)
+@pytest.mark.parametrize(
+    ("changed", "source", "params"),
+    [("params.yaml", "false", "true"), ("src/code.py", "true", "false"), ("src/new.py", "true", "false")],
+)
+def test_changes_are_noticed(clone: Path, changed: str, source: str, params: str) -> None:
+    (clone / changed).write_text("a = 1\n")
 
-    (clone / "src" / "code.py").write_text("answer = 43\n")
-    assert (source_state(clone).source_dirty, source_state(clone).params_dirty) == (True, True)
+    found = source_tags(clone)
 
-
-def test_patch_restores_the_working_tree(clone: Path, tmp_path: Path) -> None:
-    changed = {"src/code.py": b"answer = 43\n", "src/new\xe9.py": b"caf\xe9 = 1\n", "params.yaml": b"corpus: {}\n"}
-    for name, content in changed.items():
-        (clone / name).write_bytes(content)
-    patch = tmp_path / "source.patch"
-    patch.write_bytes(source_state(clone).patch.encode("utf-8", "surrogateescape"))
-
-    fresh = tmp_path / "fresh"
-    tracked.git(tmp_path, "clone", "--quiet", str(clone), str(fresh))
-    tracked.git(fresh, "apply", str(patch))
-
-    assert {name: (fresh / name).read_bytes() for name in changed} == changed
+    assert (found["git.source_dirty"], found["git.params_dirty"]) == (source, params)
 
 
 @pytest.mark.parametrize("repository", [False, True])
@@ -51,7 +38,7 @@ def test_tags_without_a_commit(tmp_path: Path, repository: bool) -> None:
     if repository:
         subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
 
-    assert source_state(tmp_path).tags == {
+    assert source_tags(tmp_path) == {
         "git.commit": "unknown: not a git repository, or one without a commit",
         "git.source_dirty": "unknown",
         "git.params_dirty": "unknown",

@@ -58,17 +58,6 @@ def test_artifacts_are_where_mlflow_ui_expects_them(workspace: Path) -> None:
     assert not list((workspace / "mlruns").rglob("meta.yaml"))
 
 
-def test_run_has_the_patch_of_uncommitted_source(workspace: Path) -> None:
-    (workspace / "src" / "code.py").write_text("answer = 43\n")
-
-    tracked.train(workspace, "random")
-
-    run = tracked.run_named("random/all")
-    assert (run.data.tags["git.source_dirty"], run.data.tags["git.params_dirty"]) == ("true", "false")
-    patch = Path(tracked.client().download_artifacts(run.info.run_id, "lineage/source.patch"))
-    assert "+answer = 43" in patch.read_text()
-
-
 def test_exception_fails_the_run(workspace: Path) -> None:
     with pytest.raises(ValueError, match="no number"), tracked.started("random"):
         raise ValueError("the loss is no number")
@@ -148,10 +137,18 @@ def test_dead_server(
     publish(workspace, corpus=tracked.CORPUS)
 
     run = tracked.run_named("random/all")
-    assert (run.info.status, run.data.tags["recorded"]) == ("FINISHED", "live")
+    assert (run.info.status, run.data.tags["recorded"]) == ("FINISHED", "from files")
     assert tracked.steps(run, "loss") == [1, 2, 3]
-    assert run.info.end_time - run.info.start_time < 10_000
-    assert not list((workspace / ".scratch" / "tracking").iterdir())
+
+
+def test_unusable_address_does_not_stop_a_training(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "localhost:5000")
+
+    tracked.train(workspace, "random")
+
+    assert "Write http://localhost:5000" in capfd.readouterr().err
 
 
 def test_hanging_server(
@@ -167,17 +164,6 @@ def test_hanging_server(
     publish(workspace, corpus=tracked.CORPUS)
 
     assert tracked.steps(tracked.run_named("random/all"), "loss") == [1, 2, 3]
-
-
-def test_training_without_event_log(
-    workspace: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    (workspace / ".scratch").write_text("in the way\n")
-
-    tracked.train(workspace, "random")
-
-    assert "cannot write the event log" in capfd.readouterr().err
 
 
 @pytest.mark.slow

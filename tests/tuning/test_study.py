@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from helpers import tuned
 from speech_emotion.core.errors import UserError
-from speech_emotion.tracking.event_log import process_name
+from speech_emotion.core.process import process_name
 from speech_emotion.tuning.objective import SearchInputs, subsample
 from speech_emotion.tuning.study import (
     INTERRUPTED,

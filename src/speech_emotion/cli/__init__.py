@@ -27,7 +27,7 @@ from speech_emotion.cli import (
     serve,
     tune,
 )
-from speech_emotion.core.errors import UserError, in_words
+from speech_emotion.core.errors import UserError, in_words, print_masked_traceback
 
 _EXTRAS = {
     "boto3": "s3",
@@ -135,3 +135,6 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception:  # a mistake of ours
+        print_masked_traceback(*sys.exc_info())
+        sys.exit(1)

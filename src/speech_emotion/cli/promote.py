@@ -89,10 +89,13 @@ def promote(
     from speech_emotion.registry.promote import promote as run
 
     settings = read_settings()
+    corpus, gates = settings.corpus.name, settings.promote
+    if corpus != gates.corpus:
+        typer.echo(f"the limits of promote.protocols are for {gates.corpus}: skipped for {corpus}", err=True)
     result = run(
         Path(),
-        corpus=settings.corpus.name,
-        settings=settings.promote,
+        corpus=corpus,
+        settings=gates.applied_to(corpus, settings.split.protocols),
         evaluate=settings.evaluate,
         version=version,
         mode=None if mode is None else _MODES[mode],

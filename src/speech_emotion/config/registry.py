@@ -1,6 +1,7 @@
 """The section `promote` of params.yaml: the gates that a version passes before it becomes champion."""
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Collection
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field
 
@@ -37,6 +38,8 @@ class PromoteSettings(Section):
     """The gates of `speech-emotion promote`."""
 
     mode: Mode
+    corpus: str
+    """The corpus whose metrics the limits below come from; for another corpus, they are skipped."""
     protocols: ProtocolsGates
     against_champion: tuple[Protocol, ...]
     """Protocols in which a version must not be worse than the champion beyond the paired 95 % interval."""
@@ -48,3 +51,10 @@ class PromoteSettings(Section):
     """Whether the package must have a model card."""
     head: bool
     """Whether package, data and settings must be those of HEAD's dvc.lock."""
+
+    def applied_to(self, corpus: str, protocols: Collection[str]) -> Self:
+        """Return the gates for a corpus: without limits of another corpus, and of protocols that it leaves out."""
+        kept = {name for name, _ in self.protocols if corpus == self.corpus and name in protocols}
+        limits = ProtocolsGates(**{name: limit for name, limit in self.protocols if name in kept})
+        against = tuple(name for name in self.against_champion if name in protocols)
+        return self.model_copy(update={"protocols": limits, "against_champion": against})

@@ -5,9 +5,12 @@ Imports only the standard library, because every prediction imports this module.
 
 import errno
 import os
+import re
+import sys
+import traceback
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 _NO_RIGHT: Final = "See who owns it and what its rights are, or name another place."
 _NO_FOLDER: Final = "A file lies where a folder is needed: move it away, or name another place."
@@ -27,13 +30,37 @@ _WAYS_OUT: Final = MappingProxyType(
 )
 """What the user can do, by the number of an operating system's error that is the machine's fault and not ours."""
 
+# a password may contain `/` and `@`
+_USER_INFO: Final = re.compile(r"(?<=://)(?:[^\s:/@]*:\S*|[^\s/@]*)@")
+_SECRET_PARAMETER: Final = re.compile(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^\s&]+")
+
 
 class UserError(Exception):
     """An error that the user can fix.
 
     The message is all that is shown: it says what was wrong, where, and what to do next. Entry points (the stages, the
     command line, the servers) print it and end with a status other than 0; a traceback is kept for mistakes of ours.
+    Credentials in URIs are masked.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(mask_credentials(message))
+
+
+def mask_credentials(text: str) -> str:
+    """Replace user and password in every URI of a text by `***`, and the value of a parameter such as `password`.
+
+    Examples
+    --------
+    >>> mask_credentials("postgresql://ada:secret@db/mlflow?password=secret")
+    'postgresql://***@db/mlflow?password=***'
+    """
+    return _SECRET_PARAMETER.sub(r"\1***", _USER_INFO.sub("***@", text))
+
+
+def print_masked_traceback(kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    """Print a traceback without credentials, as `sys.excepthook`."""
+    print(mask_credentials("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
 
 
 def in_words(error: OSError) -> str:

@@ -4,6 +4,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from speech_emotion.core.errors import UserError, in_words
+from speech_emotion.core.errors import UserError, in_words, print_masked_traceback
 
 SCRATCH = Path(".scratch")
 """Holds what must survive a kill, keyed by its inputs: DVC deletes a stage's outputs before it starts the stage."""
@@ -27,6 +28,7 @@ def run_stage(main: Callable[[], None]) -> None:
     that is called with other arguments than those in dvc.yaml says how DVC calls it (status 2). A stage is killed when
     DVC dies.
     """
+    sys.excepthook = print_masked_traceback
     die_with_parent()
     try:
         main()
@@ -99,3 +101,25 @@ def alone(name: str) -> Iterator[Path]:
         raise UserError(
             f"{folder}: locked by another process that does the same work. Wait for it or stop it, then try again."
         ) from None
+
+
+def process_name() -> str:
+    """Return a name that no other process has or had: host, process id and start time."""
+    import psutil  # here, since a prediction does not need it
+
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
+def is_gone(process: str) -> bool:
+    """Return whether the process with this `process_name` has ended; False for a process of another host."""
+    import psutil
+
+    host, pid, started = process.rsplit(":", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        found = psutil.Process(int(pid))
+        # the system's start time can shift with the clock
+        return abs(found.create_time() - float(started)) > 2 or found.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from speech_emotion.core.errors import UserError
+from speech_emotion.core.process import is_gone, process_name
 from speech_emotion.registry.gates import Gate
 from speech_emotion.registry.versions import CHAMPION
-from speech_emotion.tracking.event_log import is_gone, process_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -4,7 +4,7 @@ The order is: check the gates, write the event, move the alias, check the alias.
 changes nothing; a move that was cut off after it is finished by the next command (see `history`).
 """
 
-import getpass
+import shutil
 import socket
 import tempfile
 import time
@@ -18,17 +18,27 @@ from typing import TYPE_CHECKING, Final
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.config.registry import Mode, PromoteSettings
 from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import digest_folder
+from speech_emotion.core.process import process_name
 from speech_emotion.models.package import Package
 from speech_emotion.registry import gates, history
 from speech_emotion.registry.compare_versions import PREDICTIONS, predictions_of, read_predictions
 from speech_emotion.registry.gates import Gate
 from speech_emotion.registry.history import MAX_REASON_LENGTH, ChampionHistory, Kind, PromotionEvent
 from speech_emotion.registry.provenance import head_gates
-from speech_emotion.registry.smoke_test import smoke_test
-from speech_emotion.registry.versions import CHALLENGER, PACKAGE_ARTIFACT, Version, find, has_files, versions
+from speech_emotion.registry.smoke_test import SmokeTest, smoke_test
+from speech_emotion.registry.versions import (
+    CHALLENGER,
+    CODE_DIGEST,
+    PACKAGE_ARTIFACT,
+    Version,
+    find,
+    has_files,
+    versions,
+)
 from speech_emotion.tracking.connection import locate, model_name, session
-from speech_emotion.tracking.event_log import process_name
-from speech_emotion.tracking.lineage import source_state
+from speech_emotion.tracking.lineage import source_tags
+from speech_emotion.tracking.mlflow_run import user
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -227,7 +237,7 @@ def _event(
     forced: bool = False,
     mode: str = "",
 ) -> PromotionEvent:
-    source = source_state(root)
+    commit = source_tags(root)["git.commit"]
     return PromotionEvent(
         number=now.next_number,
         unique=uuid.uuid4().hex[:12],
@@ -235,12 +245,12 @@ def _event(
         source=now.champion,
         target=target,
         seconds=int(time.time()),
-        user=_user(),
+        user=f"{user()}@{socket.gethostname()}",
         reason=reason,
         gates=checked,
         forced=forced,
         mode=mode,
-        commit="" if source.source_dirty is None else source.commit,
+        commit="" if commit.startswith("unknown") else commit,
         process=process_name(),
     )
 
@@ -254,7 +264,7 @@ def _check(
     settings: PromoteSettings,
     evaluate: EvaluateSettings,
 ) -> Iterator[Gate]:
-    """Yield every gate."""
+    """Yield every gate. Code whose digest is not the registered one is not executed."""
     from mlflow.artifacts import download_artifacts
 
     _require_files(client, candidate)
@@ -262,13 +272,12 @@ def _check(
         source = client.get_model_version_download_uri(candidate.name, str(candidate.number))
         model = Path(download_artifacts(artifact_uri=source, dst_path=folder))
         package = Package.load(model / "artifacts" / PACKAGE_ARTIFACT)
-        unchanged = package.digest == candidate.package_digest
-        detail = "" if unchanged else f"it was registered as {candidate.package_digest[:12]}"
-        yield Gate("package", package.digest[:12], "what was registered", unchanged, detail)
+        files = _files_gate(candidate, model, package)
+        yield files
         if settings.package_mb is not None:
             size = sum(path.stat().st_size for path in package.folder.rglob("*") if path.is_file()) / 1e6
             yield gates.at_most("package.mb", size, settings.package_mb)
-        answer = smoke_test(model)
+        answer = smoke_test(model) if files.passed else SmokeTest("", None, "not tried: the files were changed")
         yield Gate("answers", answer.label or "no answer", "loads in a clean process", not answer.error, answer.error)
         if settings.latency_ms is not None:
             yield gates.at_most("latency.ms", answer.milliseconds, settings.latency_ms, missing="no answer")
@@ -281,6 +290,20 @@ def _check(
             ours = read_predictions(model / "artifacts" / PREDICTIONS)
             champion = next(one for one in versions(client, candidate.name) if one.number == now.champion)
             yield from gates.champion_gates(ours, predictions_of(client, champion), settings, evaluate)
+
+
+def _files_gate(candidate: Version, model: Path, package: Package) -> Gate:
+    """Compare the package and the code of a downloaded model with the digests that were registered."""
+    for compiled in (model / "code").rglob("__pycache__"):
+        shutil.rmtree(compiled)  # Python would run it instead of the code
+    registered = {"package": candidate.package_digest, "code": candidate.tags.get(CODE_DIGEST, "")}
+    found = {"package": package.digest, "code": digest_folder(model / "code")}
+    changed = [
+        f"the {name} was registered as {registered[name][:12] or 'unknown'}"
+        for name in found
+        if found[name] != registered[name]
+    ]
+    return Gate("package", package.digest[:12], "what was registered", not changed, "; ".join(changed))
 
 
 def _previous(client: "MlflowClient", now: ChampionHistory) -> Version:
@@ -338,12 +361,3 @@ def _by_hand_note(found: ChampionHistory) -> str:
 
 def _version(number: int | None) -> str:
     return "none" if number is None else f"version {number}"
-
-
-def _user() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        # in a container, a user may have no name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

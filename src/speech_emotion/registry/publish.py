@@ -5,12 +5,13 @@ Everything is identified by digests of its content, so nothing is sent twice, wh
 
 import csv
 import json
+import os
 import re
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,46 +22,27 @@ from speech_emotion.core.process import SCRATCH, alone
 from speech_emotion.models.package import Package
 from speech_emotion.registry.compare_versions import PREDICTIONS, SPLITS
 from speech_emotion.registry.register import register
-from speech_emotion.registry.versions import CHALLENGER, has_files, versions
-from speech_emotion.tracking.connection import (
-    MlflowLocation,
-    experiment_id,
-    flat,
-    locate,
-    model_name,
-    session,
-)
-from speech_emotion.tracking.event_log import (
-    LOGS,
-    EventLog,
-    LogEntry,
-    LogHeader,
-    TrainingInfo,
-    is_gone,
-    now,
-    process_name,
-)
-from speech_emotion.tracking.lineage import LockedOutput, SourceState, dvc_tags, locked_outputs, source_state
+from speech_emotion.registry.versions import CHALLENGER, CODE_DIGEST, has_files, versions
+from speech_emotion.tracking.connection import MlflowLocation, experiment_id, flat, locate, model_name, session
+from speech_emotion.tracking.lineage import dvc_tags, locked_outputs, source_tags
 from speech_emotion.tracking.mlflow_run import (
-    PROCESS,
     RECORDED,
     TRAINING_DIGEST,
+    LogEntry,
+    TrainingInfo,
     create_run,
-    end_run,
-    find_or_create_run,
     log_metrics,
     log_params,
     log_training_files,
+    logged_epochs,
     mark_killed_runs,
+    now,
     set_tags,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-FROM_FILES: Final = "from files"
-"""The value of the tag `recorded` for a run that was not logged live."""
 
 PUBLISHED: Final = "published"
 """The tag of a run that has everything: the digest of what the workspace had."""
@@ -74,8 +56,8 @@ class PublishResult:
     """What `publish` did.
 
     `created` and `completed` name trainings (protocol/fold), `killed` counts runs that were RUNNING although their
-    process was killed, `version` has the alias `challenger` (None: the workspace has no package), `registered` tells
-    whether it is new, and `moved` whether the alias was elsewhere.
+    process was killed, `version` is that of the package (None: the workspace has none), `registered` tells whether it
+    is new, and `moved` whether it became the challenger.
     """
 
     where: MlflowLocation
@@ -97,13 +79,15 @@ class PublishResult:
             lines.append(f"runs completed: {', '.join(self.completed)}")
         if self.killed:
             lines.append(f"runs marked as killed: {self.killed}")
+        version = f"{self.model} version {self.version}"
         if self.version is None:
             lines.append("there is no package yet, so none was registered")
-        elif self.registered or self.moved:
-            registered = "registered, " if self.registered else ""
-            lines.append(f"{self.model} version {self.version}: {registered}now the challenger")
+        elif self.moved:
+            lines.append(f"{version}: {'registered, ' if self.registered else ''}now the challenger")
+        elif self.registered:
+            lines.append(f"{version}: registered; a temporary experiment does not move the challenger")
         elif not lines:
-            lines.append(f"up to date: MLflow has every run, and {self.model} version {self.version} is the challenger")
+            lines.append(f"up to date: MLflow has every run, and {version} is the challenger")
         return (*lines, f"to see it: {self.where.hint}")
 
 
@@ -112,29 +96,28 @@ def publish(root: Path, *, corpus: str) -> PublishResult:
 
     Live runs get their test metrics, figures, data sets and lineage. Trainings without a run (restored from a cache,
     pulled, trained while MLflow was away) get one. Runs whose process was killed are marked. The package is registered
-    unless a version has it, and its version becomes `challenger`. If MLflow does not respond, the next call sends the
-    rest.
+    unless a version has it, and its version becomes `challenger`, except in a temporary experiment. If MLflow does not
+    respond, the next call sends the rest.
     """
-    where, locked = locate(), locked_outputs(root)
-    trainings = _finished_trainings(root, corpus, dvc_tags(locked, corpus=corpus))
+    where, name = locate(), model_name(corpus)
+    trainings = _finished_trainings(root, corpus)
     advice = "Models and reports are not affected. `speech-emotion publish` (or `dvc repro`) sends the rest later."
     with alone(str((root / SCRATCH / "publish").resolve())), session(advice) as client:
         experiment = experiment_id(client, where, corpus)
-        sent = _send_logs(client, experiment, where, root / LOGS, corpus)
         killed = mark_killed_runs(client, experiment)
-        source = source_state(root)
-        results = {one.info.name: _publish_run(client, experiment, one, source) for one in trainings}
-        version, registered, moved = _publish_package(client, experiment, root, corpus, trainings, locked, source)
-    created = tuple(name for name, result in results.items() if result == "created")
-    completed = {name for name, result in results.items() if result == "completed"} | (sent - set(created))
-    return PublishResult(
-        where, model_name(corpus), created, tuple(sorted(completed)), killed, version, registered, moved
-    )
+        results = {one.info.name: _publish_run(client, experiment, one) for one in trainings}
+        version, registered = _publish_package(client, experiment, root, corpus, trainings)
+        moved = version is not None and not _is_temporary(root) and _make_challenger(client, name, version)
+    created, completed = (tuple(key for key, done in results.items() if done == what) for what in _OUTCOMES)
+    return PublishResult(where, name, created, completed, killed, version, registered, moved)
+
+
+_OUTCOMES: Final = ("created", "completed")
 
 
 @dataclass(frozen=True)
 class _FinishedTraining:
-    """A training in the workspace: its folder, the folder of its protocol's report, and its split."""
+    """A training in the workspace: its folder, the folder of its protocol's report, its split, and tags for its run."""
 
     info: TrainingInfo
     folder: Path
@@ -167,9 +150,7 @@ class _FinishedTraining:
     def results(self) -> LogEntry:
         """Return the metrics of its fold, and the mean over the protocol's folds."""
         path = self.reports / "metrics.json"
-        if not path.exists():
-            return LogEntry(now())
-        report = _read_json(path)
+        report = _read_json(path) if path.exists() else {}
         part, folds = str(report.get("part", "test")), report.get("folds", {})
         metrics = _numbers(folds.get(self.folder.name, {}), f"{part}/")
         if len(folds) > 1:
@@ -177,7 +158,8 @@ class _FinishedTraining:
         return LogEntry(now(), 0, metrics)
 
 
-def _finished_trainings(root: Path, corpus: str, tags: Mapping[str, str]) -> list[_FinishedTraining]:
+def _finished_trainings(root: Path, corpus: str) -> list[_FinishedTraining]:
+    tags = dvc_tags(locked_outputs(root), corpus=corpus)
     trainings = []
     for path in sorted((root / "models" / corpus / "protocols").glob("*/*/training.json")):
         protocol, fold = path.parent.parent.name, path.parent.name
@@ -193,63 +175,35 @@ def _finished_trainings(root: Path, corpus: str, tags: Mapping[str, str]) -> lis
     return trainings
 
 
-def _send_logs(client: "MlflowClient", experiment: str, where: MlflowLocation, folder: Path, corpus: str) -> set[str]:
-    """Send what trainings could not send live, and return their names.
-
-    The log of a finished training is deleted. That of a killed one stays, because the training may continue.
-    """
-    sent = set()
-    for log in EventLog.all(folder):
-        assert log.header is not None
-        running = log.end is None and not is_gone(log.process)
-        if log.header.training.corpus != corpus or running:
-            continue
-        if log.sent_to != where.uri:
-            run_id = find_or_create_run(client, experiment, log).info.run_id
-            log_metrics(client, run_id, log.entries)
-            end = log.end
-            if end is None or end.status is None:
-                end_run(client, run_id, "KILLED", log.entries[-1].time if log.entries else log.header.time)
-            else:
-                end_run(client, run_id, end.status, end.time, end.reason)
-            log.mark_sent(where.uri)
-            sent.add(log.header.training.name)
-        if log.end is not None and log.end.status == "FINISHED":
-            log.path.unlink()
-    return sent
-
-
-def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTraining, source: SourceState) -> str:
+def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTraining) -> str:
     """Find or create the run of a training and add what is missing; return "created", "completed" or ""."""
     found = _find_run(client, experiment, training.info.digest)
     if found is not None and found.data.tags.get(PUBLISHED) == training.content:
         return ""
-    header = LogHeader(training.info, source, training.tags, training.time)
-    run = found or create_run(client, experiment, header, {RECORDED: FROM_FILES, PROCESS: process_name()})
+    tags = {**source_tags(Path()), **training.tags, RECORDED: "from files"}
+    run = found or create_run(client, experiment, training.info, training.time, **tags)
     run_id = run.info.run_id
     log_params(client, run_id, training.info.params)
     set_tags(client, run_id, training.tags)
-    if run.data.tags[RECORDED] == FROM_FILES:
-        # at the time of the run, which does not change: a second call logs nothing twice
-        log_metrics(client, run_id, [replace(entry, time=run.info.start_time) for entry in training.epochs()])
+    # what the training could not send
+    logged = logged_epochs(client, run_id)
+    log_metrics(client, run_id, [entry for entry in training.epochs() if entry.step not in logged])
     log_metrics(client, run_id, [training.results()])
     _log_data_sets(client, run_id, training)
     log_training_files(client, run_id, training.folder)
     if training.reports.is_dir():
         client.log_artifacts(run_id, str(training.reports), "evaluation")
     if run.info.status != "FINISHED":
-        end_run(client, run_id, "FINISHED", training.time)
+        client.set_terminated(run_id, status="FINISHED", end_time=max(training.time, run.info.start_time))
     # comes last: a run without this tag is completed by the next call
     client.set_tag(run_id, PUBLISHED, training.content)
     return "created" if found is None else "completed"
 
 
 def _find_run(client: "MlflowClient", experiment: str, digest: str) -> "Run | None":
-    """Return the newest finished run of a training, else one that an earlier call did not finish."""
+    """Return the newest finished run of a training, else one that was cut off."""
     runs = client.search_runs([experiment], f"tags.{TRAINING_DIGEST} = '{digest}'")
-    finished = [run for run in runs if run.info.status == "FINISHED"]
-    unfinished = [run for run in runs if run.data.tags.get(RECORDED) == FROM_FILES and run not in finished]
-    return next(iter(finished + unfinished), None)
+    return next(iter(sorted(runs, key=lambda run: bool(run.info.status != "FINISHED"))), None)
 
 
 def _log_data_sets(client: "MlflowClient", run_id: str, training: _FinishedTraining) -> None:
@@ -265,46 +219,50 @@ def _log_data_sets(client: "MlflowClient", run_id: str, training: _FinishedTrain
     inputs = []
     for part, rows in split[split["fold"] == info.fold].groupby("part"):
         name, digest = f"{info.corpus}/{info.name}/{part}", digest_json(rows.values.tolist())[:32]
-        source = f"data/{info.corpus}/splits/{training.split.name}"
         with warnings.catch_warnings():
             # MLflow finds two kinds of source for a path, and takes the right one
             warnings.simplefilter("ignore", UserWarning)
+            source = f"data/{info.corpus}/splits/{training.split.name}"
             data_set = from_pandas(rows, source=source, name=name, digest=digest)
         inputs.append(DatasetInput(Dataset(**data_set.to_dict()), [InputTag("mlflow.data.context", str(part))]))
     client.log_inputs(run_id, datasets=inputs)
 
 
 def _publish_package(
-    client: "MlflowClient",
-    experiment: str,
-    root: Path,
-    corpus: str,
-    trainings: Sequence[_FinishedTraining],
-    locked: Mapping[str, LockedOutput],
-    source: SourceState,
-) -> tuple[int | None, bool, bool]:
-    """Register the package if needed; return its version, whether that is new, and whether `challenger` moved."""
+    client: "MlflowClient", experiment: str, root: Path, corpus: str, trainings: Sequence[_FinishedTraining]
+) -> tuple[int | None, bool]:
+    """Register the package unless a version has it; return its version, and whether that is new."""
     folder, name = root / "models" / corpus / "package", model_name(corpus)
     if not folder.is_dir():
-        return None, False, False
-    package, existing = Package.load(folder), versions(client, name)
-    same = (one for one in existing if one.package_digest == package.digest and has_files(client, one))
-    number = next((one.number for one in same), None)
-    registered = number is None
-    if number is None:
-        run = _find_run(client, experiment, package.description.lineage.get("training", ""))
-        # the weights were trained from the source of the run, which may be older than the workspace's
-        origin: Mapping[str, str] = source.tags if run is None else run.data.tags
-        tags: dict[str, str] = {key: origin[key] for key in ("git.commit", "git.source_dirty") if key in origin}
-        if output := locked.get(f"models/{corpus}/package"):
-            tags["dvc.package"] = output.md5
-        with tempfile.TemporaryDirectory() as temporary:
-            predictions = _copy_predictions(trainings, package.evidence(), Path(temporary) / PREDICTIONS)
-            number = register(client, experiment, name, package, run=run, tags=tags, predictions=predictions)
-    moved = not any(one.number == number and CHALLENGER in one.aliases for one in existing)
-    if moved:
-        client.set_registered_model_alias(name, CHALLENGER, str(number))
-    return number, registered, moved
+        return None, False
+    package = Package.load(folder)
+    for version in versions(client, name):
+        if version.package_digest == package.digest and CODE_DIGEST in version.tags and has_files(client, version):
+            return version.number, False
+    run = _find_run(client, experiment, package.description.lineage.get("training", ""))
+    # the weights were trained from the source of the run, which may be older than the workspace's
+    origin: Mapping[str, str] = source_tags(root) if run is None else run.data.tags
+    tags = {key: origin[key] for key in ("git.commit", "git.source_dirty") if key in origin}
+    if output := locked_outputs(root).get(f"models/{corpus}/package"):
+        tags["dvc.package"] = output.md5
+    with tempfile.TemporaryDirectory() as temporary:
+        predictions = _copy_predictions(trainings, package.evidence(), Path(temporary) / PREDICTIONS)
+        return register(client, experiment, name, package, run=run, tags=tags, predictions=predictions), True
+
+
+def _is_temporary(root: Path) -> bool:
+    """Return whether `dvc exp run --temp` (or its queue) works in a copy: DVC_ROOT names the original."""
+    original = os.environ.get("DVC_ROOT")
+    return bool(original) and Path(str(original)).resolve() != root.resolve()
+
+
+def _make_challenger(client: "MlflowClient", name: str, number: int) -> bool:
+    """Move `challenger` to a version; return whether it was elsewhere."""
+    before = client.get_registered_model(name).aliases.get(CHALLENGER)
+    if before is not None and int(before) == number:
+        return False
+    client.set_registered_model_alias(name, CHALLENGER, str(number))
+    return True
 
 
 def _copy_predictions(trainings: Iterable[_FinishedTraining], evidence: Mapping[str, Any], target: Path) -> Path:

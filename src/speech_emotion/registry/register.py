@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from speech_emotion.core.io import digest_folder
 from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.models.package import Package
 from speech_emotion.registry.compare_versions import PREDICTIONS
-from speech_emotion.registry.versions import PACKAGE_ARTIFACT, PACKAGE_DIGEST
+from speech_emotion.registry.versions import CODE_DIGEST, PACKAGE_ARTIFACT, PACKAGE_DIGEST
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.models import ModelSignature
+
+_LIBRARY: Final = Path(__file__).parent.parent
+"""The package `speech_emotion`, which is registered with each version."""
 
 _METRICS: Final = {"uar": "UAR", "accuracy": "accuracy", "ece": "ECE"}
 """The metrics in the description of a version."""
@@ -39,8 +43,12 @@ def register(
     `run` is the training of the weights, if MLflow has it. `predictions` is a folder for
     `compare_versions.read_predictions`: with it, two versions can be compared anywhere.
     """
-    tags = _tags(package) | dict(tags)
-    model_id = _log_model(client, experiment, package, run, tags, predictions)
+    with tempfile.TemporaryDirectory() as folder:
+        code = shutil.copytree(
+            _LIBRARY, Path(folder) / _LIBRARY.name, ignore=shutil.ignore_patterns("__pycache__", "pretrained")
+        )
+        tags = _tags(package) | {CODE_DIGEST: digest_folder(Path(folder))} | dict(tags)
+        model_id = _log_model(client, experiment, package, run, tags, predictions, code)
     if not client.search_registered_models(f"name = '{name}'"):
         description = f"Speech emotion recognition, trained on the corpus {package.description.corpus}."
         client.create_registered_model(name, description=description)
@@ -105,6 +113,7 @@ def _log_model(
     run: "Run | None",
     tags: Mapping[str, str],
     predictions: Path,
+    code: Path,
 ) -> str:
     """Log a package as an MLflow model from code, and return the id of the model."""
     import mlflow
@@ -115,19 +124,15 @@ def _log_model(
     model_id = str(
         client.create_logged_model(experiment, name="package", source_run_id=run_id, tags=dict(tags)).model_id
     )
-    library = Path(__file__).parent.parent
-    with tempfile.TemporaryDirectory() as folder:
-        code = Path(folder) / library.name
-        shutil.copytree(library, code, ignore=shutil.ignore_patterns("__pycache__", "pretrained"))
-        mlflow.pyfunc.log_model(
-            model_id=model_id,
-            python_model=str(library / "serving" / "pyfunc.py"),
-            artifacts={PACKAGE_ARTIFACT: str(package.folder), PREDICTIONS: str(predictions)},
-            code_paths=[str(code)],
-            pip_requirements=[f"mlflow=={mlflow.__version__}", *package.requirements],
-            signature=_signature(package),
-            input_example=pd.DataFrame({"audio": [_example(package)]}),
-        )
+    mlflow.pyfunc.log_model(
+        model_id=model_id,
+        python_model=str(_LIBRARY / "serving" / "pyfunc.py"),
+        artifacts={PACKAGE_ARTIFACT: str(package.folder), PREDICTIONS: str(predictions)},
+        code_paths=[str(code)],
+        pip_requirements=[f"mlflow=={mlflow.__version__}", *package.requirements],
+        signature=_signature(package),
+        input_example=pd.DataFrame({"audio": [_example(package)]}),
+    )
     if run_id is not None:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     return model_id

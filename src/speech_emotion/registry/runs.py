@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.tracking.connection import locate, model_name, session
+from speech_emotion.tracking.connection import find_experiment, locate, model_name, session
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -35,14 +35,14 @@ class RunSummary:
 def list_runs(corpus: str, *, limit: int) -> list[RunSummary]:
     """Return at most `limit` runs of a corpus, newest first; raise a UserError if there are none."""
     where = locate()
-    missing = UserError(f"{where.uri} has no runs of '{corpus}' yet. Run `dvc repro`, or `speech-emotion publish`.")
+    missing = UserError(f"{where.name} has no runs of '{corpus}' yet. Run `dvc repro`, or `speech-emotion publish`.")
     if where.is_missing:
         raise missing
     with session("") as client:
-        experiment = client.get_experiment_by_name(model_name(corpus))
+        experiment = find_experiment(client, model_name(corpus))
         if experiment is None:
             raise missing
-        found = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"], max_results=limit)
+        found = client.search_runs([experiment], order_by=["start_time DESC"], max_results=limit)
     if not found:
         raise missing
     return [_summary(run) for run in found]

@@ -5,9 +5,11 @@ Run as a script in an isolated interpreter, this file imports only the code that
 
 import base64
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Final
 SECONDS: Final = 120
 """The longest time for loading and answering."""
 REPEATS: Final = 21
+_INHERITED: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 
 
 @dataclass(frozen=True)
@@ -28,16 +31,24 @@ class SmokeTest:
 
 
 def smoke_test(model: Path) -> SmokeTest:
-    """Load a model from its MLflow folder and predict its example, in an interpreter that inherits nothing."""
+    """Load a model from its MLflow folder and predict its example.
+
+    This executes the code that was registered with the model, as the user. The process has no environment variables
+    beside those in `_INHERITED`, so no credentials, and works in an empty folder.
+    """
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     try:
-        done = subprocess.run(
-            # isolated: neither PYTHONPATH nor the working folder is searched
-            [sys.executable, "-I", __file__, str(model)],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=SECONDS,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                # isolated: neither PYTHONPATH nor the working folder is searched
+                [sys.executable, "-I", __file__, str(model)],
+                cwd=folder,
+                env={**inherited, "HOME": folder},
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                timeout=SECONDS,
+            )
     except subprocess.TimeoutExpired:
         return SmokeTest("", None, f"no answer within {SECONDS} s")
     if done.returncode != 0:

@@ -25,11 +25,16 @@ CHAMPION: Final = "champion"
 PACKAGE_DIGEST: Final = "package_digest"
 """The tag of a version that identifies its package."""
 
+CODE_DIGEST: Final = "code_digest"
+"""The tag of a version that identifies the code registered with it."""
+
 PACKAGE_ARTIFACT: Final = "package"
 """The artifact of the registered model that holds the package."""
 
 _NOT_FOUND: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 """MLflow's errors for something that does not exist; the second one for an alias or an invalid address."""
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 _URI: Final = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<number>\d+))")
 
@@ -98,12 +103,12 @@ def fetch(model: str) -> tuple[Version, Path]:
     Return the version and the folder in the user's cache, which is named by the digest of the package.
     """
     match = parse(model)
-    if locate().is_missing and not os.environ.get("MLFLOW_REGISTRY_URI"):
+    if locate().is_missing:
         raise _no_model(match["name"], "none; run `dvc repro` or `speech-emotion publish`")
     with session("Try again when it is available.") as client:
         version = find(client, match["name"], match["alias"] or match["number"])
         folder = cache() / version.package_digest
-        if not folder.is_dir():
+        if not folder.is_dir() or digest_folder(folder) != version.package_digest:
             _download(client, version, folder)
         return version, folder
 
@@ -158,10 +163,12 @@ def _no_model(name: str, registered: str) -> UserError:
 
 
 def _version(found: "ModelVersion", aliases: Mapping[str, str]) -> Version:
+    digest = found.tags.get(PACKAGE_DIGEST, "")
     return Version(
         name=found.name,
         number=int(found.version),
-        package_digest=found.tags.get(PACKAGE_DIGEST, ""),
+        # it becomes the name of a folder, and anyone who may write to the registry can edit it
+        package_digest=digest if _SHA256.fullmatch(digest) else "",
         run_id=found.run_id or None,
         aliases=tuple(sorted(alias for alias, number in aliases.items() if int(number) == int(found.version))),
         tags=dict(found.tags),

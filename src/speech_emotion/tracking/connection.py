@@ -1,17 +1,23 @@
-"""Locate MLflow and connect to it."""
+"""Locate MLflow and open it."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from speech_emotion.core.errors import UserError
+from speech_emotion.core.errors import UserError, mask_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+VARIABLE: Final = "MLFLOW_TRACKING_URI"
+
+_OPEN_SECONDS: Final = 5
+"""The longest time of the first request, and of the first connection to a database."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,11 @@ class MlflowLocation:
 
     uri: str
     artifacts: Path | None
+
+    @property
+    def name(self) -> str:
+        """The URI without credentials, for messages."""
+        return mask_credentials(self.uri)
 
     @property
     def database(self) -> Path | None:
@@ -34,10 +45,10 @@ class MlflowLocation:
     @property
     def hint(self) -> str:
         """The command that opens MLflow's pages."""
-        if self.uri.startswith(("http://", "https://")):
-            return f"open {self.uri}"
+        if self.artifacts is None:
+            return f"open {self.name}"
         default = self.database == Path.cwd() / "mlflow.db"
-        return "mlflow ui" if default else f"mlflow ui --backend-store-uri '{self.uri}'"
+        return "mlflow ui" if default else f"mlflow ui --backend-store-uri '{self.name}'"
 
 
 def home() -> Path:
@@ -50,14 +61,22 @@ def home() -> Path:
 
 
 def locate() -> MlflowLocation:
-    """Return MLFLOW_TRACKING_URI, else the mlflow.db that a bare `mlflow ui` in the root of the repository opens."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home() / 'mlflow.db').as_posix()}"
-    if uri.startswith("sqlite:///"):
+    """Return MLFLOW_TRACKING_URI, else the mlflow.db that a bare `mlflow ui` in the root of the repository opens.
+
+    Raises
+    ------
+    UserError
+        MLFLOW_TRACKING_URI is neither a server nor a database.
+    """
+    uri = os.environ.get(VARIABLE, "").strip() or f"sqlite:///{(home() / 'mlflow.db').as_posix()}"
+    if re.match("sqlite:///.", uri):
         database = Path(uri.removeprefix("sqlite:///")).resolve()
         return MlflowLocation(f"sqlite:///{database.as_posix()}", database.parent / "mlruns")
-    if uri.startswith(("http://", "https://")):
+    if re.match("https?://.", uri):
         return MlflowLocation(uri.rstrip("/"), None)
-    return MlflowLocation(uri, home() / "mlruns")
+    if re.match(r"(postgresql|mysql|mssql)(\+\w+)?://.", uri):
+        return MlflowLocation(uri, home() / "mlruns")
+    raise _unusable(uri)
 
 
 def model_name(corpus: str) -> str:
@@ -66,20 +85,22 @@ def model_name(corpus: str) -> str:
 
 
 def connect(where: MlflowLocation) -> "MlflowClient":
-    """Import MLflow, without its telemetry and progress messages, and return a client. Nothing is sent yet."""
+    """Open MLflow and return a client; raise within seconds if its database does not respond."""
     quiet()
     from mlflow import MlflowClient
 
-    if where.is_missing:
-        _create_database(where)
-    return MlflowClient(tracking_uri=where.uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or where.uri)
+    if where.artifacts is not None:
+        if where.is_missing:
+            _create_database(where)
+        _check_database(where)
+    return MlflowClient(tracking_uri=where.uri, registry_uri=where.uri)
 
 
 @contextmanager
 def session(advice: str) -> Iterator["MlflowClient"]:
-    """Connect to MLflow; a failure of MLflow, its server or its database becomes one UserError that ends in `advice`.
+    """Open MLflow; a failure of MLflow, its server or its database becomes one UserError that ends in `advice`.
 
-    A server that does not answer is noticed within seconds; later requests, an upload among them, may take longer.
+    What does not respond is noticed within ten seconds; later requests, an upload among them, may take longer.
     """
     where = locate()
     quiet()
@@ -87,13 +108,14 @@ def session(advice: str) -> Iterator["MlflowClient"]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        with timeouts(5, retries=1):
+        with timeouts(_OPEN_SECONDS, retries=0):
             client = connect(where)
             client.search_experiments(max_results=1)
         with timeouts(30, retries=2), _default_location(where):
             yield client
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(f"MLflow at {where.uri} failed ({first_line(error)}). {advice}") from error
+        message = f"MLflow at {where.name} failed ({first_line(error)}). {_cure(where, error)} {advice}"
+        raise UserError(message.strip()) from error
 
 
 @contextmanager
@@ -110,11 +132,13 @@ def timeouts(seconds: int, *, retries: int) -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Turn off MLflow's telemetry and progress messages; call it before MLflow is imported."""
+    """Turn off MLflow's telemetry, progress messages and redirects; call it before MLflow is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # a redirect could send credentials to another host
+    os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = "false"
 
 
 def experiment_id(client: "MlflowClient", where: MlflowLocation, corpus: str) -> str:
@@ -122,7 +146,7 @@ def experiment_id(client: "MlflowClient", where: MlflowLocation, corpus: str) ->
     from mlflow.exceptions import MlflowException
 
     name = model_name(corpus)
-    found = client.get_experiment_by_name(name)
+    found = find_experiment(client, name)
     if found is None:
         folder = None if where.artifacts is None else (where.artifacts / name).as_uri()
         # without this tag, MLflow's pages show an experiment about prompts and agents
@@ -131,9 +155,22 @@ def experiment_id(client: "MlflowClient", where: MlflowLocation, corpus: str) ->
             return str(client.create_experiment(name, artifact_location=folder, tags=kind))
         except MlflowException:
             # another training may have created it at the same moment
-            found = client.get_experiment_by_name(name)
+            found = find_experiment(client, name)
             if found is None:
                 raise
+    return found
+
+
+def find_experiment(client: "MlflowClient", name: str) -> str | None:
+    """Return the id of an experiment, or None; raise a UserError if it was deleted."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return None
+    if found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"{name}: this MLflow experiment was deleted. Restore it with `mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}`, or remove it for good with `mlflow gc --experiment-ids {found.experiment_id}`."
+        )
     return str(found.experiment_id)
 
 
@@ -146,8 +183,45 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an exception as one short line."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+    """Return an exception as one short line, without credentials."""
+    return mask_credentials(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
+
+
+def _unusable(uri: str) -> UserError:
+    if re.match(r"[\w.-]+:\d+(/|$)", uri):
+        cure = f"Write http://{uri}, with the scheme."
+    elif "://" not in uri or uri.startswith("file:"):
+        cure = "A folder cannot hold a registry. Unset the variable to use mlflow.db, or write sqlite:///mlflow.db."
+    else:
+        cure = "Write http://host:port, sqlite:///mlflow.db or postgresql+psycopg2://user@host/name."
+    return UserError(f"{VARIABLE}={uri}: not an MLflow server or database. {cure}")
+
+
+def _cure(where: MlflowLocation, error: Exception) -> str:
+    text = str(error)
+    if "database is locked" in text:
+        return "Another process holds the database. Wait for it, or end it."
+    if where.database is not None and ("malformed" in text or "not a database" in text):
+        return (
+            f"The file is damaged. Restore it from a backup, or move it away: `speech-emotion publish` then writes "
+            f"a new {where.database.name} from the results in this folder."
+        )
+    if "database schema" in text:
+        return f"Make a backup, then run `mlflow db upgrade '{where.name}'`."
+    what = "server" if where.artifacts is None else "database"
+    return f"Check that the {what} runs and that {VARIABLE} names it, or unset the variable to use mlflow.db."
+
+
+def _check_database(where: MlflowLocation) -> None:
+    """Connect once with a short timeout: MLflow itself would retry for minutes."""
+    from sqlalchemy import create_engine, inspect
+
+    limit = "timeout" if where.database is not None else "connect_timeout"
+    engine = create_engine(where.uri, connect_args={} if where.uri.startswith("mssql") else {limit: _OPEN_SECONDS})
+    try:
+        inspect(engine).get_table_names()
+    finally:
+        engine.dispose()
 
 
 def _create_database(where: MlflowLocation) -> None:
@@ -172,7 +246,7 @@ def _default_location(where: MlflowLocation) -> Iterator[None]:
     """Make a location the default of those functions of MLflow that accept no client."""
     import mlflow
 
-    before = os.environ.get("MLFLOW_TRACKING_URI")
+    before = os.environ.get(VARIABLE)
     mlflow.set_tracking_uri(where.uri)
     try:
         yield
@@ -180,4 +254,4 @@ def _default_location(where: MlflowLocation) -> Iterator[None]:
         mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
         # MLflow writes its default into the environment
         if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+            os.environ[VARIABLE] = before

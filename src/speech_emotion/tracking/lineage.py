@@ -13,32 +13,7 @@ from ruamel.yaml.error import YAMLError
 SOURCES: Final = ("src", "pipeline", "dvc.yaml", "pyproject.toml", "requirements.lock")
 """What decides results beside params.yaml and the data. DVC writes dvc.lock and reports, so they are not sources."""
 
-PARAMS: Final = "params.yaml"
-LOCK: Final = "dvc.lock"
-
 _GIT_SECONDS: Final = 10
-
-
-@dataclass(frozen=True)
-class SourceState:
-    """The source that is checked out.
-
-    `commit` is a hash, or says why there is none. The dirty flags tell whether sources or params.yaml differ from the
-    commit (None: unknown). `patch` turns the commit into the working tree with `git apply`.
-    """
-
-    commit: str
-    source_dirty: bool | None
-    params_dirty: bool | None
-    patch: str
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """The state as tags of an MLflow run."""
-        dirty = {"git.source_dirty": self.source_dirty, "git.params_dirty": self.params_dirty}
-        return {"git.commit": self.commit} | {
-            name: "unknown" if value is None else str(value).lower() for name, value in dirty.items()
-        }
 
 
 @dataclass(frozen=True)
@@ -49,19 +24,26 @@ class LockedOutput:
     md5: str
 
 
-def source_state(root: Path) -> SourceState:
-    """Ask git for the commit that is checked out in `root`, and for the changes since."""
-    commit = _git(root, "rev-parse", "HEAD")
+def source_tags(root: Path) -> dict[str, str]:
+    """Return the commit that is checked out in `root`, and whether sources and params.yaml differ from it, as tags."""
+    commit = git(root, "rev-parse", "HEAD")
     if commit is None:
-        return SourceState("unknown: not a git repository, or one without a commit", None, None, "")
-    params, source = _git_changes(root, PARAMS), _git_changes(root, *SOURCES)
-    return SourceState(commit.strip(), bool(source), bool(params), source + params)
+        return {
+            "git.commit": "unknown: not a git repository, or one without a commit",
+            "git.source_dirty": "unknown",
+            "git.params_dirty": "unknown",
+        }
+
+    def dirty(*paths: str) -> str:
+        return str(bool(git(root, "status", "--porcelain", "--untracked-files=all", "--", *paths))).lower()
+
+    return {"git.commit": commit.strip(), "git.source_dirty": dirty(*SOURCES), "git.params_dirty": dirty("params.yaml")}
 
 
 def locked_outputs(root: Path) -> Mapping[str, LockedOutput]:
     """Read the outputs in `root`'s dvc.lock, by path; empty if it is absent, or DVC is just writing it."""
     try:
-        content = YAML(typ="safe").load((root / LOCK).read_text(encoding="utf-8"))
+        content = YAML(typ="safe").load((root / "dvc.lock").read_text(encoding="utf-8"))
         return {
             output["path"]: LockedOutput(name, str(output["md5"]))
             for name, stage in (content["stages"] or {}).items()
@@ -97,15 +79,7 @@ def dvc_tags(locked: Mapping[str, LockedOutput], *, corpus: str, trained: bool =
     return tags | ({"dvc.stage": stage} if stage else {})
 
 
-def _git_changes(root: Path, *paths: str) -> str:
-    """Return the difference between the working tree and HEAD; untracked files count as new."""
-    changed = _git(root, "diff", "--binary", "--no-ext-diff", "--relative", "HEAD", "--", *paths) or ""
-    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *paths) or ""
-    new = ["diff", "--binary", "--no-ext-diff", "--no-index", "--", os.devnull]
-    return changed + "".join(_git(root, *new, name) or "" for name in untracked.split("\0") if name)
-
-
-def _git(root: Path, *arguments: str) -> str | None:
+def git(root: Path, *arguments: str) -> str | None:
     """Return the output of git; None without git, a repository or a commit."""
     try:
         done = subprocess.run(
@@ -116,8 +90,8 @@ def _git(root: Path, *arguments: str) -> str | None:
             errors="surrogateescape",
             stdin=subprocess.DEVNULL,
             timeout=_GIT_SECONDS,
+            check=True,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return None
-    # `git diff --no-index` ends with 1 if there is a difference
-    return done.stdout if done.returncode in (0, 1) else None
+    return done.stdout

@@ -1,7 +1,7 @@
 """Follow a training in MLflow, live, without ever stalling or failing it.
 
-Each event is written to the event log first. A thread sends it, and stops at the first failure: the training continues,
-and `registry.publish` sends what is missing.
+A thread sends what the training reports, and stops at the first failure: the training continues, and
+`registry.publish` completes its run from its files.
 """
 
 import getpass
@@ -9,19 +9,23 @@ import json
 import queue
 import signal
 import sys
-import tempfile
 import threading
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
+from speech_emotion.core.process import is_gone, process_name
 from speech_emotion.tracking.connection import connect, experiment_id, first_line, locate, timeouts
-from speech_emotion.tracking.event_log import EventLog, LogEntry, LogHeader, Status, TrainingInfo, is_gone, now
+from speech_emotion.tracking.lineage import dvc_tags, locked_outputs, source_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
 
 SAMPLE_SECONDS: Final = 5.0
 """Between two samples of MLflow's system metrics."""
@@ -32,45 +36,69 @@ FINISH_SECONDS: Final = 20.0
 
 # tags of a run
 TRAINING_DIGEST: Final = "training_digest"
-EVENT_LOG: Final = "event_log"
 PROCESS: Final = "process"
 RECORDED: Final = "recorded"
 REASON: Final = "reason"
 
 
-def find_or_create_run(client: "MlflowClient", experiment: str, log: EventLog) -> "Run":
-    """Return the run of an event log."""
-    found = client.search_runs([experiment], f"tags.{EVENT_LOG} = '{log.key}'", max_results=1)
-    if found:
-        return found[0]
-    assert log.header is not None
-    tags = {EVENT_LOG: log.key, PROCESS: log.process, RECORDED: "live"}
-    return create_run(client, experiment, log.header, tags)
+@dataclass(frozen=True)
+class TrainingInfo:
+    """Describe a training: the name, parameters and tags of its MLflow run.
+
+    `digest` covers everything that decides the weights, `params` has dotted keys, and `lineage` holds the digests of
+    the inputs.
+    """
+
+    corpus: str
+    protocol: str
+    fold: str
+    digest: str
+    params: Mapping[str, Any]
+    lineage: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return f"{self.protocol}/{self.fold}"
 
 
-def create_run(client: "MlflowClient", experiment: str, header: LogHeader, tags: Mapping[str, str]) -> "Run":
+@dataclass(frozen=True)
+class LogEntry:
+    """The metrics of a step; `time` is in milliseconds since 1970."""
+
+    time: int
+    step: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _End:
+    time: int
+    status: Status
+    reason: str
+
+
+def now() -> int:
+    """Return the time in milliseconds since 1970, as MLflow stores it."""
+    return int(time.time() * 1000)
+
+
+def create_run(client: "MlflowClient", experiment: str, training: TrainingInfo, started: int, **tags: str) -> "Run":
     """Create a run with its parameters and with tags that lead back to its source and data."""
-    training, source = header.training, header.source
     own = {
         "corpus": training.corpus,
         "protocol": training.protocol,
         "fold": training.fold,
         TRAINING_DIGEST: training.digest,
+        PROCESS: process_name(),
         **{f"digest.{key}": value for key, value in training.lineage.items()},
         # MLflow's pages show these in columns of their own
-        "mlflow.user": _user(),
+        "mlflow.user": user(),
         "mlflow.source.name": "pipeline/train.py",
-        **({} if source.source_dirty is None else {"mlflow.source.git.commit": source.commit}),
+        **({} if tags["git.source_dirty"] == "unknown" else {"mlflow.source.git.commit": tags["git.commit"]}),
     }
-    all_tags = {**own, **source.tags, **header.tags, **tags}
-    run = client.create_run(experiment, start_time=header.time, run_name=training.name, tags=all_tags)
+    run = client.create_run(experiment, start_time=started, run_name=training.name, tags={**own, **tags})
     log_params(client, run.info.run_id, training.params)
-    if source.patch:
-        with tempfile.TemporaryDirectory() as folder:
-            patch = Path(folder) / "source.patch"
-            # it contains the bytes of files, which may not be UTF-8
-            patch.write_bytes(source.patch.encode("utf-8", "surrogateescape"))
-            client.log_artifact(run.info.run_id, str(patch), "lineage")
     return run
 
 
@@ -83,13 +111,18 @@ def log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -
 
 
 def log_metrics(client: "MlflowClient", run_id: str, entries: Iterable[LogEntry]) -> None:
-    """Log the metrics of entries; a metric with the same time, step and value exists once in MLflow."""
+    """Log the metrics of entries."""
     from mlflow.entities import Metric
 
     metrics = [
         Metric(key, float(value), entry.time, entry.step) for entry in entries for key, value in entry.metrics.items()
     ]
     client.log_batch(run_id, metrics=metrics)
+
+
+def logged_epochs(client: "MlflowClient", run_id: str) -> set[int]:
+    """Return the epochs that a run already has."""
+    return {metric.step for metric in client.get_metric_history(run_id, "loss")}
 
 
 def set_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> None:
@@ -106,13 +139,6 @@ def log_training_files(client: "MlflowClient", run_id: str, folder: Path) -> Non
             client.log_artifact(run_id, str(path), "training")
 
 
-def end_run(client: "MlflowClient", run_id: str, status: Status, time: int, reason: str = "") -> None:
-    """End a run at `time`, in milliseconds since 1970."""
-    if reason:
-        client.set_tag(run_id, REASON, reason[:500])
-    client.set_terminated(run_id, status=status, end_time=time)
-
-
 def mark_killed_runs(client: "MlflowClient", experiment: str) -> int:
     """Mark the runs whose process on this host was killed as KILLED, and return how many there were."""
     running = client.search_runs([experiment], "attributes.status = 'RUNNING'")
@@ -120,6 +146,14 @@ def mark_killed_runs(client: "MlflowClient", experiment: str) -> int:
     for run in killed:
         client.set_terminated(run.info.run_id, status="KILLED", end_time=now())
     return len(killed)
+
+
+def user() -> str:
+    """Return the user's name; in a container, a user may have none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def start(
@@ -134,8 +168,8 @@ def start(
     """Follow a training in MLflow; a training that was killed continues in the same run.
 
     Use the result as a context manager: call `epoch` after each epoch and `finish` at the end. A server that is dead,
-    hangs or dies during the training costs a few seconds in all. `.scratch/tracking` keeps what was not sent, and
-    `registry.publish` sends it. See `TrainingInfo` for the arguments.
+    hangs or dies during the training costs a few seconds in all, and `registry.publish` sends what it lacks. See
+    `TrainingInfo` for the arguments.
     """
     return LiveRun(TrainingInfo(corpus, protocol, fold, training_digest, dict(params), dict(lineage)))
 
@@ -149,10 +183,7 @@ class LiveRun:
 
     def __init__(self, training: TrainingInfo) -> None:
         self._training = training
-        self._where = locate()
-        self._log: EventLog | None = None
-        self._epochs: set[int] = set()
-        self._queue: queue.SimpleQueue[LogEntry] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[LogEntry | _End] = queue.SimpleQueue()
         self._folder: Path | None = None
         self._ended = False
         self._timeouts = timeouts(REQUEST_SECONDS, retries=0)
@@ -160,16 +191,6 @@ class LiveRun:
         self._handles_sigterm = False
 
     def __enter__(self) -> Self:
-        try:
-            self._log = EventLog.open(self._training)
-        except OSError as error:
-            _warn(f"cannot write the event log ({error}); only `publish` will report this training to MLflow")
-            self._ended = True
-            return self
-        for entry in self._log.entries:
-            if entry.status is None:
-                self._epochs.add(entry.step)
-                self._queue.put(entry)
         self._timeouts.__enter__()
         self._handle_sigterm()
         self._thread.start()
@@ -177,9 +198,7 @@ class LiveRun:
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of an epoch, counted from 1; an epoch that was logged before a kill is skipped."""
-        if epoch not in self._epochs:
-            self._epochs.add(epoch)
-            self._add(LogEntry(now(), epoch, dict(metrics)))
+        self._queue.put(LogEntry(now(), epoch, dict(metrics)))
 
     def finish(self, folder: Path) -> None:
         """End the run; `history.csv` and `training.json` in `folder` become artifacts."""
@@ -200,59 +219,47 @@ class LiveRun:
         if self._ended:
             return
         self._ended = True
-        self._add(LogEntry(now(), status=status, reason=reason))
+        self._queue.put(_End(now(), status, reason[:500]))
         # a training that is being killed must not wait long
         self._thread.join(FINISH_SECONDS if status == "FINISHED" else REQUEST_SECONDS)
         if self._thread.is_alive():
-            _warn(f"MLflow at {self._where.uri} is slow; `publish` sends the rest")
+            _warn("MLflow is slow; `publish` sends the rest")
         self._timeouts.__exit__(None, None, None)
         if self._handles_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def _add(self, entry: LogEntry) -> None:
-        if self._log is None:
-            return
-        try:
-            self._log.add(entry)
-        except OSError as error:
-            _warn(f"{self._log.path}: cannot be written ({error}); `publish` reports this training to MLflow")
-        self._queue.put(entry)
-
     def _send(self) -> None:
-        """Send events as they come until the end was sent, or MLflow fails."""
+        """Send entries as they come until the end was sent, or MLflow fails."""
         try:
-            self._send_events()
+            self._send_entries()
         except Exception as error:  # no failure of MLflow, its server or its database may stop a training
-            _warn(
-                f"MLflow at {self._where.uri} does not accept this run ({first_line(error)}). Training continues; "
-                "`publish` sends it later."
-            )
+            _warn(f"cannot log to MLflow ({first_line(error)}). Training continues; `publish` sends it later.")
 
-    def _send_events(self) -> None:
-        assert self._log is not None
-        client = connect(self._where)
+    def _send_entries(self) -> None:
+        where = locate()
+        client = connect(where)
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        experiment = experiment_id(client, self._where, self._training.corpus)
+        experiment = experiment_id(client, where, self._training.corpus)
         mark_killed_runs(client, experiment)
-        run = find_or_create_run(client, experiment, self._log)
-        run_id = run.info.run_id
-        if run.data.tags[PROCESS] != self._log.process:
-            _resume(client, run, self._log.process)
+        run_id = _resume_or_create(client, experiment, self._training)
+        logged = logged_epochs(client, run_id)
         monitor = SystemMetricsMonitor(
-            run_id, sampling_interval=SAMPLE_SECONDS, resume_logging=True, tracking_uri=self._where.uri
+            run_id, sampling_interval=SAMPLE_SECONDS, resume_logging=True, tracking_uri=where.uri
         )
         monitor.start()
-        while (entry := self._queue.get()).status is None:
-            log_metrics(client, run_id, [entry])
+        while isinstance(entry := self._queue.get(), LogEntry):
+            if entry.step not in logged:
+                log_metrics(client, run_id, [entry])
         monitor.finish()
         # what was measured since the last sample; a short training has nothing else
         monitor.publish_metrics(monitor.aggregate_metrics())
         monitor.mlflow_logger.flush()
         if self._folder is not None:
             log_training_files(client, run_id, self._folder)
-        end_run(client, run_id, entry.status, entry.time, entry.reason)
-        self._log.mark_sent(self._where.uri)
+        if entry.reason:
+            client.set_tag(run_id, REASON, entry.reason)
+        client.set_terminated(run_id, status=entry.status, end_time=entry.time)
 
     def _handle_sigterm(self) -> None:
         """Let SIGTERM raise SystemExit, so that the run is marked at once. The next training notices a kill -9."""
@@ -262,25 +269,24 @@ class LiveRun:
             self._handles_sigterm = True
 
 
-def _resume(client: "MlflowClient", run: "Run", process: str) -> None:
-    """Set a run that ended in another process back to running."""
+def _resume_or_create(client: "MlflowClient", experiment: str, training: TrainingInfo) -> str:
+    """Return the id of the training's unfinished run, which is set back to running, or of a new run."""
+    found = client.search_runs([experiment], f"tags.{TRAINING_DIGEST} = '{training.digest}'", max_results=1)
+    if not found or found[0].info.status in ("FINISHED", "RUNNING"):
+        tags = source_tags(Path()) | dvc_tags(locked_outputs(Path()), corpus=training.corpus, trained=False)
+        return str(create_run(client, experiment, training, now(), **tags, recorded="live").info.run_id)
+    [run] = found
+    run_id = str(run.info.run_id)
     resumed = int(run.data.tags.get("resumed", "0")) + 1
-    set_tags(client, run.info.run_id, {PROCESS: process, "resumed": str(resumed)})
+    set_tags(client, run_id, {PROCESS: process_name(), "resumed": str(resumed)})
     if REASON in run.data.tags:
-        client.delete_tag(run.info.run_id, REASON)
-    client.update_run(run.info.run_id, status="RUNNING")
+        client.delete_tag(run_id, REASON)
+    client.update_run(run_id, status="RUNNING")
+    return run_id
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # in a container, a user may have no name
-        return "unknown"
 
 
 def _warn(message: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from speech_emotion.tracking.connection import connect, experiment_id, first_line, flat, locate, timeouts
-from speech_emotion.tracking.event_log import Status, now
+from speech_emotion.tracking.mlflow_run import Status, now
 from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.study import HISTORY, INTERRUPTED, KILLED, ranked, reason, trial_name, trials_of
 
@@ -70,8 +70,8 @@ class StudySync:
         except Exception as error:  # any error of MLflow, its database or its server
             self._failed = True
             print(
-                f"tune: cannot log to MLflow at {self._place.uri} ({first_line(error)}). The search continues; what is "
-                "missing is sent at its end or by the next call.",
+                f"tune: cannot log to MLflow at {self._place.name} ({first_line(error)}). The search continues; what "
+                "is missing is sent at its end or by the next call.",
                 file=sys.stderr,
                 flush=True,
             )

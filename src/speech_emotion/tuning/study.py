@@ -14,9 +14,8 @@ from filelock import FileLock
 
 from speech_emotion.config.tuning import TuneSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.process import SCRATCH
+from speech_emotion.core.process import SCRATCH, is_gone
 from speech_emotion.tracking.connection import first_line
-from speech_emotion.tracking.event_log import is_gone
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from speech_emotion.config.tuning import RecipeSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.tracking.event_log import process_name
+from speech_emotion.core.process import process_name
 from speech_emotion.tuning import study as studies
 from speech_emotion.tuning.objective import Objective, SearchInputs, TrialInterruptedError
 
