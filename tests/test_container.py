@@ -61,7 +61,9 @@ def test_all_that_the_server_and_its_workers_import_is_installed(root: Path) -> 
     normal = runpy.run_path(str(root / "scripts" / "serving_requirements.py"))["normal"]
     script = (
         "import sys; from importlib.metadata import packages_distributions\n"
-        "import speech_emotion.cli.serve, speech_emotion.serving.server, speech_emotion.serving.worker\n"
+        "import speech_emotion.cli.serve, speech_emotion.serving.server\n"
+        "from speech_emotion.registry.model_source import Model; from speech_emotion.serving import worker\n"
+        "worker.load(Model(None), 1, False); worker.answer(b'{}')\n"
         "owners = packages_distributions()\n"
         "print(*{owner for module in sys.modules for owner in owners.get(module.partition('.')[0], ())})"
     )

@@ -66,7 +66,7 @@ class EmotionServer:
     def workers(self) -> list[psutil.Process]:
         """Return the processes that decode and predict."""
         children = psutil.Process(self.process.pid).children()
-        return [one for one in children if "multiprocessing.spawn" in " ".join(one.cmdline())]
+        return [one for one in children if any("onnxruntime" in part.path for part in one.memory_maps())]
 
     def memory(self) -> int:
         """Return the resident bytes of all its processes."""
@@ -80,6 +80,14 @@ class EmotionServer:
         """Return the lines of its log about an event."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
         return [line for line in lines if line["event"] == name]
+
+    def wait_for(self, name: str, **details: Any) -> list[dict[str, Any]]:
+        """Wait for lines of its log about an event with these details, and return them."""
+        end = time.monotonic() + 60
+        while not (found := [line for line in self.events(name) if line | details == line]):
+            assert time.monotonic() < end, f"no event {name!r}"
+            time.sleep(0.05)
+        return found
 
 
 def records(*recordings: bytes) -> dict[str, Any]:

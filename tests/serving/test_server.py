@@ -28,6 +28,7 @@ import soundfile
 from helpers import recordings
 from helpers.emotion_server import JSON, EmotionServer, emotion_server, records
 from helpers.tiny_package import LABELS, make_package
+from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Recognizer
 
 TONE = recordings.tone()
@@ -151,13 +152,13 @@ def test_openapi_names_limits(server: EmotionServer) -> None:
         "200",
         *("400", "408", "413", "415", "503", "504"),
     }
-    assert "larger than 4 MiB" in json.dumps(description)
+    assert "at most 16 recordings, 4 MiB" in description["paths"]["/invocations"]["post"]["description"]
 
 
 def test_request_log(server: EmotionServer) -> None:
     _, _, headers = server.ask(records(WAV), {**JSON, "X-Request-Id": "mine-7"})
 
-    [line] = [line for line in server.events("request") if line["id"] == "mine-7"]
+    [line] = server.wait_for("request", id="mine-7")
     assert headers["x-request-id"] == "mine-7"
     assert (line["path"], line["status"], line["recordings"]) == ("/invocations", 200, 1)
     assert TEXT[:40] not in server.log.read_text()
@@ -171,97 +172,96 @@ def test_no_heavy_imports(server: EmotionServer) -> None:
         assert not [parts for parts in mapped if {"tensorflow", "librosa", "mlflow", "numba"} & set(parts)]
 
 
-REQUESTS: dict[str, tuple[Any, dict[str, str], int, str]] = {
-    "no Content-Type": (b"{}", {}, 415, "Content-Type is missing"),
-    "another Content-Type": (b"{}", {"Content-Type": "text/plain"}, 415, "expected application/json"),
-    "CSV": (b"audio\nabc\n", {"Content-Type": "text/csv"}, 415, "expected application/json"),
-    "another charset": (b"{}", {"Content-Type": "application/json; charset=latin-1"}, 415, "only charset=utf-8"),
-    "compressed": (b"{}", {**JSON, "Content-Encoding": "gzip"}, 415, "is compressed"),
-    "two Content-Types": (b"{}", {"content-type": "text/plain", **JSON}, 415, "expected application/json"),
-    "UTF-16": (json.dumps(records(WAV)).encode("utf-16"), JSON, 400, "not valid JSON in UTF-8"),
-    "NaN for a recording": (b'{"instances": [{"audio": NaN}]}', JSON, 400, "not valid JSON"),
-    "infinity in params": (
-        b'{"instances": [{"audio": "QUJD"}], "params": {"a": -Infinity}}',
-        JSON,
-        400,
-        "not valid JSON",
-    ),
-    "base64 of base64": (
-        {"instances": [{"audio": base64.b64encode(TEXT.encode()).decode()}]},
-        JSON,
-        400,
-        "row 0: is not audio",
-    ),
-    "split in another orient": ({"dataframe_split": [{"audio": TEXT}]}, JSON, 400, "dataframe_split"),
-    "no body": (b"", JSON, 400, "not valid JSON"),
-    "not JSON": (b"audio=abc", JSON, 400, "not valid JSON"),
-    "half JSON": (b'{"instances": [', JSON, 400, "not valid JSON"),
-    "not UTF-8": (b'{"instances": "\xff\xfe"}', JSON, 400, "not valid JSON"),
-    "a number too long": (b"1" * 5000, JSON, 400, "not valid JSON"),
-    "nested deeply": (b"[" * 100_000, JSON, 400, "100000 commas and brackets"),
-    "a million empty lists": (
-        b'{"instances": [' + b"[]," * 1_000_000 + b"[]]}",
-        JSON,
-        400,
-        "2000003 commas and brackets",
-    ),
-    "a list": ([], JSON, 400, "exactly one of the keys"),
-    "null": (b"null", JSON, 400, "exactly one of the keys"),
-    "an empty object": ({}, JSON, 400, "exactly one of the keys"),
-    "two forms": ({"inputs": {"audio": TEXT}, "instances": []}, JSON, 400, "exactly one of the keys"),
-    "another key": ({"instances": [{"audio": TEXT}], "path": "x"}, JSON, 400, "the body: Extra inputs"),
-    "params a list": (
-        {"instances": [{"audio": TEXT}], "params": []},
-        JSON,
-        400,
-        "params: Input should be",
-    ),
-    "an empty list": ({"dataframe_records": []}, JSON, 400, "dataframe_records: List should have at least 1"),
-    "an object for a list": ({"instances": {"audio": TEXT}}, JSON, 400, "instances: Input should be a valid list"),
-    "another column": (
-        {"dataframe_records": [{"sound": TEXT}]},
-        JSON,
-        400,
-        "dataframe_records.0.audio: Field required",
-    ),
-    "a column more": ({"instances": [{"audio": TEXT, "x": 1}]}, JSON, 400, "instances.0: Extra inputs"),
-    "split without columns": ({"dataframe_split": {"data": [[TEXT]]}}, JSON, 400, "dataframe_split"),
-    "split with two cells": (
-        {"dataframe_split": {"columns": ["audio"], "data": [[TEXT, TEXT]]}},
-        JSON,
-        400,
-        "dataframe_split.data.0: Tuple should have",
-    ),
-    "split without data": (
-        {"dataframe_split": {"columns": ["audio"]}},
-        JSON,
-        400,
-        "dataframe_split.data: Field required",
-    ),
-    "inputs of nothing": ({"inputs": {"audio": []}}, JSON, 400, "inputs.audio"),
-    "inputs of another name": ({"inputs": {"x": [TEXT]}}, JSON, 400, "inputs.audio: Field required"),
-    "a number": ({"instances": [{"audio": 1.5}]}, JSON, 400, "instances.0.audio: Input should be a valid string"),
-    "nothing for a recording": ({"instances": [{"audio": None}]}, JSON, 400, "instances.0.audio"),
-    "samples": ({"instances": [{"audio": [0.1, 0.2]}]}, JSON, 400, "instances.0.audio"),
-    "not base64": ({"instances": [{"audio": "Say the word!"}]}, JSON, 400, "row 0: is not base64"),
-    "a path": ({"instances": [{"audio": "../../etc/passwd"}]}, JSON, 400, "row 0: is not"),
-    "empty text": ({"instances": [{"audio": ""}]}, JSON, 400, "row 0: is empty"),
-    "an empty data URL": ({"instances": [{"audio": "data:audio/wav;base64,"}]}, JSON, 400, "row 0: is empty"),
-    "the second of two": ({"instances": [{"audio": TEXT}, {"audio": "QUJD"}]}, JSON, 400, "row 1: is not audio"),
-    "too many": ({"instances": [{"audio": "QUJD"}] * 300}, JSON, 400, "300 recordings; at most 16"),
-    "thousands": ({"instances": [{"audio": "QUJD"}] * 5000}, JSON, 400, "at most 16 recordings"),
-    "too large": (bytes(BODY_MB * 2**20 + 1), JSON, 413, "larger than 4 MiB"),
+HEADERS: dict[str, dict[str, str]] = {
+    "no Content-Type": {},
+    "text": {"Content-Type": "text/plain"},
+    "CSV": {"Content-Type": "text/csv"},
+    "a form": {"Content-Type": "multipart/form-data; boundary=x"},
+    "another charset": {"Content-Type": "application/json; charset=latin-1"},
+    "two Content-Types": {"content-type": "text/plain", **JSON},
+    "gzip": {**JSON, "Content-Encoding": "gzip"},
+    "Brotli": {**JSON, "Content-Encoding": "br"},
 }
 
 
-@pytest.mark.parametrize("name", REQUESTS)
-def test_bad_request(server: EmotionServer, name: str) -> None:
-    body, headers, status, message = REQUESTS[name]
+@pytest.mark.parametrize("name", HEADERS)
+def test_unsupported_type(server: EmotionServer, name: str) -> None:
+    status, message = refused(server, records(WAV), HEADERS[name])
 
-    found = refused(server, body, headers)
+    assert status == 415
+    assert "expected Content-Type: application/json" in message or "compressed" in message
 
-    assert found[0] == status
-    assert message in found[1]
+
+def instances(*audio: object) -> dict[str, Any]:
+    return {"instances": [{"audio": one} for one in audio]}
+
+
+def split(**table: object) -> dict[str, Any]:
+    return {"dataframe_split": table}
+
+
+ONE_KEY = "expected an object with exactly one of the keys"
+NO_JSON = "not valid JSON in UTF-8"
+BODIES: dict[str, tuple[Any, str]] = {
+    "no body": (b"", NO_JSON),
+    "not JSON": (b"audio=abc", NO_JSON),
+    "half JSON": (b'{"instances": [', NO_JSON),
+    "not UTF-8": (b'{"instances": "\xff\xfe"}', NO_JSON),
+    "UTF-16": (json.dumps(records(WAV)).encode("utf-16"), NO_JSON),
+    "NaN for a recording": (b'{"instances": [{"audio": NaN}]}', NO_JSON),
+    "infinity in params": (b'{"instances": [{"audio": "QUJD"}], "params": {"a": -Infinity}}', NO_JSON),
+    "a number too long": (b"1" * 5000, NO_JSON),
+    "nested 1,050 deep": (b"[" * 1050, ""),  # newer versions of Python read it
+    "nested 100,000 deep": (b"[" * 100_000, "100000 commas and brackets"),
+    "a million empty lists": (b'{"instances": [' + b"[]," * 1_000_000 + b"[]]}", "2000003 commas and brackets"),
+    "thousands of objects": (instances(*["QUJD"] * 5000), "commas and brackets; at most 16 recordings"),
+    "too many": (instances(*["QUJD"] * 300), "300 recordings; at most 16"),
+    "a list": ([], ONE_KEY),
+    "null": (b"null", ONE_KEY),
+    "a text": (b'"instances"', ONE_KEY),
+    "an empty object": ({}, ONE_KEY),
+    "two forms": ({"inputs": {"audio": TEXT}, "instances": []}, ONE_KEY),
+    "a form twice": (b'{"instances": [], "instances": [{"audio": "QUJD"}]}', "row 0: is not audio"),
+    "another key": ({**instances(TEXT), "path": "x"}, "the body: Extra inputs"),
+    "params a list": ({**instances(TEXT), "params": []}, "params: Input should be"),
+    "an empty list": ({"dataframe_records": []}, "dataframe_records: List should have at least 1"),
+    "a null form": ({"dataframe_records": None}, "dataframe_records: Input should be"),
+    "an object for a list": ({"instances": {"audio": TEXT}}, "instances: Input should be a valid list"),
+    "another column": ({"dataframe_records": [{"sound": TEXT}]}, "dataframe_records.0.audio: Field required"),
+    "a column more": ({"instances": [{"audio": TEXT, "x": 1}]}, "instances.0: Extra inputs"),
+    "split in another orient": ({"dataframe_split": [{"audio": TEXT}]}, "dataframe_split"),
+    "split without columns": (split(data=[[TEXT]]), "dataframe_split"),
+    "split without data": (split(columns=["audio"]), "dataframe_split.data: Field required"),
+    "split of nothing": (split(columns=["audio"], data=[]), "dataframe_split.data: List should"),
+    "split with two cells": (
+        split(columns=["audio"], data=[[TEXT, TEXT]]),
+        "dataframe_split.data.0: Tuple",
+    ),
+    "inputs of nothing": ({"inputs": {"audio": []}}, "inputs.audio"),
+    "inputs of another name": ({"inputs": {"x": [TEXT]}}, "inputs.audio: Field required"),
+    "a number": (instances(1.5), "instances.0.audio: Input should be a valid string"),
+    "nothing for a recording": (instances(None), "instances.0.audio"),
+    "samples": (instances([0.1, 0.2]), "instances.0.audio"),
+    "not base64": (instances("Say the word!"), "row 0: is not base64"),
+    "base64 for URLs": (instances("_-_-"), "row 0: is not base64"),
+    "base64 of base64": (instances(base64.b64encode(TEXT.encode()).decode()), "row 0: is not audio"),
+    "a lone surrogate": (b'{"instances": [{"audio": "\\ud800"}]}', "row 0: is not base64"),
+    "a path": (instances("../../etc/passwd"), "row 0: is not"),
+    "a URL": (instances("http://127.0.0.1:1/a.wav"), "row 0: is not base64"),
+    "empty text": (instances(""), "row 0: is empty"),
+    "an empty data URL": (instances("data:audio/wav;base64,"), "row 0: is empty"),
+    "the second of two": (instances(TEXT, "QUJD"), "row 1: is not audio"),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bad_body(server: EmotionServer, name: str) -> None:
+    body, expected = BODIES[name]
+
+    status, message = refused(server, body)
+
+    assert status == 400
+    assert expected in message
 
 
 def _two_hours() -> bytes:
@@ -275,36 +275,27 @@ def _two_hours() -> bytes:
 
 
 AUDIO: dict[str, tuple[Callable[[], bytes], str]] = {
-    **recordings.BAD,
+    **{name: bad for name, bad in recordings.BAD.items() if name != "empty"},
     "0.05 s": (lambda: recordings.encoded(TONE[:800]), "is shorter than 0.2 s (0.050 s)"),
     "one sample": (lambda: recordings.encoded(TONE[:1]), "is shorter than 0.2 s"),
     "silence": (lambda: recordings.encoded(TONE * 0), "is silent"),
     "two hours of FLAC": (lambda: _two_hours(), "is longer than 10 s"),
-    "two hours of FLAC that do not say so": (
-        lambda: recordings.with_flac_length(_two_hours(), 0),
-        "is longer than 10 s",
-    ),
-    "a header that promises 4 GB": (
-        lambda: recordings.wav_header(size=0x7FFFFF00) + WAV[44:],
-        "",
-    ),
+    "two hours of unknown length": (lambda: recordings.with_flac_length(_two_hours(), 0), "is longer than 10 s"),
 }
-del AUDIO["empty"]  # base64 of nothing is no text
 
 
 @pytest.mark.parametrize("name", AUDIO)
 def test_bad_recording(server: EmotionServer, name: str) -> None:
-    make, message = AUDIO[name]
-    recording = make()
-    assert len(recording) < BODY_MB * 2**20 * 3 / 4
+    make, expected = AUDIO[name]
 
-    if not message:  # what is there is answered
-        assert server.predict(recording)
-        return
-    status, found = refused(server, records(WAV, recording))
+    status, message = refused(server, records(WAV, make()))
 
     assert status == 400
-    assert found.startswith(f"row 1: {message}")
+    assert message.startswith(f"row 1: {expected}")
+
+
+def test_header_that_promises_too_much(server: EmotionServer) -> None:
+    assert server.predict(recordings.wav_header(size=0x7FFFFF00) + WAV[44:])
 
 
 def test_unknown_path_and_method(server: EmotionServer) -> None:
@@ -312,7 +303,7 @@ def test_unknown_path_and_method(server: EmotionServer) -> None:
     assert refused(server, records(WAV), path="/")[0] == 404
     for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS"):
         assert refused(server, None, method=method) == (405, "this path accepts POST")
-    assert refused(server, b"{}", path="/ping") == (405, "this path accepts GET, HEAD")
+    assert refused(server, b"{}", path="/ping") == (405, "this path accepts GET")
     assert server.ask(method="GET")[2]["allow"] == "POST"
 
 
@@ -364,53 +355,59 @@ def test_slow_sender(server: EmotionServer) -> None:
     assert server.predict(WAV)
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50) + b"\r\n\r\n",  # a TLS handshake
-        b"hello\r\n\r\n",
-        HEAD + b"Content-Length: -5\r\n\r\n",
-        HEAD + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\n{}",
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n",
-        HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    ],
-)
-def test_not_http(server: EmotionServer, sent: bytes) -> None:
-    answer = talk(server, sent)
+GET = b"GET /ping HTTP/1.1\r\nHost: x\r\n"
+NEXT = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+RAW: dict[str, bytes] = {
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50) + b"\r\n\r\n",
+    "no HTTP": b"hello\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/0.9": b"GET /ping\r\n\r\n",
+    "no Host": b"GET /ping HTTP/1.1\r\n\r\n",
+    "two Hosts": GET + b"Host: y\r\n\r\n",
+    "space before the colon": HEAD + b"Content-Length : 5\r\n\r\n{}",
+    "header without name": GET + b": x\r\n\r\n",
+    "header without colon": GET + b"hello\r\n\r\n",
+    "zero byte in a header": GET + b"X: a\0b\r\n\r\n",
+    "carriage return in a header": GET + b"X: a\rb\r\n\r\n",
+    "space in the path": b"GET /ping /x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "letters beyond ASCII in the path": b"GET /p\xc3\xafng HTTP/1.1\r\nHost: x\r\n\r\n",
+    "negative length": HEAD + b"Content-Length: -5\r\n\r\n",
+    "length with a sign": HEAD + b"Content-Length: +2\r\n\r\n{}",
+    "hexadecimal length": HEAD + b"Content-Length: 0x2\r\n\r\n{}",
+    "length of 30 digits": HEAD + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n{}",
+    "two lengths": HEAD + b"Content-Length: 5\r\nContent-Length: 7\r\n\r\n{}",
+    "list of lengths": HEAD + b"Content-Length: 2, 3\r\n\r\n{}",
+    "chunk size of letters": HEAD + CHUNKED + b"ZZ\r\nabc\r\n",
+    "negative chunk": HEAD + CHUNKED + b"-1\r\nabc\r\n",
+    "chunk size of 30 digits": HEAD + CHUNKED + b"F" * 30 + b"\r\nabc\r\n",
+    "chunk longer than said": HEAD + CHUNKED + b"1\r\nabcdef\r\n0\r\n\r\n",
+    "two encodings": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunked twice": HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "unknown encoding": HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + NEXT,
+    "length and encoding": HEAD + b"Content-Length: 5\r\n" + CHUNKED + b"0\r\n\r\n" + NEXT,
+    "encoding and no length": HEAD + b"Content-Length: 0\r\n" + CHUNKED + b"0\r\n\r\n" + NEXT,
+    "length and encoding of GET": GET + b"Content-Length: 9\r\n" + CHUNKED + b"0\r\n\r\n" + NEXT,
+    "large header": GET + b"X: " + b"y" * 20_000 + b"\r\n\r\n" + NEXT,
+    "many headers": GET + b"".join(b"X%d: %s\r\n" % (n, b"y" * 90) for n in range(200)) + b"\r\n" + NEXT,
+    "long path": b"GET /" + b"y" * 17_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n" + NEXT,
+    "endless head": HEAD + b"X: " + b"y" * 2**21,
+    "endless chunk head": HEAD + CHUNKED + b"1;" + b"x" * 2**17,
+}
 
+
+@pytest.mark.parametrize("name", RAW)
+def test_bad_http(server: EmotionServer, name: str) -> None:
+    before = server.memory()
+
+    answer = talk(server, RAW[name])
+
+    # the connection is closed: what follows is never taken for a second request
     assert re.match(rb"HTTP/1\.1 4\d\d ", answer)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close\r\n" in answer.lower()
+    assert server.memory() < 1.5 * before
     assert server.predict(WAV)
-
-
-SMUGGLED = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-        HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n" + SMUGGLED,
-        b"GET /ping HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    ],
-)
-def test_two_lengths_close_the_connection(server: EmotionServer, sent: bytes) -> None:
-    answer = talk(server, sent)
-
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert answer.count(b"HTTP/1.1") == 1
-    assert b"connection: close\r\n" in answer.lower()
-    assert b"both Content-Length and Transfer-Encoding" in answer
-
-
-@pytest.mark.parametrize(
-    "extra", [b"X: " + b"y" * 20_000, b"\r\n".join(b"X%d: %s" % (n, b"y" * 90) for n in range(200))]
-)
-def test_large_complete_head(server: EmotionServer, extra: bytes) -> None:
-    answer = talk(server, b"GET /ping HTTP/1.1\r\nHost: x\r\n" + extra + b"\r\n\r\n" + SMUGGLED)
-
-    assert re.match(rb"HTTP/1\.1 4(00|31) ", answer)
-    assert answer.count(b"HTTP/1.1") == 1
-    assert b"connection: close\r\n" in answer.lower()
 
 
 def test_base64_in_short_words_costs_no_memory(server: EmotionServer) -> None:
@@ -431,16 +428,6 @@ def test_base64_in_short_words_costs_no_memory(server: EmotionServer) -> None:
 
     assert status == 400
     assert max(peaks) - before < 6 * BODY_MB * 2**20
-
-
-def test_endless_head(server: EmotionServer) -> None:
-    before = server.memory()
-
-    answer = talk(server, HEAD + b"X: ", *(b"y" * 2**20 for _ in range(20)))
-
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
-    assert server.memory() < 1.5 * before
-    assert server.predict(WAV)
 
 
 def test_half_closed_client(server: EmotionServer) -> None:
@@ -486,7 +473,7 @@ def test_memory_after_bad_requests(server: EmotionServer) -> None:
     """Runs last on the shared server."""
     server.predict(WAV)
     before = server.memory()
-    bad = [records(make()) for make, _ in AUDIO.values()] + [body for body, _, _, _ in REQUESTS.values()]
+    bad = [records(make()) for make, _ in AUDIO.values()] + [body for body, _ in BODIES.values()]
 
     for _ in range(3):
         for body in bad:
@@ -649,6 +636,46 @@ def test_missing_model(tmp_path: Path, arguments: list[str], message: str) -> No
     assert "Traceback" not in done.stderr
 
 
+def edit(package: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = package / "package.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+PACKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a label too many": (
+        lambda folder: edit(folder, lambda content: content["labels"].append("bored")),
+        "'logits' has 3 columns where package.json requires 4",
+    ),
+    "a label too few": (lambda folder: edit(folder, lambda content: content["labels"].pop()), "requires 2"),
+    "nested deeply": (
+        lambda folder: (folder / "package.json").write_text("[" * 200_000),
+        "package.json",
+    ),
+    "a folder for package.json": (
+        lambda folder: ((folder / "package.json").unlink(), (folder / "package.json").mkdir()),
+        "no model package found",
+    ),
+    "another graph": (
+        lambda folder: (folder / "graph.onnx").write_bytes(b"graph"),
+        "does not have the SHA-256",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_damaged_package(tmp_path: Path, package: Path, name: str) -> None:
+    damage, expected = PACKAGES[name]
+    folder = Path(shutil.copytree(package, tmp_path / "package"))
+    damage(folder)
+
+    with pytest.raises(UserError, match=re.escape(expected)) as caught:
+        Recognizer.load(folder)
+
+    assert "\n" not in str(caught.value)
+
+
 def test_taken_port(tmp_path: Path, package: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -662,3 +689,16 @@ def test_taken_port(tmp_path: Path, package: Path) -> None:
 
     assert done.returncode == 1
     assert f"error: Cannot listen on 127.0.0.1:{port}" in done.stderr
+
+
+@pytest.mark.parametrize(("hard", "expected"), [(2000, 2000), (8192, 4096)])
+def test_open_files(hard: int, expected: int) -> None:
+    code = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))\n"
+        "from speech_emotion.serving.server import raise_file_limit; raise_file_limit()\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == [str(expected), str(hard)]

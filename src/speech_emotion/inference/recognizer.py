@@ -15,7 +15,7 @@ import onnxruntime
 from speech_emotion.audio.decode import AudioError, Sound, decode, from_array
 from speech_emotion.core.errors import UserError
 from speech_emotion.features.frames import lengths_of
-from speech_emotion.features.mfcc import Extractor
+from speech_emotion.features.mfcc import Extractor, coefficient_count
 from speech_emotion.models.package import Package
 
 Audio: TypeAlias = "str | Path | bytes | np.ndarray"
@@ -63,7 +63,7 @@ class Recognizer:
     Raises
     ------
     UserError
-        The package's graph cannot be loaded.
+        The package's graph cannot be loaded, or its inputs or outputs do not match the description.
 
     Examples
     --------
@@ -77,11 +77,16 @@ class Recognizer:
         self.package = package
         self._extractor = Extractor(package.description.features)
         self._session = _session(package, threads)
+        _check_graph(package, self._session)
 
     @classmethod
     def load(cls, folder: str | Path, *, threads: int = 1) -> Self:
         """Load the package in a folder; see `Package.load` for errors."""
-        return cls(Package.load(folder), threads=threads)
+        try:
+            package = Package.load(folder)
+        except RecursionError:
+            raise UserError(f"{folder}: package.json is nested too deeply, the package is damaged.") from None
+        return cls(package, threads=threads)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -210,6 +215,17 @@ def _session(package: Package, threads: int) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(package.graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has no common base class for errors
         raise UserError(f"{package.graph}: ONNX Runtime cannot load it ({type(error).__name__}).") from error
+
+
+def _check_graph(package: Package, session: onnxruntime.InferenceSession) -> None:
+    columns = {one.name: one.shape[-1] for one in [*session.get_inputs(), *session.get_outputs()]}
+    expected = {"frames": coefficient_count(package.description.features), "logits": len(package.labels)}
+    for name, count in expected.items():
+        if columns.get(name) != count:
+            raise UserError(
+                f"{package.graph}: {name!r} has {columns.get(name)} columns where package.json requires {count}: "
+                "labels and features do not match the network. Build the package again with `dvc repro`."
+            )
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

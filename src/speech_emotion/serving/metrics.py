@@ -1,10 +1,10 @@
 """Collect Prometheus metrics and write the log, one JSON object per line."""
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ class Metrics:
         self._requests = Counter("requests", "Requests.", ("path", "status"), **own)
         self._seconds = Histogram("request_seconds", "Duration of a request.", ("path",), buckets=_SECONDS, **own)
         self.recordings = Counter("recordings", "Recordings predicted.", **own)
-        self.events = Counter("events", "Other events, such as a new model or a lost worker.", ("event",), **own)
+        self._events = Counter("events", "Other events, such as a new model or a lost worker.", ("event",), **own)
         Gauge("working", "Requests in progress or waiting.", **own).set_function(working)
         self._model = Gauge("model_info", "The model in use.", ("model", "model_version", "package_digest"), **own)
 
@@ -39,43 +39,19 @@ class Metrics:
         self._model.clear()
         self._model.labels(model.name, model.version, model.digest).set(1)
 
+    def note(self, event: str, *, level: str = "info", **details: Any) -> None:
+        """Count an event and write it to the log."""
+        self._events.labels(event).inc()
+        log(event, level=level, **details)
+
     def text(self) -> bytes:
         """Return all metrics in Prometheus format."""
         return generate_latest(self._registry)
 
 
-class Log:
-    """Write events to standard output; never bodies, addresses or recordings."""
-
-    def __init__(self, count: Callable[[str], None]) -> None:
-        self._count = count
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(_Json())
-        logger = logging.getLogger("uvicorn")
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.WARNING)
-
-    def __call__(self, event: str, *, level: str = "info", **details: Any) -> None:
-        """Write and count an event."""
-        self._count(event)
-        self.line(event, level=level, **details)
-
-    def line(self, event: str, *, level: str = "info", **details: Any) -> None:
-        """Write an event."""
-        try:
-            print(_line(level, event, details), flush=True)
-        except BrokenPipeError:  # the reader has gone
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except OSError:  # a full disk must not stop the server
-            pass
-
-
-class _Json(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        details = {"trace": self.formatException(record.exc_info)} if record.exc_info else {}
-        return _line(record.levelname.lower(), record.getMessage(), details)
-
-
-def _line(level: str, event: str, details: dict[str, Any]) -> str:
+def log(event: str, *, level: str = "info", **details: Any) -> None:
+    """Write a line to standard output; never bodies, addresses or recordings."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"time": now, "level": level, "event": event, **details})
+    line = json.dumps({"time": now, "level": level, "event": event, **details})
+    with suppress(OSError):  # the reader has gone, or a full disk: neither must stop the server
+        os.write(sys.stdout.fileno(), line.encode() + b"\n")

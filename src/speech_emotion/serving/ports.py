@@ -1,4 +1,4 @@
-"""Bind the socket that uvicorn listens on."""
+"""Open the socket that uvicorn listens on."""
 
 import socket
 
@@ -8,25 +8,19 @@ from speech_emotion.core.errors import UserError
 
 
 def bound(config: uvicorn.Config) -> socket.socket:
-    """Return the bound socket; raises UserError if the address cannot be used."""
+    """Return a listening socket; raises UserError if the address cannot be used."""
     try:
-        return config.bind_socket()
+        listener = config.bind_socket()
+        listener.listen(config.backlog)
     except (SystemExit, OSError):  # uvicorn ends the process
-        raise refusal(config.host, config.port) from None
-
-
-def refusal(host: str, port: int) -> UserError:
-    """Return the error for an address that cannot be listened on."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.bind((host, 0))
-        cure = "Choose another --port"
-    except OSError:
-        cure = "Choose an address of this machine with --host"
-    return UserError(f"Cannot listen on {host}:{port}. {cure}.")
+        raise UserError(
+            f"Cannot listen on {config.host}:{config.port}. Choose another --port, "
+            "or an address of this machine with --host."
+        ) from None
+    return listener
 
 
 def url(listener: socket.socket) -> str:
-    """Return the URL of a bound socket."""
+    """Return the URL of a socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""Extend uvicorn's HTTP protocol with the timeouts that ASGI middleware cannot give."""
+"""Extend uvicorn's HTTP protocol with the limits that ASGI middleware cannot give."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,35 +10,29 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from speech_emotion.serving.schemas import refusal
 
 CONNECTIONS: Final = 1000
-"""While more are open, no recordings are accepted."""
-
-_MOST_CONNECTIONS: Final = CONNECTIONS + 200
-"""Further connections are closed at once: even a refusal takes memory."""
+"""Further ones are refused."""
 
 
 def protocol(seconds: float, note: Callable[..., None]) -> type[H11Protocol]:
     """Return a protocol that closes connections whose head arrives, or whose response is read, too slowly."""
 
     class Protocol(H11Protocol):
-        _head: asyncio.TimerHandle | None = None
+        _head: asyncio.TimerHandle
         _unread: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             # with no buffer, pause_writing is called as soon as the client does not read
             transport.set_write_buffer_limits(high=0)
-            if len(self.connections) > _MOST_CONNECTIONS:
-                note("too many connections", level="warning")
-                transport.abort()
-            else:
-                self._head = self.loop.call_later(seconds, self._head_late)
+            self._head = self.loop.call_later(seconds, self._head_late)
+            if len(self.connections) > CONNECTIONS:
+                self._refuse("503 Service Unavailable", "too many connections; retry later", "TEMPORARILY_UNAVAILABLE")
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.conn.their_state is not h11.IDLE:
-                _cancel(self._head)
-                self._head = None
-            elif self._head is None and self.conn.trailing_data[0]:
+                self._head.cancel()
+            elif self._head.cancelled() and self.conn.trailing_data[0]:
                 self._head = self.loop.call_later(seconds, self._head_late)
 
         def eof_received(self) -> bool:  # type: ignore[override]
@@ -54,24 +48,32 @@ def protocol(seconds: float, note: Callable[..., None]) -> type[H11Protocol]:
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            _cancel(self._unread)
+            if self._unread is not None:
+                self._unread.cancel()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            _cancel(self._head)
-            _cancel(self._unread)
+            self._head.cancel()
+            if self._unread is not None:
+                self._unread.cancel()
             super().connection_lost(exc)
 
         def send_400_response(self, msg: str) -> None:
             # a response that has begun cannot be replaced
             if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-                self.transport.write(_response("400 Bad Request", "this is not a valid HTTP request"))
+                self._refuse("400 Bad Request", "this is not a valid HTTP request")
             self.transport.close()
 
         def _head_late(self) -> None:
+            self._refuse("408 Request Timeout", f"the head of the request did not arrive within {seconds:g} s")
+
+        def _refuse(self, status: str, message: str, code: str = "INVALID_PARAMETER_VALUE") -> None:
             if not self.transport.is_closing():
-                note("request head timed out", level="warning")
-                message = f"the head of the request did not arrive within {seconds:g} s"
-                self.transport.write(_response("408 Request Timeout", message))
+                note("connection refused", level="warning", reason=message)
+                body = refusal(message, code)
+                head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                self.transport.write(
+                    f"{head}X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n".encode() + body
+                )
                 self.transport.close()
 
         def _response_unread(self) -> None:
@@ -79,14 +81,3 @@ def protocol(seconds: float, note: Callable[..., None]) -> type[H11Protocol]:
             self.transport.abort()
 
     return Protocol
-
-
-def _cancel(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
-
-
-def _response(status: str, message: str) -> bytes:
-    body = refusal(message)
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    return f"{head}X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n".encode() + body

@@ -1,8 +1,7 @@
 """The MLflow model: audio in, label, probabilities, windows and versions out. MLflow runs this file.
 
-Over HTTP a recording is a base64 string in the column `audio`, in any container and sample rate that
-`speech_emotion.audio.decode` reads. In Python it may also be bytes, a `pathlib.Path`, or a tuple of samples and rate. A
-string is always base64, never a path: a client must not read the server's files.
+Over HTTP a recording is a base64 string in the column `audio`. In Python it may also be bytes, a `pathlib.Path`, or a
+tuple of samples and sample rate. A string is always base64, never a path: a client must not read the server's files.
 """
 
 from collections.abc import Mapping
@@ -30,42 +29,23 @@ class SpeechEmotion(PythonModel):
         folder = Path(context.artifacts["package"])
         recognizer = Recognizer.load(folder)
         self._listener = Listener(recognizer)
-        self._versions = {
-            "model": "",
-            "model_version": "",
-            **_registered(folder.parent.parent),
-            "package_digest": recognizer.package.digest,
-        }
+        self._versions = {**_registered(folder.parent.parent), "package_digest": recognizer.package.digest}
 
     def predict(
-        self,
-        context: PythonModelContext,
-        model_input: pd.DataFrame,
-        params: Mapping[str, Any] | None = None,
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Answer one row a recording, in their order.
-
-        Parameters
-        ----------
-        context : PythonModelContext
-        model_input : pd.DataFrame [columns=(audio,)]
-            Each a base64 string, bytes, a Path, or (samples, sample rate in Hz).
-        params : mapping, optional
-            There are none.
-
-        Returns
-        -------
-        pd.DataFrame [columns=(label, confidence, sure, probabilities, windows, model, model_version, package_digest)]
-            `probabilities` holds a dictionary by label; `windows` a list, empty unless the recording is longer than
-            a window, of dictionaries with `start` and `end` in seconds, and the first four columns of that part.
+        """Predict the emotion of each recording, in order; docs/serving.md describes the columns.
 
         Raises
         ------
         MlflowException
             With INVALID_PARAMETER_VALUE: a recording cannot be used; says which row and why.
         """
-        rows = [self._row(number, audio) for number, audio in enumerate(_recordings(model_input))]
-        return pd.DataFrame(rows)
+        if not isinstance(model_input, pd.DataFrame) or list(model_input.columns) != [COLUMN]:
+            raise _refusal(f"expected one column, {COLUMN!r}")
+        if model_input.empty:
+            raise _refusal("there is no recording in the request")
+        return pd.DataFrame([self._row(number, audio) for number, audio in enumerate(model_input[COLUMN].tolist())])
 
     def _row(self, number: int, audio: Any) -> dict[str, Any]:
         try:
@@ -84,21 +64,11 @@ class SpeechEmotion(PythonModel):
         raise UserError(f"expected a base64 string, found {type(audio).__name__}")
 
 
-def _recordings(model_input: Any) -> list[Any]:
-    if isinstance(model_input, pd.DataFrame) and list(model_input.columns) == [COLUMN]:
-        recordings = model_input[COLUMN].tolist()
-    else:
-        raise _refusal(f"expected one column, {COLUMN!r}")
-    if not recordings:
-        raise _refusal("there is no recording in the request")
-    return recordings
-
-
 def _registered(model: Path) -> dict[str, str]:
-    """Return the name and number that MLflow notes beside a model that it took from the registry."""
+    """Return the name and number that MLflow writes beside a model that it took from the registry."""
     note = model / "registered_model_meta"
     if not note.is_file():
-        return {}
+        return {"model": "", "model_version": ""}
     from ruamel.yaml import YAML
 
     content = YAML(typ="safe").load(note.read_text(encoding="utf-8"))

@@ -1,28 +1,25 @@
-"""Parse MLflow scoring requests and build their responses.
-
-The same models validate a request in the worker and describe it in the OpenAPI document.
-"""
+"""Define requests and responses of /invocations; the same models validate them and describe them in OpenAPI."""
 
 import json
-from functools import reduce
-from operator import or_
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.response import COLUMN
+
+FORMS: Final = ("dataframe_records", "dataframe_split", "inputs", "instances")
+"""MLflow's forms of a request: each is an object with one of these keys."""
+
+_TOKENS_PER_RECORDING: Final = 4
+_TOKENS_BESIDE: Final = 1000
+"""Commas and brackets allowed beside the recordings: JSON of empty lists takes thirty times its size in memory."""
 
 Audio = Annotated[
     str,
     Field(description="base64 text of an audio file, or a data URL", json_schema_extra={"contentEncoding": "base64"}),
 ]
-Params = Annotated[dict[str, Any] | None, Field(description="Accepted for MLflow clients and ignored.")]
 Probability = Annotated[float, Field(ge=0, le=1)]
-
-_TOKENS_PER_RECORDING: Final = 4
-_TOKENS_BESIDE: Final = 1000
-"""Commas and brackets allowed beside the recordings: JSON of empty lists takes thirty times its size in memory."""
 
 
 class _Strict(BaseModel):
@@ -52,23 +49,34 @@ class Columns(_Strict):
 Rows = Annotated[list[Recording], Field(min_length=1)]
 
 
-class _Request(_Strict):
-    params: Params = None
+class Request(_Strict):
+    """A scoring request in exactly one of MLflow's forms."""
 
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [form]} for form in FORMS]})
 
-_FORMS: Final = {
-    name: create_model(f"Request_{name}", __base__=_Request, **{name: (kind, ...)})  # type: ignore[call-overload]
-    for name, kind in {
-        "dataframe_records": Rows,
-        "dataframe_split": SplitTable,
-        "inputs": Columns | Rows,
-        "instances": Rows,
-    }.items()
-}
-"""MLflow's forms of a request: each is an object with one of these keys."""
+    # the defaults are never read: exactly one form is given
+    dataframe_records: Rows = Field(default_factory=list)
+    dataframe_split: SplitTable = Field(default_factory=SplitTable.model_construct)
+    inputs: Columns | Rows = Field(default_factory=list)
+    instances: Rows = Field(default_factory=list)
+    params: Annotated[dict[str, Any] | None, Field(description="Accepted for MLflow clients and ignored.")] = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_form(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or len(content.keys() & set(FORMS)) != 1:
+            example = f'{{"dataframe_records": [{{"{COLUMN}": "<base64 of a file>"}}]}}'
+            raise ValueError(f"expected an object with exactly one of the keys {', '.join(FORMS)}: {example}")
+        return content
 
-_NAMES: Final = {*_FORMS, *Recording.model_fields, *SplitTable.model_fields, "params"}
+    def texts(self) -> list[str]:
+        """Return the base64 text of each recording."""
+        [content] = [getattr(self, form) for form in FORMS if form in self.model_fields_set]
+        if isinstance(content, SplitTable):
+            return [text for (text,) in content.data]
+        if isinstance(content, Columns):
+            return [content.audio] if isinstance(content.audio, str) else content.audio
+        return [row.audio for row in content]
 
 
 class Prediction(BaseModel):
@@ -124,11 +132,6 @@ def refusal(message: str, code: str = "INVALID_PARAMETER_VALUE") -> bytes:
     return json.dumps({"error_code": code, "message": message}).encode()
 
 
-def request_schema(ref_template: str) -> dict[str, Any]:
-    """Return the JSON schema of a request."""
-    return TypeAdapter(reduce(or_, _FORMS.values())).json_schema(ref_template=ref_template)
-
-
 def parse(body: bytes | bytearray, *, most: int) -> list[str]:
     """Return the base64 texts of a request, one per recording.
 
@@ -140,45 +143,26 @@ def parse(body: bytes | bytearray, *, most: int) -> list[str]:
     tokens = sum(map(body.count, (b",", b"[", b"{")))
     if tokens > _TOKENS_PER_RECORDING * most + _TOKENS_BESIDE:
         raise UserError(f"the request has {tokens} commas and brackets; at most {most} recordings are accepted")
-    content = _json(body)
-    forms = [name for name in _FORMS if isinstance(content, dict) and name in content]
-    if len(forms) != 1:
-        example = f'{{"dataframe_records": [{{"{COLUMN}": "<base64 of a file>"}}]}}'
-        raise UserError(f"expected an object with exactly one of the keys {', '.join(_FORMS)}: {example}")
-    try:
-        request = _FORMS[forms[0]].model_validate(content)
-    except ValidationError as error:
-        raise UserError(_first_problem(error)) from None
-    found = _recordings(getattr(request, forms[0]))
-    if len(found) > most:
-        raise UserError(f"the request has {len(found)} recordings; at most {most} are accepted")
-    return found
-
-
-def _json(body: bytes | bytearray) -> Any:
     try:
         # by default json also accepts UTF-16 and NaN, which are not JSON
-        return json.loads(body.decode("utf-8-sig"), parse_constant=_reject)
-    except RecursionError:
-        raise UserError("the body is JSON that is nested too deeply") from None
-    except ValueError:  # UnicodeDecodeError included
-        raise UserError("the body is not valid JSON in UTF-8") from None
+        content = json.loads(body.decode("utf-8-sig"), parse_constant=_reject)
+        texts = Request.model_validate(content).texts()
+    except ValidationError as error:
+        raise UserError(_first_problem(error)) from None
+    except (ValueError, RecursionError):
+        raise UserError("the body is not valid JSON in UTF-8, or is nested too deeply") from None
+    if len(texts) > most:
+        raise UserError(f"the request has {len(texts)} recordings; at most {most} are accepted")
+    return texts
 
 
 def _reject(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _recordings(content: Any) -> list[str]:
-    if isinstance(content, SplitTable):
-        return [text for (text,) in content.data]
-    if isinstance(content, Columns):
-        return [content.audio] if isinstance(content.audio, str) else content.audio
-    return [row.audio for row in content]
-
-
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # only our own names: pydantic adds those of its types, and of keys that the client made up
-    place = [str(part) for part in problem["loc"] if isinstance(part, int) or part in _NAMES]
-    return f"{'.'.join(place) or 'the body'}: {problem['msg']}"
+    ours = {*Request.model_fields, *SplitTable.model_fields, COLUMN}
+    place = [str(part) for part in problem["loc"] if isinstance(part, int) or part in ours]
+    return f"{'.'.join(place) or 'the body'}: {problem['msg'].removeprefix('Value error, ')}"

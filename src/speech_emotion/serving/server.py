@@ -17,15 +17,14 @@ import uvicorn
 
 from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.config.serving import ServeSettings
-from speech_emotion.core.errors import UserError
 from speech_emotion.registry.model_source import Model, glance, may_change, model_of
 from speech_emotion.serving import ports
 from speech_emotion.serving.app import Api
 from speech_emotion.serving.limits import HEAD_BYTES
 from speech_emotion.serving.log_writer import LogWriter
-from speech_emotion.serving.metrics import Log, Metrics
+from speech_emotion.serving.metrics import Metrics, log
 from speech_emotion.serving.pool import Pool
-from speech_emotion.serving.protocol import CONNECTIONS, protocol
+from speech_emotion.serving.protocol import protocol
 
 _KEEP_ALIVE_SECONDS: Final = 15
 _OPEN_FILES: Final = 4096
@@ -65,65 +64,47 @@ def serve(
     """
     # workers must not import modules of the working folder
     os.environ["PYTHONSAFEPATH"] = "1"
-    _raise_file_limit()
+    raise_file_limit()
     asyncio.run(_Server(source, settings, settings.processes or cores, log).run(host, port))
 
 
 class _Server:
     def __init__(
-        self, source: str | None, settings: ServeSettings, workers: int, log: tuple[Path, LogSettings] | None
+        self, source: str | None, settings: ServeSettings, workers: int, order: tuple[Path, LogSettings] | None
     ) -> None:
-        self._source, self._settings = source, settings
+        self._source, self._settings, self._began = source, settings, time.perf_counter()
         self._metrics = Metrics(lambda: self._pool.requests)
-        self._log = Log(lambda event: self._metrics.events.labels(event).inc())
-        self._log_writer = None if log is None else LogWriter(*log, note=self._log)
-        self._pool = Pool(
-            size=workers,
-            waiting=settings.waiting,
-            seconds=settings.answer_seconds,
-            recordings=settings.recordings,
-            note=self._log,
-            keep_log=log is not None,
-        )
+        self._log_writer = None if order is None else LogWriter(*order, note=self._metrics.note)
+        self._pool = Pool(workers, settings, note=self._metrics.note, keep_log=order is not None)
 
     async def run(self, host: str, port: int) -> None:
-        began = time.perf_counter()
         starting = asyncio.ensure_future(self._start())
         _on_stop(starting.cancel)
         try:
             await starting
-            await self._serve(host, port, began)
+            await self._serve(host, port)
         except asyncio.CancelledError:
             if not starting.cancelled():
                 raise
         finally:
             await self._pool.close()
             if self._log_writer is not None:
-                await self._log_writer.close()
-        self._log("stopped")
+                await asyncio.to_thread(self._log_writer.close)
+        log("stopped")
 
     async def _start(self) -> None:
-        if self._log_writer is not None:
-            await self._log_writer.start()
         await self._change(await model_of(self._source))
 
-    async def _serve(self, host: str, port: int, began: float) -> None:
-        api = Api(
-            self._pool,
-            self._settings,
-            self._metrics,
-            self._log,
-            crowded=lambda: len(server.server_state.connections) > CONNECTIONS,
-            log_writer=self._log_writer,
-        )
+    async def _serve(self, host: str, port: int) -> None:
         config = uvicorn.Config(
-            api.asgi,
+            Api(self._pool, self._settings, self._metrics, self._log_writer).asgi,
             host=host,
             port=port,
-            http=protocol(self._settings.receive_seconds, self._log),
+            http=protocol(self._settings.receive_seconds, self._metrics.note),
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="critical",
             access_log=False,
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -133,43 +114,33 @@ class _Server:
         server = uvicorn.Server(config)
         _on_stop(lambda: setattr(server, "should_exit", True))
         listener = ports.bound(config)
-        try:
-            # a client may connect as soon as the log says that the server is ready
-            listener.listen(config.backlog)
-        except OSError:
-            raise ports.refusal(host, port) from None
-        source = self._source
-        polling = asyncio.create_task(self._poll(source)) if source is not None and may_change(source) else None
-        seconds = round(time.perf_counter() - began, 3)
-        self._log("ready", url=ports.url(listener), seconds=seconds, **_names(self._pool.model))
+        polling = asyncio.create_task(self._poll())
+        seconds = round(time.perf_counter() - self._began, 3)
+        self._metrics.note("ready", url=ports.url(listener), seconds=seconds, **_names(self._pool.model))
         try:
             await server.serve(sockets=[listener])
         finally:
-            if polling is not None:
-                polling.cancel()
+            polling.cancel()
 
     async def _change(self, model: Model) -> None:
         await self._pool.change(model)
         self._metrics.model(self._pool.model)
 
-    async def _poll(self, source: str) -> None:
+    async def _poll(self) -> None:
         """Switch to a new champion when its workers have loaded it."""
-        often, seldom = self._settings.poll_seconds, max(self._settings.poll_seconds, _SLOW_POLL_SECONDS)
-        pause = often
-        while True:
+        source, often = self._source, self._settings.poll_seconds
+        pause, seldom = often, max(often, _SLOW_POLL_SECONDS)
+        while source is not None and may_change(source):
             await asyncio.sleep(pause)
+            pause = seldom
             try:
                 seen = await asyncio.to_thread(glance, source)
-                pause = seldom if seen is None else often
                 if seen != self._pool.model and (found := await model_of(source)) != self._pool.model:
                     await self._change(found)
-                    self._log("model changed", **_names(found))
-            except UserError as error:
-                pause = seldom
-                self._log("champion not polled", level="warning", reason=str(error))
+                    self._metrics.note("model changed", **_names(found))
+                pause = seldom if seen is None else often
             except Exception as error:  # the next poll may succeed
-                pause = seldom
-                self._log("error", level="error", reason=f"{type(error).__name__}: {error}")
+                self._metrics.note("champion not polled", level="warning", reason=f"{type(error).__name__}: {error}")
 
 
 def _names(model: Model) -> dict[str, str]:
@@ -184,7 +155,8 @@ def _on_stop(stop: Callable[[], object]) -> None:
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
+    """Raise the limit of open files as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
