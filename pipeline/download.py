@@ -1,6 +1,5 @@
-"""Fetch the recordings of the corpus, complete or not at all."""
+"""Copy or download the recordings of the corpus to data/NAME/raw, complete or not at all."""
 
-import argparse
 from pathlib import Path
 
 from speech_emotion.config.base import read_section
@@ -10,12 +9,9 @@ from speech_emotion.data.corpora import open_corpus
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Bring the recordings of the corpus here, byte for byte.")
-    parser.add_argument("raw", type=Path, help="the folder that they are written to")
-    arguments = parser.parse_args()
+    # the name is not an argument: reading the section checks it, and a shell would not
     corpus = read_section("corpus", CorpusSettings)
-    download = read_section("download", DownloadSettings)
-    open_corpus(corpus, download).fetch(arguments.raw)
+    open_corpus(corpus, read_section("download", DownloadSettings)).fetch(Path("data", corpus.name, "raw"))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,30 @@ def test_identical_recordings_stay_together(tmp_path: Path) -> None:
         assert len(part) == 2 * len(originals)
 
 
+@pytest.mark.parametrize("words", [1, 2, 5])
+@pytest.mark.parametrize("protocol", ["random", "speaker", "full"])
+def test_validation_share_holds_with_few_texts(protocol, words, tmp_path: Path) -> None:
+    speakers = tuple(f"{number:02d}" for number in range(1, 9))
+    takes = [manifest(speakers=speakers, words=words).assign(take=take) for take in range(4)]
+    rows = pd.concat(takes, ignore_index=True)
+    rows["id"] += rows.pop("take").astype(str)
+    rows["sha256"] = [f"{number:064x}" for number in range(len(rows))]
+
+    for fold in folds(rows, protocol, tmp_path):
+        others = len(rows) if protocol != "speaker" else len(fold.train + fold.validation)
+        assert len(fold.validation) / others == pytest.approx(SETTINGS.validation_share, abs=0.03)
+        emotions = rows.set_index("id")["emotion"]
+        assert set(emotions[list(fold.validation)]) == set(emotions)
+
+
+def test_unsupported_protocols_are_listed_together() -> None:
+    rows = manifest(speakers=("A",)).assign(text="")
+
+    with pytest.raises(UserError, match=r"(?s)'word'.*text.*'speaker'.*split\.protocols"):
+        splits.refuse_unsupported(rows, SETTINGS)
+    splits.refuse_unsupported(manifest(), SETTINGS)
+
+
 def test_seed() -> None:
     rows = manifest()
     other = SETTINGS.model_copy(update={"seed": 8})

@@ -101,7 +101,7 @@ def test_a_recording_that_is_missing_or_a_folder_is_listed(tmp_path: Path) -> No
     found = build(corpus, tmp_path, settings=SETTINGS, workers=1)
     assert list(found.bad["reason"]) == [
         "cannot be read (No such file or directory)",
-        "cannot be read (Is a directory)",
+        "cannot be read (a folder, not a regular file)",
     ]
 
 
@@ -161,10 +161,10 @@ def test_bad_recordings_stop_the_run_and_stay_readable(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         refuse_bad(Manifest(good, bad), SETTINGS, report=report)
     lines = str(error.value).splitlines()
-    assert lines[0] == "30 of 34 recordings cannot be learned from:"
+    assert lines[0] == "30 of 34 recordings cannot be used:"
     assert lines[1] == "  0.wav: is empty (0 bytes)"
     assert lines[21] == "  and 10 more"
-    assert lines[22].startswith(f"All of them are listed in {report}.")
+    assert lines[22].startswith(f"All are listed in {report}.")
     assert len(pd.read_csv(report)) == 30
     refuse_bad(Manifest(good, bad[:0]), SETTINGS, report=report)
     assert not report.exists()

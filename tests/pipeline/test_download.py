@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from helpers.dataverse_server import Act, DataverseServer, serve
 
@@ -112,7 +113,7 @@ def whole(workspace: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_download_that_is_killed_goes_on_where_it_stopped(workspace: Path, start: Start, how: signal.Signals) -> None:
+def test_killed_download_resumes(workspace: Path, start: Start, how: signal.Signals) -> None:
     raw = workspace / "data" / "tess" / "raw"
     with serve(DataverseServer(dict(RECORDINGS), piece=4_000, pause=0.03)) as server:
         first = start(server.url)
@@ -135,7 +136,7 @@ def test_a_download_that_is_killed_goes_on_where_it_stopped(workspace: Path, sta
     assert sorted(path.name for path in raw.parent.iterdir()) == ["raw"]
 
 
-def test_two_downloads_at_once_do_not_disturb_each_other(workspace: Path, start: Start) -> None:
+def test_two_downloads_at_once(workspace: Path, start: Start) -> None:
     with serve(DataverseServer(dict(RECORDINGS), piece=8_000, pause=0.01)) as server:
         both = [start(server.url), start(server.url)]
         for process in both:
@@ -145,7 +146,7 @@ def test_two_downloads_at_once_do_not_disturb_each_other(workspace: Path, start:
     assert digests(raw) == json.loads((workspace / "checksums.json").read_text())
 
 
-def test_a_mistake_is_one_message_and_no_traceback(workspace: Path, start: Start) -> None:
+def test_refusal_is_one_message(workspace: Path, start: Start) -> None:
     name = "OAF_7_fear.wav"
     with serve(DataverseServer(dict(RECORDINGS), always={name: Act(status=403)})) as server:
         process = start(server.url)
@@ -156,10 +157,13 @@ def test_a_mistake_is_one_message_and_no_traceback(workspace: Path, start: Start
     assert not (workspace / "data" / "tess" / "raw").exists()
 
 
-def test_the_stage_offline_with_no_copy_says_the_four_ways_on(workspace: Path, root: Path, start: Start) -> None:
+def test_offline_without_copy(workspace: Path, root: Path, start: Start) -> None:
     with serve(DataverseServer({})) as gone:
         pass
-    process = start(gone.url, str(root / "pipeline" / "download.py"), "data/tess/raw")
+    process = start(
+        gone.url,
+        str(root / "pipeline" / "download.py"),
+    )
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Four ways on" in errors
@@ -167,11 +171,24 @@ def test_the_stage_offline_with_no_copy_says_the_four_ways_on(workspace: Path, r
     assert not (workspace / "data" / "tess" / "raw").exists()
 
 
+@pytest.mark.parametrize("name", ["x; touch pwned", "$(touch pwned)"])
+def test_name_is_checked_before_a_shell_sees_it(workspace: Path, root: Path, name: str) -> None:
+    for file in ("dvc.yaml", "pipeline", "presets", "src"):
+        (workspace / file).symlink_to(root / file)
+    params = YAML().load((root / "params.yaml").read_text())
+    params["corpus"]["name"] = name
+    YAML().dump(params, workspace / "params.yaml")
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=workspace, check=True)
+    done = subprocess.run([*dvc, "repro", "prepare"], cwd=workspace, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "corpus.name" in done.stderr + done.stdout
+    assert not [path for path in workspace.parent.rglob("*pwned") if path.is_file()]
+
+
 @pytest.mark.slow
-def test_the_stage_brings_the_real_tess_from_its_variable(
-    workspace: Path, root: Path, tess_dir: Path, start: Start
-) -> None:
-    stage = (str(root / "pipeline" / "download.py"), "data/tess/raw")
+def test_tess_from_variable(workspace: Path, root: Path, tess_dir: Path, start: Start) -> None:
+    stage = (str(root / "pipeline" / "download.py"),)
     process = start("http://127.0.0.1:9", *stage, TESS_DIR=str(tess_dir))
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -179,9 +196,7 @@ def test_the_stage_brings_the_real_tess_from_its_variable(
 
 
 @pytest.mark.slow
-def test_the_stage_downloads_the_real_tess_from_a_bad_server_though_killed_three_times(
-    workspace: Path, root: Path, tess_dir: Path, start: Start
-) -> None:
+def test_tess_from_bad_server_with_kills(workspace: Path, root: Path, tess_dir: Path, start: Start) -> None:
     files = {path.name: path.read_bytes() for path in sorted(tess_dir.rglob("*.wav"))}
     size = sum(map(len, files.values()))
     names = list(files)
@@ -189,7 +204,7 @@ def test_the_stage_downloads_the_real_tess_from_a_bad_server_though_killed_three
     plan |= {name: [Act(status=500)] for name in names[1::200]}
     plan |= {name: [Act(garbage=True)] for name in names[2::200]}
     plan |= {name: [Act(status=429, headers={"Retry-After": "1"})] for name in names[3::1000]}
-    stage = (str(root / "pipeline" / "download.py"), "data/tess/raw")
+    stage = (str(root / "pipeline" / "download.py"),)
     with serve(DataverseServer(files, plan=plan, piece=1 << 14, pause=0.002)) as server:
         for count in (300, 900, 1500):
             process = start(server.url, *stage)

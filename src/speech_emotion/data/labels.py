@@ -1,19 +1,21 @@
-"""Read the labels of a folder of recordings from a CSV at its top or from its sub-folders."""
+"""Read the labels of a folder of recordings from a CSV at its top, its sub-folders, or known file names."""
 
 import csv
 import difflib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Final
 
 from speech_emotion.audio.decode import SUFFIXES
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import write_text
+from speech_emotion.core.io import is_hidden, require_regular_file, walk_files, write_csv
 from speech_emotion.data.corpora.base import Utterance
+from speech_emotion.data.known_names import recognise
 
 TABLE: Final = "labels.csv"
 """The name of the table that `write_table` makes."""
@@ -22,11 +24,16 @@ REQUIRED: Final = ("path", "emotion", "speaker")
 OPTIONAL: Final = ("text", "split")
 PARTS: Final = ("train", "validation", "test")
 
-_NAME = re.compile(r"\w([\w .+-]{0,62}\w)?")
-_USUAL_EMOTIONS = frozenset(
-    {"anger", "angry", "calm", "disgust", "fear", "fearful", "happiness", "happy", "joy", "neutral", "sad", "sadness"}
+_EMOTION = re.compile(
+    r"ang(er|ry)?|annoy(ance|ed)|anxi(ety|ous)|bored(om)?|calm|contempt|dis(gust(ed)?)?|excite(d|ment)|fear?(ful)?|"
+    r"fru(strat(ed|ion))?|hap(py|piness)?|joy(ful)?|neu(tral)?|sad(ness)?|(pleasant_)?sur(prised?)?|ps",
+    re.IGNORECASE,
 )
+"""English names of emotions and their usual abbreviations; they tell emotion folders from speaker folders."""
+_SPEAKER = re.compile(r"(actor|participant|person|session|ses|speaker|spk|subject|subj)[ _-]?\d+", re.IGNORECASE)
+_PUNCTUATION = " .+-_\u200c\u200d"
 _SHOWN = 20
+_TABLE_ADVICE = f"or label the recordings in a CSV with the columns {', '.join(REQUIRED)}"
 
 
 @dataclass(frozen=True)
@@ -38,64 +45,67 @@ class Labelled:
     root : Path
         What the utterances' paths are relative to: the folder, or the only folder in it.
     utterances : tuple of Utterance
-        Ordered by path.
+        Ordered by path. Labels and texts are in Unicode NFC, paths as the disk has them.
     left_aside : tuple of str
-        Every other file that is not hidden, relative to `root`: by its suffix no recording, or not listed in the table.
+        All other files that are not hidden, relative to `root`.
+    layout : str
+        Where the labels come from, in words.
     """
 
     root: Path
     utterances: tuple[Utterance, ...]
     left_aside: tuple[str, ...]
+    layout: str
 
 
 def read_labelled(folder: Path) -> Labelled:
-    """Find out which recordings a folder holds and how they are labelled.
+    """Find the recordings of a folder and their labels.
 
     Parameters
     ----------
     folder : Path
-        Holds `emotion/clip.wav`, or `speaker/emotion/clip.wav`, or one CSV at its top whose columns are path (relative
-        to the folder), emotion, speaker and, where known, text and split (train, validation, test). All of it may lie
-        in a single sub-folder, as in an unpacked zip.
+        Holds `emotion/clip.wav`, `speaker/emotion/clip.wav`, `emotion/speaker/clip.wav`, recordings named as in a known
+        corpus, or one CSV at its top with the columns path (relative to the folder), emotion, speaker and optionally
+        text and split (train, validation, test). All of it may lie in a single sub-folder, as in an unpacked zip.
 
     Raises
     ------
     UserError
-        The folder or the table cannot be understood; every mistake is named with its place, the first 20 of them.
+        The folder or the table cannot be understood. The first 20 mistakes are named with their places.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder.")
     root = _unwrapped(folder)
-    files = list(_visible_files(root))
+    files = [path.relative_to(root) for path in walk_files(root)]
     tables = [path for path in files if len(path.parts) == 1 and path.suffix.lower() == ".csv"]
     if len(tables) > 1:
-        names = ", ".join(str(table) for table in tables)
-        raise UserError(
-            f"{root}: holds {len(tables)} tables ({names}) and only one can label it. Move the others away."
-        )
+        names = ", ".join(map(str, tables))
+        raise UserError(f"{root}: has {len(tables)} tables ({names}), and only one can label it. Move the others away.")
     if tables:
-        utterances = _read_table(root / tables[0])
+        layout, found = f"labels from {tables[0]}", _read_table(root / tables[0], files)
     else:
-        utterances = _from_folders(root, [path for path in files if is_recording(path)])
-    _check_spelling(root, "label", {utterance.emotion for utterance in utterances})
-    _check_spelling(root, "speaker", {utterance.speaker for utterance in utterances})
-    taken = {utterance.path for utterance in utterances} | set(tables)
-    left_aside = (path.as_posix() for path in files if path not in taken)
-    return Labelled(root, tuple(sorted(utterances, key=lambda one: one.path.as_posix())), tuple(left_aside))
+        layout, found = _from_folders(root, [path for path in files if is_recording(path)])
+    utterances = [
+        replace(one, speaker=_nfc(one.speaker), emotion=_nfc(one.emotion), text=_nfc(one.text)) for one in found
+    ]
+    _check_spelling(root, "label", {one.emotion for one in utterances})
+    _check_spelling(root, "speaker", {one.speaker for one in utterances})
+    taken = {one.path for one in utterances} | set(tables)
+    left_aside = tuple(path.as_posix() for path in files if path not in taken)
+    return Labelled(root, tuple(sorted(utterances, key=lambda one: one.path.as_posix())), left_aside, layout)
 
 
 def write_table(folder: Path, utterances: Iterable[Utterance]) -> None:
-    """Write the table that labels a folder's recordings, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*REQUIRED, *OPTIONAL))
-    for one in sorted(utterances, key=lambda one: one.path.as_posix()):
-        writer.writerow((one.path.as_posix(), one.emotion, one.speaker, one.text, one.part))
-    write_text(folder / TABLE, text.getvalue())
+    """Write the table that labels a folder's recordings."""
+    rows = [
+        (one.path.as_posix(), one.emotion, one.speaker, one.text, one.part)
+        for one in sorted(utterances, key=lambda one: one.path.as_posix())
+    ]
+    write_csv(folder / TABLE, (*REQUIRED, *OPTIONAL), rows)
 
 
 def is_recording(path: PurePath) -> bool:
-    """Return whether a file's name is that of a recording."""
+    """Return whether a file's suffix is that of a recording."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -107,8 +117,8 @@ def listing(lines: Sequence[str]) -> str:
 
 
 def _unwrapped(folder: Path) -> Path:
-    """Step through lone sub-folders to a table, or until recordings lie no deeper than labels can."""
-    depths = [len(path.parts) for path in _visible_files(folder) if is_recording(path)]
+    """Enter lone sub-folders down to a table, or until recordings lie no deeper than labels can."""
+    depths = [len(path.relative_to(folder).parts) for path in walk_files(folder) if is_recording(path)]
     chain = [folder]
     while (inner := _lone_folder(chain[-1])) is not None:
         chain.append(inner)
@@ -118,71 +128,78 @@ def _unwrapped(folder: Path) -> Path:
 
 
 def _lone_folder(folder: Path) -> Path | None:
-    entries = [entry for entry in folder.iterdir() if not _is_hidden(entry.name)]
+    entries = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else None
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the paths of all files, relative to the folder and in order; links are followed, hidden names are not."""
-    been = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        if real in been:
-            raise UserError(f"{here}: is a link to a folder that is part of {folder} already. Take the link away.")
-        been.add(real)
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        yield from (Path(here, name).relative_to(folder) for name in sorted(files) if not _is_hidden(name))
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _from_folders(root: Path, recordings: list[Path]) -> list[Utterance]:
+def _from_folders(root: Path, recordings: list[Path]) -> tuple[str, list[Utterance]]:
+    """Return the layout in words, and the utterances."""
     if not recordings:
         raise UserError(
-            f"{root}: holds no recordings. Put them there as emotion/clip.wav or speaker/emotion/clip.wav, "
-            f"or with a CSV whose columns are {', '.join(REQUIRED)}. Known suffixes: {' '.join(sorted(SUFFIXES))}."
+            f"{root}: has no recordings. Put them there as emotion/clip.wav or speaker/emotion/clip.wav, "
+            f"{_TABLE_ADVICE}. Known suffixes: {' '.join(sorted(SUFFIXES))}."
         )
     by_depth = {len(path.parts): path for path in reversed(recordings)}
-    if set(by_depth) not in ({2}, {3}):
+    depth = max(by_depth) if set(by_depth) in ({2}, {3}) else 0
+    known = recognise(recordings)
+    if known and not (depth and any(_is_emotion(name) for path in recordings for name in path.parts[:-1])):
+        title, utterances = known
+        return f"labels from the file names, which are those of {title}", utterances
+    if not depth:
         found = ", ".join(by_depth[depth].as_posix() for depth in sorted(by_depth))
         raise UserError(
-            f"{root}: recordings lie at places that do not label them alike, such as {found}. "
-            "Lay all of them out as emotion/clip.wav, or all as speaker/emotion/clip.wav, or label them in a CSV."
+            f"{root}: the folders do not label all recordings alike, such as {found}. "
+            f"Lay all of them out as emotion/clip.wav, or all as speaker/emotion/clip.wav, {_TABLE_ADVICE}."
         )
-    if 3 in by_depth:
-        _check_order(root, recordings)
+    level = _emotion_level(root, recordings, depth)
+    layout = ("emotion/clip", "emotion/speaker/clip", "speaker/emotion/clip")[depth - 2 + level]
+    utterances = [
+        Utterance(path, path.parts[1 - level] if depth == 3 else "", path.parts[level]) for path in recordings
+    ]
     mistakes = {
-        f"{Path(*path.parts[:-1])}: {mistake}"
-        for path in recordings
-        for kind, name in zip(("label", "speaker"), path.parts[-2::-1], strict=False)
-        if (mistake := _name_mistake(kind, name))
+        f"{one.path.parent}: {mistake}"
+        for one in utterances
+        for kind, name in (("label", one.emotion), ("speaker", one.speaker))
+        if name and (mistake := _name_mistake(kind, _nfc(name)))
     }
     _refuse(str(root), sorted(mistakes))
-    return [
-        Utterance(path=path, speaker=path.parts[0] if len(path.parts) == 3 else "", emotion=path.parts[-2], text="")
-        for path in recordings
-    ]
+    return f"labels from the folders, {layout}", utterances
 
 
-def _check_order(root: Path, recordings: list[Path]) -> None:
-    """Refuse emotion/speaker/clip.wav, which would teach the model to tell speakers apart, as far as names show it."""
-    above, below = ({path.parts[level].lower() for path in recordings} & _USUAL_EMOTIONS for level in (0, 1))
-    if above and not below:
+def _emotion_level(root: Path, recordings: list[Path], depth: int) -> int:
+    """Return which folder level names the emotion, 0 or 1; refuse what could teach the model to tell speakers apart."""
+    levels = [sorted({path.parts[level] for path in recordings}) for level in range(depth - 1)]
+    emotions = [sum(map(_is_emotion, names)) / len(names) for names in levels]
+    speakers = [all(_SPEAKER.fullmatch(name) for name in names) for names in levels]
+    if depth == 3 and emotions[0] != emotions[1]:
+        return int(emotions[1] > emotions[0])
+    if depth == 3 and speakers[0] != speakers[1]:
+        return int(speakers[0])
+    shown = ", ".join(name for names in levels for name in names[:2])
+    advice = f"Lay them out as emotion/clip.wav or speaker/emotion/clip.wav, {_TABLE_ADVICE}."
+    if all(speakers):
+        raise UserError(f"{root}: the folders name speakers or sessions ({shown}), not emotions. {advice}")
+    pairs = {path.parts[:-1] for path in recordings}
+    if depth == 3 and len(levels[0]) > 1 and len(pairs) == len(levels[1]):
         raise UserError(
-            f"{root}: the upper folders are named like emotions ({', '.join(sorted(above))}), the lower ones not. "
-            "The order is speaker/emotion/clip.wav; turn it round, or label the recordings in a CSV."
+            f"{root}: no lower folder occurs below two upper ones ({shown}), so which level names the emotion is "
+            f"unclear. {advice}"
         )
+    return depth - 2
 
 
-def _read_table(table: Path) -> list[Utterance]:
+def _is_emotion(name: str) -> bool:
+    return _EMOTION.fullmatch(re.sub(r"[\s-]+", "_", name)) is not None
+
+
+def _read_table(table: Path, files: Iterable[Path]) -> list[Utterance]:
     rows = _rows(table)
+    on_disk = {_nfc(path.as_posix()): path for path in files}
     mistakes: list[str] = []
     utterances: list[Utterance] = []
     lines: dict[Path, int] = {}
     for line, row in rows:
-        path, mistake = _path_in(table.parent, row["path"])
+        path, mistake = _path_in(table.parent, row["path"], on_disk)
         problems = [mistake] if mistake else []
         if not mistake and path in lines:
             problems.append(f"{row['path']} is listed a second time (first in line {lines[path]})")
@@ -193,27 +210,31 @@ def _read_table(table: Path) -> list[Utterance]:
             problems.append(f"the split '{row['split']}' is none of {', '.join(PARTS)}")
         mistakes += [f"line {line}: {problem}" for problem in problems if problem]
         utterances.append(Utterance(path, row["speaker"], row["emotion"], row["text"], row["split"]))
-    for column, values in (("speaker", lambda one: one.speaker), ("split", lambda one: one.part)):
-        without = [line for (line, _), one in zip(rows, utterances, strict=True) if not values(one)]
+    for column in ("speaker", "split"):
+        without = [line for line, row in rows if not row[column]]
         if 0 < len(without) < len(rows):
-            mistakes.append(
-                f"line {without[0]}: has no {column}, and other lines have one ({len(without)} such in all)"
-            )
+            mistakes.append(f"line {without[0]}: has no {column}, but other lines have ({len(without)} such in all)")
     _refuse(str(table), mistakes)
     return utterances
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return each row's line number and its cells by column, optional columns empty where the table lacks them."""
+    """Return each row's line number and its cells by column, as text; optional columns may be empty."""
+    require_regular_file(table)
     try:
         text = table.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{table}: is not UTF-8 text. Save it as 'CSV UTF-8'.") from None
     except OSError as error:
         raise UserError(f"{table}: cannot be read ({error.strerror}).") from None
-    header = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+    text = unicodedata.normalize("NFC", text)
+    first = text.partition("\n")[0].strip()
+    separator = first[4:] if re.fullmatch("sep=.", first) else ""  # spreadsheets write such a line above the header
+    header = text.split("\n", 2)[1 if separator else 0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator or max(",;\t", key=header.count))
     try:
+        if separator:
+            next(reader)
         columns = [name.strip().lower() for name in next(reader, [])]
         _check_columns(table, columns)
         rows, mistakes = [], []
@@ -239,14 +260,14 @@ def _check_columns(table: Path, columns: list[str]) -> None:
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         near = difflib.get_close_matches(missing[0], columns, n=1)
-        hint = f" Is '{near[0]}' it?" if near else ""
+        hint = f" Did you mean '{near[0]}'?" if near else ""
         raise UserError(
             f"{table}: has no column '{missing[0]}'.{hint} Found: {', '.join(filter(None, columns)) or 'nothing'}. "
             f"Needed: {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}."
         )
 
 
-def _path_in(folder: Path, written: str) -> tuple[Path, str]:
+def _path_in(folder: Path, written: str, on_disk: dict[str, Path]) -> tuple[Path, str]:
     """Return a path relative to the folder, and what is wrong with it or an empty text."""
     if not written:
         return Path(), "has no path"
@@ -258,6 +279,8 @@ def _path_in(folder: Path, written: str) -> tuple[Path, str]:
     if path.parts[:1] == ("..",):
         return path, f"{written} lies outside the table's folder"
     if not (folder / path).is_file():
+        path = on_disk.get(_nfc(path.as_posix()), path)  # the disk may write accents in another way
+    if not (folder / path).is_file():
         return path, f"{written}: there is no such file"
     return path, ""
 
@@ -265,7 +288,9 @@ def _path_in(folder: Path, written: str) -> tuple[Path, str]:
 def _name_mistake(kind: str, name: str) -> str:
     if not name:
         return f"has no {'emotion' if kind == 'label' else kind}"
-    if _NAME.fullmatch(name):
+    letters = [unicodedata.category(character)[0] in "LMN" or character == "_" for character in name]
+    inside = (letter or character in _PUNCTUATION for letter, character in zip(letters, name, strict=True))
+    if len(name) <= 64 and letters[0] and letters[-1] and all(inside):
         return ""
     return f"the {kind} '{name}' is no usable name: up to 64 letters, digits, spaces and . + - _ between them"
 
@@ -273,9 +298,13 @@ def _name_mistake(kind: str, name: str) -> str:
 def _check_spelling(root: Path, kind: str, names: set[str]) -> None:
     alike: dict[str, str] = {}
     for name in sorted(names):
-        other = alike.setdefault(re.sub(r"[\W_]+", " ", name).casefold(), name)
+        other = alike.setdefault(re.sub(rf"[{re.escape(_PUNCTUATION)}]+", " ", name).casefold(), name)
         if other != name:
-            raise UserError(f"{root}: the {kind}s '{other}' and '{name}' differ by their spelling alone. Choose one.")
+            raise UserError(f"{root}: the {kind}s '{other}' and '{name}' differ only in spelling. Choose one.")
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _refuse(where: str, mistakes: Sequence[str]) -> None:

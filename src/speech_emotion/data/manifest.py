@@ -124,9 +124,7 @@ def check(frame: pd.DataFrame, where: str, *, kind: str = "") -> pd.DataFrame:
             raise UserError(f"{where}: {name}: '{twice}' is there more than once.")
     if frame["emotion"].nunique() < 2:
         found = ", ".join(sorted(set(frame["emotion"]))) or "none"
-        raise UserError(
-            f"{where}: found {frame['emotion'].nunique()} label ({found}); a model needs at least two to tell apart."
-        )
+        raise UserError(f"{where}: found {frame['emotion'].nunique()} label ({found}); a model needs at least two.")
     if kind == "tess":
         _check_tess(frame, where)
     return frame

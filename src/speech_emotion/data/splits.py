@@ -1,8 +1,10 @@
 """Divide a corpus into train, validation and test parts, one table per protocol."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -45,9 +47,12 @@ def make(manifest: pd.DataFrame, protocol: Protocol, settings: SplitSettings) ->
         validation part, one is drawn from its training part.
     protocol : {"random", "word", "speaker", "full"}
         * random: stratified by speaker and emotion;
-        * word: no text on two sides;
-        * speaker: leave one speaker out, one fold each; the validation part holds other texts than the training part;
-        * full: no test part; the validation part holds other texts than the training part, where there are several.
+        * word: no text on two sides; each part has at least one text;
+        * speaker: leave one speaker out, one fold each;
+        * full: no test part.
+
+        The validation parts of `speaker` and `full` hold other texts than the training part if one text is at most
+        `validation_share` of the texts. With fewer texts they are drawn like those of `random`.
     settings : SplitSettings
 
     Returns
@@ -73,11 +78,23 @@ def make(manifest: pd.DataFrame, protocol: Protocol, settings: SplitSettings) ->
             ignore_index=True,
         )
     else:
-        by_text = not named and manifest["text"].nunique() >= 2 and bool((manifest["text"] != "").all())
+        by_text = not named and _has_enough_texts(manifest, settings.validation_share)
         deal = _by_text if by_text else _random
         split = _one_fold(manifest, deal(manifest, rng, 0.0, settings.validation_share))
     check(split, manifest, protocol, named=protocol == "random" and named)
     return split.merge(manifest[_UTTERANCE], on="id", how="left", validate="m:1")[COLUMNS]
+
+
+def refuse_unsupported(manifest: pd.DataFrame, settings: SplitSettings) -> None:
+    """Raise a `UserError` that lists the protocols which the corpus does not support, with the reasons."""
+    mistakes = []
+    for protocol in settings.protocols:
+        try:
+            make(manifest, protocol, settings)
+        except UserError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise UserError("\n".join(mistakes))
 
 
 def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, named: bool = False) -> None:
@@ -182,13 +199,31 @@ def _random(manifest: pd.DataFrame, rng: np.random.Generator, test_share: float,
 
 
 def _dealt(manifest: pd.DataFrame, rng: np.random.Generator, test_share: float, validation_share: float) -> np.ndarray:
-    """Split the utterances of each speaker and emotion by the shares; identical recordings stay together."""
+    """Draw the shares from each emotion, spread over its speakers; identical recordings stay together."""
+    digests = manifest["sha256"].to_numpy()
+    strata = manifest.groupby(["speaker", "emotion"], sort=True).indices
+    distinct = {key: sorted(set(digests[rows])) for key, rows in strata.items()}
+    tests = _counts({key: len(found) for key, found in distinct.items()}, {}, test_share, rng)
+    validations = _counts({key: len(found) for key, found in distinct.items()}, tests, validation_share, rng)
     parts = np.full(len(manifest), TRAIN, dtype=object)
-    for rows in manifest.groupby(["speaker", "emotion"], sort=True).indices.values():
-        digests = manifest["sha256"].to_numpy()[rows]
-        dealt = _deal(sorted(set(digests)), rng, test_share, validation_share)
-        parts[rows] = [dealt[digest] for digest in digests]
+    for key, rows in strata.items():
+        dealt = _assigned(distinct[key], rng, tests[key], validations[key])
+        parts[rows] = [dealt[digest] for digest in digests[rows]]
     return parts
+
+
+def _counts(sizes: Mapping[Any, int], taken: Mapping[Any, int], share: float, rng: np.random.Generator) -> Counter[Any]:
+    """Return how many of each (speaker, emotion) a part gets; one of each emotion is left to train on."""
+    counts = Counter({key: min(int(share * size + 1e-9), size - taken.get(key, 0)) for key, size in sizes.items()})
+    for emotion in sorted({emotion for _, emotion in sizes}):
+        keys = [key for key in sizes if key[1] == emotion]
+        total = sum(sizes[key] for key in keys)
+        left = total - sum(taken.get(key, 0) for key in keys) - 1
+        missing = min(left, max(1, round(share * total)) if share else 0) - sum(counts[key] for key in keys)
+        free = [key for key in keys if counts[key] + taken.get(key, 0) < sizes[key]]
+        if missing > 0:
+            counts.update(free[index] for index in rng.permutation(len(free))[:missing])
+    return counts
 
 
 def _by_text(
@@ -201,18 +236,26 @@ def _by_text(
 def _leave_out(manifest: pd.DataFrame, speaker: str, rng: np.random.Generator, validation_share: float) -> pd.DataFrame:
     left_out = (manifest["speaker"] == speaker).to_numpy()
     others = manifest[~left_out]
-    by_text = others["text"].nunique() >= 2
+    by_text = _has_enough_texts(others, validation_share)
     parts = np.full(len(manifest), TEST, dtype=object)
     parts[~left_out] = (_by_text if by_text else _random)(others.assign(part=""), rng, 0.0, validation_share)
     return pd.DataFrame({"fold": speaker, "id": manifest["id"].to_numpy(), "part": parts})
 
 
+def _has_enough_texts(manifest: pd.DataFrame, validation_share: float) -> bool:
+    """Return whether a validation part of whole texts can be as small as its share."""
+    return bool((manifest["text"] != "").all()) and manifest["text"].nunique() * validation_share >= 1
+
+
 def _deal(groups: list[str], rng: np.random.Generator, test_share: float, validation_share: float) -> dict[str, str]:
     """Assign a part to each group. Every non-zero share gets at least one group while one is left to train on."""
-    shuffled = [groups[index] for index in rng.permutation(len(groups))]
     free = len(groups) - 1
     tests = min(free, max(1, round(test_share * len(groups)))) if test_share else 0
-    validations = min(free - tests, max(1, round(validation_share * len(groups))))
+    return _assigned(groups, rng, tests, min(free - tests, max(1, round(validation_share * len(groups)))))
+
+
+def _assigned(groups: list[str], rng: np.random.Generator, tests: int, validations: int) -> dict[str, str]:
+    shuffled = [groups[index] for index in rng.permutation(len(groups))]
     parts = [TEST] * tests + [VALIDATION] * validations + [TRAIN] * (len(groups) - tests - validations)
     return dict(zip(shuffled, parts, strict=True))
 

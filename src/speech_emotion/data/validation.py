@@ -14,11 +14,14 @@ import pandas as pd
 from speech_emotion.audio.decode import AudioError, Sound, decode
 from speech_emotion.config.data import PrepareSettings
 from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import open_regular_file
 from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.progress import track
 from speech_emotion.data.corpora.base import Corpus, Utterance
 from speech_emotion.data.labels import listing
 from speech_emotion.data.manifest import BAD_COLUMNS, DECIMALS, SCHEMA, Manifest, write_bad
+
+_SHOWN = 30
 
 
 @dataclass(frozen=True)
@@ -101,16 +104,33 @@ def refuse_bad(manifest: Manifest, settings: PrepareSettings, *, report: Path) -
     count = len(manifest.bad)
     lines = [f"{path}: {reason}" for path, reason in manifest.bad.itertuples(index=False)]
     raise UserError(
-        f"{count} of {count + len(manifest.good)} recordings cannot be learned from:\n{listing(lines)}\n"
-        f"All of them are listed in {report}. Mend or remove them in your copy, "
+        f"{count} of {count + len(manifest.good)} recordings cannot be used:\n{listing(lines)}\n"
+        f"All are listed in {report}. Repair or remove them in your copy, "
         "or set prepare.bad_recordings to 'leave_out' in params.yaml."
+    )
+
+
+def describe(manifest: Manifest) -> str:
+    """Return labels and speakers with the number of their utterances, and the total seconds."""
+    good = manifest.good
+
+    def counts(column: str) -> str:
+        found = good[column].value_counts(sort=False).sort_index()
+        shown = ", ".join(f"{name or 'unknown'} ({count})" for name, count in found.head(_SHOWN).items())
+        return f"{shown}, and {len(found) - _SHOWN} more" if len(found) > _SHOWN else shown
+
+    left_out = f", {len(manifest.bad)} left out" if len(manifest.bad) else ""
+    return (
+        f"{len(good):,} recordings, {good['seconds'].sum():,.0f} s{left_out}\n"
+        f"labels: {counts('emotion')}\nspeakers: {counts('speaker')}"
     )
 
 
 def measure(path: Path, *, settings: PrepareSettings) -> Measured:
     """Listen to one recording."""
     try:
-        data = path.read_bytes()
+        with open_regular_file(path) as file:
+            data = file.read()
         sound = decode(data, max_seconds=settings.max_seconds)
     except OSError as error:
         return Measured(bad=f"cannot be read ({error.strerror})")

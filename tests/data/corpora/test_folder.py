@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.irregular import IRREGULAR
 from helpers.recordings import encoded, tone
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.core.errors import UserError
@@ -43,11 +44,11 @@ def recordings(raw: Path) -> dict[str, bytes]:
     }
 
 
-def test_is_what_params_call_folder(tmp_path: Path) -> None:
+def test_open_corpus(tmp_path: Path) -> None:
     assert open_corpus(CorpusSettings(name="mine", kind="folder", source=str(tmp_path))).kind == "folder"
 
 
-def test_recordings_are_copied_byte_for_byte_bad_ones_too(tmp_path: Path) -> None:
+def test_copies_every_byte(tmp_path: Path) -> None:
     source, raw = fill(tmp_path / "source", FILES), tmp_path / "raw"
     before = digest_folder(source)
     corpus(source).fetch(raw)
@@ -61,7 +62,7 @@ def test_recordings_are_copied_byte_for_byte_bad_ones_too(tmp_path: Path) -> Non
     ]
 
 
-def test_labels_of_a_table_reach_the_raw_tree_and_outlive_the_source(tmp_path: Path) -> None:
+def test_table_labels_outlive_the_source(tmp_path: Path) -> None:
     table = b"path;emotion;speaker;text;split\na.wav;sad;S1;Say it;train\nb.wav;joy;S2;;test\n"
     source = fill(tmp_path / "source", {"a.wav": WAV, "b.wav": FLAC, "unlisted.wav": WAV, "My table.csv": table})
     corpus(source).fetch(tmp_path / "raw")
@@ -73,13 +74,27 @@ def test_labels_of_a_table_reach_the_raw_tree_and_outlive_the_source(tmp_path: P
     ]
 
 
-def test_what_is_left_aside_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prints_layout_and_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = fill(tmp_path / "source", {**FILES, "README.md": b"", "S1/joy/b.txt": b""})
     corpus(source).fetch(tmp_path / "raw")
-    assert capsys.readouterr().err == "left aside, not labelled recordings:\n  README.md\n  S1/joy/b.txt\n"
+    said = capsys.readouterr()
+    assert "4 recordings, labels from the folders, speaker/emotion/clip" in said.out
+    assert said.err.endswith("  README.md\n  S1/joy/b.txt\n")
 
 
-def test_a_recording_added_or_taken_away_is_noticed_by_the_next_fetch(tmp_path: Path) -> None:
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["a named pipe", "a device"])
+def test_refuses_irregular_files(tmp_path: Path, kind: str) -> None:
+    source = fill(tmp_path / "source", FILES)
+    IRREGULAR[kind](source / "S1/sad/x.wav")
+    with pytest.raises(UserError, match=rf"1 of 5 .*\n  S1/sad/x\.wav: {kind}, not a regular file"):
+        corpus(source).fetch(tmp_path / "data" / "raw")
+    with pytest.raises(UserError, match="not a regular file"):
+        corpus(IRREGULAR[kind](tmp_path / "x.zip")).fetch(tmp_path / "data" / "raw")
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_notices_added_and_removed_recordings(tmp_path: Path) -> None:
     source, raw = fill(tmp_path / "source", FILES), tmp_path / "raw"
     corpus(source).fetch(raw)
     (source / "S1/sad/a.wav").rename(source / "S2/joy/new.wav")
@@ -89,7 +104,7 @@ def test_a_recording_added_or_taken_away_is_noticed_by_the_next_fetch(tmp_path: 
 
 @pytest.mark.parametrize("wrapping", ["", "Corpus/"])
 @pytest.mark.parametrize("inside", ["the zip itself", "alone in a folder"])
-def test_a_zip_is_as_good_as_a_folder(tmp_path: Path, wrapping: str, inside: str) -> None:
+def test_zip_equals_folder(tmp_path: Path, wrapping: str, inside: str) -> None:
     labels = b"path,emotion,speaker\na.wav,sad,S1\nb.wav,joy,S1\n"
     data = zipped({f"{wrapping}a.wav": WAV, f"{wrapping}b.wav": FLAC, f"{wrapping}labels.csv": labels})
     folder = fill(tmp_path / "source", {"Corpus.zip": data, "README.md": b""})
@@ -98,36 +113,34 @@ def test_a_zip_is_as_good_as_a_folder(tmp_path: Path, wrapping: str, inside: str
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
 
 
-def test_the_same_recordings_give_the_same_raw_tree_however_they_come(tmp_path: Path) -> None:
+def test_raw_tree_is_deterministic(tmp_path: Path) -> None:
     corpus(fill(tmp_path / "source", FILES)).fetch(tmp_path / "one")
     corpus(fill(tmp_path, {"source.zip": zipped(dict(reversed(FILES.items())))}) / "source.zip").fetch(tmp_path / "two")
     assert digest_folder(tmp_path / "one") == digest_folder(tmp_path / "two")
 
 
-def test_a_source_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"there is no such folder or zip. Put your recordings there, or name their place"
-    ):
+def test_missing_source(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such folder or zip"):
         corpus(tmp_path / "none").fetch(tmp_path / "raw")
 
 
 REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
     "one label": (
         {"sad/a.wav": WAV, "sad/b.wav": FLAC},
-        "all 2 recordings have one label, 'sad'; a model needs at least two to tell apart.",
+        "all 2 recordings have one label, 'sad'",
     ),
     "a table with a mistake": (
         {"labels.csv": b"path,emotion,speaker\nx.wav,sad,S\n"},
         "line 2: x.wav: there is no such file.",
     ),
-    "nothing": ({"README.md": b""}, "holds no recordings."),
+    "nothing": ({"README.md": b""}, "has no recordings."),
     "a zip that is none": ({"a.zip": b"PK"}, "a damaged zip"),
     "a zip that leads out": ({"a.zip": zipped({"../sad/a.wav": WAV})}, "leads out of the folder"),
 }
 
 
 @pytest.mark.parametrize(("files", "said"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_refused_source_leaves_the_raw_tree_as_it_was(tmp_path: Path, files: dict[str, bytes], said: str) -> None:
+def test_refusal_keeps_the_raw_tree(tmp_path: Path, files: dict[str, bytes], said: str) -> None:
     raw = tmp_path / "data" / "raw"
     corpus(fill(tmp_path / "good", FILES)).fetch(raw)
     before = digest_folder(raw)
@@ -141,19 +154,19 @@ def test_a_refused_source_leaves_the_raw_tree_as_it_was(tmp_path: Path, files: d
 @pytest.mark.parametrize(
     ("source", "raw"), [("data", "data/mine/raw"), ("data/mine/raw/S1", "data/mine/raw"), ("a", "a")]
 )
-def test_a_source_around_or_within_the_raw_tree_is_refused(tmp_path: Path, source: str, raw: str) -> None:
+def test_refuses_overlapping_source(tmp_path: Path, source: str, raw: str) -> None:
     fill(tmp_path / source, FILES)
     with pytest.raises(UserError, match="lies around or within"):
         corpus(tmp_path / source).fetch(tmp_path / raw)
     assert recordings(tmp_path / source) == FILES
 
 
-def test_a_raw_tree_that_was_not_fetched_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no labels.csv. Run `dvc repro download`."):
+def test_incomplete_raw_tree(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no labels.csv. Run `dvc repro download`."):
         corpus(tmp_path).utterances(tmp_path)
 
 
-def test_recordings_that_cannot_be_read_are_named_all_at_once(tmp_path: Path) -> None:
+def test_names_all_unreadable_recordings(tmp_path: Path) -> None:
     source, raw = fill(tmp_path / "source", FILES), tmp_path / "data" / "raw"
     corpus(source).fetch(raw)
     before = digest_folder(raw)
@@ -165,7 +178,7 @@ def test_recordings_that_cannot_be_read_are_named_all_at_once(tmp_path: Path) ->
         f"{source}: 2 of 6 recordings cannot be read:\n"
         "  S1/sad/gone.wav: a link that leads nowhere\n"
         "  S2/joy/circle.wav: a link that leads nowhere\n"
-        "Make them readable, or take them away."
+        "Make them readable, or remove them."
     )
     assert digest_folder(raw) == before
     assert list(raw.parent.iterdir()) == [raw]

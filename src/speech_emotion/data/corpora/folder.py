@@ -10,7 +10,7 @@ from typing import Final
 
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import replacing_folder
+from speech_emotion.core.io import open_regular_file, replacing_folder, require_regular_file
 from speech_emotion.core.progress import track
 from speech_emotion.data.archive import unpack
 from speech_emotion.data.corpora.base import Utterance
@@ -18,12 +18,9 @@ from speech_emotion.data.labels import TABLE, Labelled, is_recording, listing, r
 
 
 class FolderCorpus:
-    """The user's own recordings, in any language and with any labels.
+    """The user's own recordings, in any language and with any labels; see `labels.read_labelled`.
 
-    Parameters
-    ----------
-    settings : CorpusSettings
-        Its `source` is the folder or the zip; `labels.read_labelled` says how recordings are labelled in it.
+    `settings.source` is a folder or a zip.
     """
 
     kind: Final = "folder"
@@ -37,13 +34,12 @@ class FolderCorpus:
         Raises
         ------
         UserError
-            The source is missing, cannot be understood, or has a single label; recordings cannot be read: the first
-            20 of them are named.
+            The source is missing, cannot be understood, or has a single label; or recordings cannot be read.
         """
         if not self.source.exists():
             raise UserError(
                 f"{self.source}: there is no such folder or zip. "
-                "Put your recordings there, or name their place in params.yaml (corpus.source)."
+                "Put your recordings there, or set corpus.source in params.yaml."
             )
         _check_apart(self.source, raw)
         with _opened(self.source, raw) as folder, replacing_folder(raw) as aside:
@@ -51,29 +47,25 @@ class FolderCorpus:
             _check_labels(labelled)
             _copy(labelled, aside)
             write_table(aside, labelled.utterances)
+        print(f"{self.source}: {len(labelled.utterances):,} recordings, {labelled.layout}")
         if labelled.left_aside:
-            print(f"left aside, not labelled recordings:\n{listing(labelled.left_aside)}", file=sys.stderr)
+            print(f"left out, not labelled recordings:\n{listing(labelled.left_aside)}", file=sys.stderr)
 
     def utterances(self, raw: Path) -> list[Utterance]:
-        """Return what `fetch` has copied, ordered by path.
-
-        Raises
-        ------
-        UserError
-            The tree is not whole.
-        """
+        """Return what `fetch` has copied, ordered by path; raise `UserError` if the tree is not complete."""
         if not (raw / TABLE).is_file():
-            raise UserError(f"{raw}: holds no {TABLE}. Run `dvc repro download`.")
+            raise UserError(f"{raw}: has no {TABLE}. Run `dvc repro download`.")
         return list(read_labelled(raw).utterances)
 
 
 @contextmanager
 def _opened(source: Path, raw: Path) -> Iterator[Path]:
-    """Give the folder that the recordings lie in: the source, or what is in the zip that it is or holds alone."""
+    """Give the folder with the recordings: the source, or the content of a zip that it is or holds alone."""
     archive = _lone_zip(source) if source.is_dir() else source
     if archive is None:
         yield source
         return
+    require_regular_file(archive)
     raw.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{raw.name}.", suffix=".partial", dir=raw.parent) as unpacked:
         unpack(archive, Path(unpacked))
@@ -81,7 +73,7 @@ def _opened(source: Path, raw: Path) -> Iterator[Path]:
 
 
 def _lone_zip(folder: Path) -> Path | None:
-    """Return the zip at the top of a folder, where it is the only one and nothing lies beside it but documents."""
+    """Return the zip at the top of a folder if it is the only one and only documents lie beside it."""
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     zips = [path for path in visible if path.suffix.lower() == ".zip"]
     others = [path for path in visible if path.is_dir() or path.suffix.lower() == ".csv" or is_recording(path)]
@@ -101,7 +93,7 @@ def _check_labels(labelled: Labelled) -> None:
     if len(labels) < 2:
         raise UserError(
             f"{labelled.root}: all {len(labelled.utterances)} recordings have one label, '{labels[0]}'; "
-            "a model needs at least two to tell apart."
+            f"a model needs at least two ({labelled.layout})."
         )
 
 
@@ -109,16 +101,17 @@ def _copy(labelled: Labelled, target: Path) -> None:
     unreadable = []
     for one in track(labelled.utterances, len(labelled.utterances), "copying", "recordings"):
         recording = labelled.root / one.path
-        (target / one.path).parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copyfile(recording, target / one.path)
+            source = open_regular_file(recording)
         except OSError as error:
-            if error.filename2 is not None or error.filename != str(recording):
-                raise  # it is the copy that cannot be written
             leads_nowhere = recording.is_symlink() and not recording.exists()
             unreadable.append(f"{one.path}: {'a link that leads nowhere' if leads_nowhere else error.strerror}")
+            continue
+        (target / one.path).parent.mkdir(parents=True, exist_ok=True)
+        with source, open(target / one.path, "wb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
     if unreadable:
         raise UserError(
             f"{labelled.root}: {len(unreadable)} of {len(labelled.utterances)} recordings cannot be read:\n"
-            f"{listing(unreadable)}\nMake them readable, or take them away."
+            f"{listing(unreadable)}\nMake them readable, or remove them."
         )
