@@ -115,4 +115,4 @@ def write_params(folder: Path, **changes: Any) -> None:
 def worker_task(inputs: SearchInputs, *, trials: int, seconds: float) -> WorkerTask:
     """Return the task of the only worker of an existing study."""
     storage = Storage.of(inputs.tune)
-    return WorkerTask(inputs, inputs.tune.recipe, inputs.study_name(), storage, trials, time.time() + seconds, "call")
+    return WorkerTask(inputs, inputs.tune.recipe, inputs.study_name(), storage, trials, time.time() + seconds, "stop")

@@ -30,7 +30,7 @@ from speech_emotion.tuning.report import (
     write_winner,
 )
 from speech_emotion.tuning.search import search
-from speech_emotion.tuning.study import REASON, Storage, create
+from speech_emotion.tuning.study import REASON, Storage, create, set_attribute
 
 DISTRIBUTIONS = {
     "train.optimizer.learning_rate": FloatDistribution(0.01, 0.5, log=True),
@@ -45,24 +45,11 @@ def fill(study: optuna.Study) -> None:
     """Add a trial of each state, as workers leave them."""
     for number, value in enumerate((0.5, 0.75, 0.25, 0.3)):
         trial = study.ask(DISTRIBUTIONS)
-        rows = [
-            {
-                "epoch": epoch,
-                "step": epoch,
-                "time": epoch,
-                "trial": trial.number,
-                "mean": loss,
-                "val_loss": loss,
-                "val_uar": 1 - loss,
-            }
-            for epoch, loss in ((1, 0.9), (2, value))
-        ]
-        trial.set_user_attr("history A", rows)
-        for row in rows:
-            trial.report(row["mean"], int(row["step"]))
+        for step, loss in enumerate((0.9, value), 1):
+            trial.report(loss, step)
         study.tell(trial, None if number == 1 else value, state=TrialState.PRUNED if number == 1 else None)
     trial = study.ask(DISTRIBUTIONS)
-    trial.set_user_attr(REASON, DIVERGED)
+    set_attribute(trial, REASON, DIVERGED)
     study.tell(trial, state=TrialState.FAIL)
 
 
@@ -196,9 +183,8 @@ def test_mlflow_has_a_run_per_trial(study: optuna.Study, inputs: SearchInputs) -
     assert found["trial-004"].data.tags["reason"] == DIVERGED
     assert set(found["trial-002"].data.params) == set(PARAMETERS)
     client = connect(locate())
-    for key in ("val_loss", "A/val_loss", "A/val_uar"):
-        history = client.get_metric_history(found["trial-002"].info.run_id, key)
-        assert [metric.step for metric in history] == [1, 2]
+    history = client.get_metric_history(found["trial-002"].info.run_id, "val_loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.9), (2, 0.25)]
     assert found["trial-002"].data.metrics["nll"] == 0.25
     assert "duration_seconds" in found["trial-002"].data.metrics
     best = client.get_metric_history(parent.info.run_id, "best_nll")

@@ -33,16 +33,18 @@ from speech_emotion.config.params import ComputeSettings
 from speech_emotion.config.training import TrainSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.tracking.connection import connect, locate
+from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.search import Outcome, search
 from speech_emotion.tuning.study import (
-    NUMBER,
     PROCESS,
     Storage,
+    attribute,
     create,
     finished,
     last_attempts,
     reason,
     retry_stale,
+    set_attribute,
 )
 
 pytestmark = pytest.mark.slow
@@ -55,6 +57,7 @@ sys.path.insert(0, sys.argv[1])
 from helpers import tuned
 from speech_emotion.config.params import ComputeSettings, RaySettings
 from speech_emotion.core.process import run_stage
+from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.search import search
 def main():
     changes, compute = json.loads(sys.argv[2])
@@ -122,14 +125,16 @@ class Search:
             return []  # the study does not exist yet
 
     def running(self) -> list[FrozenTrial]:
-        # a retried trial carries the attributes of the attempt before until its worker has replaced them
         trials = self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,)) if self.finished() else []
-        return [trial for trial in trials if trial.user_attrs.get(NUMBER) == trial.number]
+        return [trial for trial in trials if attribute(trial, PROCESS)]
 
 
-def run(inputs: Any, **options: Any) -> tuple[Outcome, optuna.Study]:
-    outcome = search(inputs, ComputeSettings(workers=1), **options)
-    return outcome, create(inputs.study_name(), Storage.of(inputs.tune), inputs.tune)
+def open_study(inputs: SearchInputs) -> optuna.Study:
+    return create(inputs.study_name(), Storage.of(inputs.tune), inputs.tune)
+
+
+def run(inputs: SearchInputs) -> tuple[Outcome, optuna.Study]:
+    return search(inputs, ComputeSettings(workers=1)), open_study(inputs)
 
 
 def results(study: optuna.Study) -> list[str]:
@@ -160,46 +165,38 @@ def check_mlflow(study: optuna.Study) -> None:
     assert not [name for name, run in runs.items() if run.info.status == "RUNNING"]
 
 
-def test_resume_and_kill_do_not_change_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kill_and_resume_do_not_change_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pruner = {"kind": "median", "startup_trials": 2, "warmup_epochs": 1}
     changes = tuned.ONE_FOLD | {"sampler": "tpe", "pruner": pruner}
-    folders = [tmp_path / name for name in ("whole", "resumed", "killed")]
+    folders = [tmp_path / name for name in ("whole", "killed")]
     for folder in folders:
         folder.mkdir()
-        monkeypatch.chdir(folder)
         tuned.make_inputs(folder)
 
     monkeypatch.chdir(folders[0])
-    inputs = tuned.inputs(trials=6, **changes)
+    inputs = tuned.inputs(trials=5, **changes)
     _, whole = run(inputs)
     assert whole.trials[0].params == inputs.space.current()
     expected = results(whole)  # its journal has a relative path
 
     monkeypatch.chdir(folders[1])
-    run(tuned.inputs(trials=2, **changes))
-    _, resumed = run(inputs)
-    assert results(resumed) == expected
-
-    monkeypatch.chdir(folders[2])
-    killed = Search(folders[2], changes, {"workers": 1})
+    killed = Search(folders[1], changes, {"workers": 1})
     with killed.started() as process:
         killed.wait_for(process, done=2, running=1)
         kill(process, *descendants(process))
-    killed.run(trials=6)
+    killed.run(trials=5)
     assert "will be retried" in killed.log
-    assert len(killed.study.trials) == 7
+    assert len(killed.study.trials) == 6
     assert results(killed.study) == expected
 
 
-def test_killed_workers_and_parent_lose_no_trial(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")  # whether they exist or not
-    searching = Search(workspace, tuned.ONE_FOLD, {"workers": 4})
+def test_killed_workers_and_parent_lose_no_trial(workspace: Path) -> None:
+    searching = Search(workspace, tuned.ONE_FOLD, {"workers": 3})
     with searching.started() as process:
-        searching.wait_for(process, done=1, running=4)
-        assert {trial.user_attrs["devices"] for trial in searching.running()} == {"0", "1"}
-        for name in sorted({trial.user_attrs[PROCESS] for trial in searching.running()})[:2]:
+        searching.wait_for(process, done=1, running=3)
+        for name in [attribute(trial, PROCESS) for trial in searching.running()][:2]:
             os.kill(int(name.split(":")[1]), signal.SIGKILL)
-        # the other two continue and retry the trials of the killed ones
+        # the other one continues and retries the trials of the killed ones
         count = len(searching.finished())
         searching.wait_for(process, done=count + 3, running=1)
         before = values(searching.finished())
@@ -208,7 +205,7 @@ def test_killed_workers_and_parent_lose_no_trial(workspace: Path, monkeypatch: p
         others = [one for one in psutil.process_iter() if works_in(one, workspace) and one.pid != os.getpid()]
         assert not psutil.wait_procs(others, 60)[1]
 
-    total = len(before) + 4
+    total = len(before) + 2
     searching.run(trials=total)
 
     trials = searching.study.trials
@@ -228,14 +225,25 @@ def test_ctrl_c_writes_a_report_and_can_be_resumed(workspace: Path) -> None:
         searching.wait_for(process, done=1, running=1)
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 130, searching.log
-    assert "Traceback" not in searching.log
     assert json.loads((workspace / "reports/tiny/tuning/winner.json").read_text())["nll"] > 0
-    total = len(searching.finished()) + 2
+    total = len(searching.finished()) + 1
 
     searching.run(trials=total)
 
     assert len(searching.finished()) == total
     assert {reason(trial) for trial in searching.study.trials} == {"", "interrupted"}
+    for word in ("Traceback", "retracing"):
+        assert word not in searching.log
+    assert re.search(r"tune: trial-\d+, fold \w+: Resuming from epoch", searching.log)
+
+
+def test_ctrl_c_before_the_first_trial(workspace: Path) -> None:
+    searching = Search(workspace, {}, {"workers": 1})
+    with searching.started() as process:
+        searching.wait_until(process, lambda: "tune: study" in searching.log)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 130, searching.log
+    assert "Traceback" not in searching.log
 
 
 def test_failed_and_pruned_trials_are_recorded(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,8 +256,11 @@ def test_failed_and_pruned_trials_are_recorded(workspace: Path, capsys: pytest.C
     inputs = tuned.inputs(space=space, pruner=pruner, trials=4, recipe={"share": 1.0, "epochs": 6})
     # with the first rate and decay, every step makes every weight eight times as large
     tries = ((10.0, 0.9, "constant", 1), (0.1, 0.0, "constant", 16), (1e-6, 0.0, schedule, 16))
+    queue = [inputs.space.current(), *(dict(zip(names, values, strict=True)) for values in tries)]
+    for parameters in queue:
+        open_study(inputs).enqueue_trial(parameters)
 
-    outcome, study = run(inputs, queue=[dict(zip(names, values, strict=True)) for values in tries])
+    outcome, study = run(inputs)
 
     assert outcome.winner is not None
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE", "PRUNED"]
@@ -300,8 +311,7 @@ def test_trial_without_heartbeat_is_retried(workspace: Path) -> None:
         storage = Storage.of(settings)
         study = create("a-study", storage, settings)
         for trial in (study.ask(), study.ask()):
-            trial.set_user_attr(PROCESS, "another-host:1:1.00")
-            trial.set_user_attr(NUMBER, trial.number)
+            set_attribute(trial, PROCESS, "another-host:1:1.00")
             study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
         assert retry_stale(study, storage) == 0
 
@@ -403,12 +413,12 @@ def test_dead_ray_node_loses_no_trial(workspace: Path) -> None:
         second = cluster.add_node(num_cpus=1)
         with services.postgresql() as uri:
             compute = {"workers": None, "backend": "ray", "ray": {"address": cluster.address}}
-            searching = Search(workspace, {"storage": uri, "recipe": WHOLE}, compute)
+            searching = Search(workspace, {"storage": uri, **tuned.ONE_FOLD, "recipe": WHOLE}, compute)
             with searching.started() as process:
-                searching.wait_for(process, done=2, running=2)
+                searching.wait_for(process, done=1, running=2)
                 before = values(searching.finished())
                 cluster.remove_node(second, allow_graceful=False)
-                searching.wait_until(process, lambda: len(searching.finished()) >= len(before) + 3)
+                searching.wait_until(process, lambda: len(searching.finished()) >= len(before) + 2)
                 process.send_signal(signal.SIGINT)
                 assert process.wait(200) == 130, searching.log
             assert "2 workers" in searching.log

@@ -13,7 +13,6 @@ from speech_emotion.core.process import process_name
 from speech_emotion.tuning.objective import SearchInputs, subsample
 from speech_emotion.tuning.study import (
     INTERRUPTED,
-    NUMBER,
     PROCESS,
     REASON,
     Storage,
@@ -25,6 +24,7 @@ from speech_emotion.tuning.study import (
     requeue,
     retry_stale,
     sampler,
+    set_attribute,
 )
 
 DEAD = f"{process_name().split(':')[0]}:999999999:1.00"
@@ -32,8 +32,7 @@ DEAD = f"{process_name().split(':')[0]}:999999999:1.00"
 
 def running(study: optuna.Study, process: str) -> optuna.Trial:
     trial = study.ask()
-    trial.set_user_attr(PROCESS, process)
-    trial.set_user_attr(NUMBER, trial.number)
+    set_attribute(trial, PROCESS, process)
     return trial
 
 
@@ -97,7 +96,7 @@ def test_retries_are_limited(study: optuna.Study, inputs: SearchInputs) -> None:
 
 def test_interrupted_trial_is_queued_again(study: optuna.Study) -> None:
     trial = running(study, process_name())
-    trial.set_user_attr(REASON, INTERRUPTED)
+    set_attribute(trial, REASON, INTERRUPTED)
     requeue(study, study.tell(trial, state=TrialState.FAIL))
 
     assert [one.state.name for one in last_attempts(study)] == ["WAITING"]

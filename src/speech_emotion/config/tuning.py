@@ -22,6 +22,13 @@ class Dimension(Section):
     layers: Annotated[tuple[Annotated[int, Field(ge=0, le=4)], ...], Field(min_length=1)] | None = None
     units: Annotated[tuple[Units, ...], Field(min_length=1)] | None = None
 
+    @property
+    def options(self) -> list[Any] | None:
+        """All values, or None for a range."""
+        if self.layers is not None and self.units is not None:
+            return [[units] * layers for layers in self.layers for units in (self.units if layers else self.units[:1])]
+        return None if self.choices is None else list(self.choices)
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         given = self.model_dump(exclude_defaults=True).keys()

@@ -1,7 +1,7 @@
 """Mirror a study in MLflow while it runs: a run for the study and, nested in it, a run for each trial.
 
-Only the process that called `search` writes here, from what the study's storage contains. Times, steps and values all
-come from the study, and MLflow ignores a metric that it already has: after a kill, everything is simply sent again.
+Only the process that called `search` writes here, from what the study's storage contains. Values, steps and times come
+from the study, and MLflow ignores a metric that it already has: after a kill, everything is simply sent again.
 """
 
 import json
@@ -11,25 +11,27 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from optuna.exceptions import StorageInternalError
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
 from speech_emotion.tracking.connection import connect, experiment_id, first_line, flat, locate, timeouts
 from speech_emotion.tracking.mlflow_run import Status, now
 from speech_emotion.tuning.objective import SearchInputs
-from speech_emotion.tuning.study import HISTORY, INTERRUPTED, KILLED, ranked, reason, trial_name, trials_of
+from speech_emotion.tuning.study import INTERRUPTED, KILLED, ranked, reason, trial_name, trials_of
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `connect` turns off MLflow's telemetry before the import
     from mlflow import MlflowClient
-    from optuna import Study
-    from optuna.trial import FrozenTrial
 
-_MAX_RUNS: Final = 50_000
 _METRICS_PER_REQUEST: Final = 1000
 _PARENT: Final = "mlflow.parentRunId"
+_STATES: Final = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
 class StudySync:
     """Send what is new in a study to MLflow. An error of MLflow is printed once and never stops the search."""
 
-    def __init__(self, study: "Study", inputs: SearchInputs, digests: Mapping[str, str], recipe: str) -> None:
+    def __init__(self, study: Study, inputs: SearchInputs, digests: Mapping[str, str], recipe: str) -> None:
         self._study, self._inputs, self._digests, self._recipe = study, inputs, dict(digests), recipe
         self._place = locate()
         self._reset()
@@ -55,11 +57,9 @@ class StudySync:
         self._experiment = self._parent = ""
         self._runs: dict[int, str] = {}
         self._ended: set[int] = set()
-        self._sent: dict[str, set[tuple[str, int]]] = {}
+        self._sent: dict[str, int] = {}
 
     def _try(self, action: Callable[[], object]) -> None:
-        from optuna.exceptions import StorageInternalError
-
         if self._failed:
             return
         try:
@@ -83,7 +83,7 @@ class StudySync:
             self._parent = self._find_study_run(client) or self._create_study_run(client)
             self._find_trial_runs(client)
         for trial in trials_of(self._study):
-            if trial.state.name != "WAITING" and trial.number not in self._ended:
+            if trial.state is not TrialState.WAITING and trial.number not in self._ended:
                 self._send_trial(client, trial)
         self._send_metrics(client, self._parent, _best_so_far(self._study))
         return client
@@ -91,8 +91,7 @@ class StudySync:
     def _find_study_run(self, client: "MlflowClient") -> str:
         query = f"tags.study = '{self._study.study_name}' and tags.kind = 'study'"
         for run in client.search_runs([self._experiment], query, max_results=1):
-            if run.info.status != "RUNNING":
-                client.update_run(run.info.run_id, status="RUNNING")
+            client.update_run(run.info.run_id, status="RUNNING")
             return str(run.info.run_id)
         return ""
 
@@ -106,25 +105,26 @@ class StudySync:
 
     def _find_trial_runs(self, client: "MlflowClient") -> None:
         query = f"tags.`{_PARENT}` = '{self._parent}'"
-        for run in client.search_runs([self._experiment], query, max_results=_MAX_RUNS):
+        for run in client.search_runs([self._experiment], query, max_results=50_000):
             number = int(run.data.tags["trial"])
             self._runs[number] = run.info.run_id
             if run.info.status != "RUNNING":
                 self._ended.add(number)
 
-    def _send_trial(self, client: "MlflowClient", trial: "FrozenTrial") -> None:
+    def _send_trial(self, client: "MlflowClient", trial: FrozenTrial) -> None:
         run = self._runs.get(trial.number) or self._create_trial_run(client, trial)
-        self._send_metrics(client, run, _epoch_metrics(trial))
+        # Optuna stores no time of a step
+        start = _milliseconds(trial.datetime_start)
+        losses = [("val_loss", value, start + step, step) for step, value in trial.intermediate_values.items()]
+        self._send_metrics(client, run, losses)
         if not trial.state.is_finished():
             return
-        values = dict(zip(self._study.metric_names or ["nll"], trial.values or (), strict=False))
-        if trial.duration is not None:
-            values["duration_seconds"] = trial.duration.total_seconds()
         end = _milliseconds(trial.datetime_complete)
-        self._send_metrics(client, run, [(key, value, end, 0) for key, value in values.items()])
+        values = dict(zip(self._study.metric_names or [], trial.values or (), strict=False))
+        values["duration_seconds"] = (end - start) / 1000
+        self._send_metrics(client, run, losses + [(key, value, end, 0) for key, value in values.items()])
         _log_params(client, run, self._inputs.space.values(trial.params))
-        state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
-        client.set_tag(run, "state", state)
+        client.set_tag(run, "state", _STATES[trial.state])
         why = reason(trial)
         if why:
             client.set_tag(run, "reason", why)
@@ -132,7 +132,7 @@ class StudySync:
         client.set_terminated(run, status=status, end_time=end)
         self._ended.add(trial.number)
 
-    def _create_trial_run(self, client: "MlflowClient", trial: "FrozenTrial") -> str:
+    def _create_trial_run(self, client: "MlflowClient", trial: FrozenTrial) -> str:
         # MLflow's active run is thread-local, so the parent is set explicitly
         tags = self._tags("trial") | {_PARENT: self._parent, "trial": str(trial.number), "state": "running"}
         attempts = trial.system_attrs.get("retry_history", [])
@@ -148,14 +148,13 @@ class StudySync:
         return {"kind": kind, "study": self._study.study_name, "corpus": corpus, "protocol": protocol}
 
     def _send_metrics(self, client: "MlflowClient", run: str, values: Sequence[tuple[str, float, int, int]]) -> None:
-        """Log (key, value, time, step), without what this process has already sent."""
+        """Log (key, value, time, step), of which this process has already sent the first ones."""
         from mlflow.entities import Metric
 
-        sent = self._sent.setdefault(run, set())
-        metrics: list[Metric] = [Metric(*one) for one in values if (one[0], one[3]) not in sent]
-        for start in range(0, len(metrics), _METRICS_PER_REQUEST):
+        metrics = [Metric(*one) for one in values]
+        for start in range(self._sent.get(run, 0), len(metrics), _METRICS_PER_REQUEST):
             client.log_batch(run, metrics=metrics[start : start + _METRICS_PER_REQUEST])
-        sent |= {(key, step) for key, _, _, step in values}
+        self._sent[run] = len(metrics)
 
 
 def _log_params(client: "MlflowClient", run: str, values: Mapping[str, Any]) -> None:
@@ -165,22 +164,7 @@ def _log_params(client: "MlflowClient", run: str, values: Mapping[str, Any]) -> 
     client.log_batch(run, params=[Param(key, text) for key, text in texts.items()])
 
 
-def _epoch_metrics(trial: "FrozenTrial") -> list[tuple[str, float, int, int]]:
-    """Return each fold's curves, and the mean validation loss over the folds so far."""
-    metrics: list[tuple[str, float, int, int]] = []
-    for name, rows in trial.user_attrs.items():
-        kind, _, fold = name.partition(" ")
-        for row in rows if kind == HISTORY and fold else ():
-            values = dict(row)
-            time, step, epoch, number = (int(values.pop(key)) for key in ("time", "step", "epoch", "trial"))
-            if number != trial.number:  # a retried trial carries the curves of the attempt before
-                continue
-            metrics.append(("val_loss", values.pop("mean"), time, step))
-            metrics += [(f"{fold}/{key}", float(value), time, epoch) for key, value in values.items()]
-    return metrics
-
-
-def _best_so_far(study: "Study") -> list[tuple[str, float, int, int]]:
+def _best_so_far(study: Study) -> list[tuple[str, float, int, int]]:
     """Return the lowest loss after each complete trial, in the order in which they ended."""
     ended = sorted(ranked(study), key=lambda trial: trial.datetime_complete or datetime.min)
     values = [trial.values[0] for trial in ended]

@@ -1,14 +1,17 @@
 """Train one trial on every fold of a protocol and return its mean validation negative log-likelihood."""
 
+import io
 import shutil
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
+from optuna.exceptions import StorageInternalError, TrialPruned
+from optuna.trial import Trial
 
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.config.training import CalibrateSettings, TrainSettings
@@ -19,11 +22,9 @@ from speech_emotion.data import splits
 from speech_emotion.features.store import FeatureStore
 from speech_emotion.tracking.connection import flat
 from speech_emotion.tuning.space import Space
-from speech_emotion.tuning.study import HISTORY
+from speech_emotion.tuning.study import trial_name
 
-if TYPE_CHECKING:
-    from optuna.trial import Trial
-
+if TYPE_CHECKING:  # imports TensorFlow, which only workers need
     from speech_emotion.models.cross_validation import Experiment
     from speech_emotion.models.training import Epoch, Trained
 
@@ -73,10 +74,9 @@ class SearchInputs:
 
     def digests(self) -> dict[str, str]:
         """Return digests of the data, the features and the split."""
-        experiment = self.experiment(self.train)
         return {
-            "data": experiment.data_digest,
-            "features": experiment.store.digest,
+            "data": digest_json(splits.utterances(self.split).to_numpy().tolist()),
+            "features": FeatureStore(self._data / "features").digest,
             "split": digest_file(self.split),
         }
 
@@ -97,36 +97,37 @@ class Objective:
     """Train each fold by a recipe and report every epoch to Optuna; end early where `stopped` returns True."""
 
     def __init__(
-        self, inputs: SearchInputs, recipe: RecipeSettings, *, study: str, prune: bool, stopped: Callable[[], bool]
+        self, inputs: SearchInputs, recipe: RecipeSettings, *, study: str, stopped: Callable[[], bool]
     ) -> None:
-        self.inputs, self.recipe, self.study = inputs, recipe, study
-        self._prune, self._stopped = prune, stopped
+        self.inputs, self.recipe, self.study, self._stopped = inputs, recipe, study, stopped
         self._space, self._utterances = inputs.space, splits.utterances(inputs.split)
-        self.folds = splits.read(inputs.split)
+        self._folds = splits.read(inputs.split)
+        # Optuna neither records epochs nor prunes with several objectives
+        self._reports = inputs.tune.second is None
 
     @property
     def steps(self) -> int:
         """Epochs of a trial over all folds."""
-        return len(self.folds) * self.recipe.epochs
+        return len(self._folds) * self.recipe.epochs
 
-    def __call__(self, trial: "Trial", *, first_attempt: int) -> float | tuple[float, float]:
+    def __call__(self, trial: Trial) -> float | tuple[float, float]:
         """Return the mean validation loss, and the second objective if there is one.
 
         An interrupted trial keeps its checkpoints, from which the next attempt resumes.
         """
-        from optuna.exceptions import StorageInternalError
-
         from speech_emotion.models.backend import keras
 
         settings = self._space.settings(self._space.suggest(trial))
         settings = settings.model_copy(update={"epochs": self.recipe.epochs})
         experiment = self.inputs.experiment(settings)
+        first_attempt = trial.user_attrs.get("first_attempt", trial.number)
+        trial.set_user_attr("first_attempt", first_attempt)  # Optuna copies it to a retry
         digest = digest_json(settings.model_dump(mode="json"))
         scratch = SCRATCH / "tune" / self.study / f"{first_attempt}-{digest[:12]}"
         keep = False
+        losses: list[float] = []
         try:
-            losses: list[float] = []
-            for fold in self.folds:
+            for fold in self._folds:
                 trained = self._fit(trial, experiment, fold, scratch / fold.name, losses)
                 losses.append(trained.history[trained.best_epoch - 1].val_loss)
                 parameters = sum(float(np.prod(weight.shape)) for weight in trained.network.trainable_weights)
@@ -142,32 +143,35 @@ class Objective:
         return loss if self.inputs.tune.second is None else (loss, parameters)
 
     def _fit(
-        self, trial: "Trial", experiment: "Experiment", fold: splits.Fold, scratch: Path, before: list[float]
+        self, trial: Trial, experiment: "Experiment", fold: splits.Fold, scratch: Path, before: list[float]
     ) -> "Trained":
-        import optuna
-
         from speech_emotion.models.cross_validation import fit
 
-        rows: list[dict[str, Any]] = []
-
         def on_epoch(epoch: "Epoch") -> None:
-            step = len(before) * self.recipe.epochs + epoch.epoch
-            so_far = float(np.mean([*before, epoch.val_loss]))
-            values = {key: round(float(value), 6) for key, value in asdict(epoch).items()}
-            rows.append(
-                {**values, "mean": so_far, "step": step, "trial": trial.number, "time": int(1000 * time.time())}
-            )
-            trial.set_user_attr(f"{HISTORY} {fold.name}", rows)
-            if self._prune:
-                trial.report(so_far, step)
+            if self._reports:
+                step = len(before) * self.recipe.epochs + epoch.epoch
+                trial.report(float(np.mean([*before, epoch.val_loss])), step)
             if self._stopped():
                 raise TrialInterruptedError
-            if self._prune and trial.should_prune():
-                raise optuna.TrialPruned(f"after epoch {epoch.epoch} of fold {fold.name}")
+            if self._reports and trial.should_prune():
+                raise TrialPruned
 
         scratch.mkdir(parents=True, exist_ok=True)
         ids = subsample(self._utterances, fold.train, share=self.recipe.share, seed=self.inputs.tune.seed)
-        return fit(experiment, replace(fold, train=ids), scratch=scratch, on_epoch=on_epoch)
+        with _lines_of(trial, fold):
+            return fit(experiment, replace(fold, train=ids), scratch=scratch, on_epoch=on_epoch)
+
+
+@contextmanager
+def _lines_of(trial: Trial, fold: splits.Fold) -> Iterator[None]:
+    """Name the trial and the fold in what the training prints."""
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        for line in printed.getvalue().splitlines():
+            print(f"tune: {trial_name(trial)}, fold {fold.name}: {line}", flush=True)
 
 
 def subsample(utterances: pd.DataFrame, ids: tuple[str, ...], *, share: float, seed: int) -> tuple[str, ...]:

@@ -6,21 +6,20 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.study import Study
 
 from speech_emotion.config import presets
 from speech_emotion.config.base import PARAMS
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import replacing, write_json
+from speech_emotion.core.io import replacing, write_csv, write_json
 from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.space import nested
 from speech_emotion.tuning.study import ranked, reason, trials_of
-
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.trial import FrozenTrial
 
 WINNER: Final = "winner.json"
 PRESET: Final = "winner_preset.json"
@@ -28,7 +27,6 @@ PRESET: Final = "winner_preset.json"
 PLOTS: Final = (
     "optimization_history",
     "param_importances",
-    "parallel_coordinate",
     "slice",
     "intermediate_values",
     "timeline",
@@ -71,13 +69,14 @@ def report_folder(corpus: str) -> Path:
     return Path("reports") / corpus / "tuning"
 
 
-def write_report(folder: Path, study: "Study", full: "Study | None", winner: Winner | None, *, seed: int) -> None:
+def write_report(folder: Path, study: Study, full: Study | None, winner: Winner | None, *, seed: int) -> None:
     """Write trials.csv, importances.csv, the plots, the winner and, of `full`, promoted.csv."""
-    _write_csv(trial_table(study), folder / "trials.csv")
+    _write_table(trial_table(study), folder / "trials.csv")
     if full is not None:
-        _write_csv(trial_table(full), folder / "promoted.csv")
+        _write_table(trial_table(full), folder / "promoted.csv")
     found = importances(study, seed=seed)
-    _write_csv(pd.DataFrame(list(found.items()), columns=["parameter", "importance"]), folder / "importances.csv")
+    rows = [(name, f"{value:.6g}") for name, value in found.items()]
+    write_csv(folder / "importances.csv", ("parameter", "importance"), rows)
     _write_plots(study, folder, list(found)[:_PLOTTED_PARAMETERS], seed=seed)
     if winner is not None:
         write_winner(winner, folder)
@@ -111,19 +110,16 @@ def apply_winner(inputs: SearchInputs, folder: Path, params: Path = PARAMS) -> t
     return presets.apply(folder / PRESET, params), winner
 
 
-def importances(study: "Study", *, seed: int) -> dict[str, float]:
+def importances(study: Study, *, seed: int) -> dict[str, float]:
     """Return the importance of each parameter for the loss (fANOVA), descending; empty with too few trials."""
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
     try:
         with warnings.catch_warnings(action="ignore"):
-            evaluator = FanovaImportanceEvaluator(seed=seed)
-            return dict(get_param_importances(study, evaluator=evaluator, target=_loss(study)))
+            return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed), target=_loss(study))
     except (ValueError, RuntimeError):
         return {}
 
 
-def trial_table(study: "Study") -> pd.DataFrame:
+def trial_table(study: Study) -> pd.DataFrame:
     """Return a row for each attempt: state, values, best so far, duration, reason and parameters."""
     table = study.trials_dataframe(attrs=("number", "state", "value", "duration", "params"))
     table.columns = [re.sub("^(params|values?)_", "", name) for name in table.columns]
@@ -135,31 +131,27 @@ def trial_table(study: "Study") -> pd.DataFrame:
     return table
 
 
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
+def _write_table(table: pd.DataFrame, path: Path) -> None:
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
-def _write_plots(study: "Study", folder: Path, parameters: Sequence[str], *, seed: int) -> None:
+def _write_plots(study: Study, folder: Path, parameters: Sequence[str], *, seed: int) -> None:
     """Save the plots for which the study has enough trials."""
     import matplotlib
-    import numpy as np
-    from optuna.importance import FanovaImportanceEvaluator
-    from optuna.visualization import matplotlib as plots
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from optuna.visualization import matplotlib as plots
 
-    study, target = _with_short_names(study), {"target": _loss(study), "target_name": "validation NLL"}
-    shown = {**target, "params": [_short(name) for name in parameters] or None}
+    if not ranked(study):
+        return
+    target = {"target": _loss(study), "target_name": "validation NLL"}
     options: dict[str, dict[str, Any]] = {
         "optimization_history": target,
         "param_importances": {**target, "evaluator": FanovaImportanceEvaluator(seed=seed)},
-        "parallel_coordinate": shown,
-        "slice": shown,
+        "slice": {**target, "params": list(parameters) or None},
     }
-    if not ranked(study):
-        return
     for name in PLOTS:
         if name == ("pareto_front" if len(study.directions) == 1 else "intermediate_values"):
             continue
@@ -170,29 +162,12 @@ def _write_plots(study: "Study", folder: Path, parameters: Sequence[str], *, see
             except (ValueError, RuntimeError):
                 continue
             figure = panels[0].figure
-            figure.set_size_inches(max(9.0, 1.9 * len(panels)), 5.0)
+            figure.set_size_inches(max(9.0, 2.5 * len(panels)), 5.0)
             with replacing(folder / f"{name}.png") as temporary:
                 figure.savefig(temporary, format="png", bbox_inches="tight", metadata={"Software": None})
             pyplot.close("all")
 
 
-def _loss(study: "Study") -> Any:
+def _loss(study: Study) -> Any:
     # with a single objective, Optuna also knows its direction
     return None if len(study.directions) == 1 else lambda trial: trial.values[0]
-
-
-def _with_short_names(study: "Study") -> "Study":
-    """Return a copy whose parameter names fit into plots: Optuna cuts long ones, which makes some of them equal."""
-    import optuna
-
-    copy = optuna.create_study(directions=study.directions)
-    trials: list[FrozenTrial] = study.get_trials()
-    for trial in trials:
-        trial.distributions = {_short(name): one for name, one in trial.distributions.items()}
-        trial.params = {_short(name): one for name, one in trial.params.items()}
-    copy.add_trials(trial for trial in trials if trial.state.name != "WAITING")
-    return copy
-
-
-def _short(name: str) -> str:
-    return ".".join(name.split(".")[-2:])

@@ -1,13 +1,16 @@
 """Run trials one after the other, in one of a search's worker processes."""
 
-import os
+import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from glob import glob
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from filelock import FileLock
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.pruners import NopPruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from speech_emotion.config.tuning import RecipeSettings
 from speech_emotion.core.errors import UserError
@@ -15,11 +18,6 @@ from speech_emotion.core.process import process_name
 from speech_emotion.tuning import study as studies
 from speech_emotion.tuning.objective import Objective, SearchInputs, TrialInterruptedError
 
-if TYPE_CHECKING:
-    from optuna import Study, Trial
-    from optuna.trial import FrozenTrial
-
-_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _POLL_SECONDS: Final = 1.0
 """How often an idle worker checks whether a trial of another one must be retried."""
 
@@ -34,35 +32,22 @@ class WorkerTask:
     storage: studies.Storage
     trials: int
     deadline: float
-    call: str
-    """Identifies the call of `search`, so that it can be stopped."""
+    stop: str
+    """A user attribute of the study; once it is set, the worker stops after the current epoch."""
     worker: int = 0
-    shared_gpus: bool = False
-    """Whether several workers of this machine share its GPUs."""
 
 
 def work(task: WorkerTask) -> None:
     """Run trials until the budget or the time is used up. A failed trial is recorded with its reason."""
-    if task.shared_gpus:
-        # before TensorFlow is imported, which reserves every GPU that it sees
-        devices = os.environ.get(_VISIBLE) or ",".join(str(number) for number in range(len(glob("/dev/nvidia[0-9]*"))))
-        if own := [name.strip() for name in devices.split(",") if name.strip()]:
-            os.environ[_VISIBLE] = own[task.worker % len(own)]
+    # every trial has another network, so TensorFlow would warn about retracing
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with task.storage.errors_as_messages():
         _run_trials(task)
 
 
 def _run_trials(task: WorkerTask) -> None:
-    from optuna.pruners import NopPruner
-
     study = studies.create(task.study, task.storage, task.inputs.tune)
-    objective = Objective(
-        task.inputs,
-        task.recipe,
-        study=task.study,
-        prune=task.inputs.tune.second is None,
-        stopped=lambda: _is_over(study, task),
-    )
+    objective = Objective(task.inputs, task.recipe, study=task.study, stopped=lambda: _is_over(study, task))
     # the full trainings at the end are compared by their final value only
     short = task.recipe == task.inputs.tune.recipe
     study.pruner = studies.pruner(task.inputs.tune, steps=objective.steps) if short else NopPruner()
@@ -77,59 +62,52 @@ def _run_trials(task: WorkerTask) -> None:
         time.sleep(_POLL_SECONDS)  # other workers run the last trials; if one dies, its trial is retried here
 
 
-def _run_trial(study: "Study", objective: Objective, task: WorkerTask, budget: FileLock) -> bool:
+def _run_trial(study: Study, objective: Objective, task: WorkerTask, budget: FileLock) -> bool:
     """Run a trial unless the budget is used up; return whether one ran.
 
     The lock is released once the trial has started, so that workers never start more trials than the budget.
     """
-    from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-
     studies.retry_stale(study, task.storage)
-    started = sum(trial.state.name != "WAITING" for trial in studies.last_attempts(study))
+    started = sum(trial.state is not TrialState.WAITING for trial in studies.last_attempts(study))
     if started >= task.trials:
         return False
     study.sampler = studies.sampler(task.inputs.tune, worker=task.worker, trials=started)
-    numbers: list[int] = []
+    ran: list[int] = []
 
-    def run(trial: "Trial") -> float | tuple[float, float]:
-        trial.set_user_attr(studies.PROCESS, process_name())
-        trial.set_user_attr(studies.NUMBER, trial.number)
-        trial.set_user_attr(studies.REASON, "")
-        trial.set_user_attr(studies.DEVICES, os.environ.get(_VISIBLE, ""))
-        numbers.append(trial.number)
-        frozen = next(one for one in studies.trials_of(study) if one.number == trial.number)
+    def run(trial: Trial) -> float | tuple[float, float]:
+        studies.set_attribute(trial, studies.PROCESS, process_name())
+        ran.append(trial.number)
         budget.release()
         try:
-            return objective(trial, first_attempt=int(frozen.system_attrs.get("failed_trial", frozen.number)))
+            return objective(trial)
         except Exception as error:
             # a database that was away for a moment is not the trial's fault
             interrupted = isinstance(error, TrialInterruptedError | StorageInternalError)
             with suppress(UpdateFinishedTrialError):
-                trial.set_user_attr(studies.REASON, studies.INTERRUPTED if interrupted else _describe(error))
+                studies.set_attribute(trial, studies.REASON, studies.INTERRUPTED if interrupted else _describe(error))
             raise
 
     try:
         study.optimize(run, n_trials=1, catch=(Exception,), callbacks=[_requeue_interrupted])
     except (UpdateFinishedTrialError, ValueError):
         # if its heartbeat was late, another worker has declared the trial dead and retries it
-        if not any(trial.state.is_finished() for trial in studies.trials_of(study) if trial.number in numbers):
+        if not any(trial.state.is_finished() for trial in studies.trials_of(study) if trial.number in ran):
             raise
     except (UnboundLocalError, AssertionError) as error:
         # Optuna 5.0 fails with these when it cannot write a trial's end to the database
-        lost = error.__context__
-        if not isinstance(lost, StorageInternalError):
-            raise
-        raise lost from lost.__cause__
+        if isinstance(error.__context__, StorageInternalError):
+            raise error.__context__ from error.__context__.__cause__
+        raise
     return True
 
 
-def _requeue_interrupted(study: "Study", trial: "FrozenTrial") -> None:
-    if trial.state.name == "FAIL" and trial.user_attrs.get(studies.REASON) == studies.INTERRUPTED:
+def _requeue_interrupted(study: Study, trial: FrozenTrial) -> None:
+    if trial.state is TrialState.FAIL and studies.reason(trial) == studies.INTERRUPTED:
         studies.requeue(study, trial)
 
 
-def _is_over(study: "Study", task: WorkerTask) -> bool:
-    return time.time() >= task.deadline or studies.is_stopped(study, task.call)
+def _is_over(study: Study, task: WorkerTask) -> bool:
+    return time.time() >= task.deadline or task.stop in study.user_attrs
 
 
 def _describe(error: Exception) -> str:
