@@ -1,6 +1,5 @@
 """Make a workspace with the features of a tiny corpus, in which a search takes seconds."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from speech_emotion.features.extract import write_index
 from speech_emotion.features.mfcc import names
 from speech_emotion.features.store import RECORDED, SCHEMA
 from speech_emotion.tuning.objective import SearchInputs
-from speech_emotion.tuning.study import Storage
-from speech_emotion.tuning.worker import WorkerTask
 
 CORPUS = CorpusSettings(name="tiny", kind="folder", source="nowhere")
 SPACE: dict[str, Any] = {
@@ -110,9 +107,3 @@ def write_params(folder: Path, **changes: Any) -> None:
     params["tune"]["space"] = space  # a preset can add to the space, but remove nothing
     with open(path, "w") as file:
         yaml.dump(params, file)
-
-
-def worker_task(inputs: SearchInputs, *, trials: int, seconds: float) -> WorkerTask:
-    """Return the task of the only worker of an existing study."""
-    storage = Storage.of(inputs.tune)
-    return WorkerTask(inputs, inputs.tune.recipe, inputs.study_name(), storage, trials, time.time() + seconds, "stop")
