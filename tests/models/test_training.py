@@ -1,8 +1,12 @@
+"""Training: learns, resumes to the same weights, stops early; the weights depend on nothing else."""
+
 import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +27,23 @@ from speech_emotion.models.training import (
     training_digest,
 )
 
+VALIDATION = Part(*clusters(15, seed=1))
 
-def fit(settings: TrainSettings, scratch: Path, on_epoch=lambda row: None, count: int = 60) -> Trained:
+
+def fit(
+    settings: TrainSettings,
+    scratch: Path,
+    on_epoch: Callable[[Epoch], None] = lambda row: None,
+    training: Part | None = None,
+) -> Trained:
     scratch.mkdir(exist_ok=True)
-    training, validation = (Part(*clusters(size, seed=seed)) for size, seed in ((count, 0), (15, 1)))
-    return train(settings, training=training, validation=validation, labels=3, scratch=scratch, on_epoch=on_epoch)
+    training = training or Part(*clusters(60))
+    return train(settings, training=training, validation=VALIDATION, labels=3, scratch=scratch, on_epoch=on_epoch)
+
+
+def sgd(**changes: Any) -> OptimizerSettings:
+    values = {"learning_rate": 1.0, "momentum": 0.9, "nesterov": False, "schedule": "constant", "clip_norm": None}
+    return OptimizerSettings(**{**values, "weight_decay": 0.0, **changes})
 
 
 def fingerprint(trained: Trained) -> str:
@@ -47,7 +63,9 @@ def test_easy_task_is_learned(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_seed_determines_the_weights(tmp_path: Path) -> None:
-    prints = [fingerprint(fit(train_settings(seed=seed), tmp_path / str(n))) for n, seed in enumerate([1, 1, 2])]
+    prints = [
+        fingerprint(fit(train_settings(seed=seed, epochs=1), tmp_path / str(n))) for n, seed in enumerate([1, 1, 2])
+    ]
 
     assert prints[0] == prints[1] != prints[2]
 
@@ -56,23 +74,11 @@ def test_seed_determines_the_weights(tmp_path: Path) -> None:
 def test_frames_in_a_file_give_the_same_weights(tmp_path: Path) -> None:
     held = Part(*clusters(60, seed=0), copies=(clusters(60, seed=3)[0],))
     stored = Part(StoredFrames(held.frames, tmp_path), held.labels, (StoredFrames(held.copies[0], tmp_path),))
+    parts = {"held": held, "stored": stored}
 
-    prints = set()
-    for name, training in (("held", held), ("stored", stored)):
-        (tmp_path / name).mkdir()
-        validation = Part(*clusters(15, seed=1))
-        prints.add(
-            fingerprint(
-                train(
-                    train_settings(epochs=2, normalization="corpus"),
-                    training=training,
-                    validation=validation,
-                    labels=3,
-                    scratch=tmp_path / name,
-                    on_epoch=lambda row: None,
-                )
-            )
-        )
+    prints = {
+        fingerprint(fit(train_settings(epochs=2), tmp_path / name, training=part)) for name, part in parts.items()
+    }
 
     assert len(prints) == 1
 
@@ -102,16 +108,14 @@ def test_resume_is_bit_identical(tmp_path: Path, stopping) -> None:
 
 def test_finished_training_is_reused(tmp_path: Path) -> None:
     first = fit(train_settings(), tmp_path)
-    again = fit(train_settings(), tmp_path, count=3)  # other data: one more step on it would change the weights
+    again = fit(train_settings(), tmp_path, training=Part(*clusters(3)))  # one step on other data changes the weights
 
     assert again.history == first.history
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     # a rate that climbs until it breaks what was learned
-    optimizer = OptimizerSettings(
-        learning_rate=5.0, momentum=0.9, nesterov=False, schedule="one_cycle", clip_norm=1.0, weight_decay=0.0
-    )
+    optimizer = sgd(learning_rate=5.0, schedule="one_cycle", clip_norm=1.0)
     stopping = EarlyStoppingSettings(patience=3)
 
     trained = fit(train_settings(epochs=30, optimizer=optimizer, early_stopping=stopping), tmp_path)
@@ -119,31 +123,19 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     losses = [row.val_loss for row in trained.history]
     assert len(losses) == trained.best_epoch + 3 < 30
     assert losses[trained.best_epoch - 1] == min(losses)
-    frames, truth = clusters(15, seed=1)
-    kept = (predict_logits(trained.network, frames).argmax(axis=1) == truth).mean()
-    assert kept == trained.history[trained.best_epoch - 1].val_accuracy
+    kept = predict_logits(trained.network, VALIDATION.frames).argmax(axis=1) == VALIDATION.labels
+    assert kept.mean() == trained.history[trained.best_epoch - 1].val_accuracy
 
 
 def test_nan_loss_is_one_message(tmp_path: Path) -> None:
-    optimizer = OptimizerSettings(
-        learning_rate=10.0, momentum=0.99, nesterov=False, schedule="constant", clip_norm=None, weight_decay=0.0
-    )
     frames, truth = clusters(30)
     broken = Part([np.full_like(one, np.nan) for one in frames], truth)
+    settings = train_settings(
+        optimizer=sgd(learning_rate=10.0), normalization="none", network=network_settings(dense=())
+    )
 
     with pytest.raises(UserError, match=r"loss became NaN in epoch 1. Lower train.optimizer.learning_rate \(10\)"):
-        train(
-            train_settings(
-                optimizer=optimizer,
-                normalization="none",
-                network=network_settings(dense=()),
-            ),
-            training=broken,
-            validation=Part(*clusters(6)),
-            labels=3,
-            scratch=tmp_path,
-            on_epoch=lambda row: None,
-        )
+        fit(settings, tmp_path, training=broken)
 
 
 def test_epoch_has_every_utterance_once() -> None:
@@ -179,11 +171,7 @@ def test_padding() -> None:
     [("constant", [1, 1, 1, 1]), ("cosine", [1, 0.79389, 0.5, 0]), ("one_cycle", [0.04, 1, 0.81174, 0])],
 )
 def test_learning_rates(name: str, expected: list[float]) -> None:
-    settings = OptimizerSettings(
-        learning_rate=1.0, momentum=0.0, nesterov=False, schedule=name, clip_norm=None, weight_decay=0.0
-    )
-
-    made = schedule(settings, steps=10)
+    made = schedule(sgd(schedule=name), steps=10)
 
     rates = [made if isinstance(made, float) else float(made(step)) for step in (0, 3, 5, 10)]
     np.testing.assert_allclose(rates, expected, atol=1e-4)
@@ -210,11 +198,11 @@ def test_weights_do_not_depend_on_the_number_of_cores(tmp_path: Path) -> None:
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
         "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[3])])\n"
         "from pathlib import Path\n"
-        "from models.test_training import fit, fingerprint, network_settings, train_settings\n"
+        "from models.test_training import *\n"
         # wide enough for its products to be shared among threads, if there are several
         "network = network_settings(lstm=(128,), bidirectional=True, dense=(64,))\n"
         "settings = train_settings(batch_size=64, epochs=1, network=network)\n"
-        "print(fingerprint(fit(settings, Path(sys.argv[2]), count=256)))"
+        "print(fingerprint(fit(settings, Path(sys.argv[2]), training=Part(*clusters(128)))))"
     )
     outputs = [
         subprocess.run(
