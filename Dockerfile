@@ -5,7 +5,7 @@
 #   docker build -t speech-emotion --build-arg EXTRAS=mlflow .     # with MLflow, for models:/...
 #   docker build -t speech-emotion --build-arg EXTRAS=parquet .    # with pyarrow, for --log-predictions
 
-FROM python:3.13-slim AS build
+FROM python:3.13.11-slim-bookworm AS build
 WORKDIR /build
 ARG EXTRAS=""
 COPY requirements.lock pyproject.toml README.md LICENSE THIRD_PARTY_LICENSES.md ./
@@ -17,7 +17,7 @@ RUN /opt/speech-emotion/bin/python -m pip install --no-cache-dir --require-hashe
 RUN /opt/speech-emotion/bin/python -m pip install --no-cache-dir --no-deps --no-build-isolation .
 RUN /opt/speech-emotion/bin/python -m pip uninstall --yes setuptools pip
 
-FROM python:3.13-slim
+FROM python:3.13.11-slim-bookworm
 COPY --from=build /opt/speech-emotion /opt/speech-emotion
 RUN useradd --system --uid 10001 --home-dir /var/cache/speech-emotion --create-home serve
 ENV PATH=/opt/speech-emotion/bin:$PATH XDG_CACHE_HOME=/var/cache/speech-emotion MLFLOW_DISABLE_TELEMETRY=true \

@@ -1,4 +1,4 @@
-"""The Dockerfile's commands, run without an engine: in a clean folder, with an environment of their own."""
+"""Run the commands of the Dockerfile without an engine, in a clean folder and environment."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def installed(root: Path, *extras: str) -> set[str]:
     return set(re.findall(r"^([\w.-]+)==", subprocess.check_output(command, text=True), flags=re.MULTILINE))
 
 
-def test_what_is_installed_is_what_serving_needs(root: Path) -> None:
+def test_installed_packages(root: Path) -> None:
     plain, registry, log = (installed(root, *extras) for extras in ((), ("mlflow",), ("parquet",)))
 
     assert {
@@ -57,7 +57,7 @@ def test_what_is_installed_is_what_serving_needs(root: Path) -> None:
     assert not registry & {"tensorflow", "keras", "librosa", "dvc", "optuna"}
 
 
-def test_all_that_the_server_and_its_workers_import_is_installed(root: Path) -> None:
+def test_imports_are_installed(root: Path) -> None:
     normal = runpy.run_path(str(root / "scripts" / "serving_requirements.py"))["normal"]
     script = (
         "import sys; from importlib.metadata import packages_distributions\n"
@@ -80,16 +80,18 @@ def test_all_that_the_server_and_its_workers_import_is_installed(root: Path) -> 
     assert imported - {"speech-emotion"} - optional <= {normal(one) for one in installed(root)}
 
 
-def test_it_runs_as_nobody_and_is_looked_after(root: Path) -> None:
-    _, final = stages(root)
+def test_unprivileged_and_pinned(root: Path) -> None:
+    build, final = stages(root)
     by_name = dict(final)
 
+    for image in (dict(build)["FROM"], by_name["FROM"]):
+        assert re.match(r"python:3\.\d+\.\d+-slim-[a-z]+", image), f"{image} is not an exact version"
     assert by_name["USER"] == "10001"
     assert "/ping" in by_name["HEALTHCHECK"]
     assert json.loads(by_name["ENTRYPOINT"])[:2] == ["speech-emotion", "serve"]
 
 
-def test_only_what_is_copied_is_sent_to_the_engine(root: Path) -> None:
+def test_dockerignore(root: Path) -> None:
     build, _ = stages(root)
     copied = {source for first, rest in build if first == "COPY" for source in rest.split()[:-1]}
 
@@ -100,7 +102,7 @@ def test_only_what_is_copied_is_sent_to_the_engine(root: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_its_commands_make_a_server_that_answers(root: Path, tmp_path: Path) -> None:
+def test_image_serves(root: Path, tmp_path: Path) -> None:
     build, final = stages(root)
     folder, home = tmp_path / "build", tmp_path / "home"
     folder.mkdir()

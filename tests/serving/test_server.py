@@ -509,19 +509,14 @@ def test_full_queue(tmp_path: Path, package: Path) -> None:
     assert all(b"retry-after: 1\r\n" in answer for answer in answers if b" 503 " in answer)
 
 
-def test_killed_idle_worker(tmp_path: Path, package: Path) -> None:
-    with emotion_server(tmp_path, "--model", package) as server:
-        [worker] = server.workers()
-        worker.kill()
-
-        assert server.predict(WAV)
-
-        assert [line["level"] for line in server.events("worker ended")] == ["warning"]
-
-
-def test_worker_killed_at_work(tmp_path: Path, package: Path) -> None:
+def test_killed_workers(tmp_path: Path, package: Path) -> None:
     large = records(*[recordings.encoded(recordings.tone(9.5))] * 8)
     with emotion_server(tmp_path, "--model", package) as server:
+        [worker] = server.workers()
+        worker.kill()  # idle
+        assert server.predict(WAV)
+        assert [line["level"] for line in server.events("worker ended")] == ["warning"]
+
         [worker] = server.workers()
         with ThreadPoolExecutor() as threads:
             asked = threads.submit(server.ask, large)

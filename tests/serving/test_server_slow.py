@@ -1,17 +1,15 @@
-"""`speech-emotion serve` under many clients, fuzzers and a changing champion; and beside MLflow's own server."""
+"""Test `speech-emotion serve` with many clients, a changing champion and generated requests."""
 
-import base64
 import json
-import os
-import random
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,8 @@ from speech_emotion.inference.windows import Listener
 from speech_emotion.registry.model_resolution import PRETRAINED
 from speech_emotion.registry.publish import publish
 from speech_emotion.registry.versions import CHAMPION
+from speech_emotion.serving.protocol import CONNECTIONS
+from speech_emotion.serving.server import raise_file_limit
 from speech_emotion.tracking import connection
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
@@ -35,7 +35,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 WAV = recordings.encoded(recordings.tone())
 CHAMPION_URI = f"models:/{tracked.MODEL}@{CHAMPION}"
-FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def result(process: "subprocess.Popen[str]") -> dict[str, Any]:
     return found
 
 
-def test_200_clients_at_once_get_answers_or_an_honest_503(root: Path, tmp_path: Path) -> None:
+def test_200_clients(root: Path, tmp_path: Path) -> None:
     with emotion_server(tmp_path / "server", processes=2, waiting=16) as server:
         server.predict(WAV)
         before = server.memory()
@@ -72,7 +71,7 @@ def champion(number: int) -> None:
     tracked.client().set_registered_model_alias(tracked.MODEL, CHAMPION, str(number))
 
 
-def test_a_new_champion_is_picked_up_without_losing_a_request(root: Path, workspace: Path, tmp_path: Path) -> None:
+def test_new_champion_loses_no_request(root: Path, workspace: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
         tracked.package(workspace, seed=seed)
         publish(workspace, corpus=tracked.CORPUS)
@@ -129,7 +128,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_it_outlives_its_registry(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registry_that_is_gone(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with mlflow_server(tmp_path / "mlflow", backend=f"sqlite:///{tmp_path}/server.db") as registry:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.uri)
         tracked.package(workspace, seed=0)
@@ -145,7 +144,7 @@ def test_it_outlives_its_registry(workspace: Path, tmp_path: Path, monkeypatch: 
             assert server.predict(WAV)[0]["model_version"] == "1"
 
 
-def test_both_servers_answer_as_python_does_on_100_utterances(workspace: Path, tmp_path: Path, tess_dir: Path) -> None:
+def test_same_answers_as_mlflow_server(workspace: Path, tmp_path: Path, tess_dir: Path) -> None:
     utterances = sorted(tess_dir.rglob("*.wav"))[::28]
     assert len(utterances) == 100
     shutil.copytree(PRETRAINED, workspace / "models" / tracked.CORPUS / "package")
@@ -204,7 +203,7 @@ def predictions(uri: str, content: dict[str, Any]) -> list[dict[str, Any]]:
         return found
 
 
-def test_schemathesis_finds_nothing(tmp_path: Path, package: Path) -> None:
+def test_schemathesis(tmp_path: Path, package: Path) -> None:
     with emotion_server(tmp_path / "server", "--model", package) as server:
         done = subprocess.run(
             # which texts are recordings, a schema cannot say
@@ -222,58 +221,13 @@ def test_schemathesis_finds_nothing(tmp_path: Path, package: Path) -> None:
         assert server.events("error") == []
 
 
-def test_a_fuzzer_on_recordings_finds_nothing(tmp_path: Path, package: Path) -> None:
-    """FUZZ_SECONDS says how long it tries."""
-    seeds = [WAV, *(recordings.lossy(name, 0.5) for name in recordings.LOSSY)]
-    seeds += [recordings.encoded(recordings.tone(0.5), name) for name in ("FLAC", "AIFF", "AU", "CAF", "RF64", "NIST")]
-    with emotion_server(tmp_path / "server", "--model", package, processes=2) as server:
-        server.predict(*seeds[:5])
-        before, statuses, end = server.memory(), set(), time.monotonic() + FUZZ_SECONDS
-        peak = [before]
+def test_too_many_connections(tmp_path: Path, package: Path) -> None:
+    raise_file_limit()
+    with emotion_server(tmp_path / "server", "--model", package, receive_seconds=60.0) as server, ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as late:
+            assert late.recv(65536).startswith(b"HTTP/1.1 503 ")
 
-        def fuzz(seed: int) -> None:
-            draw = random.Random(seed)
-            while time.monotonic() < end:
-                sent = mutated(draw, seeds)
-                status, body, _ = server.ask(records(sent))
-                statuses.add(status)
-                peak[0] = max(peak[0], server.memory())
-                if status not in {200, 400, 503}:
-                    raise AssertionError(f"{status} {body!r} for {base64.b64encode(sent).decode()}")
-
-        threads = [threading.Thread(target=fuzz, args=(seed,)) for seed in (1, 2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-        print(f"{len(server.events('request'))} requests, at most {peak[0] / before:.2f} times the memory of before")
-        assert statuses == {200, 400}
-        assert server.memory() < 1.5 * before
-        assert server.events("error") == []
-        assert server.events("worker ended") == server.events("worker timed out") == []
-
-
-def mutated(draw: random.Random, seeds: list[bytes]) -> bytes:
-    """Return a recording with some of its bytes changed, left out, doubled or taken from another."""
-    found = bytearray(draw.choice(seeds))
-    for _ in range(draw.choice((1, 1, 2, 5, 20))):
-        # the head is where the decisions are
-        start = int(len(found) * draw.random() ** 4)
-        length = draw.choice((1, 1, 2, 4, 16, 256))
-        match draw.randrange(6):
-            case 0 if found:
-                found[min(start, len(found) - 1)] ^= 1 << draw.randrange(8)
-            case 1:
-                found[start : start + length] = draw.randbytes(length)
-            case 2:
-                del found[start : start + length]
-            case 3:
-                found[start:start] = found[start : start + length]
-            case 4:
-                found[start : start + 4] = draw.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff"))
-            case _:
-                other = draw.choice(seeds)
-                at = draw.randrange(len(other))
-                found[start : start + length] = other[at : at + length]
-    return bytes(found) or b"\0"
+        stack.close()
+        wait_until(lambda: server.ask(records(WAV))[0] == 200)

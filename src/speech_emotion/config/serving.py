@@ -1,4 +1,4 @@
-"""The section `serve`: what `speech-emotion serve` takes on, and how long it waits. No result depends on it."""
+"""The sections `serve`, `windows` and `package` of params.yaml."""
 
 from typing import Annotated, Final, Self
 
@@ -10,24 +10,24 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class ServeSettings(Section):
-    """Limits of the server."""
+    """Limits of the server. No result depends on them."""
 
     body_mb: Annotated[float, Field(gt=0, le=1024)]
-    """MiB of a request; a larger one is refused before it is read."""
+    """Size limit of a request in MiB."""
     recordings: Annotated[int, Field(ge=1, le=100_000)]
-    """Of one request."""
+    """Largest number of recordings in a request."""
     processes: Annotated[int, Field(ge=1, le=1024)] | None
-    """Processes that answer; null: one a core."""
+    """Worker processes; null: one per core."""
     waiting: Annotated[int, Field(ge=0, le=100_000)]
-    """Requests that may wait for a worker; those beyond get 503."""
+    """Requests that may wait for a worker; further ones get 503."""
     answer_seconds: Seconds
-    """That a request may take, waiting included."""
+    """Limit for answering a request, waiting included."""
     receive_seconds: Seconds
-    """That a request may take to arrive, and its answer to be taken."""
+    """Limit for receiving a request, and for the client to read the response."""
     stop_seconds: Seconds
-    """That a stop waits for what was begun."""
+    """Limit for finishing requests after SIGTERM."""
     poll_seconds: Seconds
-    """Between two looks for a new champion."""
+    """Interval between polls of the registry for a new champion."""
 
 
 DEFAULT: Final = ServeSettings(
@@ -40,11 +40,11 @@ DEFAULT: Final = ServeSettings(
     stop_seconds=30.0,
     poll_seconds=5.0,
 )
-"""Where there is no params.yaml: a container, or a machine that only serves."""
+"""Used without params.yaml: in a container, or on a machine that only serves."""
 
 
 class WindowSettings(Section):
-    """Windows of equal length that overlap."""
+    """Length and hop of the windows that a long recording is cut into."""
 
     seconds: Annotated[float, Field(ge=0.5, le=60)]
     hop_seconds: Annotated[float, Field(ge=0.1, le=60)]
@@ -53,13 +53,13 @@ class WindowSettings(Section):
     def _possible(self) -> Self:
         if self.hop_seconds > self.seconds:
             raise ValueError(
-                f"a hop_seconds ({self.hop_seconds}) of at most seconds ({self.seconds}): nothing is unheard"
+                f"a hop_seconds ({self.hop_seconds}) of at most seconds ({self.seconds}), to leave no gaps"
             )
         return self
 
 
 class PackageSettings(Section):
-    """Limits that every user of the package keeps to."""
+    """Accepted duration of a recording."""
 
     min_seconds: Annotated[float, Field(gt=0)]
     max_seconds: Annotated[float, Field(gt=0, le=3600)]

@@ -30,17 +30,7 @@ CONSTS.term_timeout = 0
 
 
 class Pool:
-    """Worker processes with one model; `note(event, **details)` logs an event.
-
-    Attributes
-    ----------
-    model : Model
-        The model that answers.
-    requests : int
-        Requests in progress or waiting.
-    healthy : bool
-        Whether the model could be loaded when it was last needed.
-    """
+    """Worker processes with one model; `note(event, **details)` logs an event."""
 
     model: Model
 
@@ -54,18 +44,9 @@ class Pool:
         self._ending: dict[asyncio.Task[None], ProcessPool] = {}
 
     async def change(self, model: Model, *, broken: ProcessPool | None = None) -> None:
-        """Answer with a model from now on; requests in progress finish with the one before.
+        """Answer with a model from now on; raises UserError if it cannot be loaded.
 
-        Parameters
-        ----------
-        model : Model
-        broken : ProcessPool, optional
-            The workers to kill; if another request has replaced them already, nothing is done.
-
-        Raises
-        ------
-        UserError
-            The model cannot be loaded; the one before stays.
+        Requests in progress finish with the model before, unless its workers are `broken`: those are killed, once.
         """
         async with self._changing:
             if broken is not None and self._pool is not broken:

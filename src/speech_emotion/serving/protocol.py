@@ -26,7 +26,8 @@ def protocol(seconds: float, note: Callable[..., None]) -> type[H11Protocol]:
             transport.set_write_buffer_limits(high=0)
             self._head = self.loop.call_later(seconds, self._head_late)
             if len(self.connections) > CONNECTIONS:
-                self._refuse("503 Service Unavailable", "too many connections; retry later", "TEMPORARILY_UNAVAILABLE")
+                busy = "503 Service Unavailable\r\nRetry-After: 1"
+                self._refuse(busy, "too many connections; retry later", "TEMPORARILY_UNAVAILABLE")
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
