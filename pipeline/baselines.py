@@ -10,10 +10,11 @@ from speech_emotion.config.base import read_section
 from speech_emotion.config.evaluation import ExplainSettings
 from speech_emotion.config.params import ComputeSettings
 from speech_emotion.config.training import BaselinesSettings
-from speech_emotion.core.io import replacing, replacing_folder
+from speech_emotion.core.io import replacing_folder
 from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.process import run_stage
 from speech_emotion.core.progress import track
+from speech_emotion.core.tables import write_table
 from speech_emotion.data import splits
 from speech_emotion.evaluation import label_issues
 from speech_emotion.models.baselines import read_functionals
@@ -41,12 +42,10 @@ def main() -> None:
     with replacing_folder(target) as folder:
         for name in dict.fromkeys(protocol for protocol, _ in folds):
             own = [table for (protocol, _), table in zip(folds, tables, strict=True) if protocol == name]
-            with replacing(folder / f"{name}.csv") as partial_file:
-                pd.concat(own).to_csv(partial_file, index=False, lineterminator="\n", float_format="%.6f")
+            write_table(folder / f"{name}.csv", pd.concat(own))
         explain = read_section("explain", ExplainSettings)
         found = label_issues.find(table, utterances, folds=explain.folds, seed=explain.seed)
-        with replacing(folder / "label_issues.csv") as partial_file:
-            found.to_csv(partial_file, index=False, lineterminator="\n", float_format="%.6f")
+        write_table(folder / "label_issues.csv", found)
     print(f"baselines: {len(folds)} folds of {len({protocol for protocol, _ in folds})} protocols")
 
 

@@ -14,6 +14,7 @@ from speech_emotion.config.params import ComputeSettings
 from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.process import SCRATCH, run_stage
 from speech_emotion.core.progress import track
+from speech_emotion.core.tables import write_table
 from speech_emotion.data import splits
 from speech_emotion.evaluation import protocol_report, robustness
 from speech_emotion.features.frames import StoredFrames
@@ -45,7 +46,7 @@ def main() -> None:
     measure_robustness(files, raw, models, target / "robustness", workers=workers)
     if "full" in protocols:
         check_parity(store, models / "full" / splits.ONE_FOLD)
-        protocol_report.write_table(stats, describe_recordings(split_folder / "full.csv", raw, workers=workers))
+        write_table(stats, describe_recordings(split_folder / "full.csv", raw, workers=workers))
 
 
 def measure_robustness(files: list[Path], raw: Path, models: Path, target: Path, *, workers: int | None) -> None:

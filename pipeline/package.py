@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from speech_emotion.config.monitoring import SurveySettings
 from speech_emotion.config.serving import PackageSettings, WindowSettings
 from speech_emotion.core.io import canonical_json
 from speech_emotion.core.process import run_stage
+from speech_emotion.core.tables import read_table
 from speech_emotion.data.splits import ONE_FOLD
 from speech_emotion.evaluation import model_card
 from speech_emotion.inference import windows
@@ -25,7 +27,7 @@ def main() -> None:
     evidence = model_card.read_evidence(protocols, robustness)
     description = Package.load(full).description.model_copy(update={"limits": limits})
     kind = read_section("corpus", CorpusSettings).kind
-    card = model_card.write(description, evidence, kind=kind, training=model_card.as_trained(full))
+    card = model_card.write(description, evidence, kind=kind, training=model_card.training_cost(full))
     package = assemble(
         full,
         evidence,
@@ -42,14 +44,17 @@ def main() -> None:
 
 def make_reference(stats: Path, predictions: Path) -> reference.Reference:
     """Summarize the training recordings and the predictions of the validation part."""
-    recordings = pd.read_csv(stats, dtype={"id": str, "speaker": str, "emotion": str, "text": str})
-    recordings = recordings.astype(object).where(recordings.notna(), None)
-    predicted = pd.read_csv(predictions, dtype={"prediction": str}, keep_default_na=False)
-    answers = predicted.rename(columns={"prediction": "label"})[["label", "sure", "confidence"]]
-    rows = [dict(zip(recordings.columns, row, strict=True)) for row in recordings.to_numpy().tolist()]
-    answers["confidence"] = answers["confidence"].round(3)
-    given = [dict(zip(answers.columns, row, strict=True)) for row in answers.to_numpy().tolist()]
-    return reference.make(rows, given, read_section("survey", SurveySettings))
+    recordings = read_table(stats).astype(object)
+    answers = read_table(predictions).rename(columns={"prediction": "label"})[["label", "sure", "confidence"]]
+    return reference.make(
+        records(recordings.where(recordings.notna(), None)),
+        records(answers.round({"confidence": 3}).astype(object)),
+        read_section("survey", SurveySettings),
+    )
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [dict(zip(table.columns, row, strict=True)) for row in table.to_numpy().tolist()]
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from speech_emotion.config.base import read_section
 from speech_emotion.config.data import PROTOCOLS, CorpusSettings
 from speech_emotion.config.evaluation import EvaluateSettings, ExplainSettings
 from speech_emotion.core.process import run_stage
+from speech_emotion.core.tables import read_table
 from speech_emotion.evaluation import comparison, corpus_plots
 from speech_emotion.evaluation.explain import Explained, explain
+from speech_emotion.evaluation.protocol_report import PREDICTIONS
 from speech_emotion.evaluation.report_page import write_page
 from speech_emotion.models.package import Package
 
@@ -18,7 +18,7 @@ from speech_emotion.models.package import Package
 def main() -> None:
     raw, stats, package, reports = map(Path, sys.argv[1:])
     corpus = read_section("corpus", CorpusSettings)
-    recordings = read_text_table(stats).astype({"seconds": float, "level_dbfs": float})
+    recordings = read_table(stats)
     tested = [name for name in PROTOCOLS if (reports / "baselines" / f"{name}.csv").is_file()]
     comparison.write_comparison(
         tested,
@@ -29,22 +29,12 @@ def main() -> None:
         corpus=corpus.name,
     )
     corpus_plots.draw_corpus(recordings, raw, reports / "corpus")
-    predictions = {name: read_predictions(reports / "protocols" / name / "predictions.csv") for name in tested}
+    predictions = {name: read_table(reports / "protocols" / name / PREDICTIONS) for name in tested}
     explained = Explained(recordings, raw, package, predictions, read_section("explain", ExplainSettings))
     explain(explained, reports / "explanation")
     page = reports / "report.html"
     write_page(page, recordings=recordings, package=Package.load(package), reports=reports, corpus=corpus)
     print(f"report: {page}, {page.stat().st_size / 1e6:.1f} MB")
-
-
-def read_text_table(path: Path) -> pd.DataFrame:
-    """Read a table whose labels, speakers and texts stay text, such as `01` or `NA`."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
-
-
-def read_predictions(path: Path) -> pd.DataFrame:
-    text = dict.fromkeys(("fold", "id", "speaker", "emotion", "text", "prediction"), str)
-    return pd.read_csv(path, dtype=text, keep_default_na=False)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,12 @@ import pytest
 from helpers.examples import EMOTIONS
 from helpers.explaining import SETTINGS, make_explained
 from speech_emotion.core.io import digest_folder
-from speech_emotion.evaluation.explain import Explained, drawn_errors, errors, explain, sample
+from speech_emotion.evaluation.explain import Explained, errors, explain, sample
 
 FILES = {
     "embeddings.csv",
     "embeddings.png",
     "errors.csv",
-    "errors.png",
     "neighbours.csv",
     "network.csv",
     "occlusion.csv",
@@ -80,13 +79,3 @@ def test_errors_are_sorted_by_confidence() -> None:
     rows = [("1", "sad", "sad", 0.99), ("2", "sad", "angry", 0.6), ("3", "happy", "angry", 0.9)]
 
     assert list(errors({"speaker": predictions(rows)})["id"]) == ["3", "2"]
-
-
-def test_every_kind_of_error_is_drawn() -> None:
-    rows = [(f"{number}", "sad", "angry", 0.9) for number in range(9)] + [("x", "happy", "sad", 0.5)]
-
-    drawn = drawn_errors(errors({"word": predictions([("w", "sad", "happy", 0.99)]), "speaker": predictions(rows)}))
-
-    assert "x" in set(drawn["id"])
-    assert "w" not in set(drawn["id"])  # errors for an unseen speaker come first
-    assert len(drawn) == 8

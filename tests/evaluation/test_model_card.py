@@ -5,22 +5,32 @@ from typing import Any
 import pytest
 
 from helpers.tiny_package import LABELS, make_package
-from speech_emotion.evaluation.model_card import ROBUSTNESS, Training, caveat, findings, worst_emotion, write
+from speech_emotion.core.errors import UserError
+from speech_emotion.evaluation.model_card import ROBUSTNESS, findings, question, training_cost, worst_emotion, write
 from speech_emotion.models.package import Description, Rejection
 
-TRAINING = Training(epochs=10, weights=1000, frames=360_000)
+TRAINING = {"epochs": 10, "weights": 1000, "frames": 360_000, "operations": 2.16e10, "watt_hours": 0.006}
 
 
-def metrics(uar: float, recalls: dict[str, dict[str, float]]) -> dict[str, Any]:
+def metrics(uar: float, recalls: dict[str, dict[str, float]], *, speaker: float, text: float | None) -> dict[str, Any]:
+    """Return the metrics of a protocol; `speaker` and `text` are the shares of unseen ones."""
     values = {"uar": uar, "accuracy": uar, "macro_f1": uar, "nll": 1.0, "brier": 0.5, "ece": 0.08}
-    mean = values | {"interval": {name: [value - 0.01, value + 0.01] for name, value in values.items()}}
-    return {"mean": mean, "folds": {name: mean | {"recall": recall} for name, recall in recalls.items()}}
+    place = values | {
+        "interval": {name: [value - 0.01, value + 0.01] for name, value in values.items()},
+        "uncalibrated": None,
+        "rejection": None,
+    }
+    folds = {name: place | {"recall": recall, "speakers": {}} for name, recall in recalls.items()}
+    return {"mean": place, "folds": folds, "unseen": {"speaker": speaker, "text": text}}
 
 
 EVIDENCE = {
-    "word": metrics(0.99, {"all": dict.fromkeys(LABELS, 0.99)}),
+    "word": metrics(0.99, {"all": dict.fromkeys(LABELS, 0.99)}, speaker=0.0, text=1.0),
     "speaker": metrics(
-        0.5, {"A": {"angry": 0.9, "happy": 0.1, "sad": 0.5}, "B": {"angry": 0.6, "happy": 0.3, "sad": 0.6}}
+        0.5,
+        {"A": {"angry": 0.9, "happy": 0.1, "sad": 0.5}, "B": {"angry": 0.6, "happy": 0.3, "sad": 0.6}},
+        speaker=1.0,
+        text=0.0,
     ),
 }
 
@@ -37,23 +47,44 @@ def test_figures_have_intervals(description: Description) -> None:
     assert "| speaker | B | 0.60 | 0.30 | 0.60 |" in text
 
 
-def test_card_is_deterministic(description: Description) -> None:
-    again = json.loads(json.dumps(EVIDENCE))
-
-    assert write(description, EVIDENCE, kind="demo", training=TRAINING) == write(
-        description, again, kind="demo", training=TRAINING
-    )
-
-
-@pytest.mark.parametrize("kind", ["tess", "demo", "folder"])
-def test_limits_of_the_data_are_in_the_summary(description: Description, kind: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "caveat"), [("tess", "two actresses"), ("demo", "synthetic"), ("folder", "its own recordings")]
+)
+def test_limits_of_the_data(description: Description, kind: Any, caveat: str) -> None:
     text = write(description, EVIDENCE, kind=kind, training=TRAINING)
 
-    assert caveat(kind) in text.partition("## Model")[0]
+    assert caveat in text.partition("## Model")[0]
+    for fact in ("TESS", "actress", "Toronto", "words"):
+        assert (fact in text) == (kind == "tess"), fact
+
+
+@pytest.mark.parametrize(
+    ("protocol", "speaker", "text", "expected"),
+    [
+        ("speaker", 1.0, 0.0, "an unseen speaker"),
+        ("word", 0.0, 1.0, "unseen texts of seen speakers"),
+        ("word", 0.2, 1.0, "unseen texts"),
+        ("random", 0.0, 0.0, "other recordings of seen speakers and texts"),
+        ("random", 0.0, 0.4, "other recordings of seen speakers"),
+        ("random", None, None, "other recordings"),
+        ("full", 0.0, 1.0, "the validation part"),
+    ],
+)
+def test_question_is_true_of_the_split(protocol: str, speaker: float, text: float, expected: str) -> None:
+    assert question(protocol, {"unseen": {"speaker": speaker, "text": text}}, "folder") == expected
+
+
+def test_unknown_interval(description: Description) -> None:
+    evidence = json.loads(json.dumps(EVIDENCE).replace("[0.49, 0.51]", "[null, null]"))
+
+    good, *_ = findings(description, evidence, "folder")
+
+    assert "No interval" in good.notes[0]
+    assert "interval unknown" in write(description, evidence, kind="folder", training=TRAINING)
 
 
 def test_findings_start_with_the_unseen_speaker(description: Description) -> None:
-    good, whom, confident = findings(description, EVIDENCE)
+    good, whom, confident = findings(description, EVIDENCE, "tess")
 
     assert (good.value, good.text) == ("50.0\N{NO-BREAK SPACE}%", "UAR on an unseen speaker")
     assert whom.value == "99.0\N{NO-BREAK SPACE}%"
@@ -62,10 +93,10 @@ def test_findings_start_with_the_unseen_speaker(description: Description) -> Non
 
 
 def test_findings_without_speaker_protocol(description: Description) -> None:
-    good, whom, _ = findings(description, {"word": EVIDENCE["word"]})
+    good, whom, _ = findings(description, {"word": EVIDENCE["word"]}, "tess")
 
     assert good.value == whom.value == "99.0\N{NO-BREAK SPACE}%"
-    assert "The corpus has no protocol for unseen speakers." in whom.notes
+    assert "Unseen speakers are not evaluated." in whom.notes
 
 
 def test_threshold_is_in_the_card(description: Description) -> None:
@@ -88,6 +119,11 @@ def test_worst_emotion() -> None:
     assert worst_emotion(EVIDENCE["speaker"]) == ("happy", {"A": 0.1, "B": 0.3})
 
 
-def test_energy() -> None:
-    assert TRAINING.operations == 6 * 1000 * 360_000 * 10
-    assert TRAINING.watt_hours == pytest.approx(21.6 / 3600)
+def test_training_cost(tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text('{"epochs": 10, "weights": 1000, "frames": 360000}')
+
+    assert training_cost(tmp_path) == pytest.approx(TRAINING)
+
+    (tmp_path / "training.json").write_text("[]")
+    with pytest.raises(UserError, match=r"training\.json"):
+        training_cost(tmp_path)

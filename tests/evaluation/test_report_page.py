@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -46,8 +47,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     return Package.load(found.folder)
 
 
-def render(target: Path, package: Package, reports: Path) -> str:
-    write_page(target, recordings=manifest(), package=package, reports=reports, corpus=CORPUS)
+def render(target: Path, package: Package, reports: Path, corpus: CorpusSettings = CORPUS) -> str:
+    write_page(target, recordings=manifest(), package=package, reports=reports, corpus=corpus)
     return target.read_text(encoding="utf-8")
 
 
@@ -117,6 +118,24 @@ def test_first_screen(page: str) -> None:
 def test_folder_of_another_stage(page: str) -> None:
     assert '<h2 id="robustness">Robustness</h2>' in page
     assert "<td>telephone band</td><td>0.412</td>" in page
+
+
+def test_unknown_intervals_of_own_corpus(tmp_path: Path, package: Package, reports: Path) -> None:
+    shutil.copytree(reports, tmp_path / "reports", ignore=shutil.ignore_patterns("*.png"))
+    table = pd.read_csv(reports / "comparison" / "table.csv")
+    bounds = [name for name in table.columns if name.endswith(("_low", "_high"))]
+    table.assign(p=None, **dict.fromkeys(bounds)).to_csv(tmp_path / "reports/comparison/table.csv", index=False)
+    shutil.copytree(package.folder, tmp_path / "package")
+    for path in (tmp_path / "package" / "evidence").iterdir():
+        write_json(path, json.loads(re.sub(r"\[0\.\d+, 0\.\d+\]", "[null, null]", json.dumps(EVIDENCE[path.stem]))))
+    own = CORPUS.model_copy(update={"kind": "folder"})
+
+    page = render(tmp_path / "report.html", Package.load(tmp_path / "package"), tmp_path / "reports", own)
+
+    assert "No interval: each speaker has a single text." in page
+    assert "interval unknown" in page
+    assert "<small>nan" not in page
+    assert not re.search("TESS|actress|Toronto|unseen words", page)
 
 
 def test_corpus_without_test_parts(tmp_path: Path, package: Package, reports: Path) -> None:

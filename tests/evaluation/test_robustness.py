@@ -119,5 +119,5 @@ def test_table(tmp_path: Path) -> None:
     labels = np.array(["angry", "happy", "sad"])[[one[0].argmax() for one in predicted]]
     recalls = [(labels == truth)[truth == label].mean() for label in ("angry", "happy", "sad")]
     assert original["uar"] == pytest.approx(np.mean(recalls))
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["table.csv", "table.md", "table.png"]
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["table.csv", "table.png"]
     assert len(pd.read_csv(tmp_path / "report" / "table.csv")) == len(CONDITIONS)

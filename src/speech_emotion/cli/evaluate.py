@@ -124,6 +124,7 @@ def _measure(
 ) -> tuple[dict[str, Any], list[list[int]]]:
     """Return metrics and confusion counts (rows are true labels), both empty if no recording can be used."""
     import numpy as np
+    from sklearn.metrics import confusion_matrix
 
     from speech_emotion.cli.recordings import answer
     from speech_emotion.core.progress import track
@@ -138,7 +139,7 @@ def _measure(
     if not rows:
         return {}, []
     true, predicted = np.array([labels.index(truth[path]) for path in paths]), np.concatenate(rows)
-    confusion = evaluation_metrics.confusion(true, predicted.argmax(axis=1), len(labels))
+    confusion = confusion_matrix(true, predicted.argmax(axis=1), labels=np.arange(len(labels)))
     return dict(evaluation_metrics.metrics(true, predicted, labels, bins=bins)), confusion.tolist()
 
 

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import pandas as pd
+
+from speech_emotion.config.evaluation import EvaluateSettings
 
 LEVEL = 0.95
 """Of every interval."""
 
-UNKNOWN = "interval unknown, one word per speaker"
+UNKNOWN = "interval unknown, one text per speaker"
 """The text of an interval that is unknown."""
 
 _LEAST = 1e-12
@@ -72,7 +75,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """How a metric differs between two models on the same utterances.
+    """Difference of a metric between two models on the same utterances.
 
     Attributes
     ----------
@@ -89,67 +92,32 @@ class Difference:
     p: float
 
 
-def intervals(folds: Sequence[Predictions], *, bins: int, resamples: int, seed: int) -> dict[str, Interval]:
+def intervals(*repeats: Sequence[Predictions], settings: EvaluateSettings) -> dict[str, Interval]:
     """Return the interval of each metric, averaged over folds.
 
     Parameters
     ----------
-    folds : sequence of Predictions
-        One a fold; a single one for an interval of that fold.
-    bins : int
-        Of the calibration error.
-    resamples, seed : int
-        Of the bootstrap.
+    *repeats : sequence of Predictions
+        The folds of a model. Of a model that was trained several times, the folds of each repeat: the resamples are
+        divided among them, so that the interval covers the chance of the training as well.
+    settings : EvaluateSettings
     """
-    return pooled_intervals([folds], bins=bins, resamples=resamples, seed=seed)
-
-
-def pooled_intervals(
-    repeats: Sequence[Sequence[Predictions]], *, bins: int, resamples: int, seed: int
-) -> dict[str, Interval]:
-    """Return the interval of each metric of a model that was made several times over, by chance alone different.
-
-    The resamples are shared out among the repeats, so that the interval holds both what the choice of words and what
-    the chance of the making does.
-
-    Parameters
-    ----------
-    repeats : sequence of sequence of Predictions
-        The folds of each repeat.
-    bins, resamples, seed : int
-        As in `intervals`, which this is for a single repeat.
-    """
-    drawn = _pooled(repeats, bins=bins, resamples=resamples, seed=seed)
+    drawn = _pooled(repeats, settings, settings.bootstrap.resamples)
     return {name: _interval(values) for name, values in drawn.items()}
 
 
 def differences(
-    first: Sequence[Predictions], second: Sequence[Predictions], *, bins: int, resamples: int, seed: int
+    first: Sequence[Predictions], *repeats: Sequence[Predictions], settings: EvaluateSettings
 ) -> dict[str, Difference]:
-    """Return how each metric differs between two models, by drawing the same words for both.
+    """Return the difference of each metric between two models, with the same words drawn for both.
 
     Parameters
     ----------
-    first, second : sequence of Predictions
-        One a fold, of the same utterances in the same order.
-
-    Raises
-    ------
-    ValueError
-        The utterances are not the same.
-    """
-    return pooled_differences(first, [second], bins=bins, resamples=resamples, seed=seed)
-
-
-def pooled_differences(
-    first: Sequence[Predictions],
-    repeats: Sequence[Sequence[Predictions]],
-    *,
-    bins: int,
-    resamples: int,
-    seed: int,
-) -> dict[str, Difference]:
-    """Return how each metric differs between a model and one that was made several times over; see `differences`.
+    first : sequence of Predictions
+        One per fold.
+    *repeats : sequence of Predictions
+        The other model, as in `intervals`: the same utterances in the same order.
+    settings : EvaluateSettings
 
     Raises
     ------
@@ -160,9 +128,9 @@ def pooled_differences(
         same = (list(one.words), list(one.speakers), one.truth.tolist())
         if same != (list(other.words), list(other.speakers), other.truth.tolist()):
             raise ValueError("a paired comparison needs the same utterances in the same order")
-    ours: list[Sequence[Predictions]] = [first] * len(repeats)
-    points = [_pooled(side, bins=bins, resamples=0, seed=seed) for side in (ours, repeats)]
-    drawn = [_pooled(side, bins=bins, resamples=resamples, seed=seed) for side in (ours, repeats)]
+    sides = ([first] * len(repeats), repeats)
+    points = [_pooled(side, settings, 0) for side in sides]
+    drawn = [_pooled(side, settings, settings.bootstrap.resamples) for side in sides]
     return {
         name: _difference(float((points[0][name] - points[1][name]).mean()), drawn[0][name] - drawn[1][name])
         for name in drawn[0]
@@ -170,53 +138,58 @@ def pooled_differences(
 
 
 def share_intervals(
-    folds: Sequence[Predictions],
-    hits: Sequence[np.ndarray],
-    among: Sequence[np.ndarray],
-    *,
-    resamples: int,
-    seed: int,
+    folds: Sequence[Predictions], hits: Sequence[np.ndarray], among: Sequence[np.ndarray], settings: EvaluateSettings
 ) -> list[Interval | None]:
-    """Return the interval of shares of utterances, each averaged over folds: recalls, coverage, risk.
+    """Return the interval of shares of utterances, each averaged over folds, such as coverage and risk.
 
     Parameters
     ----------
     folds : sequence of Predictions
     hits, among : sequence of np.ndarray [shape=(n, shares)], bool
         For each fold, the utterances that a share counts, and those that it is a share of.
-    resamples, seed : int
-        Of the bootstrap.
+    settings : EvaluateSettings
 
     Returns
     -------
     list of Interval or None
-        None: a share of nothing, in every resample. A single resample of nothing takes no part.
+        None: a share of nothing in every resample. A single resample of nothing is left out.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(settings.bootstrap.seed)
     drawn = []
-    unknown = any(_cannot_resample(_clusters(fold)[0]) for fold in folds)
     for fold, hit, base in zip(folds, hits, among, strict=True):
-        clusters, member = _clusters(fold)
-        sums = np.zeros((len(clusters), 2 * hit.shape[1]))
-        np.add.at(sums, member, np.concatenate([hit & base, base], axis=1).astype(np.float64))
-        counts = _counts(_speakers(clusters), resamples, rng)
-        counted, of = np.split(counts @ sums, 2, axis=1)
+        speakers, member = _clusters(fold)
+        sums = _sum_by_cluster(np.concatenate([hit & base, base], axis=1), member)
+        counted, of = np.split(_counts(speakers, settings.bootstrap.resamples, rng) @ sums, 2, axis=1)
         drawn.append(np.divide(counted, of, out=np.full_like(counted, np.nan), where=of > 0))
     found = np.stack(drawn)
-    means = np.nansum(found, axis=0) / np.maximum(np.isfinite(found).sum(axis=0), 1)
-    means[~np.isfinite(found).any(axis=0)] = np.nan
-    if unknown:
-        return [Interval(math.nan, math.nan) if np.isfinite(values).any() else None for values in means.T]
-    return [_interval(values[np.isfinite(values)]) if np.isfinite(values).any() else None for values in means.T]
+    valid = np.isfinite(found).sum(axis=0)
+    means = np.nansum(found, axis=0) / np.maximum(valid, 1)
+    unknown = any(_cannot_resample(_clusters(fold)[0]) for fold in folds)
+    shares = [values[own > 0] for values, own in zip(means.T, valid.T, strict=True)]
+    return [_interval(np.full_like(own, np.nan) if unknown else own) if len(own) else None for own in shares]
 
 
-def _pooled(repeats: Sequence[Sequence[Predictions]], *, bins: int, resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """Return each metric of every resample of every repeat; 0 resamples: of each repeat as it is."""
+def _pooled(
+    repeats: Sequence[Sequence[Predictions]], settings: EvaluateSettings, resamples: int
+) -> dict[str, np.ndarray]:
+    """Return each metric of every resample of every repeat, averaged over folds; 0 resamples: of the data itself."""
     share = -(-resamples // len(repeats))
-    drawn = [
-        _mean_over_folds(folds, bins=bins, resamples=share, seed=seed + number) for number, folds in enumerate(repeats)
-    ]
-    return {name: np.concatenate([one[name] for one in drawn]) for name in drawn[0]}
+    means = []
+    for number, folds in enumerate(repeats):
+        rng = np.random.default_rng(settings.bootstrap.seed + number)
+        drawn = [_drawn(fold, settings.calibration_bins, share, rng) for fold in folds]
+        means.append({name: np.mean([one[name] for one in drawn], axis=0) for name in drawn[0]})
+    return {name: np.concatenate([one[name] for one in means]) for name in means[0]}
+
+
+def _drawn(fold: Predictions, bins: int, resamples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    speakers, member = _clusters(fold)
+    sums = _sum_by_cluster(_terms(fold, bins), member)
+    counts = _counts(speakers, resamples, rng) if resamples else np.ones((1, len(speakers)))
+    found = _metrics(counts @ sums, fold.probabilities.shape[1], bins)
+    if resamples and _cannot_resample(speakers):
+        return {name: np.full_like(values, np.nan) for name, values in found.items()}
+    return found
 
 
 def _difference(value: float, drawn: np.ndarray) -> Difference:
@@ -231,64 +204,47 @@ def _interval(drawn: np.ndarray) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _mean_over_folds(folds: Sequence[Predictions], *, bins: int, resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """Return each metric of every resample, averaged over folds; 0 resamples: of the utterances as they are."""
-    rng = np.random.default_rng(seed)
-    drawn = [_drawn(fold, bins=bins, resamples=resamples, rng=rng) for fold in folds]
-    return {name: np.mean([one[name] for one in drawn], axis=0) for name in drawn[0]}
-
-
-def _drawn(fold: Predictions, *, bins: int, resamples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    clusters, member = _clusters(fold)
-    sums = _sums(fold, member, len(clusters), bins)
-    counts = np.ones((1, len(clusters))) if not resamples else _counts(_speakers(clusters), resamples, rng)
-    found = _metrics(counts @ sums, fold.probabilities.shape[1], bins)
-    if resamples and _cannot_resample(clusters):
-        return {name: np.full_like(values, np.nan) for name, values in found.items()}
-    return found
-
-
 def _clusters(fold: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Return the names of the clusters, a speaker's word each, and the number of each utterance's cluster."""
-    names = [f"{speaker}\0{word}" for speaker, word in zip(fold.speakers, fold.words, strict=True)]
-    clusters, member = np.unique(names, return_inverse=True)
-    return clusters, member
+    """Return the speaker of each cluster, which is one word of a speaker, and the cluster of each utterance."""
+    table = pd.DataFrame({"speaker": list(fold.speakers), "word": list(fold.words)})
+    member = table.groupby(["speaker", "word"], sort=True).ngroup().to_numpy()
+    return table.groupby(member)["speaker"].first().to_numpy(), member
 
 
-def _speakers(clusters: np.ndarray) -> np.ndarray:
-    return np.array([name.partition("\0")[0] for name in clusters])
-
-
-def _cannot_resample(clusters: np.ndarray) -> bool:
+def _cannot_resample(speakers: np.ndarray) -> bool:
     """Return whether every speaker has a single word, so that all resamples would be equal."""
-    return len(np.unique(_speakers(clusters))) == len(clusters)
+    return len(set(speakers)) == len(speakers)
 
 
 def _counts(speakers: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Return how often each cluster is drawn [shape=(resamples, clusters)]; a speaker keeps as many as there are."""
     counts = np.zeros((resamples, len(speakers)))
-    for speaker in np.unique(speakers):
+    for speaker in sorted(set(speakers)):
         own = np.flatnonzero(speakers == speaker)
         counts[:, own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size=resamples)
     return counts
 
 
-def _sums(fold: Predictions, member: np.ndarray, clusters: int, bins: int) -> np.ndarray:
-    """Return, a row a cluster, the sums that every metric is a function of."""
+def _sum_by_cluster(terms: np.ndarray, member: np.ndarray) -> np.ndarray:
+    sums = np.zeros((member.max() + 1, terms.shape[1]))
+    np.add.at(sums, member, terms.astype(np.float64))
+    return sums
+
+
+def _terms(fold: Predictions, bins: int) -> np.ndarray:
+    """Return, for each utterance, the terms whose sums every metric is a function of."""
     truth, probabilities = fold.truth, fold.probabilities.astype(np.float64)
     labels = probabilities.shape[1]
     prediction, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     rows = np.arange(len(truth))
-    columns = np.zeros((len(truth), labels**2 + bins + 3))
-    columns[rows, truth * labels + prediction] = 1
+    terms = np.zeros((len(truth), labels**2 + bins + 3))
+    terms[rows, truth * labels + prediction] = 1
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    columns[rows, labels**2 + bin_of] = (prediction == truth) - confidence
-    columns[:, -3] = -np.log(np.clip(probabilities[rows, truth], _LEAST, 1.0))
-    columns[:, -2] = ((probabilities - np.eye(labels)[truth]) ** 2).sum(axis=1)
-    columns[:, -1] = 1
-    sums = np.zeros((clusters, columns.shape[1]))
-    np.add.at(sums, member, columns)
-    return sums
+    terms[rows, labels**2 + bin_of] = (prediction == truth) - confidence
+    terms[:, -3] = -np.log(np.clip(probabilities[rows, truth], _LEAST, 1.0))
+    terms[:, -2] = ((probabilities - np.eye(labels)[truth]) ** 2).sum(axis=1)
+    terms[:, -1] = 1
+    return terms
 
 
 def _metrics(sums: np.ndarray, labels: int, bins: int) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """Draw the corpus: counts, level and duration, and example utterances."""
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import seaborn
 
 from speech_emotion.audio.decode import load
 from speech_emotion.core.io import replacing_folder
-from speech_emotion.evaluation.plots import COLOURS, drawing
+from speech_emotion.evaluation.plots import COLOURS, drawing, words
 
 SAMPLE_RATE: Final = 22050
 """Hz of the figures."""
@@ -20,16 +20,6 @@ SAMPLE_RATE: Final = 22050
 _N_FFT: Final = 1024
 _HOP: Final = 256
 _HIGHEST_HZ: Final = 8000
-
-
-@dataclass(frozen=True)
-class _Example:
-    """One utterance in three representations; frames are `_HOP` samples apart."""
-
-    emotion: str
-    wave: np.ndarray
-    decibels: np.ndarray
-    mfcc: np.ndarray
 
 
 def draw_corpus(recordings: pd.DataFrame, raw: Path, target: Path) -> None:
@@ -63,16 +53,16 @@ def choose_examples(recordings: pd.DataFrame) -> pd.DataFrame:
 def draw_counts(path: Path, recordings: pd.DataFrame, emotions: Sequence[str]) -> None:
     """Draw the number of utterances of each emotion, by speaker."""
     counts = recordings.groupby(["emotion", "speaker"]).size().unstack(fill_value=0).loc[list(emotions)]
+    counts = counts.rename(columns=lambda name: name or "unknown", index=words)
     with drawing(path, width=7.5, height=0.42 * len(emotions) + 1.5) as figure:
         axes = figure.subplots()
-        left = np.zeros(len(emotions))
-        for colour, speaker in zip(COLOURS * len(counts.columns), counts.columns, strict=False):
-            axes.barh(_words(emotions), counts[speaker], left=left, color=colour, label=speaker or "unknown")
-            left += counts[speaker].to_numpy()
-        for place, total in enumerate(left):
-            axes.text(total, place, f" {total:.0f} ({100 * total / len(recordings):.1f} %)", va="center")
+        colours: Any = dict(zip(counts.columns, itertools.cycle(COLOURS), strict=False))
+        counts.plot.barh(stacked=True, color=colours, ax=axes, legend=False, width=0.8)
+        totals = counts.sum(axis=1)
+        for place, total in enumerate(totals):
+            axes.text(total, place, f" {total} ({total / len(recordings):.1%})", va="center")
         axes.invert_yaxis()
-        axes.set(xlabel="utterances", xlim=(0, left.max() * 1.25))
+        axes.set(xlabel="utterances", ylabel="", xlim=(0, totals.max() * 1.25))
         axes.grid(visible=False, axis="y")
         figure.suptitle(f"{len(recordings):,} utterances by emotion")
         if len(counts.columns) <= len(COLOURS):
@@ -81,92 +71,69 @@ def draw_counts(path: Path, recordings: pd.DataFrame, emotions: Sequence[str]) -
 
 def draw_confounds(path: Path, recordings: pd.DataFrame, emotions: Sequence[str]) -> None:
     """Draw level and duration by emotion and speaker: shortcuts that say nothing about speech."""
-    rows = recordings.assign(emotion=_words(recordings["emotion"]))
-    speakers = sorted(set(rows["speaker"]))
+    speakers = sorted(set(recordings["speaker"]))
     with drawing(path, width=11.0, height=4.6) as figure:
         figure.suptitle("Level and duration by speaker and emotion")
         panels = {"level_dbfs": "level (RMS, dB below full scale)", "seconds": "duration (s)"}
         for axes, (column, label) in zip(figure.subplots(1, 2), panels.items(), strict=True):
             seaborn.boxplot(
-                rows,
+                recordings,
                 x="emotion",
                 y=column,
                 hue="speaker",
-                order=_words(emotions),
+                order=emotions,
                 hue_order=speakers,
-                palette=dict(zip(speakers, COLOURS * len(speakers), strict=False)),
+                palette=dict(zip(speakers, itertools.cycle(COLOURS), strict=False)),
                 fliersize=1.5,
                 linewidth=0.8,
                 ax=axes,
                 legend="full" if column == "seconds" and len(speakers) <= len(COLOURS) else False,
             )
             axes.set(xlabel="", ylabel=label)
-            axes.set_xticks(range(len(emotions)), _words(emotions), rotation=35, ha="right")
+            axes.set_xticks(range(len(emotions)), [words(name) for name in emotions], rotation=35, ha="right")
 
 
 def draw_utterances(path: Path, chosen: pd.DataFrame, raw: Path) -> None:
     """Draw waveform, spectrogram and MFCCs of an utterance of each emotion, each column on one scale."""
-    examples = [_example(emotion, raw / name) for emotion, name in zip(chosen["emotion"], chosen["path"], strict=True)]
-    seconds = max(len(one.wave) for one in examples) / SAMPLE_RATE
-    peak = max(float(np.abs(one.wave).max()) for one in examples)
-    with drawing(path, width=11.0, height=1.3 * len(examples) + 1.2) as figure:
+    waves = [load(raw / name, SAMPLE_RATE) for name in chosen["path"]]
+    magnitudes = [np.abs(librosa.stft(wave, n_fft=_N_FFT, hop_length=_HOP)) for wave in waves]
+    spectrograms = [librosa.amplitude_to_db(one, ref=1.0, top_db=None).clip(-60, None) for one in magnitudes]
+    seconds = max(map(len, waves)) / SAMPLE_RATE
+    peak = max(float(np.abs(wave).max()) for wave in waves)
+    same = chosen["text"].nunique() == 1
+    with drawing(path, width=11.0, height=1.3 * len(waves) + 1.2) as figure:
         speaker, text = chosen["speaker"].iloc[0], chosen["text"].iloc[0]
-        same = chosen["text"].nunique() == 1
         figure.suptitle(f"“{text}” by speaker {speaker}" if same else "One utterance of each emotion")
-        grid = figure.subplots(len(examples), 3, sharex=True, squeeze=False)
-        for axes, one in zip(grid[:, 0], examples, strict=True):
-            axes.plot(np.arange(len(one.wave)) / SAMPLE_RATE, one.wave, color=COLOURS[0], lw=0.4)
-            axes.set(ylim=(-peak, peak), ylabel=one.emotion.replace("_", " "), xlim=(0, seconds))
-        spectrograms = _images(grid[:, 1], [one.decibels for one in examples], "magma", top=SAMPLE_RATE / 2000)
+        grid = figure.subplots(len(waves), 3, sharex=True, squeeze=False)
+        for axes, wave, emotion in zip(grid[:, 0], waves, chosen["emotion"], strict=True):
+            axes.plot(np.arange(len(wave)) / SAMPLE_RATE, wave, color=COLOURS[0], lw=0.4)
+            axes.set(ylim=(-peak, peak), ylabel=words(emotion), xlim=(0, seconds))
+        _images(grid[:, 1], spectrograms, "magma", top=SAMPLE_RATE / 2000, unit="dB")
+        _images(grid[:, 2], _mfcc(magnitudes), "cividis", top=19, unit="standard deviations from the mean")
         for axes in grid[:, 1]:
             axes.set(ylim=(0, _HIGHEST_HZ / 1000), ylabel="kHz")
-        cepstra = _standardized([one.mfcc for one in examples])
-        images = _images(grid[:, 2], cepstra, "cividis", top=len(cepstra[0]))
-        for axes in grid[:, 2]:
-            axes.set(ylabel="coefficient")
-        for column, image, unit in ((1, spectrograms, "dB"), (2, images, "standard deviations from the mean")):
-            figure.colorbar(image, ax=grid[:, column], location="bottom", shrink=0.9, aspect=30, pad=0.01, label=unit)
         for axes, title in zip(grid[0], ("waveform", "spectrogram", "MFCC"), strict=True):
             axes.set_title(title)
-        for axes in grid.ravel():
-            axes.grid(visible=False)
         for axes in grid[-1]:
             axes.set_xlabel("time (s)")
 
 
-def _images(panels: np.ndarray, values: Sequence[np.ndarray], colours: str, *, top: float) -> Any:
-    """Draw one representation of every example on one colour scale; return an image for the colour bar."""
-    low, high = np.quantile(np.concatenate([one.ravel() for one in values]), [0.01, 0.99])
-    image = None
-    for axes, one in zip(panels, values, strict=True):
-        # a mesh of polygons would take five times as long
-        image = axes.imshow(
-            one,
-            origin="lower",
-            aspect="auto",
-            interpolation="nearest",
-            extent=(0, one.shape[1] * _HOP / SAMPLE_RATE, 0, top),
-            cmap=colours,
-            vmin=low,
-            vmax=high,
-        )
-    return image
-
-
-def _example(emotion: str, path: Path) -> _Example:
-    wave = load(path, SAMPLE_RATE)
-    magnitude = np.abs(librosa.stft(wave, n_fft=_N_FFT, hop_length=_HOP))
-    power = librosa.feature.melspectrogram(S=magnitude**2, sr=SAMPLE_RATE)
-    mfcc = librosa.feature.mfcc(S=librosa.power_to_db(power), n_mfcc=20)[1:]
-    return _Example(emotion, wave, librosa.amplitude_to_db(magnitude, ref=1.0, top_db=None).clip(-60, None), mfcc)
-
-
-def _standardized(cepstra: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Standardize each coefficient over all utterances, so that rows compare."""
+def _mfcc(magnitudes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the MFCCs of each utterance [shape=(19, t)], standardized over all utterances, so that rows compare."""
+    mels = [librosa.feature.melspectrogram(S=one**2, sr=SAMPLE_RATE) for one in magnitudes]
+    cepstra = [librosa.feature.mfcc(S=librosa.power_to_db(one), n_mfcc=20)[1:] for one in mels]
     everything = np.concatenate(cepstra, axis=1)
     mean, deviation = everything.mean(axis=1, keepdims=True), everything.std(axis=1, keepdims=True)
     return [(one - mean) / np.maximum(deviation, 1e-9) for one in cepstra]
 
 
-def _words(labels: Sequence[str] | pd.Series) -> list[str]:
-    return [label.replace("_", " ") for label in labels]
+def _images(panels: np.ndarray, values: Sequence[np.ndarray], colours: str, *, top: float, unit: str) -> None:
+    """Draw one representation of every utterance on one colour scale."""
+    low, high = np.quantile(np.concatenate([one.ravel() for one in values]), [0.01, 0.99])
+    for axes, one in zip(panels, values, strict=True):
+        extent = (0, one.shape[1] * _HOP / SAMPLE_RATE, 0, top)
+        # a mesh of polygons would take five times as long
+        axes.imshow(one, origin="lower", aspect="auto", extent=extent, cmap=colours, vmin=low, vmax=high)
+        axes.grid(visible=False)
+    image, figure = panels[0].images[0], panels[0].figure
+    figure.colorbar(image, ax=panels, location="bottom", shrink=0.9, aspect=30, pad=0.01, label=unit)

@@ -15,7 +15,6 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from speech_emotion.audio.decode import load
 from speech_emotion.config.evaluation import ExplainSettings
 from speech_emotion.core.io import replacing, replacing_folder
 from speech_emotion.data.splits import VALIDATION
@@ -26,10 +25,6 @@ from speech_emotion.inference.summary import read_layers
 
 ERRORS_LISTED: Final = 25
 """Per protocol."""
-
-ERRORS_DRAWN: Final = 8
-
-UNSEEN_SPEAKER: Final = "speaker"
 
 ERROR_COLUMNS: Final = ["protocol", "fold", "id", "speaker", "text", "emotion", "prediction", "confidence", "p_emotion"]
 
@@ -60,8 +55,7 @@ class Explained:
 def explain(explained: Explained, target: Path) -> None:
     """Write tables and figures to the folder `target`.
 
-    `network.csv`, `occlusion.csv` and `.png`, `embeddings.csv` and `.png`, `neighbours.csv`, `errors.csv` and, if there
-    are errors, `errors.png`.
+    `network.csv`, `occlusion.csv` and `.png`, `embeddings.csv` and `.png`, `neighbours.csv`, `errors.csv`.
     """
     recognizer = Recognizer.load(explained.package)
     rows = sample(explained)
@@ -70,38 +64,26 @@ def explain(explained: Explained, target: Path) -> None:
         frames = [recognizer.frames(explained.raw / path) for path in rows["path"]]
         table = occlusions(recognizer, frames)
         points, neighbours = embeddings(recognizer, rows, frames, seed=explained.settings.seed)
-        wrong = errors(explained.predictions)
-        _write(folder / "network.csv", network(explained.package))
+        layers = [(one.kind, one.detail, one.output, one.parameters) for one in read_layers(explained.package)]
+        _write(folder / "network.csv", pd.DataFrame(layers, columns=["layer", "detail", "output", "weights"]))
         _write(folder / "occlusion.csv", table)
         _write(folder / "embeddings.csv", points)
         _write(folder / "neighbours.csv", neighbours)
-        _write(folder / "errors.csv", wrong)
+        _write(folder / "errors.csv", errors(explained.predictions))
         explain_plots.draw_occlusion(folder / "occlusion.png", table, recognizer.labels)
         explain_plots.draw_embeddings(folder / "embeddings.png", points, recognizer.labels)
-        shown = drawn_errors(wrong)
-        if len(shown):
-            rate = recognizer.package.description.features.sample_rate
-            paths = explained.recordings.set_index("id")["path"]
-            waves = [load(explained.raw / str(paths[name]), rate) for name in shown["id"]]
-            explain_plots.draw_errors(folder / "errors.png", shown, waves, rate)
 
 
 def sample(explained: Explained) -> pd.DataFrame:
     """Return at most `settings.utterances` validation utterances of each emotion and speaker, sorted by id."""
     rng = np.random.default_rng(explained.settings.seed)
     rows = explained.recordings[explained.recordings["part"] == VALIDATION].sort_values("id")
-    chosen = [
+    chosen = {
         name
         for _, part in rows.groupby(["speaker", "emotion"], sort=True)
         for name in rng.permutation(part["id"].to_numpy())[: explained.settings.utterances]
-    ]
-    return rows[rows["id"].isin(set(chosen))].reset_index(drop=True)
-
-
-def network(package: Path) -> pd.DataFrame:
-    """Return the layers of a package's network [columns=(layer, detail, output, weights)]."""
-    rows = [(one.kind, one.detail, one.output, one.parameters) for one in read_layers(package)]
-    return pd.DataFrame(rows, columns=["layer", "detail", "output", "weights"])
+    }
+    return rows[rows["id"].isin(chosen)].reset_index(drop=True)
 
 
 def occlusions(recognizer: Recognizer, frames: Sequence[np.ndarray]) -> pd.DataFrame:
@@ -153,24 +135,13 @@ def embeddings(
 
 def errors(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the most confident errors of each protocol's test part [columns=ERROR_COLUMNS]."""
-    found = [pd.DataFrame(columns=ERROR_COLUMNS)]
+    found = []
     for protocol, rows in predictions.items():
         wrong = rows[rows["emotion"] != rows["prediction"]]
         own = [float(row[f"p_{row['emotion']}"]) for _, row in wrong.iterrows()]
-        wrong = wrong.assign(protocol=protocol, p_emotion=own).sort_values(
-            ["confidence", "id"], ascending=[False, True]
-        )
-        found.append(wrong.head(ERRORS_LISTED)[ERROR_COLUMNS])
-    return pd.concat([table for table in found if len(table)] or found[:1], ignore_index=True)
-
-
-def drawn_errors(wrong: pd.DataFrame) -> pd.DataFrame:
-    """Return the errors to draw: each kind first, of an unseen speaker if there are any."""
-    unseen = wrong[wrong["protocol"] == UNSEEN_SPEAKER]
-    rows = unseen if len(unseen) else wrong[wrong["protocol"].isin(wrong["protocol"].head(1))]
-    again = rows.duplicated(["fold", "emotion", "prediction"])
-    chosen = pd.concat([rows[~again], rows[again]]).head(ERRORS_DRAWN)
-    return chosen.sort_values(["confidence", "id"], ascending=[False, True])
+        wrong = wrong.assign(protocol=protocol, p_emotion=own)
+        found.append(wrong.sort_values(["confidence", "id"], ascending=[False, True]).head(ERRORS_LISTED))
+    return pd.concat(found)[ERROR_COLUMNS] if found else pd.DataFrame(columns=ERROR_COLUMNS)
 
 
 def _neighbours(values: np.ndarray, rows: pd.DataFrame) -> dict[str, float]:

@@ -1,19 +1,12 @@
 """Compute metrics from true labels and predicted probabilities."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import softmax
-from sklearn.metrics import (
-    balanced_accuracy_score,
-    brier_score_loss,
-    confusion_matrix,
-    f1_score,
-    log_loss,
-    recall_score,
-)
+from sklearn.metrics import brier_score_loss, f1_score, log_loss, recall_score
 
 Metrics = dict[str, Any]
 
@@ -48,7 +41,7 @@ def metrics(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str],
     recalls = recall_score(truth, prediction, labels=present, average=None, zero_division=0)
     return {
         "accuracy": float((truth == prediction).mean()),
-        "uar": _unweighted_average_recall(truth, prediction),
+        "uar": float(recalls.mean()),
         "macro_f1": float(f1_score(truth, prediction, labels=present, average="macro", zero_division=0)),
         "nll": float(log_loss(truth, np.clip(probabilities, _LEAST, None), labels=np.arange(len(labels)))),
         "brier": brier(truth, probabilities),
@@ -76,46 +69,26 @@ def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, *, 
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == truth
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    sums = np.bincount(bin_of, weights=right - confidence, minlength=bins)
+    sums = np.bincount(_bin_of(confidence, bins), weights=right - confidence, minlength=bins)
     return round(float(np.abs(sums).sum() / len(truth)), 12)
 
 
-@dataclass(frozen=True)
-class Bin:
-    """The predictions of one range of confidence.
+def reliability(truth: np.ndarray, probabilities: np.ndarray, *, bins: int) -> pd.DataFrame:
+    """Return the non-empty bins of `expected_calibration_error`, by rising confidence.
 
-    Attributes
-    ----------
-    low, high : float
-        The range.
-    utterances : int
-    confidence, accuracy : float
-        Means over the utterances.
+    Returns
+    -------
+    pd.DataFrame [columns=(low, high, utterances, confidence, accuracy)]
+        Range of confidence, number of utterances, and their mean confidence and accuracy.
     """
-
-    low: float
-    high: float
-    utterances: int
-    confidence: float
-    accuracy: float
-
-
-def reliability(truth: np.ndarray, probabilities: np.ndarray, *, bins: int) -> list[Bin]:
-    """Return the non-empty bins of `expected_calibration_error`, by rising confidence."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    return [
-        Bin(
-            number / bins,
-            (number + 1) / bins,
-            int((bin_of == number).sum()),
-            float(confidence[bin_of == number].mean()),
-            float(right[bin_of == number].mean()),
-        )
-        for number in np.unique(bin_of)
-    ]
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    rows = pd.DataFrame({"bin": _bin_of(confidence, bins), "confidence": confidence, "right": right})
+    found = rows.groupby("bin").agg(
+        utterances=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean")
+    )
+    found.insert(0, "low", found.index / bins)
+    found.insert(1, "high", (found.index + 1) / bins)
+    return found.reset_index(drop=True)
 
 
 def uncalibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -127,20 +100,10 @@ def uncalibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(logits, axis=1)
 
 
-def confusion(truth: np.ndarray, prediction: np.ndarray, labels: int) -> np.ndarray:
-    """Return counts [shape=(labels, labels)]: true label by row, predicted by column."""
-    return confusion_matrix(truth, prediction, labels=np.arange(labels))
-
-
 def mean_of(folds: Sequence[Metrics]) -> Metrics:
     """Return the mean of each headline metric over folds, with equal weights."""
     return {name: float(np.mean([fold[name] for fold in folds])) for name in HEADLINES}
 
 
-def _unweighted_average_recall(truth: np.ndarray, prediction: np.ndarray) -> float:
-    import warnings
-
-    with warnings.catch_warnings():
-        # predicting a label that does not occur is a mistake like any other
-        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
-        return float(balanced_accuracy_score(truth, prediction))
+def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.minimum((confidence * bins).astype(int), bins - 1)

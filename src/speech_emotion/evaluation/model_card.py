@@ -3,15 +3,14 @@
 Every figure comes from the evidence in the package. Equal values give equal text.
 """
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 import jinja2
+import pandas as pd
 
 from speech_emotion.config.data import CorpusName
 from speech_emotion.core.errors import UserError
@@ -22,55 +21,37 @@ from speech_emotion.models.package import Description
 CARD: Final = "MODEL_CARD.md"
 """File name in a package."""
 
-TEMPLATE: Final = "model_card.md.j2"
-
 ROBUSTNESS: Final = "robustness"
 """Name of the robustness results in the evidence of a package."""
+
+ORDER: Final = ("speaker", "word", "random", "full")
+"""Protocols, the most important first."""
 
 Evidence = Mapping[str, Mapping[str, Any]]
 """The metrics of each protocol, as in metrics.json, and the robustness results."""
 
-QUESTIONS: Final[Mapping[str, str]] = {
-    "speaker": "an unseen speaker",
-    "word": "unseen words of seen speakers",
-    "random": "other recordings of seen speakers and words",
-    "full": "the validation part",
-}
-"""What each protocol evaluates, the most important first."""
-
-_OPERATIONS_PER_JOULE: Final = 1e9
+_METRICS: Final = ("uar", "accuracy", "macro_f1", "nll", "brier", "ece")
 
 
 @dataclass(frozen=True)
-class Training:
-    """The cost of a training.
+class MainResult:
+    """A main result: a question, the figure that answers it, what the figure is, and further sentences."""
 
-    Attributes
-    ----------
-    epochs : int
-    weights : int
-        Number of trained weights.
-    frames : int
-        Number of frames of the training part.
-    """
-
-    epochs: int
-    weights: int
-    frames: int
-
-    @property
-    def operations(self) -> float:
-        """Floating-point operations: six per weight and frame (Kaplan et al., 2020)."""
-        return 6.0 * self.weights * self.frames * self.epochs
-
-    @property
-    def watt_hours(self) -> float:
-        """Energy at 10^9 operations per joule, about what LSTM layers reach on a desktop processor."""
-        return self.operations / _OPERATIONS_PER_JOULE / 3600
+    question: str
+    value: str
+    text: str
+    notes: list[str]
 
 
-def as_trained(folder: Path) -> Training:
-    """Read the cost of a training from its training.json.
+def training_cost(package: Path) -> dict[str, float]:
+    """Return the cost of a training from the training.json of its package.
+
+    Returns
+    -------
+    dict
+        `epochs`, `weights` (trained ones), `frames` (of the training part), `operations` (floating point, six per
+        weight and frame; Kaplan et al., 2020), and `watt_hours` at 10^9 operations per joule, about what LSTM layers
+        reach on a desktop processor.
 
     Raises
     ------
@@ -78,10 +59,12 @@ def as_trained(folder: Path) -> Training:
         The file is missing or damaged.
     """
     try:
-        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-        return Training(epochs=int(record["epochs"]), weights=int(record["weights"]), frames=int(record["frames"]))
+        record = json.loads((package / "training.json").read_text(encoding="utf-8"))
+        cost = {name: record[name] for name in ("epochs", "weights", "frames")}
+        operations = 6.0 * cost["weights"] * cost["frames"] * cost["epochs"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{folder / 'training.json'}: is missing or damaged. Run `dvc repro`.") from None
+        raise UserError(f"{package / 'training.json'}: is missing or damaged. Run `dvc repro`.") from None
+    return cost | {"operations": operations, "watt_hours": operations / 1e9 / 3600}
 
 
 def read_evidence(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]]:
@@ -104,16 +87,14 @@ def read_evidence(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]
         path.parent.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(protocols.glob("[!.]*/metrics.json"))
     }
-    with open(robustness / "table.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    evidence[ROBUSTNESS] = {}
-    for row in rows:
-        figures = {"uar": float(row["uar"]), "drop": float(row["drop"])}
-        evidence[ROBUSTNESS].setdefault(row["protocol"], {})[row["condition"]] = figures
+    evidence[ROBUSTNESS] = {
+        str(protocol): rows.set_index("condition")[["uar", "drop"]].to_dict("index")
+        for protocol, rows in pd.read_csv(robustness / "table.csv").groupby("protocol", sort=False)
+    }
     return evidence
 
 
-def write(description: Description, evidence: Evidence, *, kind: CorpusName, training: Training) -> str:
+def write(description: Description, evidence: Evidence, *, kind: CorpusName, training: Mapping[str, float]) -> str:
     """Return the model card as Markdown.
 
     Parameters
@@ -124,26 +105,21 @@ def write(description: Description, evidence: Evidence, *, kind: CorpusName, tra
         From `read_evidence`.
     kind : {"tess", "demo", "folder"}
         Determines the texts about the data.
-    training : Training
+    training : mapping of str to float
+        From `training_cost`.
     """
-    environment = jinja2.Environment(
-        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters["words"] = _words
-    source = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
-    ordered = _ordered(evidence)
-    return environment.from_string(source).render(
+    ordered = in_order(evidence)
+    template = environment().get_template("model_card.md.j2")
+    return template.render(
         description=description,
-        findings=findings(description, evidence),
-        corpus=_CORPORA[kind],
+        kind=kind,
+        noun=noun(kind),
+        findings=findings(description, evidence, kind),
         features=len(names(description.features)),
         frame_ms=1000 * description.features.hop_length / description.features.sample_rate,
         training=training,
-        intended=_INTENDED,
-        limits=limits(kind),
-        ethics=_ETHICS,
         metrics=[
-            [name, QUESTIONS.get(name, ""), *(_with_interval(report["mean"], metric) for metric in _METRICS)]
+            [name, question(name, report, kind), *(_with_interval(report["mean"], metric) for metric in _METRICS)]
             for name, report in ordered
         ],
         recalls=[
@@ -159,80 +135,84 @@ def write(description: Description, evidence: Evidence, *, kind: CorpusName, tra
     )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A main result.
-
-    Attributes
-    ----------
-    question : str
-    value : str
-        The figure that answers it.
-    text : str
-        What the figure is.
-    notes : list of str
-        Sentences.
-    """
-
-    question: str
-    value: str
-    text: str
-    notes: list[str]
+def environment() -> jinja2.Environment:
+    """Return the environment of this package's templates; values are escaped in HTML, not in Markdown."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("speech_emotion", "evaluation"),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    found.filters["words"] = _words
+    return found
 
 
-def findings(description: Description, evidence: Evidence) -> list[Finding]:
+def findings(description: Description, evidence: Evidence, kind: CorpusName) -> list[MainResult]:
     """Answer how good the model is, for whom, and how far its confidence can be trusted.
 
     The most important protocol of the evidence is reported: an unseen speaker, if there is one.
     """
-    [(name, report), *others] = _ordered(evidence)
+    [(name, report), *others] = in_order(evidence)
     mean, folds = report["mean"], report["folds"]
-    seen = next((one for one in others if one[0] != "full"), None)
-    chance = f"Guessing reaches {_percent(1 / len(description.labels))}."
+    first = (name, report)
     label, recalls = worst_emotion(report)
-    good, confident = [f"95 % interval {_interval(mean, 'uar')}.", chance], [f"95 % interval {_interval(mean, 'ece')}."]
+    good = [f"{_interval(mean, 'uar')}.", f"Guessing reaches {_percent(1 / len(description.labels))}."]
     whom = [f"Lowest recall: {_words(label)}, {_by_fold(recalls)}."]
+    confident = [f"{_interval(mean, 'ece')}."]
     if name == "speaker":
-        good.append(f"The interval covers the words of {len(folds)} speakers, not the difference between speakers.")
+        good.append(
+            f"The interval covers the {noun(kind)} of {len(folds)} speakers, not the difference between speakers."
+        )
         whom.insert(0, f"Unseen speaker: {_by_fold({key: fold['uar'] for key, fold in folds.items()})}.")
+        first = next((one for one in others if one[0] != "full"), first)
+        if first[0] != "speaker":
+            confident.append(f"On {question(*first, kind)}: {_points(first[1]['mean']['ece'])}.")
     else:
-        whom.append("The corpus has no protocol for unseen speakers.")
-    if name == "speaker" and seen is not None:
-        confident.append(f"Seen speakers: {_points(seen[1]['mean']['ece'])}.")
-    first = seen if name == "speaker" and seen is not None else (name, report)
+        whom.append("Unseen speakers are not evaluated.")
     return [
-        Finding("How good?", _percent(mean["uar"], 1), f"UAR on {QUESTIONS[name]}", good),
-        Finding("For whom?", _percent(first[1]["mean"]["uar"], 1), f"UAR on {QUESTIONS[first[0]]}", whom),
-        Finding(
+        MainResult("How good?", _percent(mean["uar"], 1), f"UAR on {question(name, report, kind)}", good),
+        MainResult("For whom?", _percent(first[1]["mean"]["uar"], 1), f"UAR on {question(*first, kind)}", whom),
+        MainResult(
             "How confident?",
             _points(mean["ece"]),
-            f"gap between confidence and accuracy (ECE) on {QUESTIONS[name]}",
+            f"gap between confidence and accuracy (ECE) on {question(name, report, kind)}",
             [*confident, *_above_threshold(folds)],
         ),
     ]
 
 
-def caveat(kind: CorpusName) -> str:
-    """Return the one limit of the data that matters most, as Markdown."""
-    return _CORPORA[kind].short
+def question(protocol: str, report: Mapping[str, Any], kind: CorpusName) -> str:
+    """Return what a protocol evaluates, by the shares of unseen speakers and texts in its split."""
+    unseen = report["unseen"]
+    if protocol == "full":
+        return "the validation part"
+    if unseen["speaker"] == 1:
+        return "an unseen speaker"
+    seen = ["speakers"] if unseen["speaker"] == 0 else []
+    if unseen["text"] == 1:
+        what = f"unseen {noun(kind)}"
+    else:
+        what, seen = "other recordings", seen + ([noun(kind)] if unseen["text"] == 0 else [])
+    return what + (f" of seen {' and '.join(seen)}" if seen else "")
 
 
-def limits(kind: CorpusName) -> str:
-    """Return what the model is not for and what its corpus cannot support, as Markdown."""
-    return f"{_NOT_INTENDED}\n\n{_CORPORA[kind].limits}"
+def noun(kind: CorpusName) -> str:
+    """Return what a text of the corpus is called: TESS differs in one word of its phrase."""
+    return "words" if kind == "tess" else "texts"
 
 
 def worst_emotion(report: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     """Return the label of the lowest mean recall over a protocol's folds, and its recall in each."""
     folds = {name: fold["recall"] for name, fold in report["folds"].items()}
-    labels = sorted({label for recalls in folds.values() for label in recalls})
-
-    def mean(label: str) -> float:
-        found = [recalls[label] for recalls in folds.values() if label in recalls]
-        return sum(found) / len(found)
-
-    worst = min(labels, key=mean)
+    worst = str(pd.DataFrame(folds).sort_index().mean(axis=1).idxmin())
     return worst, {name: recalls[worst] for name, recalls in folds.items() if worst in recalls}
+
+
+def in_order(evidence: Evidence) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the protocols with their metrics, the most important first."""
+    return [(name, evidence[name]) for name in ORDER if name in evidence]
 
 
 def _above_threshold(folds: Mapping[str, Any]) -> list[str]:
@@ -242,16 +222,8 @@ def _above_threshold(folds: Mapping[str, Any]) -> list[str]:
         return []
     risks = {name: one["risk"] for name, one in found.items() if one["risk"] is not None}
     wrong = f"; of these, {_by_fold(risks)} are wrong" if risks else ""
-    return [
-        f"Predictions above the threshold: {_by_fold({key: one['coverage'] for key, one in found.items()})}{wrong}."
-    ]
-
-
-def _ordered(evidence: Evidence) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the protocols, the most important first."""
-    order = list(QUESTIONS)
-    protocols = [(name, report) for name, report in evidence.items() if name != ROBUSTNESS]
-    return sorted(protocols, key=lambda item: order.index(item[0]) if item[0] in order else len(order))
+    coverage = _by_fold({name: one["coverage"] for name, one in found.items()})
+    return [f"Predictions above the threshold: {coverage}{wrong}."]
 
 
 def _with_interval(mean: Mapping[str, Any], metric: str) -> str:
@@ -279,75 +251,12 @@ def _points(share: float) -> str:
 
 
 def _interval(mean: Mapping[str, Any], metric: str) -> str:
-    """Return an interval in percent, without the sign."""
-    return Interval.from_list(mean["interval"][metric]).text(".1%").replace("%", "")
+    """Return the interval of a metric in percent, as a sentence without its stop."""
+    interval = Interval.from_list(mean["interval"][metric])
+    if not interval.is_known:
+        return "No interval: each speaker has a single text"
+    return f"95 % interval {interval.text('.1%').replace('%', '')}"
 
 
 def _words(label: str) -> str:
     return label.replace("_", " ")
-
-
-_METRICS: Final = ("uar", "accuracy", "macro_f1", "nll", "brier", "ece")
-
-_INTENDED: Final = (
-    "Research and teaching: how speech emotion recognition is built, tracked, evaluated and served, and how far its "
-    "figures can be trusted. A baseline for the same protocols."
-)
-
-_NOT_INTENDED: Final = (
-    "No decisions about people: not in hiring, at work, at school, in policing, at borders, in insurance, credit or "
-    "health care, and no analysis of people who do not know of it. In the European Union, systems that infer emotions "
-    "at work and in education are prohibited (Regulation 2024/1689, article 5). A prediction does not say what "
-    "a person feels."
-)
-
-_ETHICS: Final = (
-    "An expression is not a feeling: people express the same feeling differently, by person, culture and situation "
-    "(Barrett et al., 2019). A model trained on few speakers is worse for all others, and its answer does not show for "
-    "whom. Recordings of speech are personal data; prediction keeps none."
-)
-
-
-@dataclass(frozen=True)
-class _Corpus:
-    """The texts about a kind of corpus."""
-
-    short: str
-    limits: str
-    data: str
-    licence: str
-
-
-_CORPORA: Final[Mapping[CorpusName, _Corpus]] = {
-    "tess": _Corpus(
-        short="**The data is two actresses and one carrier phrase.** It supports no claim about other people, other "
-        "sentences or felt emotion.",
-        limits="What this corpus cannot support:\n"
-        "* **Other people.** Two women from the Toronto area, native speakers of English, 64 and 26 years old. No men, "
-        "no children, no other accent or language.\n"
-        "* **Felt emotion.** Both acted each emotion on demand, 200 times.\n"
-        "* **Free speech.** Every recording is “Say the word …” and one word, the same words with every emotion.\n"
-        "* **Rooms, telephones, noise, crosstalk.** All recordings are quiet and close; level and duration alone "
-        "predict many of the emotions.\n"
-        "* **Other or mixed emotions.** Seven labels, one per recording; one of them is always predicted.\n"
-        "* **Unbiased figures for an unseen speaker.** The recipe was found with the left-out actress seen, so they "
-        "are optimistic. `docs/experiments.md` and `docs/test-set-evaluations.csv` list every test-set evaluation.",
-        data="The Toronto emotional speech set (TESS): 2,800 recordings, 96 minutes, two actresses, seven emotions, "
-        "200 words each; see `docs/data-sheet.md`.",
-        licence="Weights: CC BY-NC 4.0, non-commercial; see `LICENSE.md`. TESS: M. Kathleen Pichora-Fuller and Kate "
-        "Dupuis, 2020, doi:10.5683/SP2/E8H2MF, CC BY-NC-ND 4.0.",
-    ),
-    "demo": _Corpus(
-        short="**The speech is synthetic.** The figures show that the software works, and nothing about people.",
-        limits="The corpus is synthetic: predictions for human speech are meaningless.",
-        data="Sentences spoken by eSpeak NG with a rate, pitch and level for each emotion, to try the software.",
-        licence="Weights: MIT; see `LICENSE.md`.",
-    ),
-    "folder": _Corpus(
-        short="**The model knows the speakers, sentences and rooms of its own recordings** and nothing else.",
-        limits="Only the owner of the recordings knows what they cover. The figures say nothing about other speakers, "
-        "ages, accents, languages or rooms; only the `speaker` protocol, if present, evaluates unseen speakers.",
-        data="The user's own recordings, not part of the software.",
-        licence="Decided by whoever trained the model, within the licences of the recordings; see `LICENSE.md`.",
-    ),
-}

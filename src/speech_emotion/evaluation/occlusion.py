@@ -6,7 +6,7 @@ nats, of the label that was predicted for the whole utterance. Unlike a probabil
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -20,13 +20,13 @@ from speech_emotion.inference.recognizer import Recognizer
 TENTHS: Final = 10
 """Number of equal pieces of an utterance."""
 
-_BANDS: Final = ((0, 0, "c0, energy"), (1, 4, "c1 to c4"), (5, 12, "c5 to c12"), (13, 24, "c13 to c24"))
-"""Groups of MFCCs, from the tilt of the spectrum and the formants to its fine structure."""
+_BANDS: Final = ((0, "c0, energy"), (4, "c1 to c4"), (12, "c5 to c12"), (24, "c13 to c24"))
+"""Groups of MFCCs with their last coefficient, from the tilt of the spectrum and the formants to its fine structure."""
 
 _LEAST: Final = 1e-9
 
-_Hider: TypeAlias = Callable[[np.ndarray], Iterator[np.ndarray]]
-"""Yields copies of an utterance, each with one piece hidden."""
+_Piece: TypeAlias = tuple[slice, slice | np.ndarray]
+"""Frames and columns of what is hidden."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +73,18 @@ def occlude_time(recognizer: Recognizer, frames: Sequence[np.ndarray], mean_fram
         The frame that replaces hidden frames.
     """
 
-    def hidden(one: np.ndarray) -> Iterator[np.ndarray]:
-        ends = np.linspace(0, len(one), TENTHS + 1).round().astype(int)
-        for start, end in itertools.pairwise(ends):
-            yield _hide(one, slice(start, end), slice(None), mean_frame)
+    def tenths(length: int) -> list[_Piece]:
+        ends = np.linspace(0, length, TENTHS + 1).round().astype(int)
+        return [(slice(start, end), slice(None)) for start, end in itertools.pairwise(ends)]
 
-    return _occlude(recognizer, frames, hidden)
+    return _occlude(recognizer, frames, mean_frame, tenths)
 
 
 def occlude_groups(
     recognizer: Recognizer, frames: Sequence[np.ndarray], mean_frame: np.ndarray, columns: Mapping[str, np.ndarray]
 ) -> Occluded:
     """Hide each group of features in every frame; see `occlude_time` and `groups`."""
-
-    def hidden(one: np.ndarray) -> Iterator[np.ndarray]:
-        for chosen in columns.values():
-            yield _hide(one, slice(None), chosen, mean_frame)
-
-    return _occlude(recognizer, frames, hidden)
+    return _occlude(recognizer, frames, mean_frame, lambda _: [(slice(None), chosen) for chosen in columns.values()])
 
 
 def occlude_window(
@@ -112,11 +106,11 @@ def occlude_window(
         Log-odds lost; position p is centred on frame p * step.
     """
 
-    def hidden(one: np.ndarray) -> Iterator[np.ndarray]:
-        for centre in range(0, len(one), step):
-            yield _hide(one, slice(max(0, centre - width // 2), centre + (width + 1) // 2), slice(None), mean_frame)
+    def windows(length: int) -> list[_Piece]:
+        centres = range(0, length, step)
+        return [(slice(max(0, one - width // 2), one + (width + 1) // 2), slice(None)) for one in centres]
 
-    lost: np.ndarray = _occlude(recognizer, [frames], hidden).lost[0]
+    lost: np.ndarray = _occlude(recognizer, [frames], mean_frame, windows).lost[0]
     return lost
 
 
@@ -128,22 +122,26 @@ def first_frame(wave: np.ndarray, settings: FeaturizeSettings) -> int:
     return int(loud[0])
 
 
-def _occlude(recognizer: Recognizer, frames: Sequence[np.ndarray], hidden: _Hider) -> Occluded:
+def _occlude(
+    recognizer: Recognizer,
+    frames: Sequence[np.ndarray],
+    mean_frame: np.ndarray,
+    pieces: Callable[[int], list[_Piece]],
+) -> Occluded:
     whole = recognizer.predict_frames(frames)
     predicted = whole.argmax(axis=1)
     lost, changed = [], []
     # one utterance at a time: the copies of a whole corpus would need ten times its memory
     for one, label, probabilities in zip(frames, predicted, whole, strict=True):
-        left = recognizer.predict_frames(list(hidden(one)))
+        copies = []
+        for time, columns in pieces(len(one)):
+            copy = one.copy()
+            copy[time, columns] = mean_frame[columns]
+            copies.append(copy)
+        left = recognizer.predict_frames(copies)
         lost.append(_log_odds(probabilities[label]) - _log_odds(left[:, label]))
         changed.append(left.argmax(axis=1) != label)
     return Occluded(predicted, np.array(lost), np.array(changed))
-
-
-def _hide(frames: np.ndarray, time: slice, columns: slice | np.ndarray, mean_frame: np.ndarray) -> np.ndarray:
-    copy = frames.copy()
-    copy[time, columns] = mean_frame[columns]
-    return copy
 
 
 def _log_odds(probability: np.ndarray) -> np.ndarray:
@@ -157,7 +155,4 @@ def _group(name: str) -> str:
     if name.endswith("_delta"):
         return "deltas"
     number = int(name.removeprefix("mfcc_"))
-    for low, high, group in _BANDS:
-        if low <= number <= high:
-            return group
-    return f"c{_BANDS[-1][1] + 1} and up"
+    return next((group for last, group in _BANDS if number <= last), f"c{_BANDS[-1][0] + 1} and up")

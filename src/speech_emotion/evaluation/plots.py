@@ -1,10 +1,10 @@
 """Draw figures in one style. Equal data gives equal bytes."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import matplotlib
 
@@ -13,10 +13,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 from cycler import cycler
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from speech_emotion.core.io import replacing
 
@@ -55,36 +54,39 @@ def percent(value: float) -> str:
     return ">99" if 99 < value < 100 else str(int(value + 0.5))
 
 
-def confusion_matrices(path: Path, folds: dict[str, np.ndarray], labels: Sequence[str], *, title: str) -> None:
+def words(label: object) -> str:
+    """Return a label as it is shown: with spaces for underscores."""
+    return str(label).replace("_", " ")
+
+
+def confusion_matrices(path: Path, folds: Mapping[str, np.ndarray], labels: Sequence[str], *, title: str) -> None:
     """Draw one confusion matrix per fold, or the sum of many folds, in percent of the true label.
 
     Parameters
     ----------
     path : Path
-    folds : dict of str to np.ndarray [shape=(labels, labels)]
+    folds : mapping of str to np.ndarray [shape=(labels, labels)]
         Counts, true label by row.
     labels : sequence of str
     title : str
     """
-    names = [label.replace("_", " ") for label in labels]
     titles = {fold: "" if len(folds) == 1 else f"left out: {fold}" for fold in folds}
     if len(folds) > PANELS:
         titles = {"pooled": f"{len(folds)} folds pooled"}
         folds = {"pooled": np.sum(list(folds.values()), axis=0)}
+    names = [words(label) for label in labels]
     with drawing(path, width=5.4 * len(folds), height=5.0) as figure:
         figure.suptitle(title)
-        for axes, (fold, counts) in zip(figure.subplots(1, len(folds), squeeze=False)[0], folds.items(), strict=True):
-            share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-            image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-            axes.grid(visible=False)
-            for row, column in np.ndindex(*counts.shape):
-                if counts[row, column]:
-                    ink = "white" if share[row, column] > 60 else "black"
-                    text = percent(share[row, column])
-                    axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=9)
-            axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-            axes.set_yticks(range(len(names)), names)
+        for axes, (fold, counts) in zip(_panels(figure, len(folds)), folds.items(), strict=True):
+            shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            texts = np.where(counts > 0, np.vectorize(percent, otypes=[object])(shares), "")
+            seaborn.heatmap(
+                shares, annot=texts, fmt="", cmap="Blues", vmin=0, vmax=100, square=True, cbar=False, ax=axes
+            )
+            axes.set_xticks(axes.get_xticks(), names, rotation=45, ha="right")
+            axes.set_yticks(axes.get_yticks(), names, rotation=0)
             axes.set(xlabel="predicted", ylabel="true", title=titles[fold])
+        image = figure.axes[0].collections[0]
         figure.colorbar(image, ax=figure.axes, shrink=0.8, label="% of the true label")
 
 
@@ -97,214 +99,135 @@ def training_curves(path: Path, history: pd.DataFrame, *, title: str) -> None:
     history : pd.DataFrame [columns=(fold, epoch, loss, accuracy, val_loss, val_accuracy, ...)]
     title : str
     """
-    many = history["fold"].nunique() > PANELS
+    folds = sorted(set(history["fold"]))
+    many = len(folds) > PANELS
+    rows = pd.concat(
+        history[["fold", "epoch"]].assign(
+            part=part, loss=history[f"{prefix}loss"], accuracy=history[f"{prefix}accuracy"]
+        )
+        for part, prefix in (("training", ""), ("validation", "val_"))
+    )
+    by_fold: dict[str, Any] = {} if many else {"hue": "fold", "hue_order": folds, "palette": COLOURS[: len(folds)]}
     with drawing(path, width=9.0, height=4.2) as figure:
-        figure.suptitle(title + (f", mean and range of {history['fold'].nunique()} folds" if many else ""))
-        panels = figure.subplots(1, 2)
-        keys = []
-        for panel, axes in enumerate(panels):
-            for number, (_, style, columns) in enumerate(_CURVES):
-                column = columns[panel]
-                if many:
-                    drawn = history.groupby("epoch")[column].agg(["mean", "min", "max"])
-                    axes.plot(drawn.index, drawn["mean"], color=COLOURS[number], ls=style)
-                    axes.fill_between(drawn.index, drawn["min"], drawn["max"], color=COLOURS[number], alpha=0.15, lw=0)
-                    continue
-                for colour, (_, rows) in zip(COLOURS, history.groupby("fold", sort=True), strict=False):
-                    axes.plot(rows["epoch"], rows[column], color=colour, ls=style)
-        for number, (name, style, _) in enumerate(_CURVES):
-            colour = COLOURS[number] if many else COLOURS[0] if history["fold"].nunique() == 1 else "black"
-            keys.append(Line2D([], [], color=colour, ls=style, label=name))
-        if not many and history["fold"].nunique() > 1:
-            folds = zip(COLOURS, sorted(set(history["fold"])), strict=False)
-            names = [Line2D([], [], color=colour, lw=4, label=f"without {fold}") for colour, fold in folds]
-            panels[0].legend(handles=names, loc="upper right", fontsize="small")
-        panels[0].set(xlabel="epoch", ylabel="cross-entropy (nats)")
-        panels[0].set_ylim(bottom=0)
-        panels[1].set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
-        figure.legend(handles=keys, loc="outside lower center", ncols=3, fontsize="small")
+        figure.suptitle(title + (f", mean and range of {len(folds)} folds" if many else ""))
+        for axes, column in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            seaborn.lineplot(
+                rows,
+                x="epoch",
+                y=column,
+                style="part",
+                errorbar=("pi", 100),
+                ax=axes,
+                legend=column == "loss",
+                **by_fold,
+            )
+            axes.set_ylim(0, 1.02 if column == "accuracy" else None)
+        figure.axes[0].set_ylabel("cross-entropy (nats)")
 
 
-_CURVES: Final = (("training", "-", ("loss", "accuracy")), ("validation", "--", ("val_loss", "val_accuracy")))
-"""Name, line style, and columns of the left and the right panel."""
-
-
-def protocol_table(path: Path, rows: pd.DataFrame, *, names: Sequence[str], title: str) -> None:
-    """Draw the UAR of each model by protocol, with its interval and a dotted line at chance.
+def uar_by_protocol(path: Path, rows: pd.DataFrame, *, title: str, folds: pd.DataFrame | None = None) -> None:
+    """Draw the UAR of each name with its interval, one panel per protocol.
 
     Parameters
     ----------
     path : Path
-    rows : pd.DataFrame [columns=(protocol, fold, panel, name, uar, uar_low, uar_high, chance)]
-        More than `PANELS` folds of a protocol are dots in the panel of their mean.
-    names : sequence of str
-        Models from top to bottom.
+    rows : pd.DataFrame [columns=(protocol, name, uar, low, high, line)]
+        Names from top to bottom; the first is highlighted. `line` is where a dotted line is drawn.
     title : str
+    folds : pd.DataFrame [columns=(protocol, name, uar)], optional
+        UAR of single folds, drawn as light dots.
     """
-    rows, dots = _without_many_folds(rows)
-    panels = list(dict.fromkeys(rows["panel"]))
-    with drawing(path, width=2.6 * len(panels) + 1.6, height=0.42 * len(names) + 1.4) as figure:
+    protocols, names = (list(dict.fromkeys(rows[column])) for column in ("protocol", "name"))
+    places = {name: -place for place, name in enumerate(names)}
+    least = rows[["uar", "low"]].min().min()
+    with drawing(path, width=3.0 * len(protocols) + 2.0, height=0.36 * len(names) + 1.4) as figure:
         figure.suptitle(title)
-        for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
-            shown = rows[rows["panel"] == panel].set_index("name").reindex(list(names))
-            places = np.arange(len(names))[::-1]
-            colours = [COLOURS[1] if name == names[0] else COLOURS[0] for name in names]
-            axes.barh(places, shown["uar"], color=colours, height=0.62)
-            spans = [shown["uar"] - shown["uar_low"], shown["uar_high"] - shown["uar"]]
-            axes.errorbar(shown["uar"], places, xerr=np.clip(spans, 0, None), fmt="none", ecolor="black", lw=1.2)
-            axes.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1.2)
-            for name, own in dots[dots["panel"] == panel].groupby("name"):
-                heights = np.full(len(own), places[list(names).index(str(name))] - 0.2)
-                axes.scatter(own["uar"], heights, s=14, color=COLOURS[5], edgecolors="black", lw=0.4, zorder=3)
-            for place, value, high in zip(places, shown["uar"], shown["uar_high"], strict=True):
-                inside = high > 0.8
-                where = {"x": value - 0.04 if inside else high + 0.02, "ha": "right" if inside else "left"}
-                axes.text(y=place, s=f"{value:.3f}", va="center", color="white" if inside else "black", **where)
-            axes.set(xlim=(0, 1.0), xlabel="UAR", title=panel)
-            axes.set_yticks(places, list(names))
-            axes.grid(visible=False, axis="y")
-
-
-def _without_many_folds(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Separate the folds of protocols that have more than `PANELS`; return the other rows, and these."""
-    single = ~rows["fold"].isin(["all", "mean"])
-    counts = rows[single].groupby("protocol")["fold"].nunique()
-    crowded = rows["protocol"].isin(counts.index[counts > PANELS])
-    panels = {
-        protocol: f"{part['panel'].iloc[0]} of {counts[protocol]} folds (dots)"
-        for protocol, part in rows[crowded & ~single].groupby("protocol")
-    }
-    rows = rows.assign(panel=rows["protocol"].map(panels).where(crowded, rows["panel"]))
-    return rows[~(crowded & single)], rows[crowded & single]
+        for axes, (protocol, shown) in zip(
+            _panels(figure, len(protocols)), rows.groupby("protocol", sort=False), strict=True
+        ):
+            axes.axvline(shown["line"].iloc[0], color="black", ls=":", lw=1.2)
+            if folds is not None:
+                own = folds[folds["protocol"] == protocol]
+                axes.scatter(own["uar"], own["name"].map(places), s=16, color=COLOURS[5], alpha=0.7)
+            for row in shown.itertuples():
+                colour = COLOURS[1] if row.name == names[0] else COLOURS[0]
+                axes.plot([row.low, row.high], [places[row.name]] * 2, color=colour, lw=1.6)
+                axes.plot(row.uar, places[row.name], "o", color=colour, ms=5)
+                axes.text(row.uar, places[row.name] + 0.12, f"{row.uar:.3f}", ha="center", va="bottom", fontsize=7)
+            axes.set(xlabel="UAR", title=protocol, xlim=(max(0, least - 0.05), 1.04), ylim=(0.6 - len(names), 0.8))
+            axes.set_yticks(list(places.values()), names)
 
 
 def reliability(path: Path, bins: pd.DataFrame, *, title: str) -> None:
-    """Draw accuracy by confidence before and after calibration; the area of a point is its number of utterances.
+    """Draw accuracy by confidence before and after calibration, pooled over folds, with a light line per fold.
 
     Parameters
     ----------
     path : Path
     bins : pd.DataFrame [columns=(fold, calibration, low, utterances, confidence, accuracy)]
-        `low` is the lower edge of a bin. More than `PANELS` folds are pooled, with a light line per fold.
+        `low` is the lower edge of a bin. The area of a point is its number of utterances.
     title : str
     """
-    folds = list(dict.fromkeys(bins["fold"]))
-    parts = {"" if len(folds) == 1 else f"left out: {fold}": bins[bins["fold"] == fold] for fold in folds}
-    if len(folds) > PANELS:
-        parts = {f"{len(folds)} folds pooled; light lines: single folds": bins}
-    with drawing(path, width=max(4.6 * len(parts) + 0.4, 5.6), height=4.8) as figure:
-        figure.suptitle(title)
-        for axes, (name, part) in zip(
-            figure.subplots(1, len(parts), sharey=True, squeeze=False)[0], parts.items(), strict=True
-        ):
-            axes.plot([0, 1], [0, 1], color="black", ls=":", lw=1.2)
-            for when, colour, marker in (("before", COLOURS[1], "s"), ("after", COLOURS[0], "o")):
-                _draw_reliability(axes, part[part["calibration"] == when], colour, marker, f"{when} calibration")
-            axes.set(xlim=(0, 1.05), ylim=(0, 1.05), xlabel="confidence", aspect="equal", title=name)
-            axes.legend(loc="lower right", fontsize="small")
-        figure.axes[0].set_ylabel("accuracy")
-
-
-def _draw_reliability(axes: Axes, bins: pd.DataFrame, colour: str, marker: str, name: str) -> None:
     several = bins["fold"].nunique() > 1
-    gaps = []
-    for _, rows in bins.groupby("fold", sort=False):
-        gap = rows["utterances"] * (rows["accuracy"] - rows["confidence"]).abs()
-        gaps.append(gap.sum() / rows["utterances"].sum())
-        if several:
-            axes.plot(rows["confidence"], rows["accuracy"], color=colour, lw=0.7, alpha=0.25)
-    shown = _pooled(bins) if several else bins
-    axes.plot(shown["confidence"], shown["accuracy"], color=colour, lw=1.2)
-    area = 10 + 400 * shown["utterances"] / shown["utterances"].sum()
-    axes.scatter(shown["confidence"], shown["accuracy"], s=area, color=colour, alpha=0.6, marker=marker)
-    label = f"{name}, {'mean ' if several else ''}ECE {np.mean(gaps):.3f}"
-    axes.plot([], [], color=colour, marker=marker, label=label)
+    with drawing(path, width=5.6, height=4.8) as figure:
+        figure.suptitle(title)
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color="black", ls=":", lw=1.2)
+        for when, colour, marker in (("before", COLOURS[1], "s"), ("after", COLOURS[0], "o")):
+            part = bins[bins["calibration"] == when]
+            if several:
+                for _, rows in part.groupby("fold"):
+                    axes.plot(rows["confidence"], rows["accuracy"], color=colour, lw=0.7, alpha=0.25)
+            sums = part.assign(
+                gap=part["utterances"] * (part["accuracy"] - part["confidence"]).abs(),
+                **{name: part[name] * part["utterances"] for name in ("confidence", "accuracy")},
+            )
+            by_fold = sums.groupby("fold")[["gap", "utterances"]].sum()
+            error = (by_fold["gap"] / by_fold["utterances"]).mean()
+            label = f"{when} calibration, {'mean ' if several else ''}ECE {error:.3f}"
+            pooled = sums.groupby("low")[["confidence", "accuracy", "utterances"]].sum()
+            x, y = pooled["confidence"] / pooled["utterances"], pooled["accuracy"] / pooled["utterances"]
+            axes.plot(x, y, color=colour, lw=1.2, marker=marker, ms=3, label=label)
+            area = 10 + 400 * pooled["utterances"] / pooled["utterances"].sum()
+            axes.scatter(x, y, s=area, color=colour, alpha=0.6, marker=marker)
+        axes.set(xlim=(0, 1.05), ylim=(0, 1.05), xlabel="confidence", ylabel="accuracy", aspect="equal")
+        axes.legend(loc="lower right", fontsize="small")
 
 
-def _pooled(bins: pd.DataFrame) -> pd.DataFrame:
-    """Pool the bins of all folds, weighted by utterances."""
-    weighted = bins[["confidence", "accuracy"]].mul(bins["utterances"], axis=0)
-    sums = weighted.assign(low=bins["low"], utterances=bins["utterances"]).groupby("low").sum()
-    return sums[["confidence", "accuracy"]].div(sums["utterances"], axis=0).assign(utterances=sums["utterances"])
-
-
-def risk_coverage(path: Path, curves: pd.DataFrame, marks: dict[str, tuple[float, float]], *, title: str) -> None:
-    """Draw the share of wrong predictions among the most confident ones: one line per fold, and the mean of many.
+def risk_coverage(path: Path, curves: pd.DataFrame, marks: Mapping[str, tuple[float, float]], *, title: str) -> None:
+    """Draw the share of wrong predictions among the most confident ones, one line per fold.
 
     Parameters
     ----------
     path : Path
     curves : pd.DataFrame [columns=(fold, coverage, risk)]
-    marks : dict of str to (float, float)
+    marks : mapping of str to (float, float)
         Coverage and risk of each fold at its package's threshold.
     title : str
     """
+    folds = sorted(set(curves["fold"]))
     with drawing(path, width=6.4, height=4.0) as figure:
         figure.suptitle(title)
         axes = figure.subplots()
-        folds = curves.groupby("fold", sort=True)
-        many = folds.ngroups > PANELS
-        light: dict[str, Any] = {"lw": 0.8, "alpha": 0.3} if many else {}
-        for colour, (fold, rows) in zip(itertools.cycle(COLOURS[:1] if many else COLOURS), folds, strict=False):
-            name = "all predictions" if folds.ngroups == 1 else f"left out: {fold}"
-            axes.plot(rows["coverage"], rows["risk"], color=colour, label=None if many else name, **light)
+        for colour, fold in zip(itertools.cycle(COLOURS), folds, strict=False):
+            rows = curves[curves["fold"] == fold]
+            name = "all predictions" if len(folds) == 1 else f"left out: {fold}"
+            axes.plot(rows["coverage"], rows["risk"], color=colour, label=name if len(folds) <= PANELS else None)
             if fold in marks:
-                axes.plot(*marks[str(fold)], color=colour, marker="o", ms=4 if many else 8, ls="none", clip_on=False)
-        if many:
-            places = np.linspace(curves.groupby("fold")["coverage"].min().max(), 1, 101)
-            mean = np.mean([np.interp(places, rows["coverage"], rows["risk"]) for _, rows in folds], axis=0)
-            axes.plot([], [], color=COLOURS[0], label="single folds", **light)
-            axes.plot(places, mean, color="black", lw=2.2, label=f"mean of {folds.ngroups} folds")
+                axes.plot(*marks[fold], color=colour, marker="o", ms=8, ls="none", clip_on=False)
         if marks:
             axes.plot([], [], color="grey", marker="o", ms=8, ls="none", label="threshold of the package")
         axes.set(
             xlim=(0, 1.02), xlabel="coverage: share of predictions kept", ylabel="risk: share of these that are wrong"
         )
         axes.set_ylim(0, max(0.1, 1.1 * curves["risk"].max()))
-        axes.legend(loc="best", fontsize="small")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="best", fontsize="small")
 
 
-def recall_table(path: Path, table: pd.DataFrame, *, title: str) -> None:
-    """Draw a table of recalls in percent, rows and columns as in `table`; NaN stays empty."""
-    row_height = 0.45 if len(table) <= 16 else 0.24
-    with drawing(path, width=1.0 * len(table.columns) + 4.0, height=row_height * len(table) + 2.0) as figure:
-        figure.suptitle(title)
-        axes = figure.subplots()
-        shares = 100 * table.to_numpy(dtype=np.float64)
-        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-        axes.grid(visible=False)
-        for row, column in np.argwhere(np.isfinite(shares)):
-            ink = "white" if shares[row, column] > 60 else "black"
-            axes.text(column, row, percent(shares[row, column]), ha="center", va="center", color=ink, fontsize=9)
-        axes.set_xticks(range(len(table.columns)), list(table.columns), rotation=35, ha="right")
-        axes.set_yticks(range(len(table)), list(table.index))
-        figure.colorbar(image, ax=axes, shrink=0.9, label="recall (%)")
-
-
-def robustness(path: Path, table: pd.DataFrame, *, title: str) -> None:
-    """Draw the UAR of every condition with its interval, one panel per protocol.
-
-    Parameters
-    ----------
-    path : Path
-    table : pd.DataFrame [columns=(protocol, condition, uar, low, high)]
-        The unmodified recordings come first; their UAR is the dotted line.
-    title : str
-    """
-    protocols, names = (list(dict.fromkeys(table[column])) for column in ("protocol", "condition"))
-    with drawing(path, width=3.2 * len(protocols) + 2.0, height=0.34 * len(names) + 1.4) as figure:
-        figure.suptitle(title)
-        places = np.arange(len(names))[::-1]
-        least = max(0.0, np.floor(10 * table["low"].min() - 0.5) / 10)
-        for axes, protocol in zip(
-            figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0], protocols, strict=True
-        ):
-            shown = table[table["protocol"] == protocol].set_index("condition").loc[names]
-            spans = [shown["uar"] - shown["low"], shown["high"] - shown["uar"]]
-            axes.axvline(shown["uar"].iloc[0], color="black", ls=":", lw=1.2)
-            axes.errorbar(shown["uar"], places, xerr=np.clip(spans, 0, None), fmt="o", color=COLOURS[0], lw=1.4, ms=5)
-            axes.set(xlim=(least, 1 + 0.02 * (1 - least)), xlabel="UAR", title=protocol)
-            axes.set_yticks(places, names)
+def _panels(figure: Figure, count: int) -> np.ndarray:
+    """Return axes side by side [shape=(count,)]."""
+    return cast(np.ndarray, figure.subplots(1, count, sharey=True, squeeze=False)[0])
 
 
 @contextmanager

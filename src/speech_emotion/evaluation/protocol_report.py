@@ -1,32 +1,30 @@
 """Evaluate the packages of a protocol: metrics, predictions, calibration and plots."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from speech_emotion.config.data import Protocol
 from speech_emotion.config.evaluation import EvaluateSettings
-from speech_emotion.core.io import replacing, replacing_folder, write_json
+from speech_emotion.core.io import replacing_folder, write_json
 from speech_emotion.core.process import SCRATCH
+from speech_emotion.core.tables import write_table
 from speech_emotion.data import splits
 from speech_emotion.data.splits import TEST, VALIDATION, Fold
 from speech_emotion.evaluation import leakage, plots
-from speech_emotion.evaluation.bootstrap import Interval, Predictions, intervals, share_intervals
-from speech_emotion.evaluation.metrics import confusion, mean_of, metrics, reliability, uncalibrated
+from speech_emotion.evaluation.bootstrap import Predictions, intervals, share_intervals
+from speech_emotion.evaluation.metrics import mean_of, metrics, reliability, uncalibrated
 from speech_emotion.features.store import FeatureStore
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.models.calibration import risk_coverage
 
 METRICS: Final = "metrics.json"
 PREDICTIONS: Final = "predictions.csv"
-CURVES: Final = "curves.csv"
-CONFUSION: Final = "confusion.csv"
-RELIABILITY: Final = "reliability.csv"
-RISK_COVERAGE: Final = "risk_coverage.csv"
 
 _CALIBRATED: Final = ("nll", "brier", "ece")
 """Metrics that calibration changes."""
@@ -56,7 +54,7 @@ class FoldPredictions:
 
 @dataclass(frozen=True)
 class ProtocolResult:
-    """What `evaluate_protocol` found.
+    """The result of `evaluate_protocol`.
 
     Attributes
     ----------
@@ -102,49 +100,42 @@ def evaluate_protocol(
     folds, utterances = splits.read(split), splits.utterances(split)
     leakage.check_folds(folds, utterances, protocol)
     found = {fold.name: _predict(fold, protocol, models / fold.name, utterances, store) for fold in folds}
-    predictions = {name: fold.rows for name, fold in found.items()}
     labels = Recognizer.load(models / folds[0].name).labels
-    summary = summarize(predictions, labels, settings) | {"protocol": protocol, "part": evaluated_part(protocol)}
+    summary = summarize({name: fold.rows for name, fold in found.items()}, labels, settings)
+    summary |= {"protocol": protocol, "part": evaluated_part(protocol), "unseen": _unseen(folds, protocol, utterances)}
     _add_calibration(summary, found, labels, settings)
-    reliabilities, coverages = _reliabilities(found, labels, settings.calibration_bins), _coverages(found)
-    history = pd.concat(
-        [pd.read_csv(models / fold.name / "history.csv").assign(fold=fold.name) for fold in folds], ignore_index=True
+    history = [pd.read_csv(models / fold.name / "history.csv").assign(fold=fold.name) for fold in folds]
+    result = ProtocolResult(
+        summary, pd.concat([fold.rows for fold in found.values()], ignore_index=True), pd.concat(history)
     )
-    every = pd.concat(predictions.values(), ignore_index=True)
+    bins, curves = _reliabilities(found, labels, settings.calibration_bins), _coverages(found)
     with replacing_folder(target) as folder:
         write_json(folder / METRICS, summary)
-        write_table(folder / PREDICTIONS, every)
-        write_table(folder / RELIABILITY, reliabilities)
-        write_table(folder / RISK_COVERAGE, coverages)
-        draw(folder, summary, predictions, history, labels)
-        plots.reliability(folder / "reliability.png", reliabilities, title=f"{protocol} split: reliability")
+        write_table(folder / PREDICTIONS, result.predictions)
+        write_table(folder / "reliability.csv", bins)
+        write_table(folder / "risk_coverage.csv", curves)
+        _draw(folder, result, labels)
+        plots.reliability(folder / "reliability.png", bins, title=f"{protocol} split: reliability")
         plots.risk_coverage(
-            folder / "risk_coverage.png", coverages, _marks(summary), title=f"{protocol} split: risk and coverage"
+            folder / "risk_coverage.png", curves, _marks(summary), title=f"{protocol} split: risk and coverage"
         )
-    return ProtocolResult(summary, every, history)
+    return result
 
 
 def write_overview(results: Mapping[str, ProtocolResult], folder: Path) -> None:
-    """Write one metrics.json, curves.csv and confusion.csv for all protocols: what `dvc metrics` and `dvc plots` read.
-
-    Parameters
-    ----------
-    results : mapping of str to ProtocolResult
-        By protocol.
-    folder : Path
-    """
+    """Write metrics.json, curves.csv and confusion.csv of all protocols, for `dvc metrics` and `dvc plots`."""
     headline = {
         protocol: {name: result.metrics["mean"][name] for name in ("uar", "ece")}
         for protocol, result in results.items()
     }
     write_json(folder / METRICS, headline)
     curves = [result.history.assign(protocol=protocol) for protocol, result in results.items()]
-    write_table(folder / CURVES, pd.concat(curves, ignore_index=True))
+    write_table(folder / "curves.csv", pd.concat(curves))
     pairs = [
         result.predictions[["emotion", "prediction"]].assign(protocol=protocol) for protocol, result in results.items()
     ]
     columns = {"emotion": "actual", "prediction": "predicted"}
-    write_table(folder / CONFUSION, pd.concat(pairs, ignore_index=True).rename(columns=columns))
+    write_table(folder / "confusion.csv", pd.concat(pairs).rename(columns=columns))
 
 
 def summarize(
@@ -152,151 +143,13 @@ def summarize(
 ) -> dict[str, Any]:
     """Return the metrics of each fold and their mean, each with a 95 % interval from a bootstrap over words."""
     folds = {name: as_predictions(rows, labels) for name, rows in predictions.items()}
-    bootstrap = settings.bootstrap
-
-    def drawn(chosen: list[Predictions]) -> dict[str, Interval]:
-        return intervals(chosen, bins=settings.calibration_bins, resamples=bootstrap.resamples, seed=bootstrap.seed)
-
     scores = {
         name: metrics(fold.truth, fold.probabilities, labels, bins=settings.calibration_bins)
-        | {"interval": _as_lists(drawn([fold])), "speakers": _speakers(fold, labels, settings)}
+        | {"interval": _intervals([fold], settings), "speakers": _speakers(fold, labels, settings)}
         for name, fold in folds.items()
     }
-    mean = mean_of(list(scores.values())) | {"interval": _as_lists(drawn(list(folds.values())))}
+    mean = mean_of(list(scores.values())) | {"interval": _intervals(list(folds.values()), settings)}
     return rounded({"folds": scores, "mean": mean})
-
-
-def recalls(fold: Predictions, labels: tuple[str, ...], settings: EvaluateSettings) -> pd.DataFrame:
-    """Return the recall of each emotion, and their average, of each speaker and of all together, with intervals.
-
-    Returns
-    -------
-    pd.DataFrame [columns=(speaker, emotion, utterances, recall, low, high)]
-        An empty speaker is all of them, where there are several; an empty emotion is the average over emotions (UAR).
-    """
-    bootstrap = settings.bootstrap
-    speakers = sorted(set(fold.speakers))
-    rows: list[dict[str, Any]] = []
-    for speaker in speakers if len(speakers) == 1 else ["", *speakers]:
-        part = _of_speaker(fold, speaker) if speaker else fold
-        scores = metrics(part.truth, part.probabilities, labels, bins=settings.calibration_bins)
-        drawn = intervals([part], bins=settings.calibration_bins, resamples=bootstrap.resamples, seed=bootstrap.seed)
-        uar = drawn["uar"]
-        rows.append(
-            {"speaker": speaker, "emotion": "", "utterances": len(part.truth), "recall": scores["uar"]}
-            | {"low": uar.low, "high": uar.high}
-        )
-        present = [label for label in labels if label in scores["recall"]]
-        among = np.stack([part.truth == labels.index(label) for label in present], axis=1)
-        right = (part.probabilities.argmax(axis=1) == part.truth)[:, None]
-        found = share_intervals([part], [among & right], [among], resamples=bootstrap.resamples, seed=bootstrap.seed)
-        for label, members, interval in zip(present, among.T, found, strict=True):
-            value = scores["recall"][label]
-            shown = interval or Interval(value, value)
-            rows.append(
-                {"speaker": speaker, "emotion": label, "utterances": int(members.sum()), "recall": value}
-                | {"low": shown.low, "high": shown.high}
-            )
-    return pd.DataFrame(rows)
-
-
-def _of_speaker(fold: Predictions, speaker: str) -> Predictions:
-    own = [row for row, name in enumerate(fold.speakers) if name == speaker]
-    return Predictions(
-        fold.truth[own], fold.probabilities[own], [fold.speakers[row] for row in own], [fold.words[row] for row in own]
-    )
-
-
-def _speakers(fold: Predictions, labels: tuple[str, ...], settings: EvaluateSettings) -> dict[str, Any]:
-    """Return the number of utterances, UAR and recalls of each speaker of a fold."""
-    parts = {speaker: _of_speaker(fold, speaker) for speaker in sorted(set(fold.speakers)) if speaker}
-    scores = {
-        speaker: metrics(part.truth, part.probabilities, labels, bins=settings.calibration_bins)
-        for speaker, part in parts.items()
-    }
-    return {speaker: {name: one[name] for name in ("uar", "recall", "utterances")} for speaker, one in scores.items()}
-
-
-def _add_calibration(
-    summary: dict[str, Any], found: Mapping[str, FoldPredictions], labels: tuple[str, ...], settings: EvaluateSettings
-) -> None:
-    """Add the metrics before calibration, and the coverage and risk at the threshold, to each fold and the mean."""
-    plain = {name: _with(as_predictions(fold.rows, labels), fold.before) for name, fold in found.items()}
-    scopes = {name: [name] for name in found}
-    for scope, members in {**scopes, "": list(found)}.items():
-        place = summary["folds"][scope] if scope else summary["mean"]
-        chosen = [plain[name] for name in members]
-        bins, bootstrap = settings.calibration_bins, settings.bootstrap
-        scores = [metrics(one.truth, one.probabilities, labels, bins=bins) for one in chosen]
-        drawn = intervals(chosen, bins=bins, resamples=bootstrap.resamples, seed=bootstrap.seed)
-        place["uncalibrated"] = rounded(
-            {name: float(np.mean([one[name] for one in scores])) for name in _CALIBRATED}
-            | {"interval": {name: interval for name, interval in _as_lists(drawn).items() if name in _CALIBRATED}}
-        )
-        place["rejection"] = rounded(_rejection([found[name] for name in members], chosen, settings))
-
-
-def _rejection(
-    found: Sequence[FoldPredictions], predictions: Sequence[Predictions], settings: EvaluateSettings
-) -> dict[str, Any] | None:
-    """Return coverage and risk at the threshold, averaged over folds; None: no package has a threshold.
-
-    A fold without an answer above its threshold has no risk and is left out of the mean.
-    """
-    if any(fold.threshold is None for fold in found):
-        return None
-    sure = [fold.rows["sure"].to_numpy(dtype=bool) for fold in found]
-    wrong = [(fold.rows["emotion"] != fold.rows["prediction"]).to_numpy() for fold in found]
-    risks = [float(errors[kept].mean()) for errors, kept in zip(wrong, sure, strict=True) if kept.any()]
-    everything = [np.ones_like(kept) for kept in sure]
-    coverage, risk = share_intervals(
-        predictions,
-        [np.stack([kept, errors], axis=1) for kept, errors in zip(sure, wrong, strict=True)],
-        [np.stack([all_, kept], axis=1) for all_, kept in zip(everything, sure, strict=True)],
-        resamples=settings.bootstrap.resamples,
-        seed=settings.bootstrap.seed,
-    )
-    return {
-        "threshold": float(np.mean([fold.threshold for fold in found])),
-        "coverage": float(np.mean([kept.mean() for kept in sure])),
-        "risk": float(np.mean(risks)) if risks else None,
-        "interval": {name: one.as_list() for name, one in (("coverage", coverage), ("risk", risk)) if one is not None},
-    }
-
-
-def _reliabilities(found: Mapping[str, FoldPredictions], labels: tuple[str, ...], bins: int) -> pd.DataFrame:
-    """Return the bins of each fold, before and after calibration."""
-    rows = []
-    for name, fold in found.items():
-        after = as_predictions(fold.rows, labels)
-        for when, probabilities in (("before", fold.before), ("after", after.probabilities)):
-            rows += [
-                {"fold": name, "calibration": when, **asdict(one)}
-                for one in reliability(after.truth, probabilities, bins=bins)
-            ]
-    return pd.DataFrame(rows)
-
-
-def _coverages(found: Mapping[str, FoldPredictions]) -> pd.DataFrame:
-    """Return the risk-coverage curve of each fold, with the confidence at each point."""
-    tables = []
-    for name, fold in found.items():
-        confidence = fold.rows["confidence"].to_numpy()
-        coverage, risk = risk_coverage(confidence, (fold.rows["emotion"] == fold.rows["prediction"]).to_numpy())
-        at = np.unique(np.linspace(0, len(coverage) - 1, _STEPS).round().astype(int))
-        least = np.sort(confidence)[::-1][at]
-        tables.append(pd.DataFrame({"fold": name, "coverage": coverage[at], "risk": risk[at], "confidence": least}))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _marks(summary: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Return coverage and risk of each fold at its package's threshold."""
-    found = {name: fold["rejection"] for name, fold in summary["folds"].items()}
-    return {name: (one["coverage"], one["risk"]) for name, one in found.items() if one and one["risk"] is not None}
-
-
-def _with(predictions: Predictions, probabilities: np.ndarray) -> Predictions:
-    return Predictions(predictions.truth, probabilities, predictions.speakers, predictions.words)
 
 
 def as_predictions(rows: pd.DataFrame, labels: tuple[str, ...]) -> Predictions:
@@ -312,22 +165,13 @@ def as_predictions(rows: pd.DataFrame, labels: tuple[str, ...]) -> Predictions:
     )
 
 
-def draw(
-    folder: Path,
-    summary: Mapping[str, Any],
-    predictions: Mapping[str, pd.DataFrame],
-    history: pd.DataFrame,
-    labels: tuple[str, ...],
-) -> None:
-    """Draw a protocol's confusion matrices and training curves."""
-    index = {label: number for number, label in enumerate(labels)}
-    counts = {
-        name: confusion(rows["emotion"].map(index).to_numpy(), rows["prediction"].map(index).to_numpy(), len(labels))
-        for name, rows in predictions.items()
-    }
-    title = f"{summary['protocol']} split, {summary['part']} part: UAR {summary['mean']['uar']:.3f}"
-    plots.confusion_matrices(folder / "confusion.png", counts, labels, title=title)
-    plots.training_curves(folder / "curves.png", history, title=f"{summary['protocol']} split: training")
+def rounded(values: Any) -> Any:
+    """Round metrics to six decimals, so that files do not differ between machines."""
+    if isinstance(values, dict):
+        return {key: rounded(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [rounded(value) for value in values]
+    return round(values, 6) if isinstance(values, float) else values
 
 
 def _predict(
@@ -352,20 +196,112 @@ def _predict(
     return FoldPredictions(pd.concat([rows, columns], axis=1), before, threshold)
 
 
-def _as_lists(found: Mapping[str, Interval]) -> dict[str, list[float | None]]:
-    return {name: interval.as_list() for name, interval in found.items()}
+def _unseen(folds: Sequence[Fold], protocol: str, utterances: pd.DataFrame) -> dict[str, float | None]:
+    """Return the share of evaluated utterances whose speaker, or text, is in no training part; None: unknown."""
+    by_id = utterances.set_index("id")
+    shares: dict[str, float | None] = {}
+    for column in ("speaker", "text"):
+        unseen = [
+            ~by_id.loc[list(getattr(fold, evaluated_part(protocol))), column].isin(by_id.loc[list(fold.train), column])
+            for fold in folds
+        ]
+        shares[column] = float(pd.concat(unseen).mean()) if (by_id[column] != "").all() else None
+    return rounded(shares)
 
 
-def rounded(values: Any) -> Any:
-    """Round metrics to six decimals, so that files do not differ between machines."""
-    if isinstance(values, dict):
-        return {key: rounded(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [rounded(value) for value in values]
-    return round(values, 6) if isinstance(values, float) else values
+def _intervals(folds: Sequence[Predictions], settings: EvaluateSettings) -> dict[str, list[float | None]]:
+    return {name: interval.as_list() for name, interval in intervals(folds, settings=settings).items()}
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV with six decimals."""
-    with replacing(path) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n", float_format="%.6f")
+def _speakers(fold: Predictions, labels: tuple[str, ...], settings: EvaluateSettings) -> dict[str, Any]:
+    """Return the number of utterances, UAR and recalls of each speaker of a fold."""
+    speakers, found = np.array(fold.speakers), {}
+    for speaker in sorted(set(fold.speakers) - {""}):
+        own = speakers == speaker
+        scores = metrics(fold.truth[own], fold.probabilities[own], labels, bins=settings.calibration_bins)
+        found[speaker] = {name: scores[name] for name in ("uar", "recall", "utterances")}
+    return found
+
+
+def _add_calibration(
+    summary: dict[str, Any], found: Mapping[str, FoldPredictions], labels: tuple[str, ...], settings: EvaluateSettings
+) -> None:
+    """Add the metrics before calibration, and the coverage and risk at the threshold, to each fold and the mean."""
+    before = {name: replace(as_predictions(one.rows, labels), probabilities=one.before) for name, one in found.items()}
+    places = [(summary["folds"][name], [name]) for name in found] + [(summary["mean"], list(found))]
+    for place, members in places:
+        folds = [before[name] for name in members]
+        means = mean_of(
+            [metrics(one.truth, one.probabilities, labels, bins=settings.calibration_bins) for one in folds]
+        )
+        bounds = _intervals(folds, settings)
+        place["uncalibrated"] = rounded(
+            {name: means[name] for name in _CALIBRATED} | {"interval": {name: bounds[name] for name in _CALIBRATED}}
+        )
+        place["rejection"] = rounded(_rejection([found[name] for name in members], folds, settings))
+
+
+def _rejection(
+    found: Sequence[FoldPredictions], predictions: Sequence[Predictions], settings: EvaluateSettings
+) -> dict[str, Any] | None:
+    """Return coverage and risk at the threshold, averaged over folds; None: no package has a threshold.
+
+    A fold without an answer above its threshold has no risk and is left out of the mean.
+    """
+    if any(fold.threshold is None for fold in found):
+        return None
+    sure = [fold.rows["sure"].to_numpy(dtype=bool) for fold in found]
+    wrong = [(fold.rows["emotion"] != fold.rows["prediction"]).to_numpy() for fold in found]
+    risks = [float(errors[kept].mean()) for errors, kept in zip(wrong, sure, strict=True) if kept.any()]
+    hits = [np.stack([kept, errors], axis=1) for kept, errors in zip(sure, wrong, strict=True)]
+    among = [np.stack([np.ones_like(kept), kept], axis=1) for kept in sure]
+    bounds = zip(("coverage", "risk"), share_intervals(predictions, hits, among, settings), strict=True)
+    return {
+        "threshold": float(np.mean([fold.threshold for fold in found])),
+        "coverage": float(np.mean([kept.mean() for kept in sure])),
+        "risk": float(np.mean(risks)) if risks else None,
+        "interval": {name: one.as_list() for name, one in bounds if one is not None},
+    }
+
+
+def _reliabilities(found: Mapping[str, FoldPredictions], labels: tuple[str, ...], bins: int) -> pd.DataFrame:
+    """Return the bins of each fold, before and after calibration."""
+    tables = []
+    for name, fold in found.items():
+        after = as_predictions(fold.rows, labels)
+        for when, probabilities in (("before", fold.before), ("after", after.probabilities)):
+            found_bins = reliability(after.truth, probabilities, bins=bins)
+            found_bins.insert(0, "fold", name)
+            found_bins.insert(1, "calibration", when)
+            tables.append(found_bins)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _coverages(found: Mapping[str, FoldPredictions]) -> pd.DataFrame:
+    """Return the risk-coverage curve of each fold, with the confidence at each point."""
+    tables = []
+    for name, fold in found.items():
+        confidence = fold.rows["confidence"].to_numpy()
+        coverage, risk = risk_coverage(confidence, (fold.rows["emotion"] == fold.rows["prediction"]).to_numpy())
+        at = np.unique(np.linspace(0, len(coverage) - 1, _STEPS).round().astype(int))
+        least = np.sort(confidence)[::-1][at]
+        tables.append(pd.DataFrame({"fold": name, "coverage": coverage[at], "risk": risk[at], "confidence": least}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _marks(summary: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return coverage and risk of each fold at its package's threshold."""
+    found = {name: fold["rejection"] for name, fold in summary["folds"].items()}
+    return {name: (one["coverage"], one["risk"]) for name, one in found.items() if one and one["risk"] is not None}
+
+
+def _draw(folder: Path, result: ProtocolResult, labels: tuple[str, ...]) -> None:
+    """Draw the confusion matrices and training curves."""
+    summary = result.metrics
+    counts = {
+        str(fold): confusion_matrix(rows["emotion"], rows["prediction"], labels=list(labels))
+        for fold, rows in result.predictions.groupby("fold", sort=False)
+    }
+    title = f"{summary['protocol']} split, {summary['part']} part: UAR {summary['mean']['uar']:.3f}"
+    plots.confusion_matrices(folder / "confusion.png", counts, labels, title=title)
+    plots.training_curves(folder / "curves.png", result.history, title=f"{summary['protocol']} split: training")

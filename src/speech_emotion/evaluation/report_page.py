@@ -7,11 +7,9 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
@@ -20,20 +18,23 @@ from PIL import Image
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import write_text
+from speech_emotion.core.tables import read_table
 from speech_emotion.evaluation import model_card
 from speech_emotion.evaluation.bootstrap import Interval
-from speech_emotion.evaluation.comparison import MODEL
+from speech_emotion.evaluation.comparison import MODEL, TABLE, WHOLE, best_baseline
 from speech_emotion.evaluation.metrics import HEADLINES
+from speech_emotion.evaluation.plots import words
 from speech_emotion.models.baselines import DESCRIPTIONS
 from speech_emotion.models.package import Package
-
-TEMPLATE: Final = "report.html.j2"
 
 _WIDEST: Final = 1120
 """Largest width of an image in pixels."""
 _QUALITY: Final = 60
 _LONGEST: Final = 60
 """Largest number of rows of a further table."""
+
+_Cell = tuple[float, float, float] | None
+"""A value with its interval; None: no value."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +77,13 @@ def write_page(
     UserError
         A report is missing or damaged.
     """
-    environment = jinja2.Environment(
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-    )
+    environment = model_card.environment()
     environment.filters["markdown"] = markdown
-    source = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
     try:
         content = _content(recordings, package, reports, corpus)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{reports}: a report is missing or damaged ({error}). Run `dvc repro`.") from None
-    write_text(target, environment.from_string(source).render(content))
+    write_text(target, environment.get_template("report.html.j2").render(content))
 
 
 def markdown(text: str) -> Markup:
@@ -116,37 +110,37 @@ def _webp(image: Image.Image, **options: Any) -> bytes:
 
 
 def _content(recordings: pd.DataFrame, package: Package, reports: Path, corpus: CorpusSettings) -> dict[str, Any]:
-    description = package.description
-    evidence = {name: found for name, found in package.evidence().items() if name != model_card.ROBUSTNESS}
-    order = sorted(evidence, key=_place)
+    description, evidence = package.description, package.evidence()
+    protocols = dict(model_card.in_order(evidence))
+    questions = {name: model_card.question(name, report, corpus.kind) for name, report in protocols.items()}
     explanation = reports / "explanation"
-    comparison = _comparison(reports / "comparison", chance=1 / len(description.labels))
-    findings = model_card.findings(description, evidence)
+    comparison = _comparison(reports / "comparison" / TABLE, questions, chance=1 / len(description.labels))
+    findings = model_card.findings(description, evidence, corpus.kind)
     if comparison:
         _, _, (uar, *_), best, *_ = comparison[0].rows[0]
         findings[0].notes.append(f"Best simple baseline: {100 * uar:.1f}\N{NO-BREAK SPACE}%, {best}.")
     speakers = recordings["speaker"].nunique()
+    lineage = sorted([name, digest] for name, digest in description.lineage.items())
     return {
         "corpus": corpus.name,
+        "kind": corpus.kind,
+        "noun": model_card.noun(corpus.kind),
         "size": f"{len(recordings):,} recordings, {speakers} speaker{'s' if speakers != 1 else ''}, "
         f"{recordings['seconds'].sum() / 3600:.1f} hours, {len(description.labels)} emotions.",
         "findings": findings,
-        "caveat": model_card.caveat(corpus.kind),
-        "limits": model_card.limits(corpus.kind),
         "comparison": comparison,
-        "recalls": _recalls(evidence, order, description.labels),
-        "calibration": _calibration(evidence, order),
+        "recalls": _recalls(protocols, description.labels),
+        "calibration": _calibration(protocols),
         "description": description,
         "pictures": {
             "comparison": _pictures(reports / "comparison"),
             "corpus": _pictures(reports / "corpus"),
-            "explanation": _pictures(explanation, "occlusion.png") + _pictures(explanation, "embeddings.png"),
-            "errors": _pictures(explanation, "errors.png"),
+            "explanation": _pictures(explanation),
             **{
                 name: [
                     picture(path, f"{protocol}: {_CAPTIONS[name]}")
-                    for protocol in order
-                    for path in sorted((reports / "protocols" / protocol).glob(f"{name}.png"))
+                    for protocol in protocols
+                    for path in (reports / "protocols" / protocol).glob(f"{name}.png")
                 ]
                 for name in ("confusion", "curves", "reliability", "risk_coverage")
             },
@@ -160,92 +154,84 @@ def _content(recordings: pd.DataFrame, package: Package, reports: Path, corpus: 
         "errors": _file(explanation / "errors.csv", "Most confident errors by protocol"),
         "label_issues": _label_issues(reports / "baselines" / "label_issues.csv"),
         "others": _others(reports),
-        "provenance": Table(
-            "Digests",
-            ["", "SHA-256"],
-            [["package", package.digest], *sorted([name, digest] for name, digest in description.lineage.items())],
-        ),
+        "provenance": Table("Digests", ["", "SHA-256"], [["package", package.digest], *lineage]),
     }
 
 
-def _place(protocol: str) -> int:
-    """Return the position of a protocol on the page, the most important first."""
-    return list(model_card.QUESTIONS).index(protocol)
-
-
-def _comparison(folder: Path, *, chance: float) -> list[Table]:
+def _comparison(path: Path, questions: Mapping[str, str], *, chance: float) -> list[Table]:
     """Return the model beside the best baseline, the UAR of all models, and every metric; empty without test parts."""
-    if not (folder / "table.csv").is_file():
+    if not path.is_file():
         return []
-    table = pd.read_csv(folder / "table.csv", dtype={"fold": str})
-    table["title"] = ["this model" if name == MODEL else DESCRIPTIONS.get(name, name) for name in table["name"]]
-    whole = table[table["fold"].isin(["all", "mean"])]
-    protocols = sorted(set(whole["protocol"]), key=_place)
-    short = []
+    table = read_table(path)
+    table["title"] = table["name"].map({MODEL: "this model", **DESCRIPTIONS})
+    whole = table[table["fold"].isin(WHOLE)]
+    protocols = [protocol for protocol in questions if protocol in set(whole["protocol"])]
+    short, by_model = [], {name: [title] for name, title in zip(table["name"], table["title"], strict=True)}
     for protocol in protocols:
-        own = whole[whole["protocol"] == protocol].set_index("name")
-        baselines = own.drop(index=[MODEL, "shuffled"], errors="ignore")
-        best = baselines.loc[baselines["uar"].idxmax()]
-        ahead = (best["model_ahead"], best["model_ahead_low"], best["model_ahead_high"])
-        question = f"{protocol}: {model_card.QUESTIONS[protocol]}"
-        short.append([question, _cell(own.loc[MODEL], "uar"), _cell(best, "uar"), best["title"], ahead, chance])
-    every = [
-        [title, *(_cell(rows.set_index("protocol").loc[name], "uar") for name in protocols)]
-        for title, rows in whole.groupby("title", sort=False)
-    ]
+        rows = whole[whole["protocol"] == protocol]
+        cells = {row["name"]: _cell(row, "uar") for _, row in rows.iterrows()}
+        for name in by_model:
+            by_model[name].append(cells[name])
+        best = best_baseline(rows)
+        title = f"{protocol}: {questions[protocol]}"
+        ahead = _cell(best, "model_ahead")
+        short.append([title, cells[MODEL], cells[best["name"]], best["title"], ahead, chance])
+    figures = [*HEADLINES, "model_ahead"]
     details = [
-        [row["protocol"], "" if row["fold"] == "all" else row["fold"], row["title"]]
-        + [_cell(row, metric) for metric in HEADLINES]
-        + [_cell(row, "model_ahead"), row["p"]]
-        for _, row in table.iterrows()
+        [row["protocol"], _fold(row["fold"]), row["title"], *(_cell(row, name) for name in figures), row["p"] or None]
+        for _, row in table.fillna({"p": 0}).iterrows()
     ]
     columns = ["protocol", "this model", "best simple baseline", "which", "model ahead by", "chance"]
     names = ["protocol", "left out", "model", *(_NAMES[metric] for metric in HEADLINES), "model ahead by (UAR)", "p"]
     return [
         Table("UAR of this model and of the best baseline", columns, short),
-        Table("UAR of every model", ["model", *protocols], every),
+        Table("UAR of every model", ["model", *protocols], list(by_model.values())),
         Table("Every metric by fold", names, details),
     ]
 
 
-def _cell(row: pd.Series, metric: str) -> tuple[float, float, float] | None:
+def _cell(row: pd.Series, metric: str) -> _Cell:
     value = float(row[metric])
     return None if value != value else (value, float(row[f"{metric}_low"]), float(row[f"{metric}_high"]))
 
 
-def _recalls(evidence: Mapping[str, Any], order: Sequence[str], labels: Sequence[str]) -> Table:
-    rows = [
-        [protocol, "" if fold == "all" else fold, *(scores["recall"].get(label) for label in labels), scores["uar"]]
-        for protocol in order
-        for fold, scores in evidence[protocol]["folds"].items()
-    ]
-    return Table("Recall by speaker and emotion", ["protocol", "left out", *map(_words, labels), "UAR"], rows)
+def _recalls(protocols: Mapping[str, Any], labels: Sequence[str]) -> Table:
+    """Return the recall of each emotion, by fold and, where a fold has several, by speaker."""
+    rows = []
+    for protocol, report in protocols.items():
+        for fold, scores in report["folds"].items():
+            speakers = scores["speakers"] if len(scores["speakers"]) > 1 else {}
+            for speaker, one in {"all": scores, **speakers}.items():
+                recalls = [one["recall"].get(label) for label in labels]
+                rows.append([protocol, _fold(fold), speaker, *recalls, one["uar"]])
+    columns = ["protocol", "left out", "speaker", *map(words, labels), "UAR"]
+    return Table("Recall by speaker and emotion", columns, rows)
 
 
-def _calibration(evidence: Mapping[str, Any], order: Sequence[str]) -> Table:
+def _calibration(protocols: Mapping[str, Any]) -> Table:
     """Return calibration by fold, and coverage and risk at the threshold of "not sure"."""
 
-    def cell(place: Mapping[str, Any] | None, metric: str) -> tuple[float, float, float] | None:
-        value = place and place.get(metric)
-        return None if not place or value is None else (value, *astuple(Interval.from_list(place["interval"][metric])))
+    def cell(place: Mapping[str, Any] | None, metric: str) -> _Cell:
+        if not place or place[metric] is None:
+            return None
+        return (place[metric], *astuple(Interval.from_list(place["interval"][metric])))
 
     rows = []
-    for protocol in order:
-        folds = dict(evidence[protocol]["folds"])
-        for fold, found in (folds | {"mean": evidence[protocol]["mean"]} if len(folds) > 1 else folds).items():
-            scores = [cell(found.get("uncalibrated"), "ece"), *(cell(found, name) for name in ("ece", "nll", "brier"))]
-            rejection = [cell(found.get("rejection"), name) for name in ("coverage", "risk")]
-            rows.append([protocol, "" if fold == "all" else fold, *scores, *rejection])
+    for protocol, report in protocols.items():
+        mean = {"mean": report["mean"]} if len(report["folds"]) > 1 else {}
+        for fold, found in (report["folds"] | mean).items():
+            scores = [cell(found["uncalibrated"], "ece"), *(cell(found, name) for name in ("ece", "nll", "brier"))]
+            rejection = [cell(found["rejection"], name) for name in ("coverage", "risk")]
+            rows.append([protocol, _fold(fold), *scores, *rejection])
     columns = ["protocol", "left out", "ECE before calibration", "ECE", "NLL", "Brier", "coverage", "risk"]
     return Table("Calibration", columns, rows)
 
 
 def _label_issues(path: Path) -> Table:
-    table = _read(path)
-    rows = table.head(10)
-    title = f"{int(table['suspected'].sum())} suspected labels; the {len(rows)} least certain"
-    columns = ["id", "given", "predicted", "p_given", "p_predicted"]
-    return Table(title, [_words(name) for name in columns], rows[columns].astype(object).to_numpy().tolist())
+    table = _file(path, "")
+    suspected = [row[0] for row in table.rows]
+    title = f"{sum(suspected)} suspected labels; the {min(10, len(suspected))} least certain"
+    return Table(title, table.columns[1:], [row[1:] for row in table.rows[:10]])
 
 
 def _others(reports: Path) -> list[tuple[str, list[Table], list[Picture]]]:
@@ -254,35 +240,33 @@ def _others(reports: Path) -> list[tuple[str, list[Table], list[Picture]]]:
     found = []
     for folder in sorted(path for path in reports.iterdir() if path.is_dir() and path.name[0] != "."):
         if folder.name not in known:
-            tables = [_file(path, _words(path.stem)) for path in sorted(folder.glob("*.csv"))]
+            tables = [_file(path, words(path.stem)) for path in sorted(folder.glob("*.csv"))]
             short = [table for table in tables if len(table.rows) <= _LONGEST]
-            found.append((_words(folder.name), short, _pictures(folder)))
+            found.append((words(folder.name), short, _pictures(folder)))
     return [one for one in found if one[1] or one[2]]
 
 
 def _file(path: Path, title: str) -> Table:
-    table = _read(path)
-    return Table(title, [_words(name) for name in table.columns], table.astype(object).to_numpy().tolist())
+    """Return a table of a report, with readable labels."""
+    table = read_table(path).astype(object)
+    table = table.where(table.notna(), None)
+    labels = table.columns.intersection(["emotion", "prediction", "given", "predicted", "detail"])
+    table[labels] = table[labels].map(words)
+    return Table(title, [words(name) for name in table.columns], table.to_numpy().tolist())
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Read a table of a report, with readable labels; columns that hold only numbers become numbers."""
-    table = pd.read_csv(path, dtype={"id": str, "text": str, "fold": str, "speaker": str}, keep_default_na=False)
-    labels = [name for name in ("emotion", "prediction", "given", "predicted", "detail") if name in table]
-    return table.assign(**{name: [_words(str(value)) for value in table[name]] for name in labels})
-
-
-def _pictures(folder: Path, pattern: str = "*.png") -> list[Picture]:
-    return [picture(path, _caption(path)) for path in sorted(folder.glob(pattern))]
+def _pictures(folder: Path) -> list[Picture]:
+    return [picture(path, _caption(path)) for path in sorted(folder.glob("*.png"))]
 
 
 def _caption(path: Path) -> str:
     key = f"{path.parent.name}/{path.stem}"
-    return _CAPTIONS.get(key) or _CAPTIONS.get(path.stem) or _words(key.replace("/", ": "))
+    return _CAPTIONS.get(key) or _CAPTIONS.get(path.stem) or words(key.replace("/", ": "))
 
 
-def _words(label: str) -> str:
-    return label.replace("_", " ")
+def _fold(name: str) -> str:
+    """Return the fold as it is shown: empty where there is only one."""
+    return "" if name == "all" else name
 
 
 _NAMES: Final = {
@@ -295,13 +279,12 @@ _NAMES: Final = {
 }
 
 _CAPTIONS: Final[Mapping[str, str]] = {
-    "table": "UAR of every model by protocol, with 95 % intervals; chance is dotted.",
-    "recall": "Recall of each emotion, by protocol and speaker.",
+    "table": "UAR of every model by protocol, with 95 % intervals; chance is dotted, single folds are light.",
     "confusion": "true label (rows) and prediction (columns), in percent.",
     "curves": "loss and accuracy by epoch, on the training part (solid) and the validation part (dashed).",
     "reliability": "accuracy by confidence; on the diagonal, confidence is calibrated.",
     "risk_coverage": "share of wrong predictions when only the most confident ones are kept.",
-    "robustness/table": "UAR of modified recordings, with 95 % intervals.",
+    "robustness/table": "UAR of modified recordings, with 95 % intervals; that of the original is dotted.",
     "corpus/utterances": "One utterance of each emotion: waveform, spectrogram, MFCC.",
     "counts": "Utterances of each emotion.",
     "confounds": "Level and duration by emotion and speaker.",
@@ -309,7 +292,6 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "predicted emotion; red supported the prediction. c1, c2, … are cepstral coefficients, from the broad shape of the "
     "spectrum to its fine structure. Alpha ratio: energy from 1 to 5 kHz relative to that below 1 kHz, in dB.",
     "embeddings": "Nearby points are similar; long distances have no meaning.",
-    "errors": "The most confident errors, each kind first.",
     "tuning/optimization_history": "UAR on the validation part by trial, and the best so far.",
     "tuning/param_importances": "Share of the differences between trials that each hyperparameter explains (fANOVA).",
     "tuning/parallel_coordinate": "Every completed trial as a line through its hyperparameters; darker is better.",

@@ -18,16 +18,17 @@ import pandas as pd
 import soundfile
 import soxr
 from scipy.signal import butter, sosfilt
-from sklearn.metrics import recall_score
 
 from speech_emotion.audio.decode import AudioError, decode
 from speech_emotion.config.evaluation import EvaluateSettings, RobustnessSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import replacing, replacing_folder, write_text
+from speech_emotion.core.io import replacing_folder
+from speech_emotion.core.tables import write_table
 from speech_emotion.data import splits
 from speech_emotion.evaluation import plots
 from speech_emotion.evaluation.bootstrap import Predictions, differences, intervals
-from speech_emotion.evaluation.protocol_report import evaluated_part
+from speech_emotion.evaluation.metrics import mean_of, metrics
+from speech_emotion.evaluation.protocol_report import as_predictions, evaluated_part
 from speech_emotion.inference.recognizer import Recognizer
 
 Input: TypeAlias = tuple[np.ndarray, int] | tuple[bytes]
@@ -173,7 +174,7 @@ def predict(case: Case, *, seed: int) -> np.ndarray:
 
 def score(
     protocol: str,
-    chosen_cases: Sequence[Case],
+    chosen: Sequence[Case],
     predicted: Sequence[np.ndarray],
     utterances: pd.DataFrame,
     settings: EvaluateSettings,
@@ -183,9 +184,9 @@ def score(
     Parameters
     ----------
     protocol : str
-    chosen_cases : sequence of Case
+    chosen : sequence of Case
     predicted : sequence of np.ndarray [shape=(conditions, labels)]
-        From `predict`, in the order of `chosen_cases`.
+        From `predict`, in the order of `chosen`.
     utterances : pd.DataFrame
         From `splits.utterances`.
     settings : EvaluateSettings
@@ -195,92 +196,50 @@ def score(
     pd.DataFrame [columns=(protocol, condition, utterances, uar, low, high, drop, drop_low, drop_high, same_label)]
         `drop` is the UAR of the original minus that of the condition, `same_label` the share of equal predictions.
     """
-    labels = _recognizer(chosen_cases[0].package).labels
-    index = {label: number for number, label in enumerate(labels)}
-    rows = utterances.set_index("id").loc[[one.id for one in chosen_cases]].reset_index()
-    packages = np.array([one.package.name for one in chosen_cases])
-    drawing = {
-        "bins": settings.calibration_bins,
-        "resamples": settings.bootstrap.resamples,
-        "seed": settings.bootstrap.seed,
-    }
+    labels = _recognizer(chosen[0].package).labels
+    rows = utterances.set_index("id").loc[[one.id for one in chosen]].reset_index()
+    packages = np.array([one.package.name for one in chosen])
+    everything = np.stack(predicted)
 
     def folds(number: int) -> list[Predictions]:
-        probabilities = np.stack([one[number] for one in predicted])
-        return [
-            Predictions(
-                rows["emotion"][own].map(index).to_numpy(),
-                probabilities[own],
-                list(rows["speaker"][own]),
-                [text or name for text, name in zip(rows["text"][own], rows["id"][own], strict=True)],
-            )
-            for own in (packages == name for name in dict.fromkeys(packages))
-        ]
+        probabilities = pd.DataFrame(everything[:, number], columns=[f"p_{label}" for label in labels])
+        table = pd.concat([rows, probabilities], axis=1)
+        return [as_predictions(table[packages == name], labels) for name in dict.fromkeys(packages)]
 
-    recorded = folds(0)
+    answers = everything.argmax(axis=2)
+    original = folds(0)
     table = []
     for number, condition in enumerate(CONDITIONS):
         changed = folds(number)
-        drop = differences(recorded, changed, **drawing)["uar"]
-        interval = intervals(changed, **drawing)["uar"]
-        same = np.concatenate(
-            [
-                one.probabilities.argmax(axis=1) == other.probabilities.argmax(axis=1)
-                for one, other in zip(recorded, changed, strict=True)
-            ]
-        )
+        interval = intervals(changed, settings=settings)["uar"]
+        drop = differences(original, changed, settings=settings)["uar"]
+        scores = [metrics(one.truth, one.probabilities, labels, bins=settings.calibration_bins) for one in changed]
         table.append(
             {
                 "protocol": protocol,
                 "condition": condition,
-                "utterances": len(chosen_cases),
-                "uar": float(np.mean([_uar(one) for one in changed])),
+                "utterances": len(chosen),
+                "uar": mean_of(scores)["uar"],
                 "low": interval.low,
                 "high": interval.high,
                 "drop": drop.value,
                 "drop_low": drop.interval.low,
                 "drop_high": drop.interval.high,
-                "same_label": float(same.mean()),
+                "same_label": float((answers[:, number] == answers[:, 0]).mean()),
             }
         )
     return pd.DataFrame(table)
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """Return the table as Markdown: one row per condition, two columns per protocol."""
-    protocols = list(dict.fromkeys(table["protocol"]))
-    counts = table.drop_duplicates("protocol").set_index("protocol")["utterances"]
-    heads = " | ".join(f"{name}: UAR (95 %) | drop (95 %)" for name in protocols)
-    counted = ", ".join(f"{counts[name]} utterances of `{name}`" for name in protocols)
-    lines = [
-        f"Evaluated on {counted}. Drop: UAR of the original minus UAR of the condition. Speakers are seen ones only.",
-        "",
-        f"| condition | {heads} |",
-        "|---" * (2 * len(protocols) + 1) + "|",
-    ]
-    for condition, rows in table.groupby("condition", sort=False):
-        cells = []
-        for row in rows.to_dict("records"):
-            cells.append(f"{row['uar']:.3f} ({row['low']:.3f} to {row['high']:.3f})")
-            drop = f"{row['drop']:+.3f} ({row['drop_low']:+.3f} to {row['drop_high']:+.3f})"
-            cells.append("" if condition == ORIGINAL else drop)
-        lines.append(f"| {condition} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
 def write(table: pd.DataFrame, target: Path, *, corpus: str) -> None:
-    """Write `table.csv`, `table.md` and `table.png` to the folder `target`."""
+    """Write `table.csv` and `table.png` to the folder `target`."""
+    originals = table[table["condition"] == ORIGINAL].set_index("protocol")["uar"]
+    drawn = table.rename(columns={"condition": "name"}).assign(line=table["protocol"].map(originals))
     with replacing_folder(target) as folder:
-        with replacing(folder / "table.csv") as aside:
-            table.to_csv(aside, index=False, lineterminator="\n", float_format="%.6f")
-        write_text(folder / "table.md", markdown(table))
-        plots.robustness(folder / "table.png", table, title=f"{corpus}: UAR of modified recordings")
-
-
-def _uar(fold: Predictions) -> float:
-    return float(
-        recall_score(fold.truth, fold.probabilities.argmax(axis=1), average="macro", labels=np.unique(fold.truth))
-    )
+        write_table(folder / "table.csv", table)
+        plots.uar_by_protocol(
+            folder / "table.png", drawn, title=f"{corpus}: UAR of modified recordings; dotted: the original"
+        )
 
 
 @lru_cache(maxsize=4)

@@ -99,10 +99,7 @@ def paired_differences(
     one: ProtocolPredictions, other: ProtocolPredictions, settings: EvaluateSettings
 ) -> dict[str, Difference]:
     """Return the difference of each metric, with a bootstrap that draws the same words for both models."""
-    bootstrap = settings.bootstrap
-    return differences(
-        one.folds, other.folds, bins=settings.calibration_bins, resamples=bootstrap.resamples, seed=bootstrap.seed
-    )
+    return differences(one.folds, other.folds, settings=settings)
 
 
 def predictions_of(client: "MlflowClient", version: Version) -> dict[str, ProtocolPredictions]:
