@@ -4,7 +4,7 @@ import numpy as np
 
 from speech_emotion.audio.decode import Sound, from_array
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.monitoring.audio_stats import traits
+from speech_emotion.monitoring.audio_stats import describe
 from speech_emotion.monitoring.prediction_log import Entry, entry
 
 RATE = 16000
@@ -30,7 +30,9 @@ def sounds(recordings: list[np.ndarray], rate: int = RATE) -> list[Sound]:
     return [from_array(one, rate) for one in recordings]
 
 
-def logged(recognizer: Recognizer, heard: list[Sound], *, now: float = 0.0) -> list[Entry]:
-    """Return what a log holds of recordings."""
+def logged(recognizer: Recognizer, recorded: list[Sound], *, now: float = 0.0) -> list[Entry]:
+    """Return the rows of a log."""
     versions = {"model": "", "model_version": "", "package_digest": recognizer.package.digest}
-    return [entry(traits(one), recognizer.predict(one.samples, one.sample_rate), versions, now=now) for one in heard]
+    return [
+        entry(describe(one), recognizer.predict(one.samples, one.sample_rate), versions, now=now) for one in recorded
+    ]

@@ -1,4 +1,4 @@
-"""What moves is named, and the training distribution itself moves nothing: on synthetic voices, in seconds."""
+"""Detect drift of synthetic recordings."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from helpers.tiny_package import make_package
 from helpers.voices import RATE, logged, sounds, voices
 from speech_emotion.config.monitoring import DEFAULT, SurveySettings
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.monitoring.drift import Drift, Verdict, compare, samples
+from speech_emotion.monitoring.drift import Drift, Verdict, columns, compare
 from speech_emotion.monitoring.prediction_log import Entry, table
 from speech_emotion.monitoring.reference import Reference, make
 
@@ -30,27 +30,24 @@ def reference(recognizer: Recognizer) -> Reference:
 
 @pytest.fixture(scope="module")
 def same(recognizer: Recognizer) -> list[Entry]:
-    """Other recordings of the same distribution."""
     return logged(recognizer, sounds(voices(400, seed=2)))
 
 
-def held(entries: Sequence[Entry], reference: Reference, recognizer: Recognizer) -> Drift:
-    return compare(samples(table(entries), recognizer.package.digest), reference, DEFAULT)
+def compared(entries: Sequence[Entry], reference: Reference, recognizer: Recognizer) -> Drift:
+    return compare(columns(table(entries), recognizer.package.digest), reference, DEFAULT)
 
 
-def moved(drift: Drift) -> list[str]:
-    return [one.measure.title for one in drift.moved]
+def drifted(drift: Drift) -> list[str]:
+    return [one.measure.title for one in drift.having(Verdict.drifted)]
 
 
-def test_the_training_distribution_raises_nothing(
-    recognizer: Recognizer, reference: Reference, same: list[Entry]
-) -> None:
+def test_training_distribution_has_no_drift(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
     rng = np.random.default_rng(3)
     draws = [rng.choice(len(same), COUNT, replace=False) for _ in range(20)]
 
-    raised = [moved(held([same[place] for place in draw], reference, recognizer)) for draw in draws]
+    found = [drifted(compared([same[place] for place in draw], reference, recognizer)) for draw in draws]
 
-    assert raised == [[]] * 20
+    assert found == [[]] * 20
 
 
 CHANGES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, set[str], set[str]]] = {
@@ -63,63 +60,61 @@ CHANGES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, set[str], set[
     ),
     "stereo": (lambda voice: np.stack([voice, voice], axis=1), RATE, {"channels"}, {"level", "pitch", "sample rate"}),
 }
-"""What is done, the rate that it gives, what must be named, and what must not."""
+"""Change, resulting sample rate, measures that must drift, measures that must not."""
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_was_changed_is_what_is_named(name: str, recognizer: Recognizer, reference: Reference) -> None:
+def test_names_what_changed(name: str, recognizer: Recognizer, reference: Reference) -> None:
     change, rate, expected, spared = CHANGES[name]
 
-    found = set(moved(held(_changed(recognizer, change, rate), reference, recognizer)))
+    found = set(drifted(compared(_changed(recognizer, change, rate), reference, recognizer)))
 
     assert expected <= found
     assert not spared & found
 
 
-def test_a_gain_is_told_in_decibels_with_its_interval(recognizer: Recognizer, reference: Reference) -> None:
-    drift = held(_changed(recognizer, lambda voice: voice * np.float32(10 ** (12 / 20)), RATE), reference, recognizer)
+def test_gain_in_decibels(recognizer: Recognizer, reference: Reference) -> None:
+    drift = compared(
+        _changed(recognizer, lambda voice: voice * np.float32(10 ** (12 / 20)), RATE), reference, recognizer
+    )
 
-    [level] = [one for one in drift.moved if one.measure.title == "level"]
+    [level] = [one for one in drift.having(Verdict.drifted) if one.measure.title == "level"]
     assert level.change == pytest.approx(12, abs=1.5)
     assert level.low < 12 < level.high
     assert level.distance == pytest.approx(12, abs=1)
     assert level.p < 1e-6
 
 
-def test_another_voice_is_named_by_its_pitch(recognizer: Recognizer, reference: Reference) -> None:
-    drift = held(logged(recognizer, sounds(voices(COUNT, seed=5, pitch=120.0))), reference, recognizer)
+def test_other_speaker_has_another_pitch(recognizer: Recognizer, reference: Reference) -> None:
+    drift = compared(logged(recognizer, sounds(voices(COUNT, seed=5, pitch=120.0))), reference, recognizer)
 
-    assert "pitch" in moved(drift)
-    assert not {"level", "sample rate", "duration", "noise floor"} & set(moved(drift))
+    assert "pitch" in drifted(drift)
+    assert not {"level", "sample rate", "duration", "noise floor"} & set(drifted(drift))
 
 
-def test_what_is_said_is_compared_with_the_answers_of_the_same_package_alone(
-    recognizer: Recognizer, reference: Reference, same: list[Entry]
-) -> None:
+def test_answers_of_other_packages_are_ignored(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
     sad = [{**row, "label": "sad", "confidence": 0.4} for row in same[:COUNT]]
     others = [{**row, "package_digest": "of another"} for row in sad]
 
-    own, mixed = held(sad, reference, recognizer), held([*same[:COUNT], *others], reference, recognizer)
+    own, mixed = compared(sad, reference, recognizer), compared([*same[:COUNT], *others], reference, recognizer)
 
-    assert {"predicted shares", "confidence"} <= set(moved(own))
-    assert moved(mixed) == []
+    assert {"predicted shares", "confidence"} <= set(drifted(own))
+    assert drifted(mixed) == []
     assert (mixed.recordings, mixed.answers) == (2 * COUNT, COUNT)
 
 
-def test_too_few_rows_are_said(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
-    drift = held([{**row, "level_dbfs": 0.0} for row in same[:50]], reference, recognizer)
+def test_too_few_rows(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
+    drift = compared([{**row, "level_dbfs": 0.0} for row in same[:50]], reference, recognizer)
 
     assert {one.verdict for one in drift.findings} == {Verdict.too_few}
-    assert len(drift.too_few) == len(reference.numbers) + len(reference.classes)
-    assert moved(held([], reference, recognizer)) == []
+    assert len(drift.having(Verdict.too_few)) == len(reference.numbers) + len(reference.classes)
+    assert drifted(compared([], reference, recognizer)) == []
 
 
-def test_in_a_large_log_what_is_certain_but_small_is_not_news(
-    recognizer: Recognizer, reference: Reference, same: list[Entry]
-) -> None:
+def test_small_difference_is_no_drift(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
     louder = [{**row, "level_dbfs": row["level_dbfs"] + 2.0} for row in same] * 25
     patient = DEFAULT.model_copy(update={"least": DEFAULT.least.model_copy(update={"level_dbfs": 4.0})})
-    found = samples(table(louder), recognizer.package.digest)
+    found = columns(table(louder), recognizer.package.digest)
 
     strict, lenient = (
         next(one for one in compare(found, reference, settings).findings if one.measure.title == "level")
@@ -127,23 +122,17 @@ def test_in_a_large_log_what_is_certain_but_small_is_not_news(
     )
 
     assert strict.p == lenient.p < 1e-4
-    assert (strict.verdict, lenient.verdict) == (Verdict.moved, Verdict.steady)
+    assert (strict.verdict, lenient.verdict) == (Verdict.drifted, Verdict.steady)
     assert lenient.limit == 4.0 > reference.numbers["level_dbfs"].halves
 
 
-def test_what_two_halves_of_the_training_data_differ_by_is_not_news(
-    recognizer: Recognizer, reference: Reference, same: list[Entry]
-) -> None:
-    louder = samples(table([{**row, "level_dbfs": row["level_dbfs"] + 2.0} for row in same]), recognizer.package.digest)
+def test_difference_of_halves_is_no_drift(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
+    louder = columns(table([{**row, "level_dbfs": row["level_dbfs"] + 2.0} for row in same]), recognizer.package.digest)
     wide = reference.numbers["level_dbfs"].model_copy(update={"halves": 3.0})
     uneven = reference.model_copy(update={"numbers": {**reference.numbers, "level_dbfs": wide}})
 
-    assert moved(compare(louder, reference, DEFAULT)) == ["level"]
-    assert moved(compare(louder, uneven, DEFAULT)) == []
-
-
-def test_equal_logs_give_equal_findings(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
-    assert held(same, reference, recognizer) == held(same, reference, recognizer)
+    assert drifted(compare(louder, reference, DEFAULT)) == ["level"]
+    assert drifted(compare(louder, uneven, DEFAULT)) == []
 
 
 def _changed(recognizer: Recognizer, change: Callable[[np.ndarray], np.ndarray], rate: int) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""The monitor on TESS: the training distribution raises nothing, and what the world does to it is named."""
+"""Detect drift of TESS recordings."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from speech_emotion.audio.decode import Sound, decode, from_array
 from speech_emotion.config.base import read_section
 from speech_emotion.config.monitoring import MonitorSettings, SurveySettings
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.monitoring.drift import Drift, compare, samples
+from speech_emotion.monitoring.drift import Drift, Verdict, columns, compare
 from speech_emotion.monitoring.prediction_log import Entry, table
 from speech_emotion.monitoring.reference import Reference, make
 from speech_emotion.registry.model_resolution import PRETRAINED
@@ -20,10 +20,10 @@ from speech_emotion.registry.model_resolution import PRETRAINED
 pytestmark = pytest.mark.slow
 
 KNOWN = 300
-"""Recordings that the reference is made of."""
+"""Recordings of the reference."""
 
 DRAWN = 100
-"""Of a period."""
+"""Recordings of a period."""
 
 ROOT = Path(__file__).resolve().parents[2]
 MONITOR = read_section("monitor", MonitorSettings, ROOT / "params.yaml")
@@ -37,7 +37,7 @@ def recognizer() -> Recognizer:
 
 @pytest.fixture(scope="module")
 def recordings(tess_dir: Path) -> list[Path]:
-    """Six hundred of TESS's recordings, in a random order: words, emotions and actresses mixed."""
+    """Six hundred recordings in random order."""
     paths = sorted(path for path in tess_dir.rglob("*.wav"))
     return [paths[place] for place in np.random.default_rng(7).permutation(len(paths))[:600]]
 
@@ -49,27 +49,24 @@ def entries(recordings: Sequence[Path], recognizer: Recognizer) -> list[Entry]:
 
 @pytest.fixture(scope="module")
 def reference(entries: Sequence[Entry]) -> Reference:
-    """Of one part of the recordings; periods are drawn from the other."""
     return make(entries[:KNOWN], entries[:KNOWN], SURVEY)
 
 
-def held(entries: Sequence[Entry], reference: Reference, recognizer: Recognizer) -> Drift:
-    return compare(samples(table(entries), recognizer.package.digest), reference, MONITOR)
+def compared(entries: Sequence[Entry], reference: Reference, recognizer: Recognizer) -> Drift:
+    return compare(columns(table(entries), recognizer.package.digest), reference, MONITOR)
 
 
-def moved(drift: Drift) -> set[str]:
-    return {one.measure.title for one in drift.moved}
+def drifted(drift: Drift) -> set[str]:
+    return {one.measure.title for one in drift.having(Verdict.drifted)}
 
 
-def test_20_draws_of_the_training_distribution_raise_nothing(
-    entries: list[Entry], reference: Reference, recognizer: Recognizer
-) -> None:
+def test_training_distribution_has_no_drift(entries: list[Entry], reference: Reference, recognizer: Recognizer) -> None:
     rng = np.random.default_rng(20)
     draws = [KNOWN + rng.choice(len(entries) - KNOWN, 2 * DRAWN, replace=False) for _ in range(20)]
 
-    raised = [moved(held([entries[place] for place in draw], reference, recognizer)) for draw in draws]
+    found = [drifted(compared([entries[place] for place in draw], reference, recognizer)) for draw in draws]
 
-    assert raised == [set()] * 20
+    assert found == [set()] * 20
 
 
 CHANGES: dict[str, tuple[Callable[[np.ndarray, int], tuple[np.ndarray, int]], set[str], set[str]]] = {
@@ -84,31 +81,27 @@ CHANGES: dict[str, tuple[Callable[[np.ndarray, int], tuple[np.ndarray, int]], se
         {"pitch", "pitch range", "bandwidth", "duration", "sample rate", "channels"},
     ),
 }
-"""What is done, what must be named, and what must not."""
+"""Change, measures that must drift, measures that must not."""
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_the_world_does_is_named(
-    name: str, recordings: list[Path], reference: Reference, recognizer: Recognizer
-) -> None:
+def test_names_what_changed(name: str, recordings: list[Path], reference: Reference, recognizer: Recognizer) -> None:
     change, expected, spared = CHANGES[name]
     changed = [_changed(path, change) for path in recordings[-DRAWN:]]
 
-    found = moved(held(logged(recognizer, changed), reference, recognizer))
+    found = drifted(compared(logged(recognizer, changed), reference, recognizer))
 
     assert expected <= found
     assert not spared & found
 
 
-def test_the_other_actress_is_named_by_her_voice(
-    recordings: list[Path], entries: list[Entry], recognizer: Recognizer
-) -> None:
+def test_other_speaker_drifts(recordings: list[Path], entries: list[Entry], recognizer: Recognizer) -> None:
     older, younger = (
         [row for path, row in zip(recordings, entries, strict=True) if path.name.startswith(start)]
         for start in ("OA", "YAF")
     )
 
-    found = moved(held(younger[:DRAWN], make(older, older, SURVEY), recognizer))
+    found = drifted(compared(younger[:DRAWN], make(older, older, SURVEY), recognizer))
 
     assert {"pitch", "spectral centroid"} <= found
     assert not {"sample rate", "channels"} & found

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from helpers.emotion_server import EmotionServer, emotion_server, records
 from helpers.tiny_package import make_package
 from speech_emotion.audio.decode import decode
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.monitoring.audio_stats import traits
+from speech_emotion.monitoring.audio_stats import describe
 from speech_emotion.monitoring.prediction_log import read, schema
 
 TONE = recordings.tone()
@@ -59,7 +60,7 @@ def test_log_holds_predictions_and_nothing_else(tmp_path: Path, package: Path) -
     recognizer = Recognizer.load(package)
     assert first["confidence"] == recognizer.predict(WAV).confidence  # to the bit: the samples are those of the file
     for row, recording in zip(rows, (WAV, MP3), strict=True):
-        known = traits(decode(recording)).values()
+        known = asdict(describe(decode(recording)))
         assert {name: row[name] for name in known} == pytest.approx(known, rel=1e-6)
         assert row["label"] == recognizer.predict(recording).label
         assert row["package_digest"] == recognizer.package.digest

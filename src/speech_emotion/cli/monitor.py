@@ -1,5 +1,6 @@
 """`speech-emotion monitor`: report drift since training, with a status for schedulers."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -17,16 +18,14 @@ Examples:
 
 speech-emotion monitor predictions/ --since 7d
 
-speech-emotion monitor predictions/ --model models:/speech-emotion-tess@champion --page moved.html
+speech-emotion monitor predictions/ --model models:/speech-emotion-tess@champion --page drift.html
 
 speech-emotion monitor predictions/ --since 2026-03-01 --until 2026-04-01 --format json
 """
 
-MOVED: Final = 3
-"""Exit status when a measure drifted."""
-
-UNTOLD: Final = 4
-"""The exit status where nothing has, as far as there were rows enough to tell."""
+DRIFTED: Final = 3
+TOO_FEW: Final = 4
+"""Exit status: no drift was found, but some measures have too few rows."""
 
 _AGO: Final = re.compile(r"(\d{1,5})([hd])")
 
@@ -62,45 +61,44 @@ def monitor(
 ) -> None:
     """Compare a period of the prediction log with the training data of the model.
 
-    The model's package carries what its training recordings were like, and how much two halves of them differ. Exit
-    status: 0 nothing has moved, 3 something has, 4 nothing has but there were too few rows to tell it all; 1 and 2, as
-    everywhere, a mistake.
+    Exit status: 0 no drift, 3 drift, 4 no drift but too few rows for some measures, 1 or 2 an error.
     """
     from speech_emotion.models.package import Package
+    from speech_emotion.monitoring import drift as comparison
     from speech_emotion.monitoring import prediction_log, reference
-    from speech_emotion.monitoring.drift import compare, samples
     from speech_emotion.registry.model_resolution import folder_of
 
     now = datetime.now(UTC)
     period = prediction_log.Period(_time("--since", since, now), _time("--until", until, now))
     if period.since is not None and period.until is not None and period.since >= period.until:
-        raise UserError(f"--since {since} is not before --until {until}.")
+        raise UserError(f"--since {since}: must be before --until {until}.")
     settings = monitor_settings()
     package = Package.load(folder_of(model))
     known = reference.read(package.folder)
-    found = samples(prediction_log.read(log, period), package.digest)
-    drift = compare(found, known, settings)
+    found = comparison.columns(prediction_log.read(log, period), package.digest)
+    drift = comparison.compare(found, known, settings)
     if page is not None:
         from speech_emotion.monitoring.report import write_page
 
         write_page(page, drift, found, known, settings, package=package, period=period)
     if format is MonitorFormat.json:
-        import json
-
-        from speech_emotion.monitoring.drift import content
-
-        typer.echo(json.dumps(content(drift, known, package=package, period=period), indent=2, allow_nan=False))
+        times = {
+            "since": period.since and period.since.isoformat(),
+            "until": period.until and period.until.isoformat(),
+        }
+        content = {"package_digest": package.digest, **times, **comparison.content(drift, known)}
+        typer.echo(json.dumps(content, indent=2, allow_nan=False))
     else:
-        from speech_emotion.monitoring.drift import COLUMNS, cells, summary
-
-        tables.write(COLUMNS, map(cells, drift.findings))
-        typer.echo(summary(drift, settings), err=True)
-    if drift.moved or drift.too_few:
-        raise typer.Exit(MOVED if drift.moved else UNTOLD)
+        tables.write(comparison.COLUMNS, map(comparison.cells, drift.findings))
+        typer.echo(comparison.summary(drift, settings), err=True)
+    if drift.having(comparison.Verdict.drifted):
+        raise typer.Exit(DRIFTED)
+    if drift.having(comparison.Verdict.too_few):
+        raise typer.Exit(TOO_FEW)
 
 
 def _time(option: str, text: str | None, now: datetime) -> datetime | None:
-    """Return the hour that is meant."""
+    """Return the hour that an option names."""
     if text is None:
         return None
     if match := _AGO.fullmatch(text):
@@ -109,7 +107,6 @@ def _time(option: str, text: str | None, now: datetime) -> datetime | None:
         try:
             found = datetime.fromisoformat(text)
         except ValueError:
-            known = "2026-03-01, 2026-03-01T18, 12h or 7d"
-            raise UserError(f"{option} {text}: is not a time; expected, for example, {known}.") from None
+            raise UserError(f"{option} {text}: not a time. Use 2026-03-01, 2026-03-01T18, 12h or 7d.") from None
         found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     return found.replace(minute=0, second=0, microsecond=0)

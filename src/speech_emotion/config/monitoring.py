@@ -1,4 +1,4 @@
-"""The section `monitor`: what is written down of answers, and when `speech-emotion monitor` calls a difference one."""
+"""The sections `monitor`, of the prediction log and the drift report, and `survey`, of the reference data."""
 
 from typing import Annotated, Final
 
@@ -10,14 +10,14 @@ Least = Annotated[float, Field(ge=0)]
 
 
 class LogSettings(Section):
-    """A file of the log is written when it has so many rows, or its first row is so old."""
+    """When a file of the log is written: at a number of rows, or at an age of its first row."""
 
     rows: Annotated[int, Field(ge=1, le=1_000_000)]
     minutes: Annotated[float, Field(gt=0, le=1440)]
 
 
 class LeastSettings(Section):
-    """The smallest difference of each measure that matters to whoever operates the service."""
+    """The smallest difference of each measure that counts as drift."""
 
     seconds: Least
     level_dbfs: Least
@@ -34,21 +34,21 @@ class LeastSettings(Section):
     bandwidth_hz: Least
     confidence: Least
     shares: Annotated[float, Field(ge=0, le=1)]
-    """Of sample rates, channels, labels, sure answers: the share of recordings that are in another class."""
+    """Of sample rates, channels, labels and sure answers: total variation distance."""
 
 
 class MonitorSettings(Section):
-    """When a period differs from the training reference."""
+    """When a period has drifted from the training reference."""
 
     rows: Annotated[int, Field(ge=20, le=1_000_000)]
-    """Fewer say nothing."""
+    """Periods with fewer rows are not tested."""
     false_discovery: Annotated[float, Field(gt=0, le=0.5)]
-    """Share of false alarms among all, at most (Benjamini and Yekutieli)."""
+    """False discovery rate (Benjamini and Yekutieli)."""
     halves: Annotated[float, Field(ge=0, le=100)]
-    """A difference is larger than so many times what two random halves of the training data differ by."""
+    """Drift exceeds the difference of two random halves of the training data by this factor."""
     least: LeastSettings
     draws: Annotated[int, Field(ge=100, le=100_000)]
-    """Of the bootstrap behind an interval."""
+    """Of the bootstrap."""
     seed: Annotated[int, Field(ge=0)]
     log: LogSettings
 
@@ -74,12 +74,12 @@ DEFAULT: Final = MonitorSettings(
     seed=7,
     log=LogSettings(rows=1000, minutes=10.0),
 )
-"""Where there is no params.yaml: a container, or a machine that only serves."""
+"""Used without params.yaml, for instance in a container."""
 
 
 class SurveySettings(Section):
-    """What the stage draws."""
+    """Random halves of the training data."""
 
     seed: Annotated[int, Field(ge=0)]
     halvings: Annotated[int, Field(ge=20, le=10_000)]
-    """How often the training data is divided into two random halves, to see how much they differ."""
+    """Number of divisions into two random halves."""

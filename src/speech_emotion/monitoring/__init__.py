@@ -1,1 +1,1 @@
-"""What comes in, in use, held against what the model was trained on."""
+"""Audio statistics, the prediction log, and drift from the training data."""

@@ -1,6 +1,6 @@
-"""Describe a recording by a dozen rounded statistics from which no speech can be restored.
+"""Describe a recording by eleven rounded statistics, from which no speech can be restored.
 
-Needs only NumPy and soxr and a bounded amount of work per recording, because predictions are logged with it.
+Uses only NumPy and soxr and a bounded amount of work per recording, because the server computes it for its log.
 """
 
 import math
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FLOOR_DBFS: Final = -120.0
-"""What digital silence is said to have: no sound of 16 bits, nor of 20, is fainter."""
+"""Level of digital silence; no sound of 16 or 20 bits is fainter."""
 
 _FRAME_SECONDS: Final = 0.02
 _MOST_FRAMES: Final = 300
-"""That are looked at; of a longer recording they are spread evenly over it."""
+"""Of a longer recording, frames are spread evenly."""
 
 _QUIET: Final = 0.1
-"""Share of frames that the noise floor is the loudest of: the pauses in and around speech."""
+"""Share of frames that are taken as pauses."""
 
 _SPECTRUM_SECONDS: Final = 0.032
 _CARRIED_DB: Final = 50.0
-"""How far below the strongest frequency a frequency still counts as carried: a codec's band ends well below that."""
+"""Frequencies fainter than this below the strongest are outside of the band; a codec's band ends well below."""
 
 _PITCH_RATE: Final = 8000
 _PITCH_SECONDS: Final = 0.04
@@ -42,66 +42,37 @@ _PITCH_QUANTILES: Final = (0.1, 0.9)
 
 
 @dataclass(frozen=True)
-class Traits:
-    """What kind of recording it is.
-
-    Attributes
-    ----------
-    sample_rate : int
-        Hz, as it came.
-    channels : int
-        As they came.
-    seconds : float
-        How long it lasts.
-    level_dbfs : float
-        RMS of all samples, dB below full scale.
-    peak_dbfs : float
-    noise_dbfs : float
-        RMS of the loudest of the quietest tenth of its frames: the noise floor.
-    voiced_share : float
-        Of its frames, the share in which a voice has a pitch.
-    pitch_hz : float or None
-        The median over voiced frames; None: there are none.
-    pitch_range : float or None
-        Semitones from the lowest tenth of voiced frames to the highest.
-    centroid_hz : float
-        The centre of the mean power spectrum.
-    bandwidth_hz : float
-        The highest frequency that is at most 50 dB below the strongest: a telephone's is at most 4 kHz, whatever the
-        sample rate of the file that holds it.
-    """
+class AudioStats:
+    """Statistics of a recording; docs/monitoring.md describes each."""
 
     sample_rate: int
+    """Hz, of the file."""
     channels: int
     seconds: float
     level_dbfs: float
     peak_dbfs: float
     noise_dbfs: float
+    """The 10 % quantile of the level of frames."""
     voiced_share: float
     pitch_hz: float | None
+    """Median of voiced frames; None: there are none."""
     pitch_range: float | None
+    """Semitones between the 10 % and 90 % quantiles of voiced frames."""
     centroid_hz: float
     bandwidth_hz: float
-
-    def values(self) -> dict[str, Any]:
-        """Return the numbers by name."""
-        return asdict(self)
+    """Highest frequency at most 50 dB below the strongest."""
 
 
-NAMES: Final = tuple(field.name for field in fields(Traits))
+NAMES: Final = tuple(field.name for field in fields(AudioStats))
 
 
-def traits(sound: Sound) -> Traits:
-    """Return what kind of recording a sound is.
-
-    Numbers are rounded to what matters: to 0.1 dB, 10 ms, 1 Hz, 0.1 semitones, 1 %. Finer ones would name the very
-    recording to who has it already.
-    """
+def describe(sound: Sound) -> AudioStats:
+    """Return the statistics of a sound, rounded: finer numbers would identify the recording."""
     rate = sound.sample_rate
     mono = sound.mono(rate)
     voiced, pitch, width = _voice(mono, rate)
     centroid, highest = _spectrum(mono, rate)
-    return Traits(
+    return AudioStats(
         sample_rate=rate,
         channels=sound.channels,
         seconds=round(sound.seconds, 2),
@@ -117,21 +88,7 @@ def traits(sound: Sound) -> Traits:
 
 
 def table(recordings: "pd.DataFrame", raw: Path, *, workers: int | None = None) -> "pd.DataFrame":
-    """Append the audio statistics of each recording as columns.
-
-    Parameters
-    ----------
-    recordings : pd.DataFrame
-        With a column `path`, relative to `raw`.
-    raw : Path
-    workers : int or None
-        Processes; None: one per core.
-
-    Raises
-    ------
-    UserError
-        A recording cannot be decoded.
-    """
+    """Append the audio statistics of each recording as columns; `path` is relative to `raw`."""
     import pandas as pd
 
     paths = [raw / path for path in recordings["path"]]
@@ -141,19 +98,19 @@ def table(recordings: "pd.DataFrame", raw: Path, *, workers: int | None = None) 
 
 def _of_file(path: Path) -> dict[str, Any]:
     try:
-        return traits(decode(path)).values()
+        return asdict(describe(decode(path)))
     except AudioError as error:
         raise UserError(f"{path}: {error}. It was readable in prepare: run `dvc repro` again.") from None
 
 
 def _quiet_power(mono: np.ndarray, rate: int) -> float:
-    """Return the mean square of the loudest of the quietest frames."""
+    """Return the mean square of the pauses."""
     pieces = _frames(mono, length=max(1, round(_FRAME_SECONDS * rate)), hop=max(1, round(_FRAME_SECONDS * rate)))
     return float(np.quantile(np.einsum("ij,ij->i", pieces, pieces) / pieces.shape[1], _QUIET))
 
 
 def _spectrum(mono: np.ndarray, rate: int) -> tuple[float, float]:
-    """Return the centroid and the highest frequency that is carried, in Hz."""
+    """Return the centroid and the bandwidth in Hz."""
     length = 1 << math.ceil(math.log2(_SPECTRUM_SECONDS * rate))
     pieces = _frames(mono, length=length, hop=length) * np.hanning(length).astype(np.float32)
     spectrum = np.fft.rfft(pieces, axis=1)
@@ -185,7 +142,7 @@ def _voice(mono: np.ndarray, rate: int) -> tuple[float, float | None, float | No
 
 
 def _frames(mono: np.ndarray, *, length: int, hop: int, most: int = _MOST_FRAMES) -> np.ndarray:
-    """Return frames of a recording [shape=(t, length)], `most` at most; what is shorter than one is padded."""
+    """Return at most `most` frames [shape=(t, length)]; a recording shorter than one frame is padded."""
     padded = mono if len(mono) >= length else np.pad(mono, (0, length - len(mono)))
     step = max(hop, -(-(len(padded) - length + 1) // most))
     return np.lib.stride_tricks.sliding_window_view(padded, length)[::step]

@@ -8,7 +8,7 @@ random halves of the training data, and than a threshold in params.yaml. In a la
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,16 +16,12 @@ import numpy as np
 from scipy import stats
 
 from speech_emotion.config.monitoring import MonitorSettings
-from speech_emotion.models.package import Package
-from speech_emotion.monitoring.prediction_log import Period
 from speech_emotion.monitoring.reference import (
     CLASSES,
     NUMBERS,
-    ClassReference,
     Measure,
     NumberReference,
     Reference,
-    Subject,
     class_name,
     number_distance,
     share_distance,
@@ -34,252 +30,170 @@ from speech_emotion.monitoring.reference import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+COLUMNS: Final = (
+    "measure",
+    "verdict",
+    "training",
+    "period",
+    "change",
+    "95 % interval",
+    "distance",
+    "limit",
+    "p",
+    "rows",
+)
+"""Columns of `cells`."""
 
-_NINETY_FIVE: Final = (0.025, 0.975)
+_INTERVAL: Final = (0.025, 0.975)
 _EXPECTED: Final = 5.0
-"""Rows that chi-square wants to expect in a class (Cochran, 1954); smaller classes are counted together."""
+"""Expected rows per class that the chi-square test needs (Cochran, 1954); smaller classes are pooled."""
 
 
 class Verdict(StrEnum):
-    """What is said of a measure."""
+    """Result for a measure."""
 
-    moved = "moved"
-    steady = "steady"
+    drifted = "drifted"
+    steady = "no drift"
     too_few = "too few rows"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of a measure.
-
-    Attributes
-    ----------
-    measure : Measure
-    verdict : Verdict
-    rows : int
-        Of the period, that have it.
-    focus : str
-        The class whose share changed most; empty for numbers.
-    before, after : float
-        The median of numbers, the share of the class; in the reference and in the period.
-    low, high : float
-        The 95 % interval of the difference, by the bootstrap.
-    distance : float
-        Between the two distributions; see `measures`.
-    limit : float
-        That the distance must exceed.
-    p : float
-        Of the test, corrected.
-    """
+    """Comparison of one measure; numbers are NaN if there are too few rows."""
 
     measure: Measure
     verdict: Verdict
     rows: int
     focus: str = ""
-    before: float = float("nan")
-    after: float = float("nan")
-    low: float = float("nan")
-    high: float = float("nan")
-    distance: float = float("nan")
-    limit: float = float("nan")
-    p: float = float("nan")
+    """The class whose share changed most; empty for numbers."""
+    before: float = math.nan
+    """Median of numbers or share of the class, in training; `after`: in the period."""
+    after: float = math.nan
+    low: float = math.nan
+    """Bootstrap 95 % interval of the difference, to `high`."""
+    high: float = math.nan
+    distance: float = math.nan
+    """Of the two distributions; drift exceeds `limit`."""
+    limit: float = math.nan
+    p: float = math.nan
+    """Corrected p-value."""
 
     @property
     def change(self) -> float:
-        """By how much the median or the share is higher than in the reference."""
+        """Difference of the medians or shares."""
         return self.after - self.before
 
 
 @dataclass(frozen=True)
 class Drift:
-    """A period, held against the training reference.
-
-    Attributes
-    ----------
-    findings : tuple of Finding
-        What moved first, the least likely of it on top.
-    recordings : int
-        Rows of the period.
-    answers : int
-        Those of them that the package answered.
-    """
+    """Comparison of a period with the training data; drifted measures first, the largest drift on top."""
 
     findings: tuple[Finding, ...]
     recordings: int
+    """Rows of the period."""
     answers: int
+    """Rows predicted by this package."""
 
-    @property
-    def moved(self) -> tuple[Finding, ...]:
-        """What has moved."""
-        return tuple(one for one in self.findings if one.verdict is Verdict.moved)
-
-    @property
-    def too_few(self) -> tuple[Finding, ...]:
-        """What there were too few rows for."""
-        return tuple(one for one in self.findings if one.verdict is Verdict.too_few)
+    def having(self, verdict: Verdict) -> list[Finding]:
+        """Return the findings with a verdict."""
+        return [one for one in self.findings if one.verdict is verdict]
 
 
-@dataclass(frozen=True)
-class Samples:
-    """The columns of a period, ready to be compared.
-
-    Attributes
-    ----------
-    numbers : mapping of str to np.ndarray [shape=(n,)], float64
-        By measure; rows that lack it are left out.
-    classes : mapping of str to mapping of str to int
-        Rows of each class, by measure.
-    """
-
-    numbers: Mapping[str, np.ndarray]
-    classes: Mapping[str, Mapping[str, int]]
-    recordings: int
-    answers: int
-
-
-def samples(rows: "pa.Table", digest: str) -> Samples:
-    """Return the columns of a log's rows; answers of other packages than the one of this digest are left out."""
+def columns(rows: "pa.Table", digest: str) -> dict[str, np.ndarray]:
+    """Return the values of each measure in a log; predictions of packages with another digest are left out."""
     import pyarrow.compute as pc
 
     own = {"recordings": rows, "answers": rows.filter(pc.equal(rows["package_digest"], digest))}
-    numbers = {
-        measure.name: np.round(
-            own[measure.subject][measure.name].drop_null().to_numpy().astype(np.float64), measure.digits
-        )
-        for measure in NUMBERS
+    found = {one.name: own[one.subject][one.name].drop_null() for one in (*NUMBERS, *CLASSES)}
+    return {
+        **{one.name: np.round(found[one.name].to_numpy().astype(np.float64), one.digits) for one in NUMBERS},
+        **{one.name: np.array([class_name(one, value) for value in found[one.name].to_pylist()]) for one in CLASSES},
     }
-    classes = {
-        measure.name: Counter(
-            {
-                class_name(measure, pair["values"].as_py()): pair["counts"].as_py()
-                for pair in own[measure.subject][measure.name].value_counts()
-            }
-        )
-        for measure in CLASSES
-    }
-    return Samples(numbers, classes, len(rows), len(own["answers"]))
 
 
-def compare(found: Samples, reference: Reference, settings: MonitorSettings) -> Drift:
-    """Hold a period against the training reference.
-
-    Parameters
-    ----------
-    found : Samples
-    reference : Reference
-    settings : MonitorSettings
-    """
-    enough: dict[Subject, bool] = {
-        "recordings": found.recordings >= settings.rows,
-        "answers": found.answers >= settings.rows,
-    }
-    findings: list[Finding] = []
+def compare(period: Mapping[str, np.ndarray], reference: Reference, settings: MonitorSettings) -> Drift:
+    """Compare the columns of a period with the training data."""
+    findings = []
     for place, measure in enumerate((*NUMBERS, *CLASSES)):
+        known = reference.numbers.get(measure.name) or reference.classes.get(measure.name)
+        values = period[measure.name]
+        if known is None:
+            continue
+        if len(values) < settings.rows:
+            findings.append(Finding(measure, Verdict.too_few, len(values)))
+            continue
         rng = np.random.default_rng([settings.seed, place])
-        if measure.name in reference.numbers:
-            values = found.numbers[measure.name]
-            if not enough[measure.subject] or len(values) < settings.rows:
-                findings.append(Finding(measure, Verdict.too_few, len(values)))
-            else:
-                findings.append(_of_numbers(measure, values, reference.numbers[measure.name], settings, rng))
-        elif measure.name in reference.classes:
-            counts = found.classes[measure.name]
-            if not enough[measure.subject]:
-                findings.append(Finding(measure, Verdict.too_few, sum(counts.values())))
-            else:
-                findings.append(_of_classes(measure, counts, reference.classes[measure.name], settings, rng))
-    return Drift(tuple(sorted(_judged(findings, settings), key=_order)), found.recordings, found.answers)
+        if isinstance(known, NumberReference):
+            result = _compare_numbers(values, known.values(measure.digits), settings.draws, rng)
+            least = getattr(settings.least, measure.name)
+        else:
+            result = _compare_classes(Counter(values.tolist()), known.counts, settings.draws, rng)
+            least = settings.least.shares
+        limit = max(settings.halves * known.halves, least)
+        findings.append(Finding(measure, Verdict.steady, len(values), limit=limit, **result))
+    judged = tuple(sorted(_judge(findings, settings), key=_order))
+    return Drift(judged, len(period["sample_rate"]), len(period["sure"]))
 
 
-def _judged(findings: list[Finding], settings: MonitorSettings) -> list[Finding]:
+def _judge(findings: list[Finding], settings: MonitorSettings) -> list[Finding]:
     """Return the findings with corrected p-values and verdicts."""
-    tested = [number for number, one in enumerate(findings) if one.verdict is not Verdict.too_few]
-    if not tested:
-        return findings
-    corrected = stats.false_discovery_control([findings[number].p for number in tested], method="by")
-    judged = list(findings)
-    for number, p in zip(tested, corrected.tolist(), strict=True):
-        one = findings[number]
-        moved = p <= settings.false_discovery and one.distance > one.limit
-        judged[number] = replace(one, p=p, verdict=Verdict.moved if moved else Verdict.steady)
-    return judged
+    tested = [one for one in findings if one.verdict is not Verdict.too_few]
+    others = [one for one in findings if one.verdict is Verdict.too_few]
+    corrected = stats.false_discovery_control([one.p for one in tested], method="by").tolist() if tested else []
+    for one, p in zip(tested, corrected, strict=True):
+        drifted = p <= settings.false_discovery and one.distance > one.limit
+        others.append(replace(one, p=p, verdict=Verdict.drifted if drifted else Verdict.steady))
+    return others
 
 
-def _order(one: Finding) -> tuple[bool, float, float]:
-    """Return where a finding stands: what moved first, and of that what moved most beyond its limit."""
-    moved = one.verdict is Verdict.moved
-    excess = one.distance / max(one.limit, 1e-9) if one.verdict is not Verdict.too_few else 0.0
-    return not moved, -excess, one.p if moved else 0.0
+def _order(one: Finding) -> tuple[bool, float]:
+    excess = 0.0 if one.verdict is Verdict.too_few else one.distance / max(one.limit, 1e-9)
+    return one.verdict is not Verdict.drifted, -excess
 
 
-def _of_numbers(
-    measure: Measure,
-    values: np.ndarray,
-    reference: NumberReference,
-    settings: MonitorSettings,
-    rng: np.random.Generator,
-) -> Finding:
-    known = reference.values(measure.digits)
-    low, high = _interval(values, known, settings.draws, rng)
-    return Finding(
-        measure,
-        Verdict.steady,
-        len(values),
-        before=float(np.median(known)),
-        after=float(np.median(values)),
-        low=low,
-        high=high,
-        distance=number_distance(values, known),
-        limit=max(settings.halves * reference.halves, getattr(settings.least, measure.name)),
-        p=float(stats.ks_2samp(values, known, method="asymp").pvalue),
-    )
-
-
-def _interval(values: np.ndarray, known: np.ndarray, draws: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Return the 95 % interval of the difference of medians."""
-    low, high = np.quantile(_medians(values, draws, rng) - _medians(known, draws, rng), _NINETY_FIVE)
-    return float(low), float(high)
+def _compare_numbers(values: np.ndarray, known: np.ndarray, draws: int, rng: np.random.Generator) -> dict[str, Any]:
+    low, high = np.quantile(_medians(values, draws, rng) - _medians(known, draws, rng), _INTERVAL).tolist()
+    return {
+        "before": float(np.median(known)),
+        "after": float(np.median(values)),
+        "low": low,
+        "high": high,
+        "distance": number_distance(values, known),
+        "p": float(stats.ks_2samp(values, known, method="asymp").pvalue),
+    }
 
 
 def _medians(values: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the medians of samples that are drawn anew from one, with replacement [shape=(draws,)].
+    """Return medians of bootstrap samples [shape=(draws,)].
 
-    The rank of such a median has a beta distribution (Maritz and Jarrett, 1978): no sample has to be drawn for it.
+    The rank of such a median has a beta distribution (Maritz and Jarrett, 1978), so no sample is drawn.
     """
     ordered, count = np.sort(values), len(values)
     places = rng.beta((count + 1) / 2, (count + 1) / 2, draws) * count
     return ordered[np.minimum(places.astype(np.int64), count - 1)]
 
 
-def _of_classes(
-    measure: Measure,
-    counts: Mapping[str, int],
-    reference: ClassReference,
-    settings: MonitorSettings,
-    rng: np.random.Generator,
-) -> Finding:
-    rows, known = sum(counts.values()), reference.rows
+def _compare_classes(
+    counts: Mapping[str, int], known: Mapping[str, int], draws: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    rows, known_rows = sum(counts.values()), sum(known.values())
     shares = {
-        name: (reference.counts.get(name, 0) / known, counts.get(name, 0) / rows)
-        for name in sorted(counts.keys() | reference.counts.keys())
+        name: (known.get(name, 0) / known_rows, counts.get(name, 0) / rows)
+        for name in sorted(counts.keys() | known.keys())
     }
     focus = max(shares, key=lambda name: abs(shares[name][1] - shares[name][0]))
     before, after = shares[focus]
-    drawn = rng.binomial(rows, after, settings.draws) / rows - rng.binomial(known, before, settings.draws) / known
-    low, high = np.quantile(drawn, _NINETY_FIVE)
-    return Finding(
-        measure,
-        Verdict.steady,
-        rows,
-        focus=focus,
-        before=before,
-        after=after,
-        low=float(low),
-        high=float(high),
-        distance=share_distance(counts, reference.counts),
-        limit=max(settings.halves * reference.halves, settings.least.shares),
-        p=_chi_square(counts, reference.counts),
-    )
+    drawn = rng.binomial(rows, after, draws) / rows - rng.binomial(known_rows, before, draws) / known_rows
+    low, high = np.quantile(drawn, _INTERVAL).tolist()
+    return {
+        "focus": focus,
+        "before": before,
+        "after": after,
+        "low": low,
+        "high": high,
+        "distance": share_distance(counts, known),
+        "p": _chi_square(counts, known),
+    }
 
 
 def _chi_square(counts: Mapping[str, int], known: Mapping[str, int]) -> float:
@@ -295,107 +209,68 @@ def _chi_square(counts: Mapping[str, int], known: Mapping[str, int]) -> float:
     return float(stats.chi2_contingency(table, correction=False).pvalue)
 
 
-COLUMNS: Final = ("measure", "verdict", "training", "period", "change", "95 %", "distance", "counts from", "p", "rows")
-"""What `cells` gives."""
-
-_CLASSES: Final = frozenset(measure.name for measure in CLASSES)
-
-
-def amount(finding: Finding, value: float, *, signed: bool = False, unit: bool = True) -> str:
-    """Return a number of a measure as a person writes it: `-23.4 dB`, `12 %`."""
-    measure = finding.measure
-    sign = "+" if signed else ""
-    if measure.name in _CLASSES:
-        return f"{100 * value:{sign}.1f}{(' points' if signed else ' %') if unit else ''}"
-    digits = max(measure.digits, 1) if abs(value) < 10 and measure.unit == "Hz" else measure.digits
-    return f"{value:{sign}.{digits}f}{f' {measure.unit}' if unit and measure.unit else ''}"
-
-
-def probability(p: float) -> str:
-    """Return a p-value; a small one by its bound, below which it means nothing more."""
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
-
-
-def named(finding: Finding) -> str:
-    """Return a measure's title, and the class that is meant."""
-    if not finding.focus:
-        return finding.measure.title
-    unit = " Hz" if finding.measure.unit else ""
-    return f"{finding.measure.title} ({finding.focus.replace('_', ' ')}{unit})"
-
-
 def cells(finding: Finding) -> tuple[str, ...]:
     """Return a row of the table."""
+    name, measure = finding.measure.title, finding.measure
     if finding.verdict is Verdict.too_few:
-        return (finding.measure.title, finding.verdict, *[""] * 7, str(finding.rows))
+        return (name, finding.verdict, *[""] * 7, str(finding.rows))
+    if finding.focus:
+        unit = f" {measure.unit}" if measure.unit else ""
+        name = f"{name} ({finding.focus.replace('_', ' ')}{unit})"
     return (
-        named(finding),
+        name,
         finding.verdict,
-        amount(finding, finding.before),
-        amount(finding, finding.after),
-        amount(finding, finding.change, signed=True),
-        f"{amount(finding, finding.low, signed=True, unit=False)} to {amount(finding, finding.high, signed=True)}",
-        amount(finding, finding.distance),
-        amount(finding, finding.limit),
-        probability(finding.p),
+        _amount(finding, finding.before),
+        _amount(finding, finding.after),
+        _amount(finding, finding.change, sign="+"),
+        f"{_amount(finding, finding.low, sign='+')} to {_amount(finding, finding.high, sign='+')}",
+        _amount(finding, finding.distance),
+        _amount(finding, finding.limit),
+        "< 0.0001" if finding.p < 1e-4 else f"{finding.p:.4f}",
         str(finding.rows),
     )
 
 
-def sentence(finding: Finding) -> str:
-    """Return what moved in a sentence."""
-    what = "share" if finding.focus else "median"
-    return (
-        f"{named(finding)}: {what} {amount(finding, finding.before)} in training, {amount(finding, finding.after)} now "
-        f"({amount(finding, finding.change, signed=True)}; 95 % interval "
-        f"{amount(finding, finding.low, signed=True, unit=False)} to {amount(finding, finding.high, signed=True)}; "
-        f"p {probability(finding.p)})"
-    )
+def _amount(finding: Finding, value: float, *, sign: str = "") -> str:
+    """Return a number with its unit: `-23.4 dB`, `12.0 %`, `+3.0 points`."""
+    measure = finding.measure
+    if finding.focus:
+        return f"{100 * value:{sign}.1f} {'points' if sign else '%'}"
+    digits = max(measure.digits, 1) if abs(value) < 10 and measure.unit == "Hz" else measure.digits
+    return f"{value:{sign}.{digits}f} {measure.unit}".rstrip()
 
 
 def summary(drift: Drift, settings: MonitorSettings) -> str:
-    """Return the verdict on the whole period, a line a fact."""
-    lines = [f"{drift.recordings} rows, {drift.answers} of them answered by this package."]
-    if drift.moved:
-        lines.append(f"moved: {', '.join(one.measure.title for one in drift.moved)}.")
-    if drift.too_few:
-        names = ", ".join(one.measure.title for one in drift.too_few)
-        lines.append(f"too few rows to tell (at least {settings.rows} are asked for): {names}.")
-    if not drift.moved and len(drift.too_few) < len(drift.findings):
-        lines.append("nothing has moved." if not drift.too_few else "nothing else has moved.")
+    """Return the result for the period, one line per fact."""
+    drifted, too_few = (
+        [one.measure.title for one in drift.having(verdict)] for verdict in (Verdict.drifted, Verdict.too_few)
+    )
+    lines = [f"{drift.recordings} rows, {drift.answers} of them predicted by this package"]
+    if drifted:
+        lines.append(f"drifted: {', '.join(drifted)}")
+    elif len(too_few) < len(drift.findings):
+        lines.append("no drift")
+    if too_few:
+        lines.append(f"too few rows (at least {settings.rows} are needed): {', '.join(too_few)}")
     return "\n".join(lines)
 
 
-def content(drift: Drift, reference: Reference, *, package: Package, period: Period) -> dict[str, Any]:
-    """Return all of it, ready for JSON; what is not known is null."""
+def content(drift: Drift, reference: Reference) -> dict[str, Any]:
+    """Return all of it, ready for JSON; unknown numbers are null."""
     return {
-        "package_digest": package.digest,
-        "since": None if period.since is None else period.since.isoformat(),
-        "until": None if period.until is None else period.until.isoformat(),
         "rows": {"recordings": drift.recordings, "answers": drift.answers},
         "reference": {"recordings": reference.recordings, "answers": reference.answers},
-        "moved": [one.measure.name for one in drift.moved],
-        "too_few_rows": [one.measure.name for one in drift.too_few],
+        "drifted": [one.measure.name for one in drift.having(Verdict.drifted)],
+        "too_few_rows": [one.measure.name for one in drift.having(Verdict.too_few)],
         "measures": {one.measure.name: _measure(one) for one in drift.findings},
     }
 
 
 def _measure(finding: Finding) -> dict[str, Any]:
+    values = asdict(finding) | {"change": finding.change}
+    measure, focus = values.pop("measure"), values.pop("focus")
     numbers = {
-        "before": finding.before,
-        "after": finding.after,
-        "change": finding.change,
-        "low": finding.low,
-        "high": finding.high,
-        "distance": finding.distance,
-        "limit": finding.limit,
-        "p": finding.p,
+        name: (None if math.isnan(value) else round(value, 6)) if isinstance(value, float) else value
+        for name, value in values.items()
     }
-    return {
-        "title": finding.measure.title,
-        "unit": finding.measure.unit if finding.measure.name not in _CLASSES else "share",
-        "verdict": finding.verdict.value,
-        "class": finding.focus or None,
-        "rows": finding.rows,
-        **{name: None if math.isnan(value) else round(value, 6) for name, value in numbers.items()},
-    }
+    return {"title": measure["title"], "unit": "share" if focus else measure["unit"], "class": focus or None, **numbers}

@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from speech_emotion.audio.decode import Sound
 from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import replacing
-from speech_emotion.monitoring.audio_stats import Traits, traits
+from speech_emotion.core.io import open_regular_file, replacing
+from speech_emotion.monitoring.audio_stats import NAMES, AudioStats, describe
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,28 +26,21 @@ if TYPE_CHECKING:
     from speech_emotion.inference.recognizer import Prediction
 
 HOUR: Final = 3600
-"""Seconds to which times are rounded down: enough to cut periods, too coarse to find a caller by."""
+"""Times are rounded down to as many seconds, which is too coarse to identify a caller."""
 
 Entry = Mapping[str, Any]
-"""A row, ready for JSON: workers hand it on to the one process that writes."""
+"""A row, ready for JSON: workers send it to the one process that writes."""
 
 _STALE_SECONDS: Final = 3600.0
-"""After which a half-written file belongs to nobody: writing one takes a fraction of a second."""
+"""Age of an unfinished file that a killed process left."""
 
 
-def entry(traits: Traits, prediction: "Prediction", versions: Mapping[str, str], *, now: float | None = None) -> Entry:
-    """Return what is written down of an answer.
+def entry(
+    audio: AudioStats, prediction: "Prediction", versions: Mapping[str, str], *, now: float | None = None
+) -> Entry:
+    """Return the row of the prediction of a whole recording.
 
-    Parameters
-    ----------
-    traits : Traits
-        Of the recording.
-    prediction : Prediction
-        Of the whole recording; its numbers are rounded to 0.001.
-    versions : mapping of str to str
-        `model`, `model_version` and `package_digest`.
-    now : float, optional
-        Seconds since 1970; None: the clock's.
+    `versions` has `model`, `model_version` and `package_digest`; `now` is in seconds since 1970.
     """
     seconds = int(time.time() if now is None else now)
     return {
@@ -57,54 +50,34 @@ def entry(traits: Traits, prediction: "Prediction", versions: Mapping[str, str],
         "sure": prediction.sure,
         "confidence": round(prediction.confidence, 3),
         "probabilities": {label: round(share, 3) for label, share in prediction.probabilities.items()},
-        **traits.values(),
+        **asdict(audio),
     }
 
 
 @cache
 def schema() -> "pa.Schema":
-    """Return the columns of a log; the same for every package, whatever its labels."""
+    """Return the columns of a log, which are the same for every package."""
     import pyarrow as pa
 
     number, text = pa.float32(), pa.string()
     return pa.schema(
         {
             "hour": pa.timestamp("ms", tz="UTC"),
-            "model": text,
-            "model_version": text,
-            "package_digest": text,
-            "label": text,
+            **dict.fromkeys(("model", "model_version", "package_digest", "label"), text),
             "sure": pa.bool_(),
             "confidence": number,
             "probabilities": pa.map_(text, number),
+            **dict.fromkeys(NAMES, number),
             "sample_rate": pa.int32(),
             "channels": pa.int16(),
-            "seconds": number,
-            "level_dbfs": number,
-            "peak_dbfs": number,
-            "noise_dbfs": number,
-            "voiced_share": number,
-            "pitch_hz": number,
-            "pitch_range": number,
-            "centroid_hz": number,
-            "bandwidth_hz": number,
         }
     )
 
 
 class Logbook:
-    """A folder of files that this process adds to; any number of processes may add to the same folder.
+    """Write a folder of Parquet files; several processes can write to the same folder.
 
-    Parameters
-    ----------
-    folder : Path
-        Is made where it does not exist.
-    settings : LogSettings
-
-    Raises
-    ------
-    UserError
-        The folder cannot be written to.
+    Raises UserError if the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, settings: LogSettings) -> None:
@@ -114,7 +87,7 @@ class Logbook:
         open_folder(folder)
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Take rows, and write a file when it is time."""
+        """Add rows, and write a file when there are enough or the first is old enough."""
         for one in entries:
             if not self._waiting:
                 self._begun = time.monotonic()
@@ -126,19 +99,13 @@ class Logbook:
 
     @property
     def due(self) -> float | None:
-        """Seconds until the rows that wait are old enough to be written; None: none wait."""
+        """Seconds until waiting rows are to be written; None: none wait."""
         if not self._waiting:
             return None
         return max(0.0, self._begun + 60 * self._settings.minutes - time.monotonic())
 
     def write(self) -> None:
-        """Write all that waits; where that fails it is lost, for a log must not fill the memory.
-
-        Raises
-        ------
-        OSError
-            The disk is full, or the folder is gone.
-        """
+        """Write all waiting rows; if that raises OSError they are lost, so that they do not fill the memory."""
         rows, self._waiting = self._waiting, []
         if rows:
             hour = datetime.fromtimestamp(int(rows[0]["hour"]), UTC)
@@ -146,17 +113,11 @@ class Logbook:
 
 
 def open_folder(folder: Path) -> None:
-    """Make a log's folder, and remove from it what killed processes have left half written.
-
-    Raises
-    ------
-    UserError
-        It cannot be written to, or pyarrow is not installed.
-    """
+    """Make a log's folder, and delete unfinished files of killed processes."""
     try:
         import pyarrow  # noqa: F401
     except ModuleNotFoundError:
-        raise UserError("a log of predictions needs the package 'pyarrow', which is not installed.") from None
+        raise UserError("The prediction log needs pyarrow. Install it: pip install pyarrow") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / ".writable"):
@@ -166,11 +127,11 @@ def open_folder(folder: Path) -> None:
             if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                 left.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: no log can be written there ({error.strerror}).") from None
+        raise UserError(f"{folder}: cannot write a log there ({error.strerror}). Choose another folder.") from None
 
 
 def write_file(path: Path, rows: Sequence[Entry]) -> None:
-    """Write a file of the log, whole or not at all, also where the machine stops."""
+    """Write a file of the log atomically and durably."""
     import pyarrow.parquet as pq
 
     with replacing(path) as aside, open(aside, "wb") as file:
@@ -189,34 +150,14 @@ def table(rows: Sequence[Entry]) -> "pa.Table":
 
 @dataclass(frozen=True)
 class Period:
-    """From when to when, in whole hours of UTC; None: without an end there.
-
-    Attributes
-    ----------
-    since : datetime or None
-        The first hour.
-    until : datetime or None
-        The first hour that is no longer in it.
-    """
+    """Hours in UTC, from `since` up to and without `until`; None: open."""
 
     since: datetime | None = None
     until: datetime | None = None
 
 
 def read(log: Path, period: Period = Period()) -> "pa.Table":
-    """Return the rows of a period.
-
-    Parameters
-    ----------
-    log : Path
-        A folder, or one file of one.
-    period : Period
-
-    Raises
-    ------
-    UserError
-        There is no log, or one of its files is damaged or something else.
-    """
+    """Return the rows of a period from a folder or one file."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -224,46 +165,40 @@ def read(log: Path, period: Period = Period()) -> "pa.Table":
     files = [log] if log.is_file() else sorted(path for path in log.glob("*.parquet") if path.name[0] != ".")
     if not files:
         raise UserError(
-            f"{log}: there is no log of predictions here. `speech-emotion serve --log-predictions FOLDER` and "
-            "`speech-emotion predict --log FOLDER` write one."
+            f"{log}: no prediction log here. Write one with `speech-emotion serve --log-predictions FOLDER` or "
+            "`speech-emotion predict --log FOLDER`."
         )
-    conditions = [
-        *([] if period.since is None else [pc.field("hour") >= pa.scalar(period.since, schema().field("hour").type)]),
-        *([] if period.until is None else [pc.field("hour") < pa.scalar(period.until, schema().field("hour").type)]),
-    ]
+    hour, condition = pc.field("hour"), pc.scalar(True)
+    if period.since is not None:
+        condition &= hour >= pa.scalar(period.since, pa.timestamp("ms", "UTC"))
+    if period.until is not None:
+        condition &= hour < pa.scalar(period.until, pa.timestamp("ms", "UTC"))
     tables = []
     for path in files:
         try:
-            with pq.ParquetFile(path) as file:
+            with open_regular_file(path) as opened, pq.ParquetFile(opened) as file:
                 if file.schema_arrow.remove_metadata() != schema():
-                    raise UserError(f"{path}: is no file of a log of predictions, by its columns. Move it elsewhere.")
+                    raise UserError(f"{path}: not a file of a prediction log. Move it elsewhere.")
                 found = file.read()
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0][:120]
-            raise UserError(f"{path}: cannot be read as Parquet ({reason}). Move it elsewhere.") from None
-        for condition in conditions:
-            found = found.filter(condition)
-        tables.append(found)
+            raise UserError(f"{path}: cannot read it as Parquet ({reason}). Move it elsewhere.") from None
+        tables.append(found.filter(condition))
     return pa.concat_tables(tables)
 
 
 @dataclass(frozen=True)
 class BatchLog:
-    """A folder's log, as `inference.batch` writes to it.
-
-    Attributes
-    ----------
-    folder : Path
-    """
+    """A log's folder, as `inference.batch` writes to it."""
 
     folder: Path
 
-    def measure(self, sound: Sound) -> Traits:
-        """Return the traits of a sound."""
-        return traits(sound)
+    def measure(self, sound: Sound) -> AudioStats:
+        """Return the statistics of a sound."""
+        return describe(sound)
 
-    def entry(self, measured: Traits, prediction: "Prediction", versions: Mapping[str, str]) -> Entry:
-        """Return the log's row of a prediction."""
+    def entry(self, measured: AudioStats, prediction: "Prediction", versions: Mapping[str, str]) -> Entry:
+        """Return the row of a prediction."""
         return entry(measured, prediction, versions)
 
     def write(self, name: str, entries: Sequence[Entry]) -> None:

@@ -1,15 +1,14 @@
 """Summarize the training data as the reference that monitoring compares with.
 
-The reference has distributions, no recordings, and for each the difference between two random halves of the training
+The reference holds distributions, not recordings, and for each the difference between two random halves of the training
 data: a smaller difference is no drift.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,32 +17,17 @@ from scipy import stats
 from speech_emotion.config.base import Section
 from speech_emotion.config.monitoring import SurveySettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import canonical_json
-
-Subject: TypeAlias = Literal["recordings", "answers"]
+from speech_emotion.core.io import canonical_json, open_regular_file
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Something that a log has a column of.
-
-    Attributes
-    ----------
-    name : str
-        The column's.
-    title : str
-        What a person calls it.
-    subject : {"recordings", "answers"}
-        What it is about: recordings are compared whoever answered them, answers only with those of the same package.
-    unit : str
-        Of its numbers and of their distance; empty for a share.
-    digits : int
-        To which its numbers are rounded.
-    """
+    """A column of the log that is compared."""
 
     name: str
     title: str
-    subject: Subject = "recordings"
+    subject: Literal["recordings", "answers"] = "recordings"
+    """Recordings are compared whichever package predicted them, answers only if it was this package."""
     unit: str = ""
     digits: int = 0
 
@@ -60,7 +44,7 @@ NUMBERS: Final = (
     Measure("bandwidth_hz", "bandwidth", unit="Hz"),
     Measure("confidence", "confidence", subject="answers", digits=3),
 )
-"""What has a distribution; the distance of two is Wasserstein's first, in the unit of the measure."""
+"""Measures with a distribution, compared by `number_distance`."""
 
 CLASSES: Final = (
     Measure("sample_rate", "sample rate", unit="Hz"),
@@ -68,16 +52,16 @@ CLASSES: Final = (
     Measure("label", "predicted shares", subject="answers"),
     Measure("sure", "sure answers", subject="answers"),
 )
-"""What has classes; the distance of two is that of total variation: the share that is in another class."""
+"""Measures with classes, compared by `share_distance`."""
 
 
 def number_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Return how far, on average, the values of one sample would have to be moved to give the other's distribution."""
+    """Return Wasserstein's first distance of two samples, in their unit."""
     return float(stats.wasserstein_distance(first, second))
 
 
 def share_distance(first: Mapping[str, int], second: Mapping[str, int]) -> float:
-    """Return the share of one sample that would have to be in another class to give the other's shares.
+    """Return the total variation distance: the share of one sample that is in another class than in the other.
 
     Examples
     --------
@@ -90,14 +74,14 @@ def share_distance(first: Mapping[str, int], second: Mapping[str, int]) -> float
 
 
 FILE: Final = "reference.json"
-"""What a package calls it; a package without this file cannot be monitored."""
+"""The file in the package."""
 
 _QUANTILES: Final = 257
 _MOST_ROWS: Final = 20_000
-"""Values that a distribution is made into again; more change no verdict."""
+"""Values that a stored distribution is expanded to."""
 
 _MOSTLY: Final = 0.95
-"""Share of halvings whose halves differ by no more than is written down."""
+"""Quantile of the differences between halves."""
 
 
 class NumberReference(Section):
@@ -105,12 +89,12 @@ class NumberReference(Section):
 
     rows: Annotated[int, Field(ge=1)]
     quantiles: Annotated[tuple[float, ...], Field(min_length=2)]
-    """At equal steps, from the smallest value to the largest."""
+    """At equal steps, from minimum to maximum."""
     halves: Annotated[float, Field(ge=0)]
-    """What two random halves differ by, in 95 of 100 halvings at most."""
+    """Distance of two random halves, 95 % quantile."""
 
     def values(self, digits: int) -> np.ndarray:
-        """Return values that are distributed so [shape=(n,)], as many as there were, 20,000 at most."""
+        """Return values with this distribution [shape=(n,)]."""
         count = min(self.rows, _MOST_ROWS)
         steps = np.linspace(0, 1, len(self.quantiles))
         return np.round(np.interp((np.arange(count) + 0.5) / count, steps, self.quantiles), digits)
@@ -121,19 +105,13 @@ class ClassReference(Section):
 
     counts: Annotated[dict[str, int], Field(min_length=1)]
     halves: Annotated[float, Field(ge=0, le=1)]
-    """As of `NumberReference`."""
-
-    @cached_property
-    def rows(self) -> int:
-        """How many rows there were."""
-        return sum(self.counts.values())
+    """See `NumberReference`."""
 
 
 class Reference(Section):
-    """What the training data is like, and what the packaged model says of it.
+    """Statistics of the training and validation recordings, and of the predictions of the validation part.
 
-    Recordings are all of the training and validation part. Answers are those to the validation part alone: words that
-    the weights were not fitted to. Their speakers were seen in training, so that confidence in them is the best case.
+    The speakers of the validation part were seen in training, so its confidence is the best case.
     """
 
     format: Literal[1]
@@ -142,21 +120,20 @@ class Reference(Section):
     numbers: dict[str, NumberReference]
     classes: dict[str, ClassReference]
 
+    def values(self, measure: Measure) -> np.ndarray:
+        """Return values with the distribution of a measure [shape=(n,)]."""
+        if measure.name in self.numbers:
+            return self.numbers[measure.name].values(measure.digits)
+        counts = self.classes[measure.name].counts
+        return np.repeat(list(counts), list(counts.values()))
+
 
 def make(
     recordings: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], settings: SurveySettings
 ) -> Reference:
-    """Return the reference of training data.
+    """Return the reference of training data, from rows with columns of a log.
 
-    Parameters
-    ----------
-    recordings, answers : sequence of mapping
-        Rows with the columns of a log (`logbook.schema`) that are about the one or the other.
-    settings : SurveySettings
-
-    Notes
-    -----
-    A measure of which there are fewer than four values is left out: halves of one or two say nothing.
+    A measure with fewer than four values is left out.
     """
     rows = {"recordings": recordings, "answers": answers}
     numbers, classes = {}, {}
@@ -172,63 +149,57 @@ def make(
 
 
 def class_name(measure: Measure, value: object) -> str:
-    """Return what a class is called."""
+    """Return the name of a class."""
     if measure.name == "sure":
         return "sure" if value else "not sure"
     return str(value)
 
 
 def text(reference: Reference) -> str:
-    """Return a reference as it lies in a package: equal references, equal bytes."""
+    """Return the content of `FILE`; equal references give equal bytes."""
     return canonical_json(reference.model_dump(mode="json")) + "\n"
 
 
 def read(package: Path) -> Reference:
-    """Return the reference that the package in a folder carries.
-
-    Raises
-    ------
-    UserError
-        It carries none, or a damaged one.
-    """
+    """Return the reference in a package; raises UserError if it is missing or damaged."""
     path = package / FILE
-    if not path.is_file():
-        raise UserError(
-            f"{package}: this package carries no training reference ({FILE}), so there is nothing to compare with. "
-            "`dvc repro package` makes a package that does; --model names another."
-        )
     try:
-        return Reference.model_validate_json(path.read_bytes())
-    except ValueError:
-        raise UserError(f"{path}: is not what the package stage wrote. Fetch the package again.") from None
+        with open_regular_file(path) as file:
+            return Reference.model_validate_json(file.read())
+    except FileNotFoundError:
+        raise UserError(
+            f"{package}: the package has no training reference ({FILE}) to compare with. Make one with "
+            "`dvc repro package`, or choose another --model."
+        ) from None
+    except (OSError, ValueError):
+        raise UserError(f"{path}: damaged or unreadable. Fetch the package again.") from None
 
 
 def _numbers(values: np.ndarray, settings: SurveySettings, place: int) -> NumberReference:
     quantiles = np.quantile(values, np.linspace(0, 1, _QUANTILES))
-    differences = [
-        number_distance(values[one], values[other]) for one, other in _halvings(len(values), settings, place)
-    ]
-    return NumberReference(
-        rows=len(values), quantiles=tuple(map(_short, quantiles)), halves=_short(np.quantile(differences, _MOSTLY))
-    )
+    halves = _halves_distance(values, number_distance, settings, place)
+    return NumberReference(rows=len(values), quantiles=tuple(map(_short, quantiles)), halves=halves)
 
 
 def _classes(names: list[str], settings: SurveySettings, place: int) -> ClassReference:
-    column = np.array(names)
-    differences = [
-        share_distance(Counter(column[one].tolist()), Counter(column[other].tolist()))
-        for one, other in _halvings(len(column), settings, place)
-    ]
-    return ClassReference(counts=dict(sorted(Counter(names).items())), halves=_short(np.quantile(differences, _MOSTLY)))
+    def distance(one: np.ndarray, other: np.ndarray) -> float:
+        return share_distance(Counter(one.tolist()), Counter(other.tolist()))
+
+    halves = _halves_distance(np.array(names), distance, settings, place)
+    return ClassReference(counts=dict(sorted(Counter(names).items())), halves=halves)
 
 
-def _halvings(count: int, settings: SurveySettings, place: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the places of two random halves, again and again; a measure's own draws, whichever others there are."""
+def _halves_distance(
+    values: np.ndarray, distance: Callable[[np.ndarray, np.ndarray], float], settings: SurveySettings, place: int
+) -> float:
+    """Return the distance of two random halves; each measure has its own seed."""
     rng = np.random.default_rng([settings.seed, place])
-    orders = [rng.permutation(count) for _ in range(settings.halvings)]
-    return [(order[: count // 2], order[count // 2 :]) for order in orders]
+    half = len(values) // 2
+    orders = [rng.permutation(len(values)) for _ in range(settings.halvings)]
+    distances = [distance(values[order[:half]], values[order[half:]]) for order in orders]
+    return _short(np.quantile(distances, _MOSTLY))
 
 
 def _short(value: float) -> float:
-    # finer digits are of the machine that computed them
+    # further digits depend on the machine
     return float(f"{value:.6g}")

@@ -1,59 +1,53 @@
-"""Write the drift report as one HTML page without external resources."""
+"""Write the drift report as one HTML page without external resources, with a plot of each measure."""
 
 import tempfile
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import jinja2
+import numpy as np
+import pandas as pd
+import seaborn
 
 from speech_emotion.config.monitoring import MonitorSettings
 from speech_emotion.core.io import write_text
+from speech_emotion.evaluation.plots import COLOURS, drawing
 from speech_emotion.evaluation.report_page import Picture, picture
 from speech_emotion.models.package import Package
-from speech_emotion.monitoring import drift as monitoring_drift
-from speech_emotion.monitoring.drift import Drift, Finding, Samples, Verdict
-from speech_emotion.monitoring.plots import draw
+from speech_emotion.monitoring.drift import COLUMNS, Drift, Verdict, cells
 from speech_emotion.monitoring.prediction_log import Period
-from speech_emotion.monitoring.reference import Reference
+from speech_emotion.monitoring.reference import Measure, Reference
 
 TEMPLATE: Final = "monitor.html.j2"
+
+_PALETTE: Final = {"training": "#8a939c", "period": COLOURS[1]}
+_MOST_CLASSES: Final = 8
 
 
 def write_page(
     target: Path,
     drift: Drift,
-    found: Samples,
+    values: Mapping[str, np.ndarray],
     reference: Reference,
     settings: MonitorSettings,
     *,
     package: Package,
     period: Period,
 ) -> None:
-    """Write the page, whole or not at all.
-
-    Parameters
-    ----------
-    target : Path
-    drift : Drift
-    found : Samples
-        What it was made from.
-    reference : Reference
-    settings : MonitorSettings
-    package : Package
-    period : Period
-    """
+    """Write the page atomically."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     source = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
     page = environment.from_string(source).render(
         drift=drift,
-        columns=monitoring_drift.COLUMNS,
-        rows=[(one.verdict is Verdict.moved, monitoring_drift.cells(one)) for one in drift.findings],
-        sentences=[monitoring_drift.sentence(one) for one in drift.moved],
-        too_few=[one.measure.title for one in drift.too_few],
-        pictures=_pictures(drift, found, reference),
+        columns=COLUMNS,
+        rows=[(one.verdict is Verdict.drifted, cells(one)) for one in drift.findings],
+        drifted=[one.measure.title for one in drift.having(Verdict.drifted)],
+        too_few=[one.measure.title for one in drift.having(Verdict.too_few)],
+        pictures=_pictures(drift, values, reference),
         reference=reference,
         settings=settings,
         description=package.description,
@@ -63,17 +57,45 @@ def write_page(
     write_text(target, page)
 
 
-def _pictures(drift: Drift, found: Samples, reference: Reference) -> list[tuple[bool, str, Picture]]:
-    """Return a picture of each measure that was compared: whether it has moved, its title, and itself."""
+def _pictures(drift: Drift, values: Mapping[str, np.ndarray], reference: Reference) -> list[tuple[bool, str, Picture]]:
+    """Return whether a measure drifted, its title and its plot, for each measure that was compared."""
+    shown = []
     with tempfile.TemporaryDirectory() as folder:
-        shown = []
         for one in drift.findings:
             if one.verdict is not Verdict.too_few:
                 path = Path(folder, f"{one.measure.name}.png")
-                draw(path, one, found, reference)
-                shown.append((one.verdict is Verdict.moved, one.measure.title, picture(path, _caption(one))))
+                _draw(path, one.measure, values[one.measure.name], reference)
+                _, verdict, before, after, *_ = cells(one)
+                caption = f"{one.measure.title}: {before} in training, {after} in the period, {verdict}"
+                shown.append((one.verdict is Verdict.drifted, one.measure.title, picture(path, caption)))
     return shown
 
 
-def _caption(finding: Finding) -> str:
-    return f"{monitoring_drift.sentence(finding)}: {finding.verdict}"
+def _draw(path: Path, measure: Measure, values: np.ndarray, reference: Reference) -> None:
+    """Draw the distribution of a measure in training and in the period."""
+    known = reference.values(measure)
+    frame = pd.DataFrame(
+        {
+            "value": np.concatenate([known, values]),
+            "data": ["training"] * len(known) + ["period"] * len(values),
+        }
+    )
+    how: dict[str, Any] = {}
+    if measure.name in reference.numbers:
+        how = {"element": "step", "bins": 25}
+        low, high = frame["value"].quantile([0.001, 0.999])
+        frame["value"] = frame["value"].clip(low, high)
+    else:
+        most = frame["value"].value_counts().index[:_MOST_CLASSES]
+        frame = frame[frame["value"].isin(most)].assign(value=frame["value"].str.replace("_", " "))
+        how = {"multiple": "dodge", "shrink": 0.8}
+    with drawing(path, width=4.6, height=2.3) as figure:
+        axes = figure.subplots()
+        seaborn.histplot(
+            frame, x="value", hue="data", palette=_PALETTE, stat="percent", common_norm=False, ax=axes, **how
+        )
+        axes.set(xlabel=f"{measure.title} ({measure.unit})" if measure.unit else measure.title)
+        axes.set(ylabel="% of recordings")
+        seaborn.move_legend(axes, "best", title=None)
+        if measure.name in reference.classes and len(most) > 3:
+            axes.tick_params(axis="x", rotation=20)

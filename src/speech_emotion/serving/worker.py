@@ -56,13 +56,13 @@ class Predictor:
 
     def _predict(self, recording: bytes) -> "tuple[Answer, Entry | None]":
         from speech_emotion.audio.decode import decode
-        from speech_emotion.monitoring.audio_stats import traits
+        from speech_emotion.monitoring.audio_stats import describe
         from speech_emotion.monitoring.prediction_log import entry
 
         # decode once, for the prediction and for the statistics
         sound = decode(recording, max_seconds=self._package.description.limits.max_seconds)
         answer = self._listener(sound.samples, sound.sample_rate)
-        return answer, entry(traits(sound), answer.whole, self._versions) if self._keep_log else None
+        return answer, entry(describe(sound), answer.whole, self._versions) if self._keep_log else None
 
 
 def load(model: Model, most: int, keep_log: bool) -> None:
