@@ -53,7 +53,7 @@ def test_demo_preset(workspace: Path) -> None:
     assert (corpus.name, corpus.kind, corpus.source) == ("demo", "demo", "data/incoming")
 
 
-@pytest.mark.parametrize("name", ["reference", "demo"])
+@pytest.mark.parametrize("name", ["reference", "demo", "own"])
 def test_comments_and_order_are_kept(workspace: Path, root: Path, name: str) -> None:
     diff = presets.apply(name)
     assert keys(workspace / "params.yaml") == keys(root / "params.yaml")
@@ -127,4 +127,4 @@ def test_damaged_params_are_named(workspace: Path) -> None:
 
 
 def test_names(workspace: Path) -> None:
-    assert presets.names() == ["demo", "reference"]
+    assert presets.names() == ["demo", "own", "reference"]

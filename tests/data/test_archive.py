@@ -54,14 +54,14 @@ def use(request: pytest.FixtureRequest, tmp_path: Path) -> Use:
     return contents if request.param == "walk" else by_unpacking
 
 
-def test_a_folder_gives_its_files_in_order_and_nothing_hidden(tmp_path: Path) -> None:
+def test_folder_in_order_without_hidden_files(tmp_path: Path) -> None:
     for name in ("b/2.wav", "a/1.WAV", "README.txt", ".DS_Store", "a/._1.wav", "__MACOSX/a/1.wav", ".git/x.wav"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
     assert contents(tmp_path) == {name: name.encode() for name in ("README.txt", "a/1.WAV", "b/2.wav")}
 
 
-def test_links_in_a_folder_are_followed_once(tmp_path: Path) -> None:
+def test_follows_links_once(tmp_path: Path) -> None:
     recordings = tmp_path / "elsewhere"
     recordings.mkdir()
     (recordings / "1.wav").write_bytes(b"one")
@@ -74,19 +74,19 @@ def test_links_in_a_folder_are_followed_once(tmp_path: Path) -> None:
     assert contents(folder) == {"2.wav": b"one", "linked/1.wav": b"one"}
 
 
-def test_a_zip_gives_its_files_and_those_of_zips_inside(tmp_path: Path) -> None:
+def test_zip_in_zip(tmp_path: Path) -> None:
     inner = zipped({"deep/2.wav": b"two", "__MACOSX/._2.wav": b"junk"})
     write_zip(tmp_path / "a.zip", {"1.wav": b"one", "more/inner.ZIP": inner, "empty/": b""})
     assert contents(tmp_path / "a.zip") == {"1.wav": b"one", "more/inner.ZIP/deep/2.wav": b"two"}
 
 
-def test_a_folder_with_a_zip_in_it_gives_both(tmp_path: Path) -> None:
+def test_zip_in_folder(tmp_path: Path) -> None:
     (tmp_path / "1.wav").write_bytes(b"one")
     write_zip(tmp_path / "a.zip", {"2.wav": b"two"})
     assert contents(tmp_path) == {"1.wav": b"one", "a.zip/2.wav": b"two"}
 
 
-def test_unpacking_makes_the_tree(tmp_path: Path) -> None:
+def test_unpacks_the_tree(tmp_path: Path) -> None:
     write_zip(tmp_path / "a.zip", {"happy/1.wav": b"one", "labels.csv": b"x", "__MACOSX/._1.wav": b"junk", "./": b""})
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -109,7 +109,7 @@ def test_unpacking_makes_the_tree(tmp_path: Path) -> None:
         ("..", "leads out of the folder"),
     ],
 )
-def test_a_path_that_leads_elsewhere_is_refused_by_name(tmp_path: Path, use: Use, name: str, why: str) -> None:
+def test_refuses_paths_that_lead_out(tmp_path: Path, use: Use, name: str, why: str) -> None:
     write_zip(tmp_path / "a.zip", {"good.wav": b"good", name: b"evil"})
     with pytest.raises(UserError, match=why) as error:
         use(tmp_path / "a.zip")
@@ -120,13 +120,13 @@ def test_a_path_that_leads_elsewhere_is_refused_by_name(tmp_path: Path, use: Use
 @pytest.mark.parametrize(
     ("kind", "why"), [(stat.S_IFLNK, "is a link"), (stat.S_IFIFO, "neither"), (stat.S_IFCHR, "neither")]
 )
-def test_a_link_or_device_is_refused(tmp_path: Path, use: Use, kind: int, why: str) -> None:
+def test_refuses_links_and_devices(tmp_path: Path, use: Use, kind: int, why: str) -> None:
     special(tmp_path / "a.zip", "evil.wav", kind | 0o777)
     with pytest.raises(UserError, match=rf"'evil\.wav'.*{why}"):
         use(tmp_path / "a.zip")
 
 
-def test_a_bomb_is_refused_before_anything_is_unpacked(tmp_path: Path, use: Use) -> None:
+def test_refuses_a_bomb(tmp_path: Path, use: Use) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("0.wav", b"good")
         with archive.open("bomb.wav", "w") as file:
@@ -136,25 +136,25 @@ def test_a_bomb_is_refused_before_anything_is_unpacked(tmp_path: Path, use: Use)
         use(tmp_path / "a.zip")
 
 
-def test_many_files_that_are_a_bomb_together_are_refused(tmp_path: Path, use: Use) -> None:
+def test_refuses_a_bomb_of_many_files(tmp_path: Path, use: Use) -> None:
     write_zip(tmp_path / "a.zip", {f"{number}.wav": bytes(1 << 20) for number in range(70)})
     with pytest.raises(UserError, match="more than 100 times its size"):
         use(tmp_path / "a.zip")
 
 
-def test_a_bomb_in_a_zip_inside_is_refused(tmp_path: Path) -> None:
+def test_refuses_a_nested_bomb(tmp_path: Path) -> None:
     inner = zipped({f"{number}.wav": bytes(1 << 20) for number in range(40)})
     write_zip(tmp_path / "a.zip", {"1.zip": inner, "2.zip": inner})
     with pytest.raises(UserError, match="more than 100 times its size"):
         contents(tmp_path / "a.zip")
 
 
-def test_silence_is_no_bomb(tmp_path: Path, use: Use) -> None:
+def test_accepts_silence(tmp_path: Path, use: Use) -> None:
     write_zip(tmp_path / "a.zip", {"silence.wav": bytes(10 << 20)})
     use(tmp_path / "a.zip")
 
 
-def test_limits_hold_for_numbers_sizes_and_depth(tmp_path: Path) -> None:
+def test_limits(tmp_path: Path) -> None:
     innermost = zipped({"1.wav": b"one"})
     write_zip(tmp_path / "a.zip", {"x.wav": bytes(2000), "inner.zip": zipped({"innermost.zip": innermost})})
     for limits, why in (
@@ -166,7 +166,7 @@ def test_limits_hold_for_numbers_sizes_and_depth(tmp_path: Path) -> None:
             list(walk(tmp_path / "a.zip", limits=limits))
 
 
-def test_an_encrypted_zip_is_told_so(tmp_path: Path, use: Use) -> None:
+def test_refuses_encryption(tmp_path: Path, use: Use) -> None:
     write_zip(tmp_path / "a.zip", {"1.wav": b"one"})
     content = bytearray((tmp_path / "a.zip").read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1
@@ -176,7 +176,7 @@ def test_an_encrypted_zip_is_told_so(tmp_path: Path, use: Use) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "no zip", "flipped"])
-def test_a_damaged_zip_is_told_so(tmp_path: Path, damage: str) -> None:
+def test_refuses_damage(tmp_path: Path, damage: str) -> None:
     content = bytearray(zipped({"1.wav": os.urandom(5000), "2.wav": os.urandom(5000)}))
     if damage == "flipped":
         content[3000] ^= 0xFF
@@ -191,7 +191,7 @@ def test_a_damaged_zip_is_told_so(tmp_path: Path, damage: str) -> None:
 
 
 @pytest.mark.parametrize("second", ["A/1.wav", "./a/1.wav", "a//1.WAV"])
-def test_members_that_would_overwrite_each_other_are_not_unpacked(tmp_path: Path, second: str) -> None:
+def test_refuses_colliding_names(tmp_path: Path, second: str) -> None:
     write_zip(tmp_path / "a.zip", {"a/1.wav": b"one", second: b"two"})
     folder = tmp_path / "unpacked"
     folder.mkdir()
@@ -199,6 +199,6 @@ def test_members_that_would_overwrite_each_other_are_not_unpacked(tmp_path: Path
         unpack(tmp_path / "a.zip", folder)
 
 
-def test_a_full_disk_is_told_before_it_is_full(tmp_path: Path) -> None:
+def test_refuses_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Make room"):
         check_space(1 << 60, tmp_path)

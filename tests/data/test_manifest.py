@@ -44,7 +44,7 @@ def tess_frame() -> pd.DataFrame:
     )
 
 
-def test_what_is_written_is_read_as_it_was(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
     frame = check(a_frame(), "here").round(6)
     write(tmp_path, Manifest(frame, pd.DataFrame(columns=["path", "reason"])))
     again = read(tmp_path / MANIFEST)
@@ -69,8 +69,8 @@ BROKEN: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "column too many": (lambda frame: frame.assign(x=1), f"expected the columns {', '.join(SCHEMA)}; found id,"),
     "columns turned round": (lambda frame: frame[frame.columns[::-1]], "expected the columns"),
     "no id": (changed("id", ""), "row 2: id: found ''; allowed: text, not empty."),
-    "id twice": (changed("id", "sad/0"), "id: 'sad/0' is there more than once."),
-    "path twice": (changed("path", "sad/0.wav"), "path: 'sad/0.wav' is there more than once."),
+    "id twice": (changed("id", "sad/0"), "id: 'sad/0' occurs more than once."),
+    "path twice": (changed("path", "sad/0.wav"), "path: 'sad/0.wav' occurs more than once."),
     "no emotion": (changed("emotion", ""), "row 2: emotion: found ''; allowed: text, not empty."),
     "rate of nothing": (changed("sample_rate", 0), "row 2: sample_rate: found 0; allowed: Hz, above 0."),
     "rate in words": (changed("sample_rate", "high"), "sample_rate: invalid literal for int()"),
@@ -87,9 +87,7 @@ BROKEN: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
 
 
 @pytest.mark.parametrize(("change", "said"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_file_that_breaks_the_schema_is_refused_by_name(
-    tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], said: str
-) -> None:
+def test_refuses_other_schemas(tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], said: str) -> None:
     path = tmp_path / MANIFEST
     change(a_frame()).to_csv(path, index=False)
     with pytest.raises(UserError, match=re.escape(f"{path}: {said}")):
@@ -100,7 +98,7 @@ def test_a_file_that_breaks_the_schema_is_refused_by_name(
     ("content", "said"),
     [(None, "cannot be read (No such file or directory)"), (b"", "is not a table"), (b"\xff\xfe\0", "is not a table")],
 )
-def test_no_table_says_what_to_run(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_refuses_missing_tables(tmp_path: Path, content: bytes | None, said: str) -> None:
     if content is not None:
         (tmp_path / MANIFEST).write_bytes(content)
     with pytest.raises(UserError, match=re.escape(said)) as error:
@@ -108,7 +106,7 @@ def test_no_table_says_what_to_run(tmp_path: Path, content: bytes | None, said: 
     assert str(error.value).endswith("Run `dvc repro prepare`.")
 
 
-def test_counts_of_tess_are_those_of_tess() -> None:
+def test_accepts_complete_tess() -> None:
     frame = tess_frame()
     assert check(frame, "here", kind="tess") is frame
 
@@ -131,8 +129,6 @@ def test_counts_of_tess_are_those_of_tess() -> None:
         ),
     ],
 )
-def test_tess_that_is_not_whole_or_mislabelled_is_refused(
-    change: Callable[[pd.DataFrame], pd.DataFrame], said: str
-) -> None:
+def test_refuses_incomplete_tess(change: Callable[[pd.DataFrame], pd.DataFrame], said: str) -> None:
     with pytest.raises(UserError, match=re.escape(f"here: {said}")):
         check(change(tess_frame()), "here", kind="tess")

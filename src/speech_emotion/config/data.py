@@ -1,4 +1,4 @@
-"""The sections `corpus`, `download` and `prepare`: where recordings come from and which are accepted."""
+"""The sections `corpus`, `download`, `prepare` and `split`."""
 
 from typing import Annotated, Literal, Self, get_args
 
@@ -10,18 +10,17 @@ CorpusName = Literal["tess", "demo", "folder"]
 
 
 class CorpusSettings(Section):
-    """Which corpus, and where the user's copy of it lies."""
+    """Which corpus, and where the user's copy is."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-    """Names the folders below data/, models/ and reports/, the MLflow experiment and the registered model."""
+    """Names folders in data/, models/ and reports/, the experiment and the registered model. Shells see it."""
     kind: CorpusName
-    """How the recordings are laid out and labelled."""
     source: Annotated[str, Field(min_length=1)]
-    """A folder or a zip of the user's; for `tess`, `data/incoming` may be empty of audio."""
+    """A folder or a zip; for `tess`, `data/incoming` may be empty."""
 
 
 class DownloadSettings(Section):
-    """How the official server is asked."""
+    """The official server of TESS, and how files are downloaded."""
 
     server: Annotated[str, Field(pattern=r"^https?://")]
     persistent_id: Annotated[str, Field(pattern=r"^doi:")]
@@ -31,13 +30,13 @@ class DownloadSettings(Section):
 
 
 class PrepareSettings(Section):
-    """Which recordings are good enough to be learned from."""
+    """Which recordings can be used."""
 
     bad_recordings: Literal["stop", "leave_out"]
     min_seconds: Annotated[float, Field(gt=0)]
     max_seconds: Annotated[float, Field(gt=0)]
     silence_dbfs: Annotated[float, Field(le=0)]
-    """A recording whose peak stays below this level is silent."""
+    """A recording with a lower peak is silent."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -1,8 +1,8 @@
 """Synthesize one clip with eSpeak NG, as a script with arguments.
 
 `corpora.demo` runs it as `python -I -S espeak.py …`. eSpeak NG's samples depend on the time, which seeds its pitch
-flutter, and on what the process has said before, even after a restart of the library. So the seed is fixed and every
-clip has its own process. Only the standard library is imported: a clip takes 25 ms, the start of Python included.
+flutter, and on what the process said before, even after a restart of the library. So the seed is fixed and every clip
+has its own process. Only the standard library is imported: a clip takes 25 ms, the start of Python included.
 """
 
 import ctypes
@@ -21,38 +21,25 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int16), ctype
 
 
 def speak(library: str, voice: str, text: str, *, rate: int, pitch: int, spread: int, volume: int) -> tuple[bytes, int]:
-    """Say a text once.
+    """Return a text as 16-bit mono samples in this machine's byte order, and the sample rate in Hz.
 
     Parameters
     ----------
     library : str
-        eSpeak NG's shared library, with `espeak-ng-data` beside it.
+        Path of eSpeak NG's shared library, with `espeak-ng-data` beside it.
     voice : str
         A language and a variant, such as ``en-us+f2``.
     text : str
-        What is said.
     rate, pitch, spread, volume : int
-        Words a minute, pitch and its range (0 to 99, 50 is ordinary), volume (100 is ordinary).
-
-    Returns
-    -------
-    samples : bytes
-        16-bit mono, in this machine's byte order.
-    sample_rate : int
-        Hz.
-
-    Raises
-    ------
-    RuntimeError
-        eSpeak NG refused something; the message says what.
+        Words per minute, pitch and its range (0 to 99, usually 50), volume (usually 100).
     """
     engine = ctypes.CDLL(library)
-    # the library keeps its data's path in 160 bytes: from within the folder it is short, wherever the folder lies
+    # the library keeps the path of its data in 160 bytes; a relative one is short
     os.chdir(os.path.dirname(library))
     sample_rate = engine.espeak_Initialize(_SYNCHRONOUS, 0, b".", _DONT_EXIT)
     if sample_rate <= 0:
         raise RuntimeError(f"eSpeak NG does not start with the data beside {library}")
-    # its own start has taken the time for a seed
+    # the library seeds itself with the time
     engine.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
     spoken: list[bytes] = []
     callback = _Callback(lambda samples, count, _events: _keep(spoken, samples, count))
@@ -78,7 +65,7 @@ def _must(status: int, what: str) -> None:
 
 
 def main() -> None:
-    """Say what the arguments ask for and write it to the path that comes first among them."""
+    """Synthesize what the arguments say into the file that the first one names."""
     target, library, voice, text, *numbers = sys.argv[1:]
     target = os.path.abspath(target)
     rate, pitch, spread, volume = map(int, numbers)

@@ -20,21 +20,21 @@ _KINDS: Final[tuple[tuple[CorpusName, str, str, str], ...]] = (
     ),
     (
         "demo",
-        "a synthetic stand-in for TESS, spoken by eSpeak NG on this machine",
+        "synthetic corpus in the format of TESS, made with eSpeak NG on this machine",
         "no restrictions; the synthesiser is GPL-3.0-or-later",
-        "not made yet: `make demo` makes it, offline, in seconds",
+        "not made yet: `make demo` makes it offline",
     ),
     (
         "folder",
-        "your own recordings, labelled by sub-folders or by a CSV",
+        "your own recordings, labelled by sub-folders or a CSV",
         "yours",
-        "not set up: docs/own-corpus.md says how",
+        "not set up: see docs/own-corpus.md",
     ),
 )
 
 
 def survey(root: Path) -> list[CorpusState]:
-    """Return the state of every kind of corpus, in a fixed order."""
+    """Return the state of every kind of corpus."""
     chosen = read_section("corpus", CorpusSettings, root / "params.yaml")
     return [
         CorpusState(kind, title, licence, _state(root, kind, chosen) or absent)
@@ -43,12 +43,12 @@ def survey(root: Path) -> list[CorpusState]:
 
 
 def _state(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
-    """Return where the recordings of a kind are; "" if they are not here."""
+    """Return where the recordings of a kind are; "" if they are not on this machine."""
     name = chosen.name if chosen.kind == kind else kind
     # the demonstration has a clone of its own
     places = [root / "data" / name / "raw", root / ".demo" / "data" / name / "raw"]
     if kind == "folder":
-        # bears a name of the user's, of which params.yaml may speak no longer: its table tells it
+        # the user names it, and params.yaml may name another one now
         places += sorted(table.parent for table in (root / "data").glob(f"*/raw/{TABLE}"))
     found = {raw.relative_to(root).as_posix(): len(walk_files(raw)) for raw in places if raw.is_dir()}
     here = [f"{raw} ({count:,} file{'s' if count > 1 else ''})" for raw, count in found.items() if count]
@@ -56,12 +56,12 @@ def _state(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
 
 
 def _waiting(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
-    """Return where a copy waits that `dvc repro` will read; "" if there is none."""
+    """Return which copy `dvc repro` will read; "" if there is none."""
     source = root / chosen.source
     if chosen.kind != kind:
         return ""
     if kind != "demo" and chosen.source.startswith("~"):
-        return f"corpus.source is {chosen.source}: DVC does not know ~, write the whole path"
+        return f"corpus.source is {chosen.source}: DVC does not expand ~, write the whole path"
     if kind == "folder":
         return f"`dvc repro` reads {chosen.source}" if source.exists() else f"there is no {chosen.source}"
     if kind == "tess":

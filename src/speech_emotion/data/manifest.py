@@ -18,27 +18,15 @@ BAD_RECORDINGS: Final = "bad_recordings.csv"
 BAD_COLUMNS: Final = ("path", "reason")
 
 PARTS: Final = ("", "train", "validation", "test")
-"""What a user's table may say about an utterance; empty: nothing."""
+"""What a user's table may say in its column `split`."""
 
 DECIMALS: Final = 6
-"""Of the numbers in the file, and so of those in a frame: what is written is read as it was."""
+"""Of numbers in the file and in a frame, so that reading gives back what was written."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds.
-
-    Attributes
-    ----------
-    type : type
-        str, int or float.
-    holds : callable
-        Whether one value is possible.
-    allowed : str
-        The same in words.
-    unique : bool
-        Whether no value comes twice.
-    """
+    """A column's type, a test of one value, the same in words, and whether values are unique."""
 
     type: type[str] | type[int] | type[float]
     holds: Callable[[Any], bool]
@@ -70,46 +58,24 @@ SCHEMA: Final[Mapping[str, Column]] = MappingProxyType(
 TESS_COUNTS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
     {"emotion": (7, 400), "speaker": (2, 1400), "text": (200, 14)}
 )
-"""How many different values a column of TESS has, and how many utterances each of them."""
+"""Number of different values of a column in TESS, and of utterances of each."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A corpus as it was found.
-
-    Attributes
-    ----------
-    good : pd.DataFrame
-        One row an utterance, with the columns of `SCHEMA`, in the corpus's order.
-    bad : pd.DataFrame [columns=(path, reason)]
-        Recordings that cannot be learned from.
-    """
+    """The recordings of a corpus: `good` has the columns of `SCHEMA`, `bad` path and reason, both in corpus order."""
 
     good: pd.DataFrame
     bad: pd.DataFrame
 
 
 def check(frame: pd.DataFrame, where: str, *, kind: str = "") -> pd.DataFrame:
-    """Hold a manifest against its schema, and TESS against what TESS has.
-
-    Parameters
-    ----------
-    frame : pd.DataFrame
-        The rows.
-    where : str
-        Their origin, for the message.
-    kind : str, optional
-        The kind of corpus; ``tess`` has to be whole.
-
-    Returns
-    -------
-    pd.DataFrame
-        The rows, unchanged.
+    """Return a manifest if it fits the schema, and TESS (`kind`) if it is complete.
 
     Raises
     ------
     UserError
-        Names the column, the row, what was found and what is allowed.
+        Names `where`, the column, the row, what was found and what is allowed.
     """
     if list(frame.columns) != list(SCHEMA):
         raise UserError(
@@ -121,7 +87,7 @@ def check(frame: pd.DataFrame, where: str, *, kind: str = "") -> pd.DataFrame:
                 raise UserError(f"{where}: row {row}: {name}: found {value!r}; allowed: {column.allowed}.")
         if column.unique and not frame[name].is_unique:
             twice = frame.loc[frame[name].duplicated(), name].iloc[0]
-            raise UserError(f"{where}: {name}: '{twice}' is there more than once.")
+            raise UserError(f"{where}: {name}: '{twice}' occurs more than once.")
     if frame["emotion"].nunique() < 2:
         found = ", ".join(sorted(set(frame["emotion"]))) or "none"
         raise UserError(f"{where}: found {frame['emotion'].nunique()} label ({found}); a model needs at least two.")
@@ -131,30 +97,25 @@ def check(frame: pd.DataFrame, where: str, *, kind: str = "") -> pd.DataFrame:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write a manifest as two CSV files whose bytes depend on its values alone, whole or not at all."""
+    """Write a manifest as two CSV files, atomically."""
     with replacing_folder(folder) as aside:
         manifest.good.to_csv(aside / MANIFEST, index=False, lineterminator="\n", float_format=f"%.{DECIMALS}f")
         write_bad(aside / BAD_RECORDINGS, manifest.bad)
 
 
 def write_bad(path: Path, bad: pd.DataFrame) -> None:
-    """Write the list of bad recordings, whole or not at all."""
+    """Write the list of bad recordings, atomically."""
     with replacing(path) as aside:
         bad.to_csv(aside, index=False, columns=list(BAD_COLUMNS), lineterminator="\n")
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Read a manifest.
-
-    Returns
-    -------
-    pd.DataFrame
-        With the columns of `SCHEMA`; texts are never missing, what looks like a number in them stays text.
+    """Read a manifest; text that looks like a number or a missing value stays text.
 
     Raises
     ------
     UserError
-        The file is missing, is no table, or breaks the schema.
+        The file is missing, is not a table, or breaks the schema.
     """
     advice = "Run `dvc repro prepare`."
     try:

@@ -98,7 +98,7 @@ def refuse_unsupported(manifest: pd.DataFrame, settings: SplitSettings) -> None:
 
 
 def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, named: bool = False) -> None:
-    """Check that a split keeps what its protocol promises.
+    """Check that a split fits its protocol.
 
     Raises
     ------

@@ -26,7 +26,7 @@ _SHOWN = 30
 
 @dataclass(frozen=True)
 class Measured:
-    """One recording: what was measured, or why it is no good."""
+    """One recording: what was measured, or why it cannot be used."""
 
     sample_rate: int = 0
     channels: int = 0
@@ -43,30 +43,13 @@ class Measured:
 
 
 def build(corpus: Corpus, raw: Path, *, settings: PrepareSettings, workers: int | None = None) -> Manifest:
-    """Listen to every recording of a corpus.
-
-    Parameters
-    ----------
-    corpus : Corpus
-        Knows the utterances.
-    raw : Path
-        The tree that `corpus.fetch` has filled.
-    settings : PrepareSettings
-        What a good recording is.
-    workers : int or None
-        Processes; None: one a core. The result is the same.
-
-    Raises
-    ------
-    UserError
-        The raw tree holds no utterances.
-    """
+    """Decode and measure every recording of a corpus in `raw`, with `workers` processes (None: one per core)."""
     utterances = corpus.utterances(raw)
     if not utterances:
-        raise UserError(f"{raw}: holds no utterances. Run `dvc repro download`.")
+        raise UserError(f"{raw}: has no utterances. Run `dvc repro download`.")
     paths = [raw / one.path for one in utterances]
     measuring = parallel_map(partial(measure, settings=settings), paths, workers=workers)
-    measured = list(track(measuring, len(paths), "listening", "recordings"))
+    measured = list(track(measuring, len(paths), "checking", "recordings"))
     reasons = _reasons(utterances, measured)
     rows = [
         (name, one.path.as_posix(), one.speaker, one.emotion, one.text, *sound.columns, one.part)
@@ -79,22 +62,7 @@ def build(corpus: Corpus, raw: Path, *, settings: PrepareSettings, workers: int 
 
 
 def refuse_bad(manifest: Manifest, settings: PrepareSettings, *, report: Path) -> None:
-    """Stop where a corpus has bad recordings, unless the settings leave them out.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        What was found.
-    settings : PrepareSettings
-        What is done about bad recordings.
-    report : Path
-        Where the whole list of them is kept; whatever lies there is removed when there are none.
-
-    Raises
-    ------
-    UserError
-        Names the first 20 bad recordings, with reasons, and where all of them are listed.
-    """
+    """Write the list of bad recordings to `report`, and raise a `UserError` unless the settings leave them out."""
     report.unlink(missing_ok=True)
     if manifest.bad.empty:
         return
@@ -127,7 +95,7 @@ def describe(manifest: Manifest) -> str:
 
 
 def measure(path: Path, *, settings: PrepareSettings) -> Measured:
-    """Listen to one recording."""
+    """Decode and measure one recording."""
     try:
         with open_regular_file(path) as file:
             data = file.read()
@@ -143,19 +111,19 @@ def measure(path: Path, *, settings: PrepareSettings) -> Measured:
 
 
 def _reason(sound: Sound, peak_dbfs: float, settings: PrepareSettings) -> str:
-    """Return why a recording that can be decoded is no good, or an empty text."""
+    """Return why a decoded recording cannot be used; "" if it can."""
     if sound.truncated:
         promised = (sound.declared_frames or 0) / sound.sample_rate
-        return f"is cut off: {promised:.2f} s are promised and {sound.seconds:.2f} s are there"
+        return f"is cut off: {sound.seconds:.2f} s of {promised:.2f} s"
     if sound.seconds < settings.min_seconds:
-        return f"is too short: {sound.seconds:.3f} s, and at least {settings.min_seconds:g} s are needed"
+        return f"is too short: {sound.seconds:.3f} s, at least {settings.min_seconds:g} s are needed"
     if peak_dbfs < settings.silence_dbfs:
         return f"is silent: its peak of {peak_dbfs:.1f} dBFS is below {settings.silence_dbfs:g} dBFS"
     return ""
 
 
 def _reasons(utterances: Sequence[Utterance], measured: Sequence[Measured]) -> list[str]:
-    """Return why each recording is no good, the contradictions between recordings included."""
+    """Return why each recording cannot be used, contradictions between recordings included."""
     same: dict[str, list[Utterance]] = {}
     for one, sound in zip(utterances, measured, strict=True):
         same.setdefault(sound.sha256, []).append(one)
@@ -167,12 +135,12 @@ def _reasons(utterances: Sequence[Utterance], measured: Sequence[Measured]) -> l
 def _contradiction(one: Utterance, same: Sequence[Utterance]) -> str:
     for other in same:
         if (other.emotion, other.speaker, other.text) != (one.emotion, one.speaker, one.text):
-            return f"has the same bytes as {other.path.as_posix()}, which is labelled otherwise"
+            return f"has the same bytes as {other.path.as_posix()}, which has other labels"
     return ""
 
 
 def _ids(utterances: Sequence[Utterance]) -> list[str]:
-    """Return each path without its suffix, and with it where two recordings differ in nothing else."""
+    """Return each path without suffix, or with it if two recordings differ only in that."""
     bare = [one.path.with_suffix("").as_posix() for one in utterances]
     counts = Counter(bare)
     return [name if counts[name] == 1 else one.path.as_posix() for name, one in zip(bare, utterances, strict=True)]

@@ -103,7 +103,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("form", ["folder", "zip", "zip in the folder", "zip in a zip"])
-def test_every_layout_becomes_the_same_tree(
+def test_every_layout_gives_the_same_tree(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], layout: str, form: str
 ) -> None:
     files = LAYOUTS[layout]
@@ -120,7 +120,7 @@ def test_every_layout_becomes_the_same_tree(
     assert "28 recordings, each with its original SHA-256" in capfd.readouterr().out
 
 
-def test_the_source_comes_before_the_variable_and_the_variable_before_the_server(
+def test_order_of_sources(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: DataverseServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     raw = Path("data/tess/raw")
@@ -138,30 +138,28 @@ def test_the_source_comes_before_the_variable_and_the_variable_before_the_server
     assert tree(raw) == RECORDINGS
 
 
-def test_what_the_user_names_and_is_not_there_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: DataverseServer
-) -> None:
+def test_refuses_missing_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: DataverseServer) -> None:
     with pytest.raises(UserError, match=r"typo: there is no such folder or zip.*corpus\.source"):
         corpus("typo", server.url).fetch(Path("raw"))
     (tmp_path / "notes.txt").write_text("no zip")
-    with pytest.raises(UserError, match=r"notes\.txt: is neither a folder nor a whole zip"):
+    with pytest.raises(UserError, match=r"notes\.txt: is neither a folder nor a complete zip"):
         corpus("notes.txt", server.url).fetch(Path("raw"))
     monkeypatch.setenv("TESS_DIR", "typo")
     with pytest.raises(UserError, match=r"typo: there is no such folder or zip.*TESS_DIR"):
         corpus(server=server.url).fetch(Path("raw"))
     monkeypatch.setenv("TESS_DIR", "data/incoming")
-    with pytest.raises(UserError, match="data/incoming: holds neither recordings nor a zip"):
+    with pytest.raises(UserError, match="data/incoming: has neither recordings nor a zip"):
         corpus(server=server.url).fetch(Path("raw"))
     assert not server.requests
     assert not Path("raw").exists()
 
 
-def test_a_named_source_without_recordings_is_an_error_and_the_default_one_is_none(
+def test_only_the_default_source_may_be_empty(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: DataverseServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     lay_out(tmp_path / "mine", {"notes.txt": b"x"})
     monkeypatch.setenv("TESS_DIR", str(lay_out(tmp_path / "copy", flat())))
-    with pytest.raises(UserError, match=r"^mine: holds neither recordings nor a zip\. Put .* change corpus\.source"):
+    with pytest.raises(UserError, match=r"^mine: has neither recordings nor a zip\. Put .* change corpus\.source"):
         corpus("mine", server.url).fetch(Path("raw"))
     assert not Path("raw").exists()
     shutil.rmtree("data/incoming")
@@ -179,7 +177,7 @@ def refused(source: Path) -> str:
     return str(error.value)
 
 
-def test_missing_recordings_are_named(tmp_path: Path) -> None:
+def test_names_missing_recordings(tmp_path: Path) -> None:
     source = lay_out(tmp_path / "copy", flat())
     (source / "OAF_bite_fear.wav").unlink()
     (source / "OA_bite_neutral.wav").unlink()
@@ -188,19 +186,19 @@ def test_missing_recordings_are_named(tmp_path: Path) -> None:
     assert "missing (2):\n  OAF_fear/OAF_bite_fear.wav\n  OAF_neutral/OA_bite_neutral.wav" in message
 
 
-def test_altered_recordings_are_named(tmp_path: Path) -> None:
+def test_names_altered_recordings(tmp_path: Path) -> None:
     source = lay_out(tmp_path / "copy", LAYOUTS["upper case"])
     altered = source / FOOD.upper()
     altered.write_bytes(altered.read_bytes()[:-1])
-    assert f"altered (1):\n  {FOOD.upper()}: its content is not the original's" in refused(source)
+    assert f"altered (1):\n  {FOOD.upper()}: differs from the original" in refused(source)
 
 
-def test_a_recording_overwritten_by_another_is_named(tmp_path: Path) -> None:
+def test_names_overwritten_recordings(tmp_path: Path) -> None:
     source = lay_out(tmp_path / "copy", RECORDINGS | {FOOD: RECORDINGS[BACK]})
-    assert f"altered (1):\n  {FOOD}: holds {BACK}" in refused(source)
+    assert f"altered (1):\n  {FOOD}: contains {BACK}" in refused(source)
 
 
-def test_of_many_missing_the_first_are_shown_and_all_are_written_down(tmp_path: Path) -> None:
+def test_long_lists_are_cut(tmp_path: Path) -> None:
     source = lay_out(tmp_path / "copy", {FOOD: RECORDINGS[FOOD]})
     message = refused(source)
     assert "missing (27):" in message
@@ -209,41 +207,37 @@ def test_of_many_missing_the_first_are_shown_and_all_are_written_down(tmp_path: 
     assert all(path in full for path in RECORDINGS if path != FOOD)
 
 
-def test_a_renamed_recording_is_taken_for_what_it_is_and_named(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_accepts_renamed_recordings(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     files = {path: content for path, content in RECORDINGS.items() if path != FOOD}
     corpus(lay_out(tmp_path / "copy", files | {"clip 17.wav": RECORDINGS[FOOD]})).fetch(Path("raw"))
     assert tree(Path("raw")) == RECORDINGS
     assert f"under another name (1):\n  clip 17.wav: is {FOOD}" in capfd.readouterr().err
 
 
-def test_two_recordings_under_each_other_s_name_get_their_own(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_accepts_swapped_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     swapped = {FOOD: RECORDINGS[BACK], BACK: RECORDINGS[FOOD]}
     corpus(lay_out(tmp_path / "copy", RECORDINGS | swapped)).fetch(Path("raw"))
     assert tree(Path("raw")) == RECORDINGS
     assert "under another name (2):" in capfd.readouterr().err
 
 
-def test_surplus_audio_is_left_out_and_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_leaves_out_other_audio(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     twins = {f"damaged twin/{Path(FOOD).name}": b"x", f"wrong twin/{Path(FOOD).name}": RECORDINGS[BACK]}
     surplus = {"mine/hello.wav": b"hello", "song.mp3": b"la"} | twins
     corpus(lay_out(tmp_path / "copy", RECORDINGS | surplus)).fetch(Path("raw"))
     assert tree(Path("raw")) == RECORDINGS
     message = capfd.readouterr().err
-    assert "surplus, left out (4):" in message
+    assert "not of TESS, left out (4):" in message
     assert all(name in message for name in surplus)
 
 
-def test_identical_duplicates_are_nothing_to_speak_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ignores_duplicates(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     copies = {path.replace(".wav", " - Copy.wav"): content for path, content in RECORDINGS.items()}
     corpus(lay_out(tmp_path / "copy", RECORDINGS | copies)).fetch(Path("raw"))
     assert not capfd.readouterr().err
 
 
-def test_a_refused_copy_leaves_what_was_there_before(tmp_path: Path) -> None:
+def test_refusal_keeps_the_raw_tree(tmp_path: Path) -> None:
     source = lay_out(tmp_path / "copy", RECORDINGS)
     corpus(source).fetch(Path("raw"))
     (source / FOOD).unlink()
@@ -253,19 +247,19 @@ def test_a_refused_copy_leaves_what_was_there_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["data/tess/raw", "data/tess", "data/tess/raw/mine"])
-def test_a_copy_around_or_within_the_output_is_refused_and_untouched(source: str) -> None:
+def test_refuses_overlapping_copy(source: str) -> None:
     lay_out(Path(source), RECORDINGS)
-    with pytest.raises(UserError, match="around or within it"):
+    with pytest.raises(UserError, match="around or within"):
         corpus(source).fetch(Path("data/tess/raw"))
     assert tree(Path(source)) == RECORDINGS
 
 
-def test_a_zip_that_could_do_harm_is_refused(tmp_path: Path) -> None:
+def test_refuses_dangerous_zip(tmp_path: Path) -> None:
     source = pack(tmp_path / "copy.zip", RECORDINGS | {"../../evil.wav": b"x"})
     assert "'../../evil.wav': its path leads out of the folder" in refused(source)
 
 
-def test_the_server_s_files_become_the_same_tree_and_leave_no_second_copy(server: DataverseServer) -> None:
+def test_download_leaves_no_second_copy(server: DataverseServer) -> None:
     server.plan = {"OAF_bite_fear.wav": [Act(cut=500), Act(status=503), Act(garbage=True)]}
     server.files["Readme.pdf"] = b"not audio"
     server.labels["Readme.pdf"] = {"contentType": "application/pdf"}
@@ -275,17 +269,17 @@ def test_the_server_s_files_become_the_same_tree_and_leave_no_second_copy(server
     assert not [path for path in Path(".scratch").rglob("*") if path.is_file() and path.name != "lock"]
 
 
-def test_a_server_that_has_another_version_is_told_by_name(server: DataverseServer) -> None:
+def test_refuses_another_version(server: DataverseServer) -> None:
     server.files["OAF_bite_fear.wav"] = b"remastered"
     del server.files["OAF_back_fear.wav"]
     with pytest.raises(UserError) as error:
         corpus(server=server.url).fetch(Path("raw"))
     assert "26 of 28" in str(error.value)
-    assert f"missing (1):\n  {BACK}\naltered (1):\n  OAF_bite_fear.wav: its content" in str(error.value)
+    assert f"missing (1):\n  {BACK}\naltered (1):\n  OAF_bite_fear.wav: differs" in str(error.value)
     assert not Path("raw").exists()
 
 
-def test_after_a_failure_the_next_start_asks_only_for_what_is_not_there(server: DataverseServer) -> None:
+def test_resumes_after_a_failure(server: DataverseServer) -> None:
     server.always["YAF_bite_sad.wav"] = Act(status=404)
     with pytest.raises(UserError, match=r"YAF_bite_sad\.wav"):
         corpus(server=server.url).fetch(Path("raw"))
@@ -297,14 +291,23 @@ def test_after_a_failure_the_next_start_asks_only_for_what_is_not_there(server: 
     assert len(server.requests) < 1 + 28
 
 
-def test_offline_with_no_copy_there_are_four_ways_on() -> None:
+def test_offline_advice() -> None:
     with pytest.raises(UserError) as error:
         corpus().fetch(Path("raw"))
-    for way in ("a folder:", "a zip:", "online:", "`make demo`", "data/incoming", "TESS_DIR", "corpus.source", NOWHERE):
+    for way in (
+        "a folder:",
+        "a zip:",
+        "the server:",
+        "`make demo`",
+        "data/incoming",
+        "TESS_DIR",
+        "corpus.source",
+        NOWHERE,
+    ):
         assert way in str(error.value)
 
 
-def test_utterances_are_what_the_names_say_in_order(tmp_path: Path) -> None:
+def test_utterances(tmp_path: Path) -> None:
     corpus(lay_out(tmp_path / "copy", flat())).fetch(Path("raw"))
     (Path("raw") / ".DS_Store").write_bytes(b"x")
     utterances = corpus().utterances(Path("raw"))
@@ -314,7 +317,7 @@ def test_utterances_are_what_the_names_say_in_order(tmp_path: Path) -> None:
     assert {one.text for one in utterances} == {"Say the word back", "Say the word bite"}
 
 
-def test_a_tree_that_is_not_as_it_was_left_is_an_error(tmp_path: Path) -> None:
+def test_refuses_changed_raw_tree(tmp_path: Path) -> None:
     corpus(lay_out(tmp_path / "copy", flat())).fetch(Path("raw"))
     (Path("raw") / FOOD).unlink()
     (Path("raw") / "new.wav").write_bytes(b"x")
@@ -322,22 +325,22 @@ def test_a_tree_that_is_not_as_it_was_left_is_an_error(tmp_path: Path) -> None:
         corpus().utterances(Path("raw"))
 
 
-def test_the_name_that_lacks_its_f_is_the_older_actress() -> None:
+def test_name_that_lacks_its_f() -> None:
     assert parse_name("OAF_neutral/OA_bite_neutral.wav") == Utterance(
         path=Path("OAF_neutral/OA_bite_neutral.wav"), speaker="OAF", emotion="neutral", text="Say the word bite"
     )
 
 
-def test_ps_is_pleasant_surprise() -> None:
+def test_ps() -> None:
     assert parse_name("YAF_pleasant_surprise/YAF_food_ps.wav").emotion == "pleasant_surprise"
 
 
-def test_a_name_of_another_grammar_is_an_error() -> None:
-    with pytest.raises(UserError, match="not named as TESS names"):
+def test_refuses_other_names() -> None:
+    with pytest.raises(UserError, match="not a name of a TESS recording"):
         parse_name("03-01-05-01.wav")
 
 
-def test_the_committed_list_is_the_whole_of_tess() -> None:
+def test_committed_list_is_complete() -> None:
     checksums = read_checksums()
     utterances = [parse_name(path) for path in checksums]
     assert len(checksums) == len(set(checksums.values())) == 2800
@@ -349,7 +352,7 @@ def test_the_committed_list_is_the_whole_of_tess() -> None:
             assert {one.path.parent.as_posix() for one in ours} == {f"{speaker}_{emotion}"}
 
 
-def test_open_corpus_gives_tess_with_the_committed_list() -> None:
+def test_open_corpus() -> None:
     opened = open_corpus(CorpusSettings(name="tess", kind="tess", source="data/incoming"))
     assert isinstance(opened, TessCorpus)
     assert len(opened.checksums) == 2800
@@ -365,9 +368,7 @@ def states(**chosen: str) -> dict[str, str]:
     return {one.kind: one.state for one in survey(Path.cwd())}
 
 
-def test_the_catalogue_tells_of_every_corpus_whether_it_is_here(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_inventory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert list(states()) == ["tess", "demo", "folder"]
     assert states()["tess"].startswith("not here")
     named = lay_out(tmp_path / "copy", flat())
@@ -380,7 +381,7 @@ def test_the_catalogue_tells_of_every_corpus_whether_it_is_here(
     assert states()["tess"] == "here: data/tess/raw (28 files)"
     assert states()["demo"] == "here: .demo/data/demo/raw (1 file)"
     assert states(kind="folder", name="mine", source="typo")["folder"] == "there is no typo"
-    assert "DVC does not know ~" in states(kind="folder", name="mine", source="~/recordings")["folder"]
+    assert "DVC does not expand ~" in states(kind="folder", name="mine", source="~/recordings")["folder"]
     assert states()["folder"].startswith("not set up")
     for name in ("kettle", "toaster"):
         lay_out(Path("data") / name / "raw", {"labels.csv": b"x", "sad/a.wav": b"x"})
@@ -388,13 +389,13 @@ def test_the_catalogue_tells_of_every_corpus_whether_it_is_here(
     assert states(kind="folder", name="toaster")["folder"].startswith("here: data/toaster/raw (2 files), ")
     lay_out(Path("mine"), {"notes.txt": b"x"})
     shutil.rmtree("data/tess")
-    assert "mine: holds neither recordings nor a zip" in states(source="mine")["tess"]
+    assert "mine: has neither recordings nor a zip" in states(source="mine")["tess"]
     assert all(one.title and one.licence for one in survey(Path.cwd()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["folder", "kaggle zip", "flat"])
-def test_the_real_tess_in_every_layout_becomes_the_same_tree(tess_dir: Path, tmp_path: Path, form: str) -> None:
+def test_real_tess_in_every_layout(tess_dir: Path, tmp_path: Path, form: str) -> None:
     checksums = read_checksums()
     if form == "folder":
         source = tess_dir

@@ -5,16 +5,8 @@ from speech_emotion.data.corpora.base import Corpus
 
 
 def open_corpus(corpus: CorpusSettings, download: DownloadSettings | None = None) -> Corpus:
-    """Return the corpus that `corpus.kind` names.
-
-    Parameters
-    ----------
-    corpus : CorpusSettings
-        Which corpus, and where the user's copy lies.
-    download : DownloadSettings or None
-        The official server; only `fetch` asks it, so whoever reads nothing but `utterances` leaves it out.
-    """
-    # imported here, so that one corpus neither needs what another needs nor is rerun when that one's code changes
+    """Return the corpus that `corpus.kind` names; only `fetch` needs the server in `download`."""
+    # imported here, so that no corpus needs what only another one needs
     if corpus.kind == "tess":
         from speech_emotion.data.corpora.tess import TessCorpus
 

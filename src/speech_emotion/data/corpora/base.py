@@ -7,18 +7,18 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording of the raw tree, and what its corpus says about it.
+    """A recording and its labels.
 
     Attributes
     ----------
     path : Path
         Relative to the raw tree.
     speaker, emotion : str
-        Labels as the corpus spells them; a corpus without speakers has "".
+        Labels as the corpus spells them; speaker is "" if unknown.
     text : str
-        What is said, or "".
+        The words spoken, or "".
     part : str
-        "train", "validation" or "test" where the corpus comes with a split of its own, else "".
+        "train", "validation" or "test" if the corpus has a split of its own, else "".
     """
 
     path: Path
@@ -30,17 +30,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class CorpusState:
-    """What a kind of corpus is, and whether its recordings are on this machine.
-
-    Attributes
-    ----------
-    kind : str
-        As in `corpus.kind` of params.yaml.
-    title, licence : str
-        What it is, and on what terms it may be used.
-    state : str
-        Where its recordings are, or how they come here.
-    """
+    """A kind of corpus (as in `corpus.kind`), its title and licence, and where its recordings are or come from."""
 
     kind: str
     title: str
@@ -49,26 +39,14 @@ class CorpusState:
 
 
 class Corpus(Protocol):
-    """Where utterances come from."""
+    """A source of utterances. Both methods raise `UserError` if recordings are missing or altered."""
 
     @property
     def kind(self) -> str:
         """As in `corpus.kind` of params.yaml."""
 
     def fetch(self, raw: Path) -> None:
-        """Fill the folder `raw` with the recordings, byte for byte as they came: all of them, or none.
-
-        Raises
-        ------
-        UserError
-            They are not to be had, or not whole.
-        """
+        """Fill the folder `raw` with the recordings, byte for byte: all of them, or none."""
 
     def utterances(self, raw: Path) -> list[Utterance]:
-        """Return what lies in `raw`, ordered by path, each recording once.
-
-        Raises
-        ------
-        UserError
-            Something in `raw` is not as `fetch` leaves it.
-        """
+        """Return the utterances in `raw`, ordered by path."""

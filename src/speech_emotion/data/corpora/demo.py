@@ -22,46 +22,18 @@ from speech_emotion.core.progress import track
 from speech_emotion.data import espeak
 from speech_emotion.data.corpora.base import Utterance
 
-WORDS: Final = (
-    "back",
-    "bean",
-    "boat",
-    "chair",
-    "dog",
-    "door",
-    "fall",
-    "gas",
-    "home",
-    "join",
-    "kite",
-    "learn",
-    "moon",
-    "name",
-    "page",
-    "rain",
-    "ship",
-    "team",
-    "voice",
-    "youth",
+WORDS: Final[tuple[str, ...]] = (
+    *("back", "bean", "boat", "chair", "dog", "door", "fall", "gas", "home", "join"),
+    *("kite", "learn", "moon", "name", "page", "rain", "ship", "team", "voice", "youth"),
 )
 
 VOICES: Final[Mapping[str, str]] = MappingProxyType({"SAF": "en-us+f4", "SBF": "en-us+f2"})
-"""Speakers: two synthetic female voices, as TESS has two actresses; unlike enough that one is no key to the other."""
+"""eSpeak voice by speaker: two synthetic female voices, as TESS has two actresses."""
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How an emotion is spoken.
-
-    Attributes
-    ----------
-    rate : int
-        Words a minute.
-    pitch, spread : int
-        Pitch and its range, 0 to 99; 50 is ordinary.
-    volume : int
-        100 is ordinary.
-    """
+    """How an emotion is spoken: words per minute, pitch and its range (0 to 99, usually 50), volume (usually 100)."""
 
     rate: int
     pitch: int
@@ -69,7 +41,7 @@ class Manner:
     volume: int
 
     def varied(self, name: str) -> "Manner":
-        """Return this manner as one clip has it: nobody says two words quite alike, and the name decides how."""
+        """Return this manner with small changes that depend on the clip's name: no two words sound quite alike."""
         a, b, c, d = (byte / 127.5 - 1 for byte in hashlib.sha256(name.encode()).digest()[:4])
         return Manner(
             rate=round(self.rate * (1 + 0.05 * a)),
@@ -90,14 +62,13 @@ MANNERS: Final[Mapping[str, Manner]] = MappingProxyType(
         "sad": Manner(rate=95, pitch=30, spread=8, volume=55),
     }
 )
-"""Labels, and how each is spoken."""
 
 _NAMES: Final[Mapping[str, str]] = MappingProxyType({"pleasant_surprise": "ps"})
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One utterance that is yet to be spoken."""
+    """One utterance of the corpus."""
 
     speaker: str
     emotion: str
@@ -105,25 +76,20 @@ class Clip:
 
     @property
     def path(self) -> Path:
-        """Where it lies in the raw tree: `{speaker}_{emotion}/{speaker}_{word}_{emotion}.wav`, as in TESS."""
+        """Path in the raw tree: `{speaker}_{emotion}/{speaker}_{word}_{emotion}.wav`, as in TESS."""
         name = f"{self.speaker}_{self.word}_{_NAMES.get(self.emotion, self.emotion)}.wav"
         return Path(f"{self.speaker}_{self.emotion}", name)
 
     @property
     def text(self) -> str:
-        """What is said."""
-        return carrier_phrase(self.word)
+        """The words spoken."""
+        return f"Say the word {self.word}"
 
 
 class DemoCorpus:
-    """The synthetic corpus: 2 speakers x 7 emotions x 20 words, the same bytes in any order and on any number of cores.
+    """2 synthetic speakers x 7 emotions x 20 words; the bytes depend on neither order nor number of cores.
 
-    Parameters
-    ----------
-    settings : CorpusSettings
-        Its `source` is not looked at.
-    words : sequence of str
-        What is said; fewer make a smaller corpus.
+    Fewer `words` make a smaller corpus. `settings.source` is not used.
     """
 
     kind: Final = "demo"
@@ -133,27 +99,19 @@ class DemoCorpus:
         self.words = tuple(words)
 
     def fetch(self, raw: Path) -> None:
-        """Speak every clip into the folder `raw`, all of them or none.
-
-        Raises
-        ------
-        UserError
-            eSpeak NG does not run on this machine.
-        """
+        """Synthesize every clip into the folder `raw`; raise `UserError` if eSpeak NG does not run on this machine."""
         library = _library()
         with replacing_folder(raw) as aside:
             for clip in self.clips():
                 (aside / clip.path).parent.mkdir(exist_ok=True)
             clips = list(self.clips())
-            for _ in track(_speak_all(clips, aside, library), len(clips), "speaking", "clips"):
+            for _ in track(_speak_all(clips, aside, library), len(clips), "synthesizing", "clips"):
                 pass
 
     def utterances(self, raw: Path) -> list[Utterance]:
-        """Return what `fetch` has spoken, ordered by path."""
-        spoken = sorted(self.clips(), key=lambda clip: clip.path.as_posix())
-        return [
-            Utterance(path=clip.path, speaker=clip.speaker, emotion=clip.emotion, text=clip.text) for clip in spoken
-        ]
+        """Return every utterance, ordered by path."""
+        clips = sorted(self.clips(), key=lambda clip: clip.path.as_posix())
+        return [Utterance(path=clip.path, speaker=clip.speaker, emotion=clip.emotion, text=clip.text) for clip in clips]
 
     def clips(self) -> Iterator[Clip]:
         """Yield every clip of the corpus."""
@@ -163,39 +121,19 @@ class DemoCorpus:
                     yield Clip(speaker, emotion, word)
 
 
-def carrier_phrase(word: str) -> str:
-    """Return what is said in TESS for a word."""
-    return f"Say the word {word}"
-
-
 def speak_clip(clip: Clip, target: Path, library: str) -> None:
-    """Speak one clip in a process of its own and write it to `target` as 16-bit wav.
-
-    Raises
-    ------
-    UserError
-        eSpeak NG does not run on this machine.
-    """
+    """Synthesize one clip in a process of its own as 16-bit WAV; raise `UserError` if eSpeak NG does not run."""
     manner = MANNERS[clip.emotion].varied(clip.path.stem)
     numbers = map(str, (manner.rate, manner.pitch, manner.spread, manner.volume))
-    # -I -S: nothing of the environment and no site-packages, which would cost a second of imports at each clip
-    command = [
-        sys.executable,
-        "-I",
-        "-S",
-        espeak.__file__,
-        str(target),
-        library,
-        VOICES[clip.speaker],
-        clip.text,
-        *numbers,
-    ]
+    # -I -S: without the environment and site-packages, which would cost a second of imports per clip
+    script = [sys.executable, "-I", "-S", espeak.__file__]
+    command = [*script, str(target), library, VOICES[clip.speaker], clip.text, *numbers]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     if result.returncode != 0:
         why = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
         raise UserError(
-            f"the demo corpus cannot be spoken: eSpeak NG does not run on this machine ({why}). "
-            "Reinstall espeakng-loader, or choose another corpus in params.yaml (corpus.kind)."
+            f"the demo corpus cannot be made: eSpeak NG does not run on this machine ({why}). "
+            "Reinstall espeakng-loader, or choose another corpus.kind in params.yaml."
         )
 
 
@@ -212,7 +150,5 @@ def _library() -> str:
     try:
         import espeakng_loader
     except ImportError:
-        raise UserError(
-            "the demo corpus is spoken by espeakng-loader, which is not installed. Run `make setup`."
-        ) from None
+        raise UserError("the demo corpus needs espeakng-loader, which is not installed. Run `make setup`.") from None
     return str(espeakng_loader.get_library_path())

@@ -2,9 +2,9 @@
 
 Toronto emotional speech set (Pichora-Fuller and Dupuis, 2020), https://doi.org/10.5683/SP2/E8H2MF, CC BY-NC-ND 4.0.
 
-Copies differ in folders, in upper and lower case and in duplicates, and some contain a recording under another one's
-name. A recording is therefore identified by its content: `tess_sha256.txt` beside this file (for `sha256sum --check`)
-lists the originals, each with the name it gets here.
+Copies differ in folders, upper and lower case and duplicates, and some have a recording under another one's name. A
+recording is therefore identified by its content: `tess_sha256.txt` (for `sha256sum --check`) lists the originals, each
+with its path in the raw tree.
 """
 
 import hashlib
@@ -34,10 +34,10 @@ VARIABLE: Final = "TESS_DIR"
 """The environment variable that may name a copy."""
 
 DEFAULT_SOURCE: Final = Path("data/incoming")
-"""The one place that may be absent or empty: nobody has named it. params.yaml comes with it, and a clone has it."""
+"""The default of corpus.source. It may be absent or empty; a place that the user names may not."""
 
 SPEAKERS: Final[Mapping[str, str]] = MappingProxyType({"OAF": "OAF", "OA": "OAF", "YAF": "YAF"})
-"""What a name begins with, and whose recording it is; one name in the original lacks its F."""
+"""Speaker by the beginning of a name; one original name lacks its F."""
 
 EMOTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -50,7 +50,7 @@ EMOTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "sad": "sad",
     }
 )
-"""What a name ends with, and its label."""
+"""Label by the end of a name."""
 
 _NAME: Final = re.compile(rf"({'|'.join(SPEAKERS)})_([a-z]+)_({'|'.join(EMOTIONS)})\.wav")
 _AUDIO_SUFFIXES: Final = frozenset({".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".wav"})
@@ -64,12 +64,12 @@ class TessCorpus:
     Parameters
     ----------
     settings : CorpusSettings
-        Its `source` may be a zip, or a folder with recordings or zips in it. Where it is `data/incoming` and there are
-        none, the environment variable `TESS_DIR` may name one, and else the official server is asked.
+        Its `source` is a zip or a folder with recordings or zips. If it is the default and has none, the environment
+        variable `TESS_DIR` may name a copy; otherwise the official server is used.
     download : DownloadSettings or None
-        The official server; None where nothing is fetched.
+        The official server; None if nothing is fetched.
     checksums : mapping of str to str
-        Path in the raw tree to SHA-256 (hex) of each recording; the original's, unless told otherwise.
+        SHA-256 (hex) by path in the raw tree; by default those of the originals.
     """
 
     kind: Final = "tess"
@@ -86,39 +86,27 @@ class TessCorpus:
         self.checksums = read_checksums() if checksums is None else checksums
 
     def fetch(self, raw: Path) -> None:
-        """Fill the folder `raw` with the recordings, byte for byte: all of them, or none.
-
-        Raises
-        ------
-        UserError
-            There is no copy and no server, or a recording is missing or altered: each is named.
-        """
+        """Fill the folder `raw` with all recordings, byte for byte, or raise a `UserError` that names what is wrong."""
         source = find_copy(self.settings)
         if source is None:
             self._fetch_from_server(raw)
             return
         _check_apart(source, raw)
         print(f"TESS: reading {source}")
-        self._fill(raw, walk(source), str(source), "Get a whole copy, or take this one away to have it downloaded.")
+        self._fill(raw, walk(source), str(source), "Get a complete copy, or move this one away to download TESS.")
 
     def utterances(self, raw: Path) -> list[Utterance]:
-        """Return what `fetch` has left in `raw`, ordered by path.
-
-        Raises
-        ------
-        UserError
-            A recording is missing from `raw`, or something else lies there.
-        """
+        """Return the utterances in `raw`, ordered by path; raise `UserError` if it is not as `fetch` left it."""
         found = {path.relative_to(raw).as_posix() for path in walk_files(raw)}
         lists = {"missing": sorted(self.checksums.keys() - found), "not of TESS": sorted(found - self.checksums.keys())}
         if any(lists.values()):
-            headline = f"{raw}: is not as the stage `download` left it. Run `dvc repro download`."
+            headline = f"{raw}: has changed since the stage `download`. Run `dvc repro download`."
             raise UserError("\n".join([headline, *_listed(lists, _SHOWN)]))
         return [parse_name(path) for path in sorted(found)]
 
     def _fetch_from_server(self, raw: Path) -> None:
         if self.download is None:
-            raise ValueError("to fetch, the settings of the server are needed")
+            raise ValueError("the settings of the server are needed")
         server, dataset = self.download.server, self.download.persistent_id
         digest = digest_json({"server": server, "persistent_id": dataset})
         with alone(f"download/{digest[:16]}") as scratch, Downloader(self.download) as downloader:
@@ -135,7 +123,7 @@ class TessCorpus:
                 pass
             files.sort(key=lambda file: (file.name, file.url))
             entries = (file_entry(file.name, kept / file.key) for file in files)
-            advice = "The server holds another version than this software knows: use a copy of the original."
+            advice = "The server has another version than this software knows. Use a copy of the original."
             self._fill(raw, entries, server, advice)
             shutil.rmtree(kept)
 
@@ -151,20 +139,20 @@ class TessCorpus:
 
 @dataclass(frozen=True)
 class Census:
-    """What a copy holds, measured by a list of checksums.
+    """What a copy contains, compared with a list of checksums.
 
     Attributes
     ----------
     found : int
-        How many recordings of the list are there.
+        Recordings of the list that are there, under any name.
     missing : tuple of str
-        Recordings (their names in the list) that are nowhere in the copy, and of which it has no file of that name.
+        Recordings that are not there, and no file of their name either.
     altered : tuple of str
-        Recordings that are nowhere in the copy, though a file of that name is: that file, and what it holds.
+        Files with the name of a recording that is not there, and what they contain.
     renamed : tuple of str
-        Files that hold a recording which is there under no other name: that file, and which recording it is.
+        Files with a recording that is there only under another name, and which one.
     surplus : tuple of str
-        Audio files that are no recording of the list, or one that is there under its own name, under another's name.
+        Other audio files, further copies under another recording's name included.
     """
 
     found: int
@@ -175,39 +163,27 @@ class Census:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every recording is there, under whatever name."""
+        """Whether every recording is there."""
         return not self.missing and not self.altered
 
 
 def take_census(
     entries: Iterable[Entry], checksums: Mapping[str, str], *, keep: Callable[[str, bytes], None]
 ) -> Census:
-    """Look at every file of a copy and find the recordings among them by their content.
+    """Find the recordings of a list among the files of a copy, by content.
 
-    Parameters
-    ----------
-    entries : iterable of Entry
-        The files of the copy.
-    checksums : mapping of str to str
-        Path in the raw tree to SHA-256 (hex).
-    keep : callable
-        Called once for each recording, with its path in the raw tree and its content.
-
-    Raises
-    ------
-    UserError
-        A file cannot be read.
+    `keep` is called once for each recording with its path in the raw tree and its content.
     """
     paths = {digest: path for path, digest in checksums.items()}
     places: dict[str, list[str]] = defaultdict(list)
-    strangers: list[str] = []
+    unknown: list[str] = []
 
     def recordings() -> Iterator[str]:
         for entry in entries:
             content = entry.read() if entry.size <= _LARGEST_RECORDING else b""
             path = paths.get(hashlib.sha256(content).hexdigest())
             if path is None:
-                strangers.append(entry.name)
+                unknown.append(entry.name)
                 continue
             places[path].append(entry.name)
             if len(places[path]) == 1:
@@ -216,23 +192,13 @@ def take_census(
 
     for _ in track(recordings(), len(checksums), "checking", "recordings"):
         pass
-    return _judge(checksums, places, strangers)
+    return _judge(checksums, places, unknown)
 
 
 def find_copy(settings: CorpusSettings, root: Path = Path()) -> Path | None:
-    """Return the folder or zip that the user has named, as `corpus.source` or else as `TESS_DIR`; or None.
+    """Return the folder or zip named by `corpus.source` or else by `TESS_DIR`; None if the server is to be used.
 
-    Parameters
-    ----------
-    settings : CorpusSettings
-        Where its `source` is `data/incoming`, that may be absent, or hold no recordings.
-    root : Path
-        The root of the repository, which `corpus.source` is relative to.
-
-    Raises
-    ------
-    UserError
-        What is named is not there, is neither folder nor zip, or holds nothing.
+    `root` is the repository. Raise `UserError` if what the user names is absent or has no recordings.
     """
     source = root / Path(settings.source).expanduser()
     is_default = source.resolve() == (root / DEFAULT_SOURCE).resolve()
@@ -240,55 +206,42 @@ def find_copy(settings: CorpusSettings, root: Path = Path()) -> Path | None:
         return source
     if not is_default:
         raise UserError(
-            f"{source}: holds neither recordings nor a zip. Put your copy of TESS there, or change corpus.source in "
-            f"params.yaml: while it is {DEFAULT_SOURCE}, and that is empty, {VARIABLE} or the official server is asked."
+            f"{source}: has neither recordings nor a zip. Put your copy of TESS there, or change corpus.source in "
+            f"params.yaml. If it is {DEFAULT_SOURCE}, and empty, {VARIABLE} or the official server is used."
         )
     named = os.environ.get(VARIABLE)
     if not named:
         return None
     copy = Path(named).expanduser()
     if not _holds_recordings(copy, VARIABLE):
-        raise UserError(
-            f"{copy}: holds neither recordings nor a zip. Name your copy of TESS in {VARIABLE}, or unset it."
-        )
+        raise UserError(f"{copy}: has neither recordings nor a zip. Name your copy of TESS in {VARIABLE}, or unset it.")
     return copy
 
 
 def parse_name(path: str) -> Utterance:
-    """Return what the name of a recording says, such as ``OAF_fear/OAF_food_fear.wav``.
-
-    Parameters
-    ----------
-    path : str
-        Relative to the raw tree.
-
-    Raises
-    ------
-    UserError
-        It is not a name of TESS's.
-    """
+    """Parse the name of a recording, such as ``OAF_fear/OAF_food_fear.wav``."""
     match = _NAME.fullmatch(PurePosixPath(path).name)
     if match is None:
-        raise UserError(f"{path}: is not named as TESS names its recordings, such as OAF_food_fear.wav.")
+        raise UserError(f"{path}: is not a name of a TESS recording, such as OAF_food_fear.wav.")
     speaker, word, emotion = match.groups()
     return Utterance(path=Path(path), speaker=SPEAKERS[speaker], emotion=EMOTIONS[emotion], text=f"Say the word {word}")
 
 
 def read_checksums() -> dict[str, str]:
-    """Return the path in the raw tree and the SHA-256 (hex) of each of the 2,800 originals."""
+    """Return the SHA-256 (hex) of each of the 2,800 originals by its path in the raw tree."""
     text = (resources.files(__package__) / "tess_sha256.txt").read_text(encoding="ascii")
     return {path: digest for digest, path in (line.split("  ", 1) for line in text.splitlines())}
 
 
-def _judge(checksums: Mapping[str, str], places: Mapping[str, list[str]], strangers: list[str]) -> Census:
+def _judge(checksums: Mapping[str, str], places: Mapping[str, list[str]], unknown: list[str]) -> Census:
     paths = {_plain(path): path for path in checksums}
     lost = checksums.keys() - places.keys()
     altered: dict[str, str] = {}
     surplus = []
-    for name in strangers:
+    for name in unknown:
         path = paths.get(_plain(name))
         if path in lost:
-            altered[path] = f"{name}: its content is not the original's"
+            altered[path] = f"{name}: differs from the original"
         elif PurePosixPath(name).suffix.lower() in _AUDIO_SUFFIXES:
             surplus.append(name)
     renamed = []
@@ -299,9 +252,9 @@ def _judge(checksums: Mapping[str, str], places: Mapping[str, list[str]], strang
         for name in names:
             owner = paths.get(_plain(name), path)
             if owner in lost:
-                altered[owner] = f"{name}: holds {path}"
+                altered[owner] = f"{name}: contains {path}"
             elif owner != path and not is_renamed:
-                surplus.append(f"{name}: holds {path} once more")
+                surplus.append(f"{name}: contains {path} again")
     return Census(
         found=len(places),
         missing=tuple(sorted(lost - altered.keys())),
@@ -312,19 +265,19 @@ def _judge(checksums: Mapping[str, str], places: Mapping[str, list[str]], strang
 
 
 def _plain(name: str) -> str:
-    """Return the part of a name on which copies agree."""
+    """Return the part of a name that all copies share."""
     return PurePosixPath(name).name.casefold()
 
 
 def _report(census: Census, source: str, total: int) -> str:
-    """Return what is wrong with a copy, every file by name; of long lists the beginning, and where the rest is."""
-    verdict = "a whole copy of TESS" if census.is_whole else "not a whole copy of TESS"
+    """Return what is wrong with a copy, file by file; long lists are cut, and written to a file as a whole."""
+    verdict = "a complete copy of TESS" if census.is_whole else "not a complete copy of TESS"
     headline = f"{source}: {verdict}: {census.found:,} of {total:,} recordings are there and unchanged."
     lists = {
         "missing": census.missing,
         "altered": census.altered,
         "under another name": census.renamed,
-        "surplus, left out": census.surplus,
+        "not of TESS, left out": census.surplus,
     }
     if all(len(names) <= _SHOWN for names in lists.values()):
         return "\n".join([headline, *_listed(lists)])
@@ -349,23 +302,21 @@ def _holds_recordings(source: Path, setting: str) -> bool:
     if not source.exists():
         raise UserError(f"{source}: there is no such folder or zip. Put it there, or change {setting}.")
     if not source.is_file() or not zipfile.is_zipfile(source):
-        raise UserError(f"{source}: is neither a folder nor a whole zip. Get it again, or change {setting}.")
+        raise UserError(f"{source}: is neither a folder nor a complete zip. Get it again, or change {setting}.")
     return True
 
 
 def _check_apart(source: Path, raw: Path) -> None:
     source, raw = source.resolve(), raw.resolve()
     if raw.is_relative_to(source) or source.is_relative_to(raw):
-        raise UserError(
-            f"{source}: the recordings would be written to {raw}, around or within it. Move your copy away."
-        )
+        raise UserError(f"{source}: lies around or within {raw}, where it would be copied to. Move your copy away.")
 
 
 def _ways_on(settings: CorpusSettings, reason: str) -> str:
-    return f"""TESS is not on this machine, and {reason}. Four ways on:
-  a folder: put your copy of TESS into {settings.source}, or name it in {VARIABLE} or as corpus.source in params.yaml
-  a zip: the same, with a zip of it, such as Kaggle's, which need not be unpacked
-  online: connect this machine, and start again; the recordings (about 290 MB) are downloaded
+    return f"""TESS is not on this machine. {reason}. You can use:
+  a folder: put your copy of TESS into {settings.source}, or name it in {VARIABLE} or corpus.source in params.yaml
+  a zip: the same with a zip, such as Kaggle's, which need not be unpacked
+  the server: connect this machine and run again to download about 290 MB
   `make demo`: the whole pipeline on a synthetic corpus, offline"""
 
 
