@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import released, tracked
 from speech_emotion.config.params import read_settings
 from speech_emotion.config.registry import PromoteSettings, ProtocolGates, ProtocolsGates
 from speech_emotion.registry.gates import at_least, at_most, card_gate, protocol_gates
@@ -25,6 +26,7 @@ def gates_for(**limits: float | None) -> PromoteSettings:
     of_word = ProtocolGates(**({"uar": None, "ece": None, "recall": None, "drop": None} | limits))
     return PromoteSettings(
         mode="enforce",
+        corpus="tess",
         protocols=ProtocolsGates(word=of_word),
         against_champion=(),
         latency_ms=None,
@@ -91,3 +93,20 @@ def test_card_must_exist_and_not_be_empty(tmp_path: Path) -> None:
     assert not card_gate(tmp_path).passed
     (tmp_path / "MODEL_CARD.md").write_text("# What it is\n")
     assert card_gate(tmp_path).passed
+
+
+@pytest.mark.parametrize(
+    ("corpus", "protocols", "names", "against"),
+    [
+        (tracked.CORPUS, ("random", "word", "speaker", "full"), ["random.uar"], ("random", "speaker")),
+        (tracked.CORPUS, ("speaker", "full"), [], ("speaker",)),
+        ("another", ("random", "full"), [], ("random",)),
+    ],
+)
+def test_limits_apply_to_their_corpus_and_its_protocols(
+    corpus: str, protocols: tuple[str, ...], names: list[str], against: tuple[str, ...]
+) -> None:
+    applied = released.gates().applied_to(corpus, protocols)
+
+    assert [gate.name for gate in protocol_gates({}, applied)] == names
+    assert applied.against_champion == against

@@ -25,29 +25,30 @@ def test_pull_request_and_merge(demo_run: DemoRun, root: Path, tmp_path: Path) -
     author.run("dvc", "remote", "add", "--default", "team", str(tmp_path / "remote"))
     author.run("dvc", "push")
 
-    def job(script: str) -> "subprocess.CompletedProcess[str]":
+    def clone() -> Workspace:
         commit(author.folder)
         subprocess.run(["git", "clone", "--quiet", "--bare", author.folder, shared], check=True)
         folder = tmp_path / f"job {len(list(tmp_path.glob('job *')))}"
         subprocess.run(["git", "clone", "--quiet", shared, folder], check=True)
         shared.rename(f"{folder}.git")
-        return run_job(replace(author, folder=folder), script)
+        return replace(author, folder=folder)
 
     # more than the tests' demo knows
     ask_for(author, uar=0.99)
-    refused = job(pull_request)
+    refused = run_job(clone(), pull_request)
     assert refused.returncode == 1, refused.stdout
     assert "failed: random.uar: " in refused.stdout
     assert champion(author) is None
 
     ask_for(author, uar=0.0)
-    passed = job(pull_request)
+    agent = clone()
+    passed = run_job(agent, pull_request)
     assert passed.returncode == 0, passed.stdout
     assert "(dry run)" in passed.stdout
     assert len(re.findall(r"^head\..*\tpassed", passed.stdout, re.MULTILINE)) == 3
     assert champion(author) is None
 
-    assert job(merged).returncode == 0
+    assert run_job(agent, merged).returncode == 0
     assert champion(author) == 1
     assert f"merged in {git('rev-parse', 'HEAD', at=author.folder).strip()}" in author.run("speech-emotion", "history")
 
@@ -80,7 +81,7 @@ def run_job(clone: Workspace, script: str) -> "subprocess.CompletedProcess[str]"
 
 def ask_for(workspace: Workspace, *, uar: float) -> None:
     limits = ProtocolsGates(random=ProtocolGates(uar=uar, ece=None, recall=None, drop=None))
-    released.write_gates(workspace.folder, released.gates(head=True, protocols=limits))
+    released.write_gates(workspace.folder, released.gates(head=True, protocols=limits, corpus="demo"))
 
 
 def champion(workspace: Workspace) -> str | None:

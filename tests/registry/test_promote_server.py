@@ -9,24 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import RegisteredModel
 from sqlalchemy import create_engine, text
 
 from helpers import promoting, released, tracked
 from helpers.released import gates
 from helpers.services import mlflow_server, postgresql
-from helpers.workspaces import DemoRun, Workspace, commit, kill
 from speech_emotion.registry import history
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-ROUNDS = 20
-DEMO = "speech-emotion-demo"
+ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -66,52 +62,42 @@ def team(server: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
         yield Team(*server, folder)
 
 
-@pytest.fixture
-def demo(server: tuple[str, str], demo_run: DemoRun, tmp_path: Path) -> Iterator[Workspace]:
-    """A copy of the demo's clone after its run, with gates that a model passes that has learned, and the server."""
-    copy = demo_run.copy(tmp_path / "workspace")
-    released.write_gates(copy.folder, gates(head=True))
-    yield as_(replace(copy, environment={**copy.environment, "MLFLOW_TRACKING_URI": server[0]}), "ada")
-    kill(*copy.processes())
-
-
-def test_story_of_a_champion(demo: Workspace, tmp_path: Path) -> None:
-    train(demo, epochs=20)
-    first = demo.run("speech-emotion", "promote", "--reason", "the first that we trust")
+def test_story_of_a_champion(team: Team, tmp_path: Path) -> None:
+    first = team.run("promote", "--reason", "the first that we trust")
+    assert first.returncode == 0, first.stderr
     for gate in ("package", "answers", "head.weights", "head.data", "head.params", "random.uar"):
-        assert re.search(rf"^{re.escape(gate)}\t.*\tpassed", first, re.MULTILINE), first
+        assert re.search(rf"^{re.escape(gate)}\t.*\tpassed", first.stdout, re.MULTILINE), first.stdout
 
-    train(demo, epochs=1)
-    before = published(demo).tags
-    refused = demo.run("speech-emotion", "promote", status=1)
+    released.release(team.folder, seed=4, skill=0.5)
+    before = team.read()
+    refused = team.run("promote")
+    assert refused.returncode == 1
     for gate in ("random.uar", "random.uar - champion's", "speaker.uar - champion's"):
-        assert f"failed: {gate}: " in refused, refused
-    assert "the champion is still version 1" in refused
-    assert "Traceback" not in refused
-    assert published(demo).tags == before
+        assert f"failed: {gate}: " in refused.stderr
+    assert "the champion is still version 3" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert team.read() == before
 
-    as_(demo, "bob").run("speech-emotion", "promote", "--force", "--reason", "to see it live")
-    demo.run("speech-emotion", "rollback", "--reason", "as we feared")
-    client(demo).set_registered_model_alias(DEMO, "champion", "2")
+    assert team.run("promote", "--force", "--reason", "to see it live", user="bob").returncode == 0
+    assert team.run("rollback", "--reason", "as we feared").returncode == 0
+    tracked.client().set_registered_model_alias(tracked.MODEL, "champion", "4")
 
     # a second machine: another folder, another user, no mlflow.db, no data, no models
-    subprocess.run(["git", "clone", "--quiet", str(demo.folder), str(tmp_path / "clone")], check=True)
-    elsewhere = replace(as_(demo, "grace"), folder=tmp_path / "clone")
-    seen = elsewhere.run("speech-emotion", "history", "--format", "json")
-    assert "the alias was moved by hand, from version 1 to version 2" in seen
-    told = json.loads(seen[seen.index("[\n") :])
-    assert [(event["kind"], event["source"], event["target"], event["forced"]) for event in told] == [
-        ("promoted", None, 1, False),
-        ("promoted", 1, 2, True),
-        ("rolled back", 2, 1, False),
-        ("by hand", 1, 2, False),
+    subprocess.run(["git", "clone", "--quiet", str(team.folder), str(tmp_path / "clone")], check=True)
+    seen = team.run("history", "--format", "json", user="grace", folder=tmp_path / "clone")
+    assert "the alias was moved by hand, from version 3 to version 4" in seen.stderr
+    events = json.loads(seen.stdout)[1:]
+    assert [(event["kind"], event["source"], event["target"], event["forced"]) for event in events] == [
+        ("promoted", 1, 3, False),
+        ("promoted", 3, 4, True),
+        ("rolled back", 4, 3, False),
+        ("by hand", 3, 4, False),
     ]
-    assert [event["user"].partition("@")[0] for event in told] == ["ada", "bob", "ada", "unknown"]
-    assert [event["reason"] for event in told[:3]] == ["the first that we trust", "to see it live", "as we feared"]
-    assert {gate["name"] for gate in told[1]["gates"] if gate["verdict"] == "FAILED"} >= {"random.uar"}
-    elsewhere.run("speech-emotion", "rollback")
-    assert published(demo).aliases["champion"] == "1"
-    assert re.search(r"^1\tchampion\t", elsewhere.run("speech-emotion", "registry"), re.MULTILINE)
+    assert [event["user"].partition("@")[0] for event in events] == ["ada", "bob", "ada", "unknown"]
+    assert [event["reason"] for event in events[:3]] == ["the first that we trust", "to see it live", "as we feared"]
+    assert {gate["name"] for gate in events[1]["gates"] if gate["verdict"] == "FAILED"} >= {"random.uar"}
+    assert team.run("rollback", user="grace", folder=tmp_path / "clone").returncode == 0
+    assert team.read().champion == 3
 
 
 def test_concurrent_promotions(team: Team) -> None:
@@ -188,28 +174,6 @@ def test_kill_at_any_time(team: Team, milliseconds: int) -> None:
     after = team.read()
     assert after.champion == after.expected == after.events[-1].target
     assert {event.state for event in after.events} == {"done"}
-
-
-def as_(workspace: Workspace, user: str) -> Workspace:
-    """Return the workspace as another user has it."""
-    return replace(workspace, environment={**workspace.environment, "LOGNAME": user})
-
-
-def train(workspace: Workspace, *, epochs: int) -> None:
-    """Train for so many epochs, evaluate, package, publish, commit."""
-    params = workspace.folder / "params.yaml"
-    changed = re.sub(r"^  epochs: \d+", f"  epochs: {epochs}", params.read_text(), flags=re.MULTILINE)
-    params.write_text(re.sub(r"^  batch_size: \d+", "  batch_size: 16", changed, flags=re.MULTILINE))
-    workspace.run("dvc", "repro", "publish")
-    commit(workspace.folder)
-
-
-def client(workspace: Workspace) -> MlflowClient:
-    return MlflowClient(workspace.environment["MLFLOW_TRACKING_URI"])
-
-
-def published(workspace: Workspace) -> RegisteredModel:
-    return client(workspace).get_registered_model(DEMO)
 
 
 def _start(team: Team, version: int) -> "subprocess.Popen[bytes]":

@@ -162,6 +162,23 @@ def test_restored_package_gets_its_old_version(finished: Path) -> None:
     assert (result.version, result.registered, result.moved, numbers()) == (1, False, True, [1, 2])
 
 
+def test_temporary_experiment_does_not_move_the_challenger(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published()
+    # `dvc exp run --temp` works in a copy, and names the original in DVC_ROOT
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy, ignore=shutil.ignore_patterns("mlruns", "mlflow.db"))
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(finished))
+    tracked.package(copy, seed=1)
+
+    result = published()
+
+    assert (result.version, result.registered, result.moved) == (2, True, False)
+    assert int(tracked.client().get_model_version_by_alias(tracked.MODEL, "challenger").version) == 1
+
+
 def test_version_without_files_is_registered_again(finished: Path) -> None:
     published()
     shutil.rmtree(finished / "mlruns")

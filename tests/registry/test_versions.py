@@ -113,6 +113,22 @@ def test_changed_package_is_refused(workspace: Path) -> None:
     assert not list(versions.cache().glob("*"))
 
 
+def test_changed_cache_is_replaced(registered: Path) -> None:
+    folder = versions.fetch(versions.uri(tracked.MODEL))[1]
+    (folder / "package.json").write_text("{}")
+
+    assert digest_folder(versions.fetch(versions.uri(tracked.MODEL))[1]) == folder.name
+
+
+def test_digest_that_is_a_path_is_refused(workspace: Path) -> None:
+    register(workspace, (0,))
+    tag = {"key": versions.PACKAGE_DIGEST, "value": str(workspace / "models" / tracked.CORPUS / "package")}
+    tracked.client().set_model_version_tag(tracked.MODEL, "1", **tag)
+
+    with pytest.raises(UserError, match="has no package"):
+        versions.fetch(versions.uri(tracked.MODEL))
+
+
 def test_version_without_package(workspace: Path) -> None:
     client = tracked.client()
     client.create_registered_model(tracked.MODEL)

@@ -1,10 +1,20 @@
-import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from helpers import tracked
+from helpers.services import hanging_server
+from speech_emotion.cli import app
+from speech_emotion.core.errors import UserError
 from speech_emotion.tracking import connection
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
@@ -19,13 +29,69 @@ LOCATIONS = [
     ("postgresql://u@h/d", "", "postgresql://u@h/d", "{here}/mlruns"),
 ]
 
+UNUSABLE = {
+    "mlruns": "sqlite:///mlflow.db",
+    "./mlruns": "sqlite:///mlflow.db",
+    "file:./mlruns": "sqlite:///mlflow.db",
+    "file:///tmp/mlruns": "sqlite:///mlflow.db",
+    "localhost:5000": "Write http://localhost:5000",
+    "mlflow.example.org:80/x": "Write http://mlflow.example.org:80/x",
+    "databricks://me": "Write http://host:port",
+    "sqlite://mlflow.db": "Write http://host:port, sqlite:///mlflow.db",
+}
+
+COMMANDS = [
+    ("runs",),
+    ("registry",),
+    ("publish",),
+    ("history",),
+    ("rollback",),
+    ("promote",),
+    ("compare", "1", "2"),
+    ("predict", "x.wav", "--model", "models:/speech-emotion-tess@champion"),
+]
+
+PASSWORD = "pass/w@rd"
+DEAD = {
+    "server": "http://127.0.0.1:9",
+    "server with a password": f"http://ada:{PASSWORD}@127.0.0.1:9",
+    "PostgreSQL": f"postgresql+psycopg2://ada:{PASSWORD.replace('@', '%40').replace('/', '%2F')}@127.0.0.1:9/mlflow",
+}
+
+
+@pytest.fixture
+def clone(workspace: Path, root: Path) -> Path:
+    """A workspace with the settings of the repository."""
+    (workspace / "params.yaml").write_text((root / "params.yaml").read_text())
+    return workspace
+
+
+def opened() -> str:
+    """Open MLflow, write to it, and return the message of the failure, which comes within ten seconds."""
+    began = time.monotonic()
+    with pytest.raises(UserError) as caught, connection.session("The advice.") as client:
+        client.create_experiment("new")
+    assert time.monotonic() - began < 10
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def run(*arguments: str) -> str:
+    """Run a command that fails, and return its one message."""
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, type(done.exception)) == (1, SystemExit), done.output
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.output
+
 
 @pytest.mark.parametrize(("uri", "dvc_root", "expected", "artifacts"), LOCATIONS)
 def test_locate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, dvc_root: str, expected: str, artifacts: str | None
 ) -> None:
     (tmp_path / "params.yaml").touch()
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path / "docs" if uri == "" else tmp_path)
     for name, value in {"MLFLOW_TRACKING_URI": uri, "DVC_ROOT": dvc_root}.items():
         monkeypatch.setenv(name, value.format(here=tmp_path))
 
@@ -33,52 +99,156 @@ def test_locate(
     assert connection.locate() == connection.MlflowLocation(expected.format(here=tmp_path), folder)
 
 
-def test_locate_below_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "params.yaml").touch()
-    (tmp_path / "docs").mkdir()
-    monkeypatch.chdir(tmp_path / "docs")
+@pytest.mark.parametrize("uri", UNUSABLE)
+def test_unusable_address(clone: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    before = {path.name for path in clone.iterdir()}
 
-    assert connection.locate().artifacts == tmp_path / "mlruns"
+    for message in (opened(), run("runs")):
+        assert f"MLFLOW_TRACKING_URI={uri}: not an MLflow server or database" in message
+        assert UNUSABLE[uri] in message
+    assert {path.name for path in clone.iterdir()} == before
 
 
-def test_interrupted_creation_of_the_database(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_every_command_explains_an_unusable_address(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
-    connection.quiet()
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "localhost:5000")
 
+    assert "Write http://localhost:5000" in run(*command)
+
+
+@pytest.mark.parametrize("state", DEAD)
+def test_dead_server_or_database(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, state: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD[state])
+
+    for message in (opened(), run("registry"), run("publish")):
+        assert "Check that the" in message
+        assert "ada" not in message
+        assert "w@rd" not in message
+    assert "w%40rd" not in capfd.readouterr().err
+
+
+def test_hanging_server(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hanging_server() as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        for message in (opened(), run("history")):
+            assert f"MLflow at {uri} failed" in message
+
+
+def test_locked_database(clone: Path) -> None:
+    with closing(sqlite3.connect("mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for message in (opened(), run("publish")):
+            assert "Another process holds the database" in message
+        other.rollback()
+        # reading is possible, writing is not
+        other.execute("BEGIN IMMEDIATE")
+        assert "Another process holds the database" in opened()
+
+
+@pytest.mark.parametrize("kept", [0, 4096])
+def test_damaged_database(clone: Path, kept: int) -> None:
+    content = Path("mlflow.db").read_bytes()
+    Path("mlflow.db").write_bytes(content[:kept] + b"damaged!" * ((len(content) - kept) // 8))
+
+    for message in (opened(), run("runs")):
+        assert "The file is damaged" in message
+
+
+def test_deleted_experiment(clone: Path) -> None:
+    client = tracked.client()
+    client.delete_experiment(client.create_experiment("speech-emotion-tess"))
+
+    for command in ("publish", "runs"):
+        assert "mlflow experiments restore --experiment-id" in run(command)
+
+
+class _Server(ThreadingHTTPServer):
+    """Answer every request with a redirect to `target`, if there is one, and keep the requests' headers."""
+
+    def __init__(self, target: str = "") -> None:
+        self.target = target
+        self.seen: list[dict[str, str]] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        self.server.seen.append(dict(self.headers))
+        self.send_response(int(self.server.target[:3]) if self.server.target else 200)
+        if self.server.target:
+            self.send_header("Location", self.server.target[4:] + self.path)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stranger() -> Iterator[_Server]:
+    """A server that no one meant to send credentials to."""
+    with _Server() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_credentials_do_not_follow_redirects(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, stranger: _Server, status: int
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
+    with _Server(f"{status} {stranger.uri}") as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        messages = opened(), run("registry")
+        server.shutdown()
+
+    assert all("secret" not in message for message in messages)
+    assert {headers.get("Authorization") for headers in server.seen} == {"Bearer secret"}
+    assert stranger.seen == []
+
+
+def test_cut_off_creation_of_the_database(workspace: Path) -> None:
     (workspace / "mlflow.db").unlink()
-    with monkeypatch.context() as patched:
+    program = (
+        "import signal\n"
+        "from speech_emotion.tracking import connection\n"
+        "connection.quiet()\n"
+        "from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore\n"
         # Ctrl-C after the tables were created, before they were filled
-        patched.setattr(SqlAlchemyStore, "_create_default_experiment", lambda *_: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(KeyboardInterrupt):
-            connection.connect(connection.locate())
+        "SqlAlchemyStore._create_default_experiment = lambda *_: signal.raise_signal(signal.SIGINT)\n"
+        "connection.connect(connection.locate())\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, stderr=subprocess.DEVNULL).returncode != 0
     assert not list(workspace.glob("mlflow.db*"))
 
-    client = connection.connect(connection.locate())
-
-    assert [one.name for one in client.search_experiments()] == ["Default"]
+    assert [one.name for one in tracked.client().search_experiments()] == ["Default"]
     assert [path.name for path in workspace.glob("mlflow.db*")] == ["mlflow.db"]
-    assert "Traceback" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        "from speech_emotion.tracking import connection; connection.connect(connection.locate())",
-        "from speech_emotion.registry import versions; versions.fetch('models:/nobody/1')",
-    ],
-    ids=["client", "model"],
-)
-def test_no_telemetry(workspace: Path, first: str) -> None:
+def test_no_telemetry(workspace: Path) -> None:
     program = (
         "import os\n"
         # an environment from `make setup` sets these for every process
         "for name in ('MLFLOW_DISABLE_TELEMETRY', 'DO_NOT_TRACK', 'CI', 'PYTEST_CURRENT_TEST'):\n"
         "    os.environ.pop(name, None)\n"
-        "from speech_emotion.core.errors import UserError\n"
-        f"try: {first}\n"
-        "except UserError: pass\n"
+        "from speech_emotion.tracking import connection\n"
+        "connection.connect(connection.locate())\n"
         "from mlflow.telemetry import get_telemetry_client\n"
         "from mlflow.telemetry.utils import is_telemetry_disabled\n"
         "print(is_telemetry_disabled(), get_telemetry_client())\n"

@@ -2,9 +2,10 @@
 
 import os
 import re
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -113,7 +114,7 @@ def session(advice: str) -> Iterator["MlflowClient"]:
             client.search_experiments(max_results=1)
         with timeouts(30, retries=2), _default_location(where):
             yield client
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         message = f"MLflow at {where.name} failed ({first_line(error)}). {_cure(where, error)} {advice}"
         raise UserError(message.strip()) from error
 
@@ -132,10 +133,11 @@ def timeouts(seconds: int, *, retries: int) -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Turn off MLflow's telemetry, progress messages and redirects; call it before MLflow is imported."""
+    """Turn off MLflow's telemetry, messages and redirects; call it before MLflow is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    # it logs tracebacks of failures that end in one message here
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # a redirect could send credentials to another host
     os.environ["MLFLOW_ALLOW_HTTP_REDIRECTS"] = "false"
@@ -213,15 +215,16 @@ def _cure(where: MlflowLocation, error: Exception) -> str:
 
 
 def _check_database(where: MlflowLocation) -> None:
-    """Connect once with a short timeout: MLflow itself would retry for minutes."""
-    from sqlalchemy import create_engine, inspect
+    """Connect once with a short timeout: MLflow itself waits 20 s for a lock, and retries for minutes."""
+    if where.database is not None:
+        begin = "BEGIN IMMEDIATE" if os.access(where.database, os.W_OK) else "BEGIN"
+        with closing(sqlite3.connect(where.database, timeout=_OPEN_SECONDS, isolation_level=None)) as connection:
+            connection.execute(begin)
+        return
+    from sqlalchemy import NullPool, create_engine
 
-    limit = "timeout" if where.database is not None else "connect_timeout"
-    engine = create_engine(where.uri, connect_args={} if where.uri.startswith("mssql") else {limit: _OPEN_SECONDS})
-    try:
-        inspect(engine).get_table_names()
-    finally:
-        engine.dispose()
+    limits = {} if where.uri.startswith("mssql") else {"connect_timeout": _OPEN_SECONDS}
+    create_engine(where.uri, connect_args=limits, poolclass=NullPool).connect().close()
 
 
 def _create_database(where: MlflowLocation) -> None:
