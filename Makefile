@@ -1,12 +1,11 @@
-# Everything a person does here, one target each; `make` lists them.
-# The work is done by scripts/ and by DVC: this file only says in which order, in which environment.
+# One target per task; `make` lists them. The work is done by scripts/ and DVC.
 
 PYTHON ?= python3
 JOBS ?= 2
 
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# nothing calls out by itself
+# no telemetry
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
@@ -17,7 +16,7 @@ export DO_NOT_TRACK := 1
 help:  ## list every target
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup:  ## make the environment .venv from requirements.lock (PYTHON=... names another Python 3.11 to 3.13)
+setup:  ## create the environment .venv from requirements.lock (PYTHON=... names another Python 3.11 to 3.13)
 	@$(PYTHON) scripts/setup.py $(VENV)
 
 demo: setup  ## the whole pipeline on a synthetic corpus, offline, in .demo/; a few minutes
@@ -26,10 +25,10 @@ demo: setup  ## the whole pipeline on a synthetic corpus, offline, in .demo/; a 
 tess: setup  ## the whole pipeline on TESS (`dvc repro`): your copy in data/incoming or TESS_DIR, else the official server
 	@dvc repro
 
-test: setup  ## the tests that need nothing but .venv
+test: setup  ## fast tests
 	@python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-test-slow: setup  ## whole pipelines, kills, real servers, a browser, TESS (TESS_DIR); installs the system packages they need
+test-slow: setup  ## slow tests: pipelines, kills, servers, a browser, TESS (TESS_DIR); installs system packages
 	@scripts/system-packages
 	@python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m slow
 

@@ -21,13 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(root: Path) -> int:
-    """Print every disagreement; return how many there are."""
+    """Print every disagreement; return their number."""
     if not (root / "dvc.lock").exists():
         print("dvc.lock: is missing. `dvc repro` writes it.")
         return 1
     locked: dict[str, Any] = YAML(typ="safe").load((root / "dvc.lock").read_text())["stages"]
     with Repo(str(root)) as repo:
-        # a search, whose stage has a file of its own, is not done anew for every change of what it was done with
+        # tuning/dvc.yaml is left out: a search is not repeated for every change
         stages = {
             stage.addressing: stage
             for stage in repo.index.stages
@@ -38,7 +38,7 @@ def main(root: Path) -> int:
         tracked = tracked_files(root)
         for name, stage in stages.items():
             if stage.is_callback or (stage.always_changed and not stage.outs):
-                continue  # it runs every time: nothing about it can be out of date
+                continue  # runs every time
             if name not in locked:
                 found.append(f"{name}: has never run (it is not in dvc.lock)")
                 continue
@@ -55,7 +55,7 @@ def main(root: Path) -> int:
 def disagreements(
     stage: PipelineStage, entry: dict[str, Any], made: dict[str, str], tracked: set[str], root: Path
 ) -> Iterator[str]:
-    """Yield what is different between a stage and its entry in dvc.lock."""
+    """Yield the differences between a stage and its entry in dvc.lock."""
     if stage.cmd != entry["cmd"]:
         yield f"its command is now `{stage.cmd}`, was `{entry['cmd']}`"
     deps = {dep["path"]: dep["md5"] for dep in entry.get("deps", [])}
@@ -65,7 +65,7 @@ def disagreements(
     yield from differing_names("output", {out.def_path for out in stage.outs}, set(outs))
     for path, digest in {**deps, **outs}.items():
         if path in deps and path in made and made[path] != digest:
-            yield f"{path} is not what the stage before it made"
+            yield f"{path} is not the output of the stage before"
         now = digest_tracked(path, tracked, root)
         if now is not None and now != digest:
             yield f"{path} has changed since"
@@ -73,13 +73,13 @@ def disagreements(
 
 
 def differing_names(what: str, declared: set[str], locked: set[str]) -> Iterator[str]:
-    """Yield the paths that only one of dvc.yaml and dvc.lock names."""
+    """Yield the paths that are only in dvc.yaml or only in dvc.lock."""
     yield from (f"{what} {path} is declared and not in dvc.lock" for path in sorted(declared - locked))
     yield from (f"{what} {path} is in dvc.lock and no longer declared" for path in sorted(locked - declared))
 
 
 def changed_parameters(stage: PipelineStage, entry: dict[str, Any]) -> Iterator[str]:
-    """Yield the parameters whose value is not the one that the stage ran with."""
+    """Yield the parameters that changed since the stage ran."""
     for dep in stage.deps:
         if isinstance(dep, ParamsDependency):
             locked = entry.get("params", {}).get(dep.def_path, {})
@@ -90,7 +90,7 @@ def changed_parameters(stage: PipelineStage, entry: dict[str, Any]) -> Iterator[
 
 
 def digest_tracked(path: str, tracked: set[str], root: Path) -> str | None:
-    """Return the digest that DVC gives a file or folder as git tracks it; None where git tracks nothing of it."""
+    """Return DVC's digest of a tracked file or folder; None if git does not track it."""
     if path in tracked:
         return digest(root / path) if (root / path).is_file() else "gone"
     inside = sorted(name for name in tracked if name.startswith(f"{path}/"))
@@ -101,7 +101,7 @@ def digest_tracked(path: str, tracked: set[str], root: Path) -> str | None:
 
 
 def digest(path: Path) -> str:
-    """Return the MD5 of a file, as DVC takes it."""
+    """Return the MD5 of a file."""
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SCRATCH = ROOT / ".scratch"
 UNSENT = SCRATCH / "tracking"
-"""What MLflow has not been told yet is nowhere else."""
+"""Results that were not sent to MLflow yet; there is no other copy."""
 WHOLE = (".demo", ".pytest_cache", ".mypy_cache", ".ruff_cache", "dvc_plots", "build")
 CODE = ("src", "pipeline", "scripts", "tests", "benchmarks")
 
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def scratch() -> list[Path]:
-    """Return the folders of .scratch that can be made again."""
+    """Return the folders of .scratch that can be recreated."""
     return [folder for folder in sorted(SCRATCH.glob("*")) if folder != UNSENT]
 
 

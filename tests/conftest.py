@@ -1,4 +1,4 @@
-"""What all tests share: a quiet environment, the repository's root, TESS, and no skipping where that is forbidden."""
+"""Fixtures and hooks of all tests."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from helpers.workspaces import GUARD, DemoRun, StageClock, Workspace, fresh_clon
 ROOT = Path(__file__).resolve().parent.parent
 
 FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT")
-"""What a developer's shell, or DVC, may have set, and what would send a test's runs to a place of theirs."""
+"""Variables of a developer's shell or of DVC that would send the runs of a test elsewhere."""
 
 LONGEST = (
     "test_pipeline_slow",
@@ -38,19 +38,19 @@ LONGEST = (
     "test_corpus_plots",
     "test_folder",
 )
-"""Files of tests that take minutes, in the order in which they begin: what is left for the end is short, and no process
-of tests waits for another. The first needs the demo, and the second not: it need not wait until that is made."""
+"""Test files that take minutes, in the order in which they start. The first needs the demo and the second does not, so
+that it does not wait for the demo run."""
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def pytest_configure() -> None:
-    # where the tests run in the background, Ctrl-C is ignored, and what they start would inherit that
+    # a shell ignores Ctrl-C in the background, and child processes would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in FOREIGN:
         os.environ.pop(name, None)
     os.environ.update(QUIET)
-    # an installation has its bytecode: a process that is told not to write any compiles this library at every start
+    # without bytecode, every process would compile this library
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
@@ -61,11 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def import_path() -> Iterator[None]:
-    """Put the import path back after each file of tests.
-
-    MLflow puts the code of a model that it loads in front: a part of this library, which the processes that a later
-    test starts would take for the whole.
-    """
+    """Restore the import path after each file: MLflow prepends the code of a model that it loads."""
     before = list(sys.path)
     yield
     sys.path[:] = before
@@ -73,13 +69,13 @@ def import_path() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The root of the repository; tests read it and write elsewhere."""
+    """The root of the repository; tests do not write there."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def tess_dir() -> Path:
-    """The folder of the 2,800 recordings of TESS that TESS_DIR names."""
+    """The folder of TESS that TESS_DIR names."""
     if not os.environ.get("TESS_DIR"):
         pytest.skip("TESS_DIR is not set: it names a folder with the recordings of TESS")
     return Path(os.environ["TESS_DIR"])
@@ -87,7 +83,7 @@ def tess_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> DemoRun:
-    """The demo, run once for all tests, whichever processes they run in."""
+    """The demo, run once for all test processes."""
     shared = tmp_path_factory.getbasetemp()
     if worker_id != "master":
         shared = shared.parent
@@ -119,7 +115,7 @@ def pytest_make_collect_report() -> Generator[None, Any, Any]:
 
 
 def forbid_skip(report: Any) -> Any:
-    """Turn a skipped test into a failed one where SPEECH_EMOTION_NO_SKIPS is set: nobody reads CI's list of skips."""
+    """Turn a skipped test into a failed one if SPEECH_EMOTION_NO_SKIPS is set."""
     if report.skipped and os.environ.get("SPEECH_EMOTION_NO_SKIPS"):
         report.outcome = "failed"
         report.longrepr = f"skipped where no test may be: {report.longrepr}"

@@ -1,4 +1,4 @@
-"""`make clean`: frees what can be made again at once, says how much, and touches nothing else."""
+"""`make clean` removes only what can be recreated."""
 
 import shutil
 import subprocess
@@ -45,7 +45,7 @@ def clean(checkout: Path) -> list[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
-def test_what_can_be_made_again_goes_and_the_rest_stays(checkout: Path) -> None:
+def test_removes_only_what_can_be_recreated(checkout: Path) -> None:
     lines = clean(checkout)
 
     assert [name for name in MADE_AGAIN if (checkout / name).exists()] == []
@@ -61,7 +61,7 @@ def test_what_can_be_made_again_goes_and_the_rest_stays(checkout: Path) -> None:
     assert lines[-1].startswith("freed 0.0 MB. Kept: ")
 
 
-def test_it_says_how_much_it_freed(checkout: Path) -> None:
+def test_prints_the_freed_space(checkout: Path) -> None:
     (checkout / ".demo" / "large").write_bytes(b"0" * 1_500_000)
 
     assert ".demo/  1.5 MB" in clean(checkout)

@@ -79,7 +79,7 @@ def test_training_does_not_depend_on_baselines_export_or_corpora() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_declared_parameters_are_those_that_the_stage_reads(stage: str) -> None:
+def test_declared_parameters_are_read(stage: str) -> None:
     script = ROOT / "pipeline" / f"{stage}.py"
     read = sections(script).union(*(sections(SOURCES / name) for name in closure(script)))
 

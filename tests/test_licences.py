@@ -1,4 +1,4 @@
-"""What the lock installs is under a permissive licence, or THIRD_PARTY_LICENSES.md names it."""
+"""Locked packages have a permissive licence, or THIRD_PARTY_LICENSES.md lists them."""
 
 import importlib.metadata
 import re
@@ -24,7 +24,7 @@ PERMISSIVE = {
     "python foundation",
     "zlib",
 }
-"""Licences without the words and numbers that everybody writes in another way."""
+"""Licences without words and numbers that vary between packages."""
 
 SILENT = {
     "cleanlab": "Apache-2.0: its metadata has the whole text where the name belongs",
@@ -32,10 +32,10 @@ SILENT = {
     "namex": "Apache-2.0: by the LICENSE in its wheel",
     "skops": "MIT: by the LICENSE in its wheel",
 }
-"""Permissive, though their metadata does not say so."""
+"""Permissive packages without a licence in their metadata."""
 
 UNTOLD = {"", "UNKNOWN", "Dual License", "OSI Approved", "DFSG approved"}
-"""What stands in the place of a licence and names none."""
+"""Entries that name no licence."""
 
 
 def normal(name: str) -> str:
@@ -48,7 +48,7 @@ def locked() -> set[str]:
 
 
 def installed() -> Iterator[tuple[str, Message]]:
-    """Give what is installed of the lock, by normalised name, with its metadata."""
+    """Yield the locked packages that are installed, with their metadata."""
     names = locked()
     for found in importlib.metadata.distributions():
         name = normal(found.metadata["Name"] or "")
@@ -62,7 +62,7 @@ def named() -> set[str]:
 
 
 def stated(metadata: Message) -> list[str]:
-    """Return what a distribution says of its licence: an expression, else a line of its own and classifiers."""
+    """Return the licence of a distribution: its expression, or its licence field and classifiers."""
     if expression := metadata.get("License-Expression"):
         return [expression]
     classifiers = [one.split(" :: ")[-1] for one in metadata.get_all("Classifier", []) if one.startswith("License ::")]
@@ -71,13 +71,13 @@ def stated(metadata: Message) -> list[str]:
 
 
 def permissive(statement: str) -> bool:
-    """Whether every part of a statement is permissive, those between which one may choose too."""
+    """Return whether every part of a statement is permissive, alternatives included."""
     parts = re.split(r"\b(?:and|or|with)\b|\|", statement, flags=re.IGNORECASE)
     noise = r"\b(?:new|clause|software|licen[cs]e|version|\d+(?:\.\d+)?)\b|[-,()]"
     return all(" ".join(re.sub(noise, " ", part.lower()).split()) in PERMISSIVE for part in parts)
 
 
-def test_every_dependency_is_permissive_or_named() -> None:
+def test_dependencies_are_permissive_or_listed() -> None:
     known = named() | set(SILENT)
     found = {name: stated(metadata) for name, metadata in installed()}
 
@@ -90,7 +90,7 @@ def test_every_dependency_is_permissive_or_named() -> None:
     assert unknown == {}, "THIRD_PARTY_LICENSES.md has to name these, with what their licences mean"
 
 
-def test_what_says_nothing_is_still_a_dependency_and_still_says_nothing() -> None:
+def test_exceptions_are_current() -> None:
     assert set(SILENT) <= locked()
     assert [name for name, metadata in installed() if name in SILENT and stated(metadata)] == []
 
@@ -111,5 +111,5 @@ def test_what_says_nothing_is_still_a_dependency_and_still_says_nothing() -> Non
         ("Free for non-commercial use", False),
     ],
 )
-def test_what_is_permissive(statement: str, expected: bool) -> None:
+def test_permissive(statement: str, expected: bool) -> None:
     assert permissive(statement) == expected

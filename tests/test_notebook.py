@@ -1,4 +1,4 @@
-"""The notebook that newcomers begin with runs from its first cell to its last, and git holds none of its outputs."""
+"""The notebook runs, and git holds no outputs of it."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def read(root: Path) -> Any:
 
 
 def run(root: Path, monkeypatch: pytest.MonkeyPatch, tess: str | None) -> str:
-    """Run every cell in a process of its own and return the text of what they show."""
+    """Run every cell and return the text of the outputs."""
     if tess is None:
         monkeypatch.delenv("TESS_DIR", raising=False)
     else:
@@ -32,14 +32,14 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch, tess: str | None) -> str:
     )
 
 
-def test_git_holds_no_outputs(root: Path) -> None:
+def test_no_outputs_in_git(root: Path) -> None:
     cells = [cell for cell in read(root).cells if cell.cell_type == "code"]
 
     assert [cell.id for cell in cells if cell.outputs or cell.execution_count is not None] == []
     assert [cell.id for cell in cells if cell.metadata] == []
 
 
-def test_it_runs_without_tess(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_without_tess(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run(root, monkeypatch, None)
 
     assert "recordings," in shown
@@ -48,5 +48,5 @@ def test_it_runs_without_tess(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.slow
-def test_it_runs_with_tess(root: Path, tess_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_with_tess(root: Path, tess_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "2800 recordings" in run(root, monkeypatch, str(tess_dir))

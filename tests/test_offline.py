@@ -1,4 +1,4 @@
-"""Nothing calls out: the pipeline and the tools around it run with the network cut, and none of them tries it."""
+"""The pipeline and its tools use no network."""
 
 import os
 import re
@@ -34,19 +34,19 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def demo(demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A copy of the demo, as cut off as it: the demo itself is damaged and mended by other tests."""
+    """A copy of the demo without a network; other tests change the demo itself."""
     folder = tmp_path_factory.mktemp("offline") / "demo"
     copied = demo_run.copy(folder)
     path = os.pathsep.join([str(folder / "src"), str(GUARD)])
     return replace(copied, prefix=demo_run.demo.prefix, environment={**copied.environment, "PYTHONPATH": path})
 
 
-def test_the_whole_pipeline_reaches_for_no_other_machine(demo_run: DemoRun) -> None:
+def test_demo_uses_no_network(demo_run: DemoRun) -> None:
     assert calls(demo_run.calls) == []
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_no_command_reaches_for_another_machine(demo_run: DemoRun, demo: Workspace, command: tuple[str, ...]) -> None:
+def test_command_uses_no_network(demo_run: DemoRun, demo: Workspace, command: tuple[str, ...]) -> None:
     before = calls(demo_run.calls)
 
     demo.run(*command)
@@ -54,7 +54,7 @@ def test_no_command_reaches_for_another_machine(demo_run: DemoRun, demo: Workspa
     assert calls(demo_run.calls) == before
 
 
-def test_plots_are_a_page_that_loads_nothing(demo: Workspace) -> None:
+def test_plots_load_nothing(demo: Workspace) -> None:
     demo.run("dvc", "plots", "show", "--out", "shown")
 
     page = (demo.folder / "shown" / "index.html").read_text()
@@ -63,7 +63,7 @@ def test_plots_are_a_page_that_loads_nothing(demo: Workspace) -> None:
     assert "vegaEmbed(" in page
 
 
-def test_the_guard_refuses_and_notes_a_way_out(tmp_path: Path) -> None:
+def test_guard_refuses_and_logs(tmp_path: Path) -> None:
     log = tmp_path / "calls.log"
     script = "import socket; socket.create_connection(('example.org', 80), timeout=2)"
 
@@ -79,5 +79,5 @@ def test_the_guard_refuses_and_notes_a_way_out(tmp_path: Path) -> None:
 
 
 def calls(log: Path) -> list[str]:
-    """Return the tries to reach another machine that were written down."""
+    """Return the logged connections."""
     return log.read_text().splitlines() if log.exists() else []

@@ -1,4 +1,4 @@
-"""What git tracks holds no recordings, no place of one machine, no package index; the lock pins what is asked for."""
+"""No recordings, local paths or package indexes in git; the lock satisfies pyproject.toml."""
 
 import csv
 import hashlib
@@ -44,16 +44,16 @@ def test_no_recording_is_tracked() -> None:
     assert [path for path in tracked() if AUDIO.search(path.name)] == []
 
 
-def test_no_database_pickle_or_bulk_is_tracked() -> None:
+def test_no_database_pickle_or_large_file_is_tracked() -> None:
     assert [path for path in tracked() if path.suffix in {".db", ".pkl", ".pickle", ".joblib"}] == []
     assert [path for path in tracked() if path.stat().st_size > LARGEST_BYTES] == []
 
 
-def test_no_place_of_one_machine_is_named() -> None:
+def test_no_local_path() -> None:
     assert lines_with(PLACES) == []
 
 
-def test_no_package_index_is_named() -> None:
+def test_no_package_index() -> None:
     assert lines_with(INDEX) == []
 
 
@@ -64,7 +64,7 @@ def lock() -> dict[str, Version]:
     return {normal(name): Version(version) for name, version in entries}
 
 
-def test_every_locked_package_has_hashes_and_none_an_address() -> None:
+def test_lock_has_hashes_and_no_addresses() -> None:
     text = (ROOT / "requirements.lock").read_text()
     entries = [entry for entry in re.split(r"\n(?=\S)", text) if not entry.startswith("#")]
 
@@ -72,7 +72,7 @@ def test_every_locked_package_has_hashes_and_none_an_address() -> None:
     assert "://" not in text
 
 
-def test_the_lock_pins_what_pyproject_asks_for(lock: dict[str, Version]) -> None:
+def test_lock_satisfies_pyproject(lock: dict[str, Version]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [*project["dependencies"], *(line for group in project["optional-dependencies"].values() for line in group)]
     # an extra may name other extras of the project itself
@@ -86,18 +86,18 @@ def test_the_lock_pins_what_pyproject_asks_for(lock: dict[str, Version]) -> None
     assert (missing, unmet) == ([], []), "`make lock` writes requirements.lock anew"
 
 
-def test_the_lock_does_not_hold_the_project_itself(lock: dict[str, Version]) -> None:
+def test_lock_leaves_out_the_project(lock: dict[str, Version]) -> None:
     assert "speech-emotion" not in lock
 
 
-def test_builds_from_source_use_the_locked_setuptools(lock: dict[str, Version]) -> None:
+def test_lock_has_the_build_system(lock: dict[str, Version]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     [builder] = [Requirement(line) for line in project["build-system"]["requires"]]
 
     assert lock[builder.name] in builder.specifier
 
 
-def test_make_lists_every_target_that_it_has() -> None:
+def test_make_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
     assert phony is not None
@@ -111,7 +111,7 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_the_pretrained_package_is_the_one_that_dvc_lock_names() -> None:
+def test_pretrained_package_is_in_dvc_lock() -> None:
     folder = ROOT / "src" / "speech_emotion" / "pretrained"
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     entries = [
@@ -127,7 +127,7 @@ def test_the_pretrained_package_is_the_one_that_dvc_lock_names() -> None:
     assert f"{hashlib.md5(listed.encode()).hexdigest()}.dir" == locked["md5"]
 
 
-def test_the_readmes_table_is_the_one_that_the_pipeline_wrote() -> None:
+def test_readme_has_the_current_table() -> None:
     table = (ROOT / "reports" / "tess" / "comparison" / "summary.md").read_text(encoding="utf-8")
 
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Clones of the repository in which tests run the real pipeline, and what they look at there."""
+"""Clones of the repository in which tests run the real pipeline."""
 
 import os
 import shutil
@@ -18,10 +18,10 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GUARD = Path(__file__).resolve().parent.parent / "guard"
-"""Holds the sitecustomize.py that refuses, and writes down, every way out of this machine."""
+"""Its sitecustomize.py refuses and logs every connection to another machine."""
 
 OWN = {"params.yaml", "dvc.lock"}
-"""What a workspace sets for itself."""
+"""Files that a workspace sets for itself."""
 
 STAGES: Mapping[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 PIPELINE = tuple(STAGES)
@@ -29,15 +29,14 @@ PIPELINE = tuple(STAGES)
 
 @dataclass(frozen=True)
 class Workspace:
-    """A clone, and the environment that commands in it are run with."""
+    """A clone, and the environment of its commands; `prefix` starts a command, e.g. in a network namespace."""
 
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
-    """What a command is started by, such as a network namespace of its own."""
 
     def run(self, *command: str, status: int = 0) -> str:
-        """Run a command to its end and return what it prints; its status has to be the expected one."""
+        """Run a command that must end with a status, and return its output."""
         done = subprocess.run(
             [*self.prefix, *executable(command)],
             cwd=self.folder,
@@ -53,7 +52,7 @@ class Workspace:
 
     @contextmanager
     def started(self, *command: str) -> Iterator[psutil.Popen]:
-        """Start a command; what is left of it and of its descendants at the end of the block is ended."""
+        """Start a command; kill it and its descendants at the end of the block."""
         with open(self._log, "wb") as log:
             process = psutil.Popen(
                 executable(command),
@@ -70,11 +69,11 @@ class Workspace:
                 process.wait()
 
     def started_log(self) -> str:
-        """Return what the command that was started last has printed."""
+        """Return the output of the command that was started last."""
         return self._log.read_text()
 
     def outs(self) -> dict[str, str]:
-        """Return the hash of every output, as dvc.lock has it."""
+        """Return the hash of every output in dvc.lock."""
         stages = self.lock()["stages"].values()
         return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
 
@@ -98,14 +97,11 @@ class Workspace:
         return [path for output in outputs for path in output.rglob("*.partial")]
 
     def processes(self) -> list[psutil.Process]:
-        """Return the processes that work in the folder."""
+        """Return the processes whose working folder is in the clone."""
         return [process for process in psutil.process_iter() if works_in(process, self.folder)]
 
     def copy(self, folder: Path) -> "Workspace":
-        """Return a copy with a tracking database of its own, in which all is known that was known here.
-
-        What a stage keeps for the case that it is killed is left behind, so that it has to be done anew.
-        """
+        """Return a copy with a copy of the tracking database, without checkpoints."""
         shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".scratch"))
         database = Path(self.environment["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///"))
         shutil.copy(database, folder / "mlflow.db")
@@ -128,22 +124,21 @@ class Workspace:
 
 @dataclass(frozen=True)
 class DemoRun:
-    """One undisturbed `make demo` in a newcomer's clone, cut off from every network.
+    """One undisturbed `make demo` in a new clone without a network.
 
     Attributes
     ----------
     home : Workspace
-        The clone that the newcomer made, with the environment in which all was run.
+        The clone in which the demo was started.
     demo : Workspace
         The clone inside it, in which the pipeline ran.
     output : str
-        What was printed.
     seconds : dict
-        How long each stage took.
+        Time of each stage.
     calls : Path
-        Where each try to reach another machine would have been written down.
+        Log of connections to other machines.
     lock : Path
-        Held while the demo is changed, or copied: several processes of tests share it.
+        Held while the demo is changed or copied by one of several test processes.
     """
 
     home: Workspace
@@ -155,18 +150,18 @@ class DemoRun:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep others from the demo, while it is not what it was."""
+        """Keep other test processes from the demo while it is changed."""
         with FileLock(self.lock):
             yield
 
     def copy(self, folder: Path) -> Workspace:
-        """Return a copy of the demo, whole."""
+        """Return a copy of the demo."""
         with self.held():
             return self.demo.copy(folder)
 
 
 def fresh_clone(folder: Path) -> Path:
-    """Clone the repository as a newcomer would, with the edits that are not committed yet on top."""
+    """Clone the repository, with the uncommitted edits."""
     git("clone", "--quiet", "--no-tags", f"file://{ROOT}", str(folder), at=ROOT)
     changed = git("diff", "--name-only", "-z", "HEAD", at=ROOT)
     new = git("ls-files", "--others", "--exclude-standard", "-z", at=ROOT)
@@ -181,7 +176,7 @@ def fresh_clone(folder: Path) -> Path:
 
 
 def offline_workspace(folder: Path) -> Workspace:
-    """Name a workspace from which no other machine can be reached, with an empty home."""
+    """Return a workspace without a network and with an empty home folder."""
     home = folder.parent / "home"
     home.mkdir(exist_ok=True)
     environment = {
@@ -193,18 +188,18 @@ def offline_workspace(folder: Path) -> Workspace:
 
 
 def no_network() -> tuple[str, ...]:
-    """Return what starts a command without a network; nothing, where the system does not let this user do so."""
+    """Return a prefix that runs a command without a network; empty where this user may not do so."""
     unshare = ("unshare", "--net") if os.geteuid() == 0 else ("unshare", "--net", "--map-root-user")
     prefix = (*unshare, sys.executable, str(GUARD / "offline.py"))
     try:
         works = subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0
     except FileNotFoundError:
         works = False
-    return prefix if works else ()  # the guard on PYTHONPATH refuses all the same
+    return prefix if works else ()  # the guard on PYTHONPATH refuses anyway
 
 
 def shrink(folder: Path) -> None:
-    """Make a clone's demo as small as it can be and still train, be killed, and go on."""
+    """Make the demo of a clone as small as possible."""
     small: dict[str, dict[str, Any]] = {
         "evaluate": {"bootstrap": {"resamples": 100}},
         "robustness": {"utterances": 10},
@@ -225,7 +220,7 @@ def shrink(folder: Path) -> None:
 
 
 def commit(folder: Path) -> None:
-    """Commit all that is new or different in a folder."""
+    """Commit all changes in a folder."""
     git("add", "--all", at=folder)
     author = ("-c", "user.name=tests", "-c", "user.email=tests@example.org")
     git(*author, "commit", "--quiet", "--allow-empty", "--message", "by the tests", at=folder)
@@ -240,18 +235,18 @@ def git(*arguments: str, at: Path) -> str:
 
 
 def executable(command: tuple[str, ...]) -> list[str]:
-    """Return the command as run by this very Python."""
+    """Return a command run by this Python."""
     module = [] if command[0] == "python" else ["-m", command[0].replace("-", "_")]
     return [sys.executable, *module, *command[1:]]
 
 
 def stage_process(dvc: psutil.Popen, stage: str) -> psutil.Process | None:
-    """Return the process of a stage's script below a running DVC, once there is one."""
+    """Return the process of a stage below a running DVC, or None."""
     return next((process for name, process in running_stages(dvc) if name == stage), None)
 
 
 def running_stages(process: psutil.Process) -> Iterator[tuple[str, psutil.Process]]:
-    """Yield the name and the process of each stage that runs below a process."""
+    """Yield name and process of each stage below a process."""
     for one in descendants(process):
         try:
             arguments = one.cmdline()
@@ -262,7 +257,7 @@ def running_stages(process: psutil.Process) -> Iterator[tuple[str, psutil.Proces
 
 
 def stages_run(output: str) -> list[str]:
-    """Return the stages that DVC says it has begun, in their order."""
+    """Return the stages that DVC started, in order."""
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
 
 
@@ -274,7 +269,7 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
 
 
 def kill(*processes: psutil.Process) -> None:
-    """kill -9, all of them."""
+    """Send SIGKILL to processes."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -288,7 +283,7 @@ def works_in(process: psutil.Process, folder: Path) -> bool:
 
 
 class StageClock:
-    """Watches which stages run below this process, and for how long each does."""
+    """Measure how long each stage below this process runs."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
