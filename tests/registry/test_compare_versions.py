@@ -8,7 +8,7 @@ from helpers import released, tracked
 from speech_emotion.cli import app
 from speech_emotion.config.evaluation import BootstrapSettings, EvaluateSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.registry.compare_versions import Comparison, compare
+from speech_emotion.registry.compare_versions import Comparison, compare, read_predictions
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
 
@@ -94,3 +94,17 @@ def test_command(tmp_path: Path, two: Path, monkeypatch: pytest.MonkeyPatch) -> 
     lines = [line.split("\t") for line in result.stdout.splitlines() if line.startswith("random\tuar")]
     assert len(lines) == 1
     assert float(lines[0][4]) > 0
+
+
+def test_numeric_labels_stay_text(tmp_path: Path) -> None:
+    (tmp_path / "splits.json").write_text('{"random": "x"}')
+    (tmp_path / "random.csv").write_text(
+        "fold,id,speaker,emotion,text,prediction,p_01,p_02\nall,1,007,01,,01,0.9,0.1\nall,2,NA,02,1e3,01,0.8,0.2\n"
+    )
+
+    found = read_predictions(tmp_path)["random"]
+
+    assert found.labels == ("01", "02")
+    [fold] = found.folds
+    assert fold.truth.tolist() == [0, 1]
+    assert found.utterances == (("all", "1"), ("all", "2"))

@@ -122,12 +122,11 @@ def read_predictions(folder: Path) -> dict[str, ProtocolPredictions]:
 
 def _read(path: Path, split: str, *, fold: str | None = None) -> ProtocolPredictions:
     """Read a predictions.csv, or one fold of it."""
-    import pandas as pd
-
+    from speech_emotion.core.tables import read_table
     from speech_emotion.evaluation.protocol_report import as_predictions
 
     try:
-        rows = pd.read_csv(path, dtype={"fold": str, "id": str, "text": str}, keep_default_na=False)
+        rows = read_table(path)
         rows = rows[rows["fold"] == (fold or rows["fold"])]
         rows = rows.sort_values(["fold", "id"], kind="stable").reset_index(drop=True)
         labels = tuple(str(name).removeprefix("p_") for name in rows.columns if str(name).startswith("p_"))
