@@ -1,4 +1,4 @@
-"""Starts and stops real services on free ports: PostgreSQL, S3, MLflow, Optuna's dashboard, one that hangs."""
+"""Start and stop real services on free ports: PostgreSQL, S3, MLflow, Optuna's dashboard, a server that hangs."""
 
 import getpass
 import os
@@ -26,25 +26,25 @@ from moto.server import ThreadedMotoServer
 
 @dataclass
 class Service:
-    """A process that serves."""
+    """A running service."""
 
     uri: str
     process: subprocess.Popen[bytes]
 
     def signal(self, sent: signal.Signals) -> None:
-        """Send a signal to it and to its children: SIGSTOP makes a server that takes connections and never answers."""
+        """Send a signal to its process group; after SIGSTOP it accepts connections and never answers."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, sent)
 
     def kill(self) -> None:
-        """kill -9, its children included."""
+        """Kill its process group."""
         self.signal(signal.SIGKILL)
         self.process.wait()
 
 
 @contextmanager
 def s3(bucket: str) -> Iterator[str]:
-    """Start a server that speaks S3, with a bucket, and set credentials for it; give its address."""
+    """Start an S3 server with a bucket, set its credentials, and yield its address."""
     names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     with pytest.MonkeyPatch.context() as patch:
@@ -61,14 +61,14 @@ def s3(bucket: str) -> Iterator[str]:
 
 
 def use_s3(address: str, patch: pytest.MonkeyPatch) -> None:
-    """Have fsspec find an S3 at an address, here and in processes that are started from now on."""
+    """Make fsspec use the S3 server at an address, in this process and in new ones."""
     patch.setenv("FSSPEC_S3_ENDPOINT_URL", address)
-    patch.setitem(fsspec.config.conf, "s3", {"endpoint_url": address})  # here it has looked already
+    patch.setitem(fsspec.config.conf, "s3", {"endpoint_url": address})  # this process has read the environment already
     forget_connections()
 
 
 def forget_connections() -> None:
-    """Have fsspec connect anew: it keeps what it was connected to, with the credentials of that time."""
+    """Clear the connections that fsspec caches with their credentials."""
     for name in ("s3", "file"):
         fsspec.get_filesystem_class(name).clear_instance_cache()
 
@@ -81,7 +81,7 @@ def free_port() -> int:
 
 @dataclass
 class Database:
-    """A PostgreSQL that can be stopped, and started again with what it held."""
+    """A PostgreSQL server that can be stopped and started again with its data."""
 
     uri: str
     control: list[str | Path]
@@ -102,14 +102,14 @@ class Database:
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """Start a PostgreSQL of its own with an empty database; give the URI that SQLAlchemy and MLflow take."""
+    """Start a PostgreSQL server with an empty database and yield its URI."""
     with database() as server:
         yield server.uri
 
 
 @contextmanager
 def database() -> Iterator[Database]:
-    """Start a PostgreSQL of its own with an empty database."""
+    """Start a PostgreSQL server with an empty database."""
     programs, user = _postgresql_programs(), _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     data, port = folder / "data", free_port()
@@ -133,7 +133,7 @@ def database() -> Iterator[Database]:
 
 @contextmanager
 def mlflow_server(folder: Path, *, backend: str, port: int | None = None) -> Iterator[Service]:
-    """Start `mlflow server` over a database, with its artifacts in a folder, and wait until it answers."""
+    """Start `mlflow server` with a database and a folder for artifacts, and wait until it answers."""
     port = port or free_port()
     options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", backend]
     command = ["server", *options, "--artifacts-destination", str(folder / "artifacts")]
@@ -143,7 +143,7 @@ def mlflow_server(folder: Path, *, backend: str, port: int | None = None) -> Ite
 
 @contextmanager
 def mlflow_ui(folder: Path) -> Iterator[Service]:
-    """Start a bare `mlflow ui` in a folder, as a person does there; only the port is chosen."""
+    """Start `mlflow ui` in a folder without options except the port."""
     port = free_port()
     with _mlflow(["ui", "--port", str(port)], folder, f"http://127.0.0.1:{port}", "/health") as service:
         yield service
@@ -160,7 +160,7 @@ def scoring_server(model_uri: str, folder: Path, environment: dict[str, str]) ->
 
 @contextmanager
 def optuna_dashboard(storage: str, folder: Path) -> Iterator[Service]:
-    """Start `optuna-dashboard` on a storage, in a folder, as a person does there; only the port is chosen."""
+    """Start `optuna-dashboard` on a storage, in a folder."""
     port = free_port()
     command = [str(Path(sys.executable).parent / "optuna-dashboard"), storage, "--port", str(port)]
     with _served(command, folder, f"http://127.0.0.1:{port}", "/api/studies") as service:
@@ -169,7 +169,7 @@ def optuna_dashboard(storage: str, folder: Path) -> Iterator[Service]:
 
 @contextmanager
 def hanging_server() -> Iterator[str]:
-    """Give the address of a server that takes every connection and never answers."""
+    """Yield the address of a server that accepts connections and never answers."""
     held = []
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -233,7 +233,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: fl
 
 
 def _postgresql_programs() -> Path:
-    """Return the folder of initdb and pg_ctl; Debian keeps it off the PATH."""
+    """Return the folder of initdb and pg_ctl, which is not in PATH on Debian."""
     places = [
         *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
         Path(shutil.which("initdb") or "/x").parent,
@@ -244,7 +244,7 @@ def _postgresql_programs() -> Path:
 
 
 def _unprivileged_user() -> str | None:
-    """Return the user to run PostgreSQL as, which refuses root; None: who runs this."""
+    """Return the user to run PostgreSQL as, because it refuses root; None: the current user."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -260,10 +260,10 @@ def _as(user: str | None, command: list[str | Path]) -> None:
     uid, gid = _ids(user or getpass.getuser())
     done = subprocess.run(
         list(map(str, command)),
-        # the folder that the tests are run in may be closed to that user
+        # that user may not read the current folder
         cwd="/",
         stdin=subprocess.DEVNULL,
-        # a server that is started keeps what it is given: a pipe would never end
+        # the server inherits these: a pipe would never end
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=False,

@@ -4,14 +4,15 @@ Workers are killed and the server must not wait for a disk, so rows pass through
 them, writes whole files, and outlives a killed server until the last file is written.
 """
 
+import asyncio
 import json
-import queue
+import os
+import select
 import signal
-import threading
+import sys
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
@@ -19,113 +20,96 @@ from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.core.errors import UserError
 
 _STOP_SECONDS: Final = 20.0
-_WAITING: Final = 4000
-"""Requests whose rows wait for the process; more are dropped, so that responses never wait."""
+_BUFFER_BYTES: Final = 4 * 2**20
+"""Limit of rows that wait for the process; more are dropped, so that responses never wait."""
 
 
 class LogWriter:
-    """The process that writes the log, as the server sees it; `note(event, **details)` logs an event.
+    """The process that writes the log, as the server sees it; `note(event, **details)` logs an event."""
 
-    Raises
-    ------
-    UserError
-        The log cannot be written.
-    """
+    _process: Process
+    _listening: asyncio.Task[None]
 
     def __init__(self, folder: Path, settings: LogSettings, *, note: Callable[..., None]) -> None:
-        self._order, self._note, self._dropping = (folder, settings), note, False
-        self._rows: queue.Queue[bytes | None] = queue.Queue(_WAITING)
-        self._start()
-        self._thread = threading.Thread(target=self._pass_on, daemon=True)
-        self._thread.start()
+        self._order, self._note = (str(folder), settings.model_dump_json()), note
+        self._dropping = self._closing = False
+
+    async def start(self) -> None:
+        """Start the process; raises UserError if the log cannot be written."""
+        command = (sys.executable, "-P", "-m", "speech_emotion.serving.log_writer", *self._order)
+        self._process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+        problem = await self._process.stdout.readline()  # type: ignore[union-attr]
+        if problem != b"\n":
+            raise UserError(problem.decode().strip() or "the process that writes the log ended; see its output above")
+        self._listening = asyncio.create_task(self._listen())
 
     def write(self, rows: bytes) -> None:
-        """Pass on rows, a JSON list, without waiting."""
-        try:
-            self._rows.put_nowait(rows)
-            self._dropping = False
-        except queue.Full:
-            if not self._dropping:
-                self._note("log rows dropped", level="error")
-            self._dropping = True
+        """Pass on rows, a JSON list on one line, without waiting."""
+        pipe = self._process.stdin
+        full = pipe is None or pipe.is_closing() or pipe.transport.get_write_buffer_size() > _BUFFER_BYTES
+        if full and not self._dropping:
+            self._note("log rows dropped", level="error")
+        elif not full:
+            pipe.write(rows + b"\n")  # type: ignore[union-attr]
+        self._dropping = full
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Wait until the process has written its rows."""
-        with suppress(queue.Full):
-            self._rows.put(None, timeout=_STOP_SECONDS)
-            self._thread.join(_STOP_SECONDS)
-        if self._thread.is_alive():
-            self._note("log not written to its end", level="error")
-            self._process.kill()
-
-    def _start(self) -> None:
-        context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_write_rows, args=(theirs, *self._order))
-        self._process.start()
-        theirs.close()
-        try:
-            problem = self._pipe.recv()
-        except (EOFError, OSError):
-            problem = "the process that writes the log ended; see its output above"
-        if problem:
-            raise UserError(problem)
-
-    def _pass_on(self) -> None:
-        while (rows := self._rows.get()) is not None:
+        if hasattr(self, "_listening"):
+            self._closing = True
+            self._process.stdin.close()  # type: ignore[union-attr]
             try:
-                problem = self._send(rows)
-            except (EOFError, OSError):
-                self._process.join()
-                self._note("log writer ended", level="error", status=self._process.exitcode)
-                problem = self._send_to_another(rows)
-            if problem:
-                self._note("log rows lost", level="error", reason=problem)
-        self._pipe.close()
-        self._process.join()
+                await asyncio.wait_for(self._listening, _STOP_SECONDS)
+            except TimeoutError:
+                self._note("log not written to its end", level="error")
+                self._process.kill()
 
-    def _send(self, rows: bytes) -> str:
-        """Return why rows are lost, if they are."""
-        self._pipe.send_bytes(rows)
-        return str(self._pipe.recv())
-
-    def _send_to_another(self, rows: bytes) -> str:
-        try:
-            self._start()
-            return self._send(rows)
-        except (EOFError, OSError, UserError) as error:
-            return str(error)
+    async def _listen(self) -> None:
+        """Log what the process reports, and start another if it ends early."""
+        async for line in self._process.stdout:  # type: ignore[union-attr]
+            self._note("log rows lost", level="error", reason=line.decode().strip())
+        status = await self._process.wait()
+        if not self._closing:
+            self._note("log writer ended", level="error", status=status)
+            try:
+                await self.start()
+            except UserError as error:
+                self._note("log writer does not start", level="error", reason=str(error))
 
 
-def _write_rows(pipe: Connection, folder: Path, settings: LogSettings) -> None:
-    """Write the rows that arrive until the server has gone; answer each message with what was wrong, or nothing."""
+def main() -> None:
+    """Write the rows on standard input until it ends; report a lost row in a line on standard output."""
     from speech_emotion.monitoring.prediction_log import Logbook
 
-    # a service manager signals the whole group
+    # a service manager signals the whole group; this process ends when its input does
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        book, problem = Logbook(folder, settings), ""
+        book = Logbook(Path(sys.argv[1]), LogSettings.model_validate_json(sys.argv[2]))
     except UserError as error:
-        pipe.send(str(error))
-        return
-    pipe.send("")
-    gone = False
-    while not gone:
-        rows = b""
-        try:
-            rows = pipe.recv_bytes() if pipe.poll(book.due) else b""
-        except (EOFError, OSError):
-            gone = True
-        try:
-            if rows:
-                book.add(json.loads(rows))
-            else:
-                book.write()
-        # a compromised worker may send anything
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            problem = f"{type(error).__name__}: {error}"[:300]
-        if rows:
-            with suppress(OSError):
-                pipe.send(problem)
-            problem = ""
+        return _report(str(error))
+    _report("")
+    waiting, ended = b"", False
+    while not ended:
+        ready, _, _ = select.select([sys.stdin], [], [], book.due)
+        part = os.read(sys.stdin.fileno(), 2**16) if ready else b""
+        ended = bool(ready) and not part
+        *lines, waiting = (waiting + part).split(b"\n")
+        for line in lines if part else [b""]:
+            try:
+                if line:
+                    book.add(json.loads(line))
+                else:
+                    book.write()
+            # a compromised worker may send anything
+            except (OSError, ValueError, LookupError, TypeError) as error:
+                _report(f"{type(error).__name__}: {error}"[:300])
+
+
+def _report(message: str) -> None:
+    with suppress(BrokenPipeError):  # the server has gone; its rows are written nevertheless
+        os.write(sys.stdout.fileno(), message.replace("\n", " ").encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

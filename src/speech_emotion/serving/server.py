@@ -89,10 +89,12 @@ class _Server:
         finally:
             await self._pool.close()
             if self._log_writer is not None:
-                await asyncio.to_thread(self._log_writer.close)
+                await self._log_writer.close()
         log("stopped")
 
     async def _start(self) -> None:
+        if self._log_writer is not None:
+            await self._log_writer.start()
         await self._change(await model_of(self._source))
 
     async def _serve(self, host: str, port: int) -> None:
@@ -140,7 +142,7 @@ class _Server:
                     self._metrics.note("model changed", **_names(found))
                 pause = seldom if seen is None else often
             except Exception as error:  # the next poll may succeed
-                self._metrics.note("champion not polled", level="warning", reason=f"{type(error).__name__}: {error}")
+                self._metrics.note("champion not polled", level="warning", reason=str(error) or repr(error))
 
 
 def _names(model: Model) -> dict[str, str]:
