@@ -5,7 +5,6 @@ resumes at the end of the journal: no recording is lost or predicted twice. The 
 whole journal.
 """
 
-import csv
 import fcntl
 import glob
 import hashlib
@@ -16,16 +15,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 from speech_emotion.audio.decode import AudioError, Sound, decode
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import replacing
-from speech_emotion.core.parallel import parallel_map
+from speech_emotion.core.io import replacing, write_csv_rows
+from speech_emotion.core.parallel import WorkerKilledError, parallel_map, with_threads
 from speech_emotion.core.process import die_with_parent
 from speech_emotion.inference.recognizer import Prediction, Recognizer
 
@@ -51,20 +51,9 @@ class FileFormat(StrEnum):
 
 @dataclass(frozen=True)
 class BatchRow:
-    """The prediction of a recording, or why it has none.
+    """The prediction of a recording, or the reason why it cannot be used.
 
-    Attributes
-    ----------
-    path : str
-    reason : str
-        Why it cannot be used; empty if it was predicted.
-    label : str
-    confidence : float
-    sure : bool
-    probabilities : tuple of float
-        In the order of the package's labels.
-    entry : mapping or None
-        Its row in the prediction log, if there is one.
+    `probabilities` are in the order of the package's labels; `entry` is the row in the prediction log, if there is one.
     """
 
     path: str
@@ -103,16 +92,8 @@ def rows(
 ) -> Generator[BatchRow, None, None]:
     """Yield a row for each recording, in their order.
 
-    Parameters
-    ----------
-    recognizer : Recognizer
-    paths : sequence of Path
-    workers : int or None
-        Processes, for more than `FEW` recordings. None: one per core.
-    cluster : RaySettings or None
-        Use this cluster instead. Every node must see recordings and package under the same paths.
-    log : PredictionLog or None
-        Fills `BatchRow.entry`.
+    More than `FEW` recordings are predicted by `workers` processes (None: one per core), or on a cluster: every node
+    must see recordings and package under the same paths. `log` fills `BatchRow.entry`.
     """
     chunks = [list(map(str, paths[start : start + CHUNK])) for start in range(0, len(paths), CHUNK)]
     if len(paths) <= FEW and cluster is None:
@@ -139,17 +120,13 @@ def predict_into(
     resumed: Callable[[int], None] = lambda _: None,
     log: PredictionLog | None = None,
 ) -> list[BatchRow]:
-    """Write the predictions of recordings to a file, atomically.
+    """Write the predictions of recordings to a file, atomically, and return the recordings that cannot be used.
 
     Parameters
     ----------
     output : Path
         An existing file is replaced.
-    format : FileFormat
-    recognizer : Recognizer
-    paths : sequence of Path
-    workers : int or None
-    cluster : RaySettings or None
+    workers, cluster
         See `rows`.
     watch : callable
         Receives the rows as they are predicted.
@@ -157,11 +134,6 @@ def predict_into(
         Called with the number of recordings that an interrupted run had predicted.
     log : PredictionLog or None
         Receives the predictions at the end, from the journal, so that it contains each recording once.
-
-    Returns
-    -------
-    list of BatchRow
-        The recordings that cannot be used. They are not in the file.
 
     Raises
     ------
@@ -178,7 +150,7 @@ def predict_into(
         left = paths[done:]
         with closing(rows(recognizer, left, workers=workers, cluster=cluster, log=log)) as found:
             watched = iter(watch(found, len(left)))
-            while some := [row for _, row in zip(range(CHUNK), watched, strict=False)]:
+            while some := list(islice(watched, CHUNK)):
                 with _writing(output):
                     journal.write(b"".join(map(_line, some)))
                     journal.flush()
@@ -202,11 +174,11 @@ def write(format: FileFormat, rows: Iterable[BatchRow], labels: Sequence[str], t
 
 def write_csv(rows: Iterable[BatchRow], labels: Sequence[str], file: IO[str]) -> None:
     """Write rows as CSV: path, label, confidence, sure and a probability for each label."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("path", "label", "confidence", "sure", *labels))
-    for row in rows:
-        numbers = (f"{number:.6f}" for number in row.probabilities)
-        writer.writerow((row.path, row.label, f"{row.confidence:.6f}", str(row.sure).lower(), *numbers))
+    cells = (
+        (row.path, row.label, f"{row.confidence:.6f}", str(row.sure).lower(), *map("{:.6f}".format, row.probabilities))
+        for row in rows
+    )
+    write_csv_rows(file, ("path", "label", "confidence", "sure", *labels), cells)
 
 
 def write_json(rows: Iterable[BatchRow], labels: Sequence[str], file: IO[str]) -> None:
@@ -234,15 +206,10 @@ def _write_parquet(rows: Iterable[BatchRow], labels: Sequence[str], target: Path
     schema = pa.schema([*columns, *((label, pa.float64()) for label in labels)])
     waiting = iter(rows)
     with pq.ParquetWriter(target, schema) as writer:
-        while some := [row for _, row in zip(range(_ROWS_A_GROUP), waiting, strict=False)]:
-            values = [
-                [row.path.encode("utf-8", "backslashreplace").decode() for row in some],
-                [row.label for row in some],
-                [row.confidence for row in some],
-                [row.sure for row in some],
-                *([row.probabilities[number] for row in some] for number in range(len(labels))),
-            ]
-            writer.write_table(pa.table(values, schema=schema))
+        while some := list(islice(waiting, _ROWS_A_GROUP)):
+            paths = [row.path.encode("utf-8", "backslashreplace").decode() for row in some]
+            values = [(row.label, row.confidence, row.sure, *row.probabilities) for row in some]
+            writer.write_table(pa.table([paths, *zip(*values, strict=True)], schema=schema))
 
 
 _Predict = Callable[[list[str]], list[BatchRow]]
@@ -256,8 +223,8 @@ def _in_processes(predict: _Predict, chunks: Sequence[list[str]], workers: int |
             for some in parallel_map(predict, chunks[done:], workers=workers):
                 done += 1
                 yield some
-        except BrokenProcessPool:
-            # the chunk contains the recording that crashed a process: predict its recordings one at a time
+        except WorkerKilledError:
+            # the chunk may contain the recording that crashed a process: predict its recordings one at a time
             yield _one_by_one(predict, chunks[done])
             done += 1
 
@@ -270,14 +237,9 @@ def _one_by_one(predict: _Predict, paths: list[str]) -> list[BatchRow]:
         with ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent) as alone:
             try:
                 for path in paths[len(found) :]:
-                    found += alone.submit(_with_one_thread, predict, [path]).result()
+                    found += alone.submit(with_threads, 1, predict, [path]).result()
             except BrokenProcessPool:
                 found.append(BatchRow(paths[len(found)], "crashed the process that decoded it"))
-    return found
-
-
-def _with_one_thread(predict: _Predict, paths: list[str]) -> list[BatchRow]:
-    [found] = parallel_map(predict, [paths], workers=1)
     return found
 
 
@@ -300,35 +262,27 @@ def _predict(recognizer: Recognizer, paths: list[str], *, log: PredictionLog | N
             sound = decode(path, max_seconds=max_seconds)
             measured = log.measure(sound) if log else None
             frames.append(recognizer.frames(sound.samples, sound.sample_rate))
-            statistics.append(measured)
         except AudioError as error:
             rows.append(BatchRow(path, str(error)))
         else:
             rows.append(BatchRow(path))
+            statistics.append(measured)
     predictions = zip(recognizer.answers(recognizer.predict_frames(frames)), statistics, strict=True)
-    return [row if row.reason else _row(recognizer, row.path, *next(predictions), log) for row in rows]
-
-
-def _row(
-    recognizer: Recognizer, path: str, prediction: Prediction, statistics: Any, log: PredictionLog | None
-) -> BatchRow:
     versions = {"model": "", "model_version": "", "package_digest": recognizer.package.digest}
-    return BatchRow(
-        path,
-        "",
-        prediction.label,
-        prediction.confidence,
-        prediction.sure,
-        tuple(prediction.probabilities.values()),
-        None if log is None else log.entry(statistics, prediction, versions),
-    )
+
+    def row(path: str, prediction: Prediction, measured: Any) -> BatchRow:
+        entry = log.entry(measured, prediction, versions) if log else None
+        probabilities = tuple(prediction.probabilities.values())
+        return BatchRow(path, "", prediction.label, prediction.confidence, prediction.sure, probabilities, entry)
+
+    return [one if one.reason else row(one.path, *next(predictions)) for one in rows]
 
 
 def _write_log(log: PredictionLog, key: str, rows: Iterator[BatchRow]) -> None:
     """Add rows to a log, in files named by the job, so that a repetition replaces them."""
     entries = (row.entry for row in rows if row.entry is not None)
     number = 0
-    while some := [one for _, one in zip(range(_ROWS_A_GROUP), entries, strict=False)]:
+    while some := list(islice(entries, _ROWS_A_GROUP)):
         log.write(f"predict-{key}-{number:05d}.parquet", some)
         number += 1
 
@@ -397,15 +351,14 @@ def _remove_if_unused(path: Path) -> None:
 
 def _line(row: BatchRow) -> bytes:
     # JSON escapes to ASCII, which preserves names that are not text
-    values = [row.path, row.reason, row.label, row.confidence, row.sure, row.probabilities, row.entry]
-    return json.dumps(values).encode() + b"\n"
+    return json.dumps(astuple(row)).encode() + b"\n"
 
 
 def _read(journal: IO[bytes]) -> Iterator[BatchRow]:
     journal.seek(0)
     for line in journal:
-        path, reason, label, confidence, sure, probabilities, written = json.loads(line)
-        yield BatchRow(path, reason, label, confidence, sure, tuple(probabilities), written)
+        path, reason, label, confidence, sure, probabilities, entry = json.loads(line)
+        yield BatchRow(path, reason, label, confidence, sure, tuple(probabilities), entry)
 
 
 def _predicted(journal: IO[bytes]) -> Iterator[BatchRow]:

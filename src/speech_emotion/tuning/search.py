@@ -16,7 +16,8 @@ from speech_emotion.config.params import ComputeSettings
 from speech_emotion.config.tuning import RecipeSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing_folder
-from speech_emotion.core.parallel import cluster_room, core_count, crew
+from speech_emotion.core.parallel import core_count, crew
+from speech_emotion.core.ray_cluster import cluster_room
 from speech_emotion.tuning import study as studies
 from speech_emotion.tuning.mlflow_sync import StudySync
 from speech_emotion.tuning.objective import SearchInputs
