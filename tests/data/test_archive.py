@@ -74,16 +74,13 @@ def test_follows_links_once(tmp_path: Path) -> None:
     assert contents(folder) == {"2.wav": b"one", "linked/1.wav": b"one"}
 
 
-def test_zip_in_zip(tmp_path: Path) -> None:
+def test_zips_inside_are_opened(tmp_path: Path) -> None:
     inner = zipped({"deep/2.wav": b"two", "__MACOSX/._2.wav": b"junk"})
     write_zip(tmp_path / "a.zip", {"1.wav": b"one", "more/inner.ZIP": inner, "empty/": b""})
-    assert contents(tmp_path / "a.zip") == {"1.wav": b"one", "more/inner.ZIP/deep/2.wav": b"two"}
-
-
-def test_zip_in_folder(tmp_path: Path) -> None:
-    (tmp_path / "1.wav").write_bytes(b"one")
-    write_zip(tmp_path / "a.zip", {"2.wav": b"two"})
-    assert contents(tmp_path) == {"1.wav": b"one", "a.zip/2.wav": b"two"}
+    found = {"1.wav": b"one", "more/inner.ZIP/deep/2.wav": b"two"}
+    assert contents(tmp_path / "a.zip") == found
+    (tmp_path / "3.wav").write_bytes(b"three")
+    assert contents(tmp_path) == {"3.wav": b"three"} | {f"a.zip/{name}": content for name, content in found.items()}
 
 
 def test_unpacks_the_tree(tmp_path: Path) -> None:

@@ -152,16 +152,13 @@ def test_does_not_resume_an_older_version(connect: Start, tmp_path: Path) -> Non
     assert [request.range for request in served.asked("a.wav")] == [""]
 
 
-def test_retries_wrong_bytes(connect: Start, tmp_path: Path) -> None:
+def test_retries_and_refuses_wrong_bytes(connect: Start, tmp_path: Path) -> None:
     served = dataset(plan={"a.wav": [Act(garbage=True)]})
     assert fetch_all(connect(served), tmp_path) == served.files
-
-
-def test_refuses_bytes_that_stay_wrong(connect: Start, tmp_path: Path) -> None:
-    served = dataset("a.wav", always={"a.wav": Act(garbage=True)})
-    with pytest.raises(UserError, match=r"a\.wav: gave up after 3 tries: its md5 is \w+, expected \w+"):
+    served = dataset("b.wav", always={"b.wav": Act(garbage=True)})
+    with pytest.raises(UserError, match=r"b\.wav: gave up after 3 tries: its md5 is \w+, expected \w+"):
         fetch_all(connect(served, retries=2), tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_bounds_undeclared_sizes(connect: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,17 +215,11 @@ def test_a_refusal_stops_the_others(connect: Start, tmp_path: Path) -> None:
     assert not any(thread.name.startswith("download") for thread in threading.enumerate())
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_obeys_retry_after(connect: Start, tmp_path: Path, status: int) -> None:
-    served = dataset(plan={"a.wav": [Act(status=status, headers={"Retry-After": "1"})]})
-    assert fetch_all(connect(served), tmp_path) == served.files
-    first, second = served.asked("a.wav")
-    assert second.time - first.time >= 1
-
-
-def test_obeys_retry_after_dates(connect: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_obeys_retry_after(connect: Start, tmp_path: Path, form: str) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
-    served = dataset(plan={"a.wav": [Act(status=429, headers={"Retry-After": date})]})
+    after = {"Retry-After": {"seconds": "2", "date": date}[form]}
+    served = dataset(plan={"a.wav": [Act(status=429, headers=after)]})
     began = time.monotonic()
     assert fetch_all(connect(served), tmp_path) == served.files
     assert served.asked("a.wav")[1].time - began > 1.5

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.recordings import BAD, LOSSY, encoded, lossy, tone, with_data_size
+from helpers.recordings import BAD, LOSSY, encoded, lossy, tone
 from speech_emotion.config.data import CorpusSettings, PrepareSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file
@@ -61,11 +61,6 @@ def test_reads_containers_by_content(tmp_path: Path) -> None:
     assert found.good["seconds"].between(0.45, 0.65).all()
 
 
-def test_sample_rates_may_differ(tmp_path: Path) -> None:
-    files = {"a.wav": encoded(tone(rate=24414), rate=24414), "b.wav": encoded(tone(rate=96000), rate=96000)}
-    assert list(built(tmp_path, files).good["sample_rate"]) == [24414, 96000]
-
-
 def refused() -> dict[str, tuple[Callable[[], bytes], str]]:
     whole = encoded(tone())
     silent = np.zeros(8000, np.float32)
@@ -101,10 +96,6 @@ def test_lists_missing_and_irregular_recordings(tmp_path: Path) -> None:
         "cannot be read (No such file or directory)",
         "cannot be read (a folder, not a regular file)",
     ]
-
-
-def test_accepts_streams_of_unknown_length(tmp_path: Path) -> None:
-    assert built(tmp_path, {"a.wav": with_data_size(encoded(tone()), 0xFFFFFFFF)}).bad.empty
 
 
 def test_refuses_one_recording_with_two_labels(tmp_path: Path) -> None:

@@ -187,15 +187,6 @@ def test_name_is_checked_before_a_shell_sees_it(workspace: Path, root: Path, nam
 
 
 @pytest.mark.slow
-def test_tess_from_variable(workspace: Path, root: Path, tess_dir: Path, start: Start) -> None:
-    stage = (str(root / "pipeline" / "download.py"),)
-    process = start("http://127.0.0.1:9", *stage, TESS_DIR=str(tess_dir))
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert "2,800 recordings" in output
-
-
-@pytest.mark.slow
 def test_tess_from_bad_server_with_kills(workspace: Path, root: Path, tess_dir: Path, start: Start) -> None:
     files = {path.name: path.read_bytes() for path in sorted(tess_dir.rglob("*.wav"))}
     size = sum(map(len, files.values()))

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -10,8 +11,6 @@ from helpers.dataverse_server import PERSISTENT_ID, Act, DataverseServer, serve
 from speech_emotion.config.data import CorpusSettings, DownloadSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.data import download
-from speech_emotion.data.corpora import open_corpus
-from speech_emotion.data.corpora.base import Utterance
 from speech_emotion.data.corpora.tess import EMOTIONS, TessCorpus, parse_name, read_checksums
 from speech_emotion.data.inventory import survey
 
@@ -144,6 +143,9 @@ def test_refuses_missing_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     (tmp_path / "notes.txt").write_text("no zip")
     with pytest.raises(UserError, match=r"notes\.txt: is neither a folder nor a complete zip"):
         corpus("notes.txt", server.url).fetch(Path("raw"))
+    os.mkfifo("pipe")
+    with pytest.raises(UserError, match=r"pipe: is neither a folder nor a complete zip"):
+        corpus("pipe", server.url).fetch(Path("raw"))
     monkeypatch.setenv("TESS_DIR", "typo")
     with pytest.raises(UserError, match=r"typo: there is no such folder or zip.*TESS_DIR"):
         corpus(server=server.url).fetch(Path("raw"))
@@ -177,25 +179,17 @@ def refused(source: Path) -> str:
     return str(error.value)
 
 
-def test_names_missing_recordings(tmp_path: Path) -> None:
-    source = lay_out(tmp_path / "copy", flat())
-    (source / "OAF_bite_fear.wav").unlink()
-    (source / "OA_bite_neutral.wav").unlink()
-    message = refused(source)
-    assert "26 of 28 recordings" in message
-    assert "missing (2):\n  OAF_fear/OAF_bite_fear.wav\n  OAF_neutral/OA_bite_neutral.wav" in message
-
-
-def test_names_altered_recordings(tmp_path: Path) -> None:
+def test_names_missing_and_altered_recordings(tmp_path: Path) -> None:
     source = lay_out(tmp_path / "copy", LAYOUTS["upper case"])
-    altered = source / FOOD.upper()
-    altered.write_bytes(altered.read_bytes()[:-1])
-    assert f"altered (1):\n  {FOOD.upper()}: differs from the original" in refused(source)
-
-
-def test_names_overwritten_recordings(tmp_path: Path) -> None:
-    source = lay_out(tmp_path / "copy", RECORDINGS | {FOOD: RECORDINGS[BACK]})
-    assert f"altered (1):\n  {FOOD}: contains {BACK}" in refused(source)
+    (source / BACK.upper()).unlink()
+    (source / FOOD.upper()).write_bytes(b"x")
+    overwritten = source / "YAF_SAD/YAF_BITE_SAD.WAV"
+    overwritten.write_bytes(RECORDINGS["YAF_sad/YAF_back_sad.wav"])
+    message = refused(source)
+    assert "25 of 28 recordings" in message
+    assert f"missing (1):\n  {BACK}" in message
+    assert f"altered (2):\n  {FOOD.upper()}: differs from the original" in message
+    assert "YAF_SAD/YAF_BITE_SAD.WAV: contains YAF_sad/YAF_back_sad.wav" in message
 
 
 def test_long_lists_are_cut(tmp_path: Path) -> None:
@@ -207,18 +201,15 @@ def test_long_lists_are_cut(tmp_path: Path) -> None:
     assert all(path in full for path in RECORDINGS if path != FOOD)
 
 
-def test_accepts_renamed_recordings(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    files = {path: content for path, content in RECORDINGS.items() if path != FOOD}
-    corpus(lay_out(tmp_path / "copy", files | {"clip 17.wav": RECORDINGS[FOOD]})).fetch(Path("raw"))
+def test_renamed_recordings_get_their_own_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    angry = "YAF_angry/YAF_back_angry.wav"
+    files = {path: content for path, content in RECORDINGS.items() if path != angry}
+    files |= {"clip 17.wav": RECORDINGS[angry], FOOD: RECORDINGS[BACK], BACK: RECORDINGS[FOOD]}
+    corpus(lay_out(tmp_path / "copy", files)).fetch(Path("raw"))
     assert tree(Path("raw")) == RECORDINGS
-    assert f"under another name (1):\n  clip 17.wav: is {FOOD}" in capfd.readouterr().err
-
-
-def test_accepts_swapped_names(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    swapped = {FOOD: RECORDINGS[BACK], BACK: RECORDINGS[FOOD]}
-    corpus(lay_out(tmp_path / "copy", RECORDINGS | swapped)).fetch(Path("raw"))
-    assert tree(Path("raw")) == RECORDINGS
-    assert "under another name (2):" in capfd.readouterr().err
+    message = capfd.readouterr().err
+    assert "under another name (3):" in message
+    assert f"clip 17.wav: is {angry}" in message
 
 
 def test_leaves_out_other_audio(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -252,11 +243,6 @@ def test_refuses_overlapping_copy(source: str) -> None:
     with pytest.raises(UserError, match="around or within"):
         corpus(source).fetch(Path("data/tess/raw"))
     assert tree(Path(source)) == RECORDINGS
-
-
-def test_refuses_dangerous_zip(tmp_path: Path) -> None:
-    source = pack(tmp_path / "copy.zip", RECORDINGS | {"../../evil.wav": b"x"})
-    assert "'../../evil.wav': its path leads out of the folder" in refused(source)
 
 
 def test_download_leaves_no_second_copy(server: DataverseServer) -> None:
@@ -294,16 +280,7 @@ def test_resumes_after_a_failure(server: DataverseServer) -> None:
 def test_offline_advice() -> None:
     with pytest.raises(UserError) as error:
         corpus().fetch(Path("raw"))
-    for way in (
-        "a folder:",
-        "a zip:",
-        "the server:",
-        "`make demo`",
-        "data/incoming",
-        "TESS_DIR",
-        "corpus.source",
-        NOWHERE,
-    ):
+    for way in ("a folder:", "a zip:", "the server:", "`make demo`", "TESS_DIR", "corpus.source", NOWHERE):
         assert way in str(error.value)
 
 
@@ -325,23 +302,16 @@ def test_refuses_changed_raw_tree(tmp_path: Path) -> None:
         corpus().utterances(Path("raw"))
 
 
-def test_name_that_lacks_its_f() -> None:
-    assert parse_name("OAF_neutral/OA_bite_neutral.wav") == Utterance(
-        path=Path("OAF_neutral/OA_bite_neutral.wav"), speaker="OAF", emotion="neutral", text="Say the word bite"
-    )
-
-
-def test_ps() -> None:
+def test_names() -> None:
+    older = parse_name("OAF_neutral/OA_bite_neutral.wav")
+    assert (older.speaker, older.emotion, older.text) == ("OAF", "neutral", "Say the word bite")
     assert parse_name("YAF_pleasant_surprise/YAF_food_ps.wav").emotion == "pleasant_surprise"
-
-
-def test_refuses_other_names() -> None:
     with pytest.raises(UserError, match="not a name of a TESS recording"):
         parse_name("03-01-05-01.wav")
 
 
 def test_committed_list_is_complete() -> None:
-    checksums = read_checksums()
+    checksums = TessCorpus(CorpusSettings(name="tess", kind="tess", source="data/incoming")).checksums
     utterances = [parse_name(path) for path in checksums]
     assert len(checksums) == len(set(checksums.values())) == 2800
     assert list(checksums) == sorted(checksums)
@@ -350,12 +320,6 @@ def test_committed_list_is_complete() -> None:
             ours = [one for one in utterances if (one.speaker, one.emotion) == (speaker, emotion)]
             assert len(ours) == len({one.text for one in ours}) == 200
             assert {one.path.parent.as_posix() for one in ours} == {f"{speaker}_{emotion}"}
-
-
-def test_open_corpus() -> None:
-    opened = open_corpus(CorpusSettings(name="tess", kind="tess", source="data/incoming"))
-    assert isinstance(opened, TessCorpus)
-    assert len(opened.checksums) == 2800
 
 
 PARAMS = "corpus:\n  name: {name}\n  kind: {kind}\n  source: {source}\n"
