@@ -63,6 +63,19 @@ def test_table_has_a_row_per_attempt(study: optuna.Study, inputs: SearchInputs) 
     assert rows["reason"].iloc[4] == DIVERGED
 
 
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_report_before_the_first_trial(study: optuna.Study, tmp_path: Path, waiting: int) -> None:
+    for _ in range(waiting):
+        study.enqueue_trial(PARAMETERS)
+    folder = tmp_path / "report"
+    folder.mkdir()
+
+    write_report(folder, study, None, None, seed=1)
+
+    assert {path.name for path in folder.iterdir()} == {"trials.csv", "importances.csv"}
+    assert len(pd.read_csv(folder / "trials.csv")) == waiting
+
+
 def test_report_has_tables_and_plots(study: optuna.Study, inputs: SearchInputs, tmp_path: Path) -> None:
     fill(study)
     full = create("a-study-full", Storage.of(inputs.tune), inputs.tune)

@@ -1,7 +1,6 @@
 """Write the tables, plots and winner of a search, and apply the winner to params.yaml."""
 
 import json
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -121,13 +120,21 @@ def importances(study: Study, *, seed: int) -> dict[str, float]:
 
 def trial_table(study: Study) -> pd.DataFrame:
     """Return a row for each attempt: state, values, best so far, duration, reason and parameters."""
-    table = study.trials_dataframe(attrs=("number", "state", "value", "duration", "params"))
-    table.columns = [re.sub("^(params|values?)_", "", name) for name in table.columns]
-    table = table.rename(columns={"number": "trial", "duration": "seconds"})
-    table["state"] = table["state"].str.lower()
-    table["seconds"] = table["seconds"].dt.total_seconds().round(1)
-    table.insert(3, "best_nll", table["nll"].where(table["state"] == "complete").cummin().ffill())
-    table.insert(4, "reason", [reason(trial) for trial in trials_of(study)])
+    trials, names = trials_of(study), study.metric_names or ["nll"]
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            **dict(zip(names, trial.values or (), strict=False)),
+            "reason": reason(trial),
+            "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
+            **trial.params,
+        }
+        for trial in trials
+    ]
+    parameters = dict.fromkeys(name for trial in trials for name in trial.params)
+    table = pd.DataFrame(rows, columns=["trial", "state", *names, "reason", "seconds", *parameters])
+    table.insert(3, "best_nll", table[names[0]].where(table["state"] == "complete").cummin().ffill())
     return table
 
 
