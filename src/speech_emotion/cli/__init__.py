@@ -100,22 +100,26 @@ app = typer.Typer(
 )
 
 
-app.command(epilog=predict.EXAMPLES)(predict.predict)
-app.command(epilog=page.EXAMPLES)(page.app)
-app.command(epilog=listen.EXAMPLES)(listen.listen)
-app.command(epilog=serve.EXAMPLES)(serve.serve)
-app.command(epilog=monitor.EXAMPLES)(monitor.monitor)
-app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
-app.command(epilog=runs.EXAMPLES)(runs.runs)
-app.command(epilog=compare.EXAMPLES)(compare.compare)
-app.command(epilog=data.EXAMPLES)(data.data)
-app.command(epilog=publish.EXAMPLES)(publish.publish)
-app.command(epilog=promote.PROMOTE_EXAMPLES)(promote.promote)
-app.command(epilog=promote.ROLLBACK_EXAMPLES)(promote.rollback)
-app.command(epilog=promote.HISTORY_EXAMPLES)(promote.history)
+for command, examples in (
+    (predict.predict, predict.EXAMPLES),
+    (page.app, page.EXAMPLES),
+    (listen.listen, listen.EXAMPLES),
+    (serve.serve, serve.EXAMPLES),
+    (monitor.monitor, monitor.EXAMPLES),
+    (evaluate.evaluate, evaluate.EXAMPLES),
+    (runs.runs, runs.EXAMPLES),
+    (compare.compare, compare.EXAMPLES),
+    (data.data, data.EXAMPLES),
+    (publish.publish, publish.EXAMPLES),
+    (promote.promote, promote.PROMOTE_EXAMPLES),
+    (promote.rollback, promote.ROLLBACK_EXAMPLES),
+    (promote.history, promote.HISTORY_EXAMPLES),
+    (tune.tune, tune.EXAMPLES),
+    (preset.preset, preset.EXAMPLES),
+):
+    # a blank line between two examples, else Markdown joins them
+    app.command(epilog="\n\n".join(filter(None, examples.splitlines())))(command)
 app.add_typer(registry.app)
-app.command(epilog=tune.EXAMPLES)(tune.tune)
-app.command(epilog=preset.EXAMPLES)(preset.preset)
 
 
 @app.command()

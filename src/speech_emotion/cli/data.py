@@ -4,11 +4,8 @@ from pathlib import Path
 
 from speech_emotion.cli import tables
 
-EXAMPLES = """
-Examples:
-
+EXAMPLES = """Examples:
 speech-emotion data
-
 TESS_DIR=~/TESS dvc repro
 """
 

@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     from speech_emotion.cli.recordings import Bad
     from speech_emotion.inference.recognizer import Recognizer
 
-EXAMPLES = """
-Examples:
-
+EXAMPLES = """Examples:
 speech-emotion evaluate models/tess/package --on recordings/
-
 speech-emotion evaluate models:/speech-emotion-tess@challenger --on recordings/ --map joy=happy --leave-out boredom
 """
 
@@ -90,33 +87,31 @@ def label_mapping(
     UserError
         A label is not known, or is both mapped and left out; an option names a label that does not exist.
     """
-    mapping = {label: label for label in found if label in known}
     mapped: dict[str, str] = {}
     for pair in pairs:
-        yours, equals, model = pair.partition("=")
-        if not (yours and equals and model):
+        yours, _, model = pair.partition("=")
+        if not (yours and model):
             raise UserError(f"--map {pair}: expected YOURS=MODEL'S, as in --map joy=happy.")
         if model not in known:
             raise UserError(f"--map {pair}: the model has no label '{model}'. It has {', '.join(known)}.")
         if mapped.setdefault(yours, model) != model:
             raise UserError(f"--map {pair}: '{yours}' is already mapped to '{mapped[yours]}'. Keep one of the two.")
-        mapping[yours] = model
-    for name in mapped:
-        if name in left_out:
-            raise UserError(f"--leave-out {name}: '{name}' is also mapped to '{mapped[name]}'. Keep one of the two.")
-    missing = sorted(({*mapping} | {*left_out}) - found)
+    for name in sorted(mapped.keys() & {*left_out}):
+        raise UserError(f"--leave-out {name}: '{name}' is also mapped to '{mapped[name]}'. Keep one of the two.")
+    missing = sorted((mapped.keys() | {*left_out}) - found)
     if missing:
         raise UserError(f"no recording has the label '{missing[0]}'. Labels found: {', '.join(sorted(found))}.")
-    unknown = sorted(found - {*mapping} - {*left_out})
+    kept = found - {*left_out}
+    if not kept:
+        raise UserError("every recording is left out.")
+    unknown = sorted(kept - {*known} - mapped.keys())
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
         raise UserError(
             f"the model does not know {', '.join(map(repr, unknown))}. It knows {', '.join(known)}. Map each to one of "
             f"these (--map {unknown[0]}={(nearest or known)[0]}) or exclude it (--leave-out {unknown[0]})."
         )
-    if found <= {*left_out}:
-        raise UserError("every recording is left out.")
-    return {yours: model for yours, model in mapping.items() if yours not in left_out}
+    return {label: mapped.get(label, label) for label in kept}
 
 
 def _measure(
@@ -128,7 +123,7 @@ def _measure(
 
     from speech_emotion.cli.recordings import answer
     from speech_emotion.core.progress import track
-    from speech_emotion.evaluation import metrics as evaluation_metrics
+    from speech_emotion.evaluation.metrics import metrics
 
     labels = recognizer.labels
     paths: list[Path] = []
@@ -140,7 +135,7 @@ def _measure(
         return {}, []
     true, predicted = np.array([labels.index(truth[path]) for path in paths]), np.concatenate(rows)
     confusion = confusion_matrix(true, predicted.argmax(axis=1), labels=np.arange(len(labels)))
-    return dict(evaluation_metrics.metrics(true, predicted, labels, bins=bins)), confusion.tolist()
+    return dict(metrics(true, predicted, labels, bins=bins)), confusion.tolist()
 
 
 def _print_tables(metrics: Mapping[str, Any], confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,15 +18,10 @@ if TYPE_CHECKING:
     from speech_emotion.inference.recognizer import Recognizer
     from speech_emotion.monitoring.prediction_log import Logbook
 
-EXAMPLES = """
-Examples:
-
+EXAMPLES = """Examples:
 speech-emotion predict clip.wav
-
 speech-emotion predict recordings/ --output emotions.parquet
-
 speech-emotion predict *.m4a --model models:/speech-emotion-tess@challenger
-
 speech-emotion predict recordings/ --output emotions.csv --log predictions/
 """
 
@@ -103,22 +98,13 @@ def predict(
     def resumed(done: int) -> None:
         typer.echo(f"resuming after {done} of {len(found)} recordings", err=True)
 
-    batch_log = None if log is None else BatchLog(log)
+    options: dict[str, Any] = {"workers": workers, "cluster": cluster, "log": None if log is None else BatchLog(log)}
     if output is not None:
-        failed = predict_into(
-            output,
-            FileFormat(chosen),
-            recognizer,
-            found,
-            workers=workers,
-            cluster=cluster,
-            watch=watch,
-            resumed=resumed,
-            log=batch_log,
-        )
+        form = FileFormat(chosen)
+        failed = predict_into(output, form, recognizer, found, watch=watch, resumed=resumed, **options)
     else:
         failed = []
-        results = watch(rows(recognizer, found, workers=workers, cluster=cluster, log=batch_log), len(found))
+        results = watch(rows(recognizer, found, **options), len(found))
         _print(chosen, _successful(results, failed, logbook), recognizer)
         if logbook is not None:
             logbook.write()
@@ -140,18 +126,17 @@ def _format(format: PredictFormat | None, output: Path | None) -> PredictFormat:
 
 def _cluster(compute: ComputeOption | None, *, recordings: int, workers: int | None) -> "RaySettings | None":
     """Return the cluster to use; None for this machine."""
-    from speech_emotion.config.base import PARAMS, read_params, read_section
-    from speech_emotion.config.params import ComputeSettings
     from speech_emotion.inference.batch import FEW
 
-    if compute is ComputeOption.ray:
-        return read_section("compute", ComputeSettings).ray
     # --workers means processes of this machine, and few recordings take less time than connecting to a cluster
     here = compute is ComputeOption.local or workers is not None or recordings <= FEW
-    # outside of a repository, params.yaml may belong to another program
-    if here or not PARAMS.exists() or "compute" not in read_params(PARAMS):
+    if here and compute is not ComputeOption.ray:
         return None
-    return read_section("compute", ComputeSettings).cluster
+    from speech_emotion.config.base import section_or
+    from speech_emotion.config.params import ComputeSettings
+
+    settings = section_or(ComputeSettings(workers=None), "compute")
+    return settings.ray if compute is ComputeOption.ray else settings.cluster
 
 
 def _successful(

@@ -4,11 +4,8 @@ from typing import Annotated
 
 import typer
 
-EXAMPLES = """
-Examples:
-
+EXAMPLES = """Examples:
 speech-emotion preset reference && dvc repro
-
 git checkout params.yaml
 """
 

@@ -4,11 +4,8 @@ from pathlib import Path
 
 import typer
 
-EXAMPLES = """
-Examples:
-
+EXAMPLES = """Examples:
 dvc pull && speech-emotion publish
-
 MLFLOW_TRACKING_URI=https://mlflow.example.org speech-emotion publish
 """
 
@@ -21,7 +18,7 @@ def publish() -> None:
     """
     from speech_emotion.config.base import read_section
     from speech_emotion.config.data import CorpusSettings
-    from speech_emotion.registry.publish import publish as run
+    from speech_emotion.registry.publish import publish as sync
 
-    for line in run(Path.cwd(), corpus=read_section("corpus", CorpusSettings).name).lines:
+    for line in sync(Path.cwd(), corpus=read_section("corpus", CorpusSettings).name).lines:
         typer.echo(line)

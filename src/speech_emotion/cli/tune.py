@@ -9,15 +9,10 @@ from speech_emotion.cli.options import ComputeOption
 if TYPE_CHECKING:
     from speech_emotion.tuning.objective import SearchInputs
 
-EXAMPLES = """
-Examples:
-
+EXAMPLES = """Examples:
 speech-emotion tune
-
 speech-emotion tune --minutes 30 --workers 2
-
 speech-emotion tune --compute ray
-
 speech-emotion tune --apply && dvc repro
 """
 
@@ -31,7 +26,7 @@ def tune(
         float | None, typer.Option(min=0.01, help="Duration of this call. Default: tune.minutes.", show_default=False)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Parallel trials. Default: compute.workers.", show_default=False)
+        int | None, typer.Option(min=1, max=1024, help="Parallel trials. Default: compute.workers.", show_default=False)
     ] = None,
     compute: Annotated[ComputeOption | None, typer.Option(help="Default: compute.backend.", show_default=False)] = None,
 ) -> None:
@@ -40,31 +35,27 @@ def tune(
     Every trial is an MLflow run. Ctrl-C stops the search and writes its report to reports/CORPUS/tuning. The same
     command resumes it, also after a kill.
     """
-    from speech_emotion.config.base import parse_section
     from speech_emotion.config.params import ComputeSettings, read_settings
-    from speech_emotion.config.tuning import TuneSettings
     from speech_emotion.tuning.objective import SearchInputs
     from speech_emotion.tuning.search import search
 
     settings = read_settings()
-    tune = {**settings.tune.model_dump(mode="json"), **_given(trials=trials, minutes=minutes)}
-    inputs = SearchInputs(
-        settings.corpus, parse_section("tune", TuneSettings, tune), settings.train, settings.calibrate
-    )
+    changes = {name: value for name, value in (("trials", trials), ("minutes", minutes)) if value is not None}
+    inputs = SearchInputs(settings.corpus, settings.tune.model_copy(update=changes), settings.train, settings.calibrate)
     if apply:
         _apply(inputs)
         return
-    place = {**settings.compute.model_dump(mode="json"), **_given(backend=compute and compute.value, workers=workers)}
-    outcome = search(inputs, parse_section("compute", ComputeSettings, place))
+    place = ComputeSettings(
+        backend=compute.value if compute else settings.compute.backend,
+        workers=workers or settings.compute.workers,
+        ray=settings.compute.ray,
+    )
+    outcome = search(inputs, place)
     if outcome.winner is not None:
         typer.echo(f"tune: {outcome.winner}")
         typer.echo(f"tune: report in {outcome.report}; `speech-emotion tune --apply` updates params.yaml")
     if outcome.interrupted:
         raise typer.Exit(130)
-
-
-def _given(**options: object) -> dict[str, object]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _apply(inputs: "SearchInputs") -> None:
@@ -73,11 +64,10 @@ def _apply(inputs: "SearchInputs") -> None:
     difference, winner = apply_winner(inputs, report_folder(inputs.corpus.name))
     typer.echo(difference or "params.yaml already has these settings.\n", nl=False)
     typer.echo(f"found: {winner}")
-    if not difference:
-        return
-    typer.echo("`dvc repro` trains with them.")
+    if difference:
+        typer.echo("`dvc repro` trains with them.")
     full = str(inputs.full_recipe)
-    if winner.recipe != full:
+    if difference and winner.recipe != full:
         typer.echo(
             f"These settings were {winner.recipe}. {full.capitalize()}, they may be worse than the settings before. "
             "To compare both in full, set tune.promotion.trials above 0."
