@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 import soundfile
 
 from helpers import recordings
@@ -33,10 +34,11 @@ def seeds() -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.timeout(SECONDS + 300)
 def test_damaged_recordings(tmp_path: Path) -> None:
     package = make_package(tmp_path / "package").folder
     known = list(seeds().values())
-    with emotion_server(tmp_path / "server", "--model", package, processes=2) as server:
+    with emotion_server(tmp_path / "server", "--model", package, processes=2, answer_seconds=50.0) as server:
         for start in range(0, len(known), 16):  # the baseline: every decoder has been loaded
             server.ask(records(*known[start : start + 16]))
             for one in known[start : start + 16]:

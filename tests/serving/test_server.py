@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +110,13 @@ def test_windows_of_long_recording(server: EmotionServer) -> None:
 
 def test_documented_curl(server: EmotionServer, root: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.wav").write_bytes(WAV)
-    for page in ("docs/serving.md",):
-        [line] = re.findall(r"^    (curl .*?^)    (END)$", (root / page).read_text(), flags=re.DOTALL | re.MULTILINE)
-        script = "".join(line).replace("\n    ", "\n").replace("localhost:5001", server.uri)
+    text = (root / "docs/serving.md").read_text()
+    [line] = re.findall(r"^    (curl .*?^)    (END)$", text, flags=re.DOTALL | re.MULTILINE)
+    script = "".join(line).replace("\n    ", "\n").replace("localhost:5001", server.uri)
 
-        done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
 
-        assert json.loads(done.stdout)["predictions"] == server.predict(WAV)
+    assert json.loads(done.stdout)["predictions"] == server.predict(WAV)
 
 
 def test_documented_client(server: EmotionServer, root: Path, tmp_path: Path) -> None:
@@ -484,50 +484,93 @@ def test_memory_after_bad_requests(server: EmotionServer) -> None:
     assert server.events("error") == []
 
 
-def test_full_queue(tmp_path: Path, package: Path) -> None:
-    heavy = json.dumps(records(*[recordings.encoded(recordings.tone(9.5))] * 8)).encode()
-    head = HEAD + f"Content-Length: {len(heavy)}\r\n\r\n".encode()
-    with emotion_server(tmp_path, "--model", package, waiting=1) as server:
-        [worker] = server.workers()
-        # it answers when all have come, however slowly they are sent
-        worker.suspend()
-        connections = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(6)]
-        for connection in connections:
-            connection.sendall(head + heavy)
-        end = time.monotonic() + 15
-        while len(refused := select.select(connections, [], [], 0)[0]) < 4 and time.monotonic() < end:
-            time.sleep(0.05)
-        worker.resume()
-        answers = [connection.recv(65536) for connection in connections]
-        for connection in connections:
-            connection.close()
+HEAVY = json.dumps(records(*[recordings.encoded(recordings.tone(9.5))] * 8)).encode()
 
-    statuses = sorted(answer.split()[1] for answer in answers)
+
+@contextmanager
+def heavy_requests(server: EmotionServer, count: int) -> Iterator[list[socket.socket]]:
+    """Send requests at once while the only worker is suspended, so that none is answered."""
+    [worker] = server.workers()
+    worker.suspend()
+    with ExitStack() as stack:
+        connections = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(count)]
+        for connection in connections:
+            stack.enter_context(connection)
+            connection.sendall(HEAD + f"Content-Length: {len(HEAVY)}\r\n\r\n".encode() + HEAVY)
+        yield connections
+
+
+def test_full_queue(tmp_path: Path, package: Path) -> None:
+    with emotion_server(tmp_path, "--model", package, waiting=1, answer_seconds=60.0) as server:
+        [worker] = server.workers()
+        with heavy_requests(server, 6) as connections:
+            end = time.monotonic() + 30
+            while len(refused := select.select(connections, [], [], 0)[0]) < 4 and time.monotonic() < end:
+                time.sleep(0.05)
+            worker.resume()
+            answers = [connection.recv(65536) for connection in connections]
+
     assert len(refused) == 4
-    assert statuses.count(b"200") == 2
-    assert set(statuses) == {b"200", b"503"}
+    assert sorted(answer.split()[1] for answer in answers) == [b"200"] * 2 + [b"503"] * 4
     assert all(b"retry-after: 1\r\n" in answer for answer in answers if b" 503 " in answer)
 
 
+def test_graceful_stop(tmp_path: Path, package: Path) -> None:
+    with emotion_server(tmp_path, "--model", package, answer_seconds=60.0) as server:
+        [worker] = server.workers()
+        with heavy_requests(server, 3) as connections:
+            while b"speech_emotion_working 3.0" not in server.ask(path="/metrics", method="GET")[1]:
+                time.sleep(0.05)
+            for process in (psutil.Process(server.process.pid), worker):
+                process.terminate()  # as a service manager does, which signals the whole group
+            worker.resume()
+            answers = [connection.recv(65536) for connection in connections]
+
+        assert [answer.split()[1] for answer in answers] == [b"200"] * 3
+        assert server.process.wait(20) == 0
+        assert psutil.wait_procs([worker], timeout=10)[1] == []
+        assert len(server.events("stopped")) == 1
+
+
+def signal_at_work(server: EmotionServer, number: int) -> tuple[int, str]:
+    """Signal the worker while it decodes; return status and message of the response."""
+    [worker] = server.workers()
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(server.ask, HEAVY)
+        before = worker.cpu_times().user
+        while worker.cpu_times().user < before + 0.03:
+            time.sleep(0.001)
+        worker.send_signal(number)
+        status, body, _ = asked.result(60)
+    assert psutil.wait_procs([worker], timeout=10)[1] == []
+    return status, json.loads(body)["message"]
+
+
 def test_killed_workers(tmp_path: Path, package: Path) -> None:
-    large = records(*[recordings.encoded(recordings.tone(9.5))] * 8)
     with emotion_server(tmp_path, "--model", package) as server:
         [worker] = server.workers()
         worker.kill()  # idle
         assert server.predict(WAV)
         assert [line["level"] for line in server.events("worker ended")] == ["warning"]
 
-        [worker] = server.workers()
-        with ThreadPoolExecutor() as threads:
-            asked = threads.submit(server.ask, large)
-            before = worker.cpu_times().user
-            while worker.cpu_times().user < before + 0.03:
-                time.sleep(0.001)
-            worker.send_signal(signal.SIGSEGV)
-            status, body, _ = asked.result(30)
-
-        assert (status, json.loads(body)["message"]) == (400, "the recordings cannot be decoded: they are damaged")
+        expected = (400, "the recordings cannot be decoded: they are damaged")
+        assert signal_at_work(server, signal.SIGSEGV) == expected
         assert server.predict(WAV)
+
+
+def test_hanging_worker(tmp_path: Path, package: Path) -> None:
+    expected = (504, "the request took longer than 2 s; send fewer recordings")
+    with emotion_server(tmp_path, "--model", package, answer_seconds=2.0) as server:
+        assert signal_at_work(server, signal.SIGSTOP) == expected
+        while server.ask(records(WAV))[0] != 200:  # until another has started
+            time.sleep(0.1)
+
+        [worker] = server.workers()
+        worker.suspend()  # idle: it does not even take the request
+        assert server.ask(HEAVY)[0] == 504
+        while server.ask(records(WAV))[0] != 200:
+            time.sleep(0.1)
+        assert psutil.wait_procs([worker], timeout=10)[1] == []
 
 
 def test_model_that_is_gone(tmp_path: Path, package: Path) -> None:
@@ -545,20 +588,6 @@ def test_model_that_is_gone(tmp_path: Path, package: Path) -> None:
         assert server.ask(path="/ping", method="GET")[0] == 200
 
 
-def test_hanging_worker(tmp_path: Path, package: Path) -> None:
-    # more than a pipe holds: not even taken in
-    large = records(recordings.encoded(recordings.tone(9.5, rate=44_100), rate=44_100))
-    with emotion_server(tmp_path, "--model", package, answer_seconds=2.0) as server:
-        [worker] = server.workers()
-        worker.suspend()
-
-        assert server.ask(large)[0] == 504
-
-        while server.ask(records(WAV))[0] != 200:  # until another has started
-            time.sleep(0.1)
-        assert psutil.wait_procs([worker], timeout=10)[1] == []
-
-
 def test_closed_log(tmp_path: Path, package: Path) -> None:
     command = [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", "--model", package]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
@@ -574,88 +603,43 @@ def test_closed_log(tmp_path: Path, package: Path) -> None:
         assert process.wait(30) == 0
 
 
-def test_slow_work(tmp_path: Path, package: Path) -> None:
-    heavy = records(*[recordings.encoded(recordings.tone(9.5, rate=8000), rate=8000)] * 16)
-    with emotion_server(tmp_path, "--model", package, answer_seconds=0.02) as server:
-        # it may be done before anybody has looked at the clock
-        _, body, _ = next(found for _ in range(50) if (found := server.ask(heavy))[0] == 504)
-
-    assert json.loads(body)["message"] == "the request took longer than 0.02 s; send fewer recordings"
-
-
-def test_graceful_stop(tmp_path: Path, package: Path) -> None:
-    heavy = json.dumps(records(*[recordings.encoded(recordings.tone(9.5))] * 8)).encode()
-    head = HEAD + f"Content-Length: {len(heavy)}\r\n\r\n".encode()
-    with emotion_server(tmp_path, "--model", package) as server:
-        workers = server.workers()
-        connections = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(3)]
-        for connection in connections:
-            connection.sendall(head + heavy)
-        time.sleep(0.2)
-        for process in (psutil.Process(server.process.pid), *workers):
-            process.terminate()  # as a service manager does, which signals the whole group
-        answers = [connection.recv(65536) for connection in connections]
-        for connection in connections:
-            connection.close()
-
-        assert [answer.split()[1] for answer in answers] == [b"200"] * 3
-        assert server.process.wait(20) == 0
-        assert psutil.wait_procs(workers, timeout=10)[1] == []
-        assert len(server.events("stopped")) == 1
-
-
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--model", "nowhere"], "error: nowhere: "),
-        pytest.param(
-            ["--model", "models:/nobody@champion"],
-            "error: models:/nobody",
-            marks=pytest.mark.slow,
-        ),
-        (["--model", "models:nobody"], "error: models:nobody: "),
-    ],
+    "model", ["nowhere", "models:nobody", pytest.param("models:/nobody@champion", marks=pytest.mark.slow)]
 )
-def test_missing_model(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def test_missing_model(tmp_path: Path, model: str) -> None:
+    done = serve(tmp_path, "--port", "0", "--model", model)
 
     assert done.returncode == 1
-    assert done.stderr.startswith(message)
+    assert done.stderr.startswith(f"error: {model.partition('@')[0]}")
     assert "Traceback" not in done.stderr
 
 
-def edit(package: Path, change: Callable[[dict[str, Any]], object]) -> None:
+def test_taken_port(tmp_path: Path, package: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = serve(tmp_path, "--port", str(port), "--model", str(package))
+
+    assert done.returncode == 1
+    assert f"error: Cannot listen on 127.0.0.1:{port}" in done.stderr
+
+
+def serve(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "speech_emotion", "serve", *arguments]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def relabel(package: Path, *labels: str) -> None:
     path = package / "package.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": labels}))
 
 
 PACKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a label too many": (
-        lambda folder: edit(folder, lambda content: content["labels"].append("bored")),
-        "'logits' has 3 columns where package.json requires 4",
-    ),
-    "a label too few": (lambda folder: edit(folder, lambda content: content["labels"].pop()), "requires 2"),
-    "nested deeply": (
-        lambda folder: (folder / "package.json").write_text("[" * 200_000),
-        "package.json",
-    ),
-    "a folder for package.json": (
-        lambda folder: ((folder / "package.json").unlink(), (folder / "package.json").mkdir()),
-        "no model package found",
-    ),
-    "another graph": (
-        lambda folder: (folder / "graph.onnx").write_bytes(b"graph"),
-        "does not have the SHA-256",
-    ),
+    "a label too many": (lambda folder: relabel(folder, *LABELS, "bored"), "has 3 columns"),
+    "a label too few": (lambda folder: relabel(folder, *LABELS[:2]), "package.json requires 2"),
+    "nested deeply": (lambda folder: (folder / "package.json").write_text("[" * 200_000), "package.json"),
+    "no package.json": (lambda folder: (folder / "package.json").unlink(), "no model package found"),
+    "another graph": (lambda folder: (folder / "graph.onnx").write_bytes(b"graph"), "does not have the SHA-256"),
 }
 
 
@@ -669,21 +653,6 @@ def test_damaged_package(tmp_path: Path, package: Path, name: str) -> None:
         Recognizer.load(folder)
 
     assert "\n" not in str(caught.value)
-
-
-def test_taken_port(tmp_path: Path, package: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        done = subprocess.run(
-            [sys.executable, "-m", "speech_emotion", "serve", "--port", str(port), "--model", package],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
-    assert done.returncode == 1
-    assert f"error: Cannot listen on 127.0.0.1:{port}" in done.stderr
 
 
 def test_limit_of_open_files() -> None:
