@@ -1,4 +1,4 @@
-"""Copies for training: what changes in them, what does not, and that they are the same ones every time."""
+"""Augmented copies: what changes, what does not, and that they are reproducible."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def tone(f0: float = 200.0, seconds: float = 1.0) -> Sound:
 PLAIN = Recipe(speed=1.0, warp=1.0, tilt_db=0.0, snr_db=None, pink=False, narrow=False)
 
 
-def test_a_faster_copy_is_shorter_and_higher_by_the_same_factor() -> None:
+def test_speed_shortens_and_raises() -> None:
     fast = render(tone(), RATE, Recipe(1.25, 1.0, 0.0, None, False, False), seed=1, name="x")
 
     assert len(fast) == pytest.approx(RATE / 1.25, rel=0.01)
@@ -30,7 +30,7 @@ def test_a_faster_copy_is_shorter_and_higher_by_the_same_factor() -> None:
     assert np.median(found) == pytest.approx(250.0, rel=0.01)
 
 
-def test_a_warped_spectrum_has_its_peak_where_the_factor_says() -> None:
+def test_warp_moves_the_peak() -> None:
     settings = featurize_settings(n_mels=128, n_fft=1024, win_length=1024)
     time = np.arange(RATE) / RATE
     peak = np.sin(2 * np.pi * 1500 * time).astype(np.float32)
@@ -41,14 +41,14 @@ def test_a_warped_spectrum_has_its_peak_where_the_factor_says() -> None:
     assert abs(int(warped) - int(Extractor(settings).log_mel(moved)[10].argmax())) <= 1
 
 
-def test_noise_is_as_loud_as_it_was_asked_for() -> None:
+def test_signal_to_noise_ratio() -> None:
     clean = tone().samples[:, 0]
     for pink in (False, True):
         noise = with_noise(clean, 20.0, pink=pink, rng=np.random.default_rng(0)) - clean
         assert 10 * np.log10(np.mean(clean**2) / np.mean(noise**2)) == pytest.approx(20.0, abs=0.1)
 
 
-def test_a_narrow_copy_has_nothing_above_the_telephones_band() -> None:
+def test_narrow_copy_has_telephone_band() -> None:
     noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)[:, None]
     narrow = render(Sound(0.1 * noise, RATE), RATE, Recipe(1.0, 1.0, 0.0, None, False, True), seed=1, name="x")
     power = np.abs(np.fft.rfft(narrow)) ** 2
@@ -56,7 +56,7 @@ def test_a_narrow_copy_has_nothing_above_the_telephones_band() -> None:
     assert power[5000:].mean() < 1e-2 * power[1000:3000].mean()
 
 
-def test_a_copy_is_a_function_of_seed_utterance_and_number() -> None:
+def test_copy_depends_on_seed_utterance_and_number() -> None:
     settings, features = augment_settings(noisy=1.0), featurize_settings()
     first, again = (Copy(settings, 0).frames(tone(), "a", features) for _ in range(2))
 
@@ -69,7 +69,7 @@ def test_a_copy_is_a_function_of_seed_utterance_and_number() -> None:
     assert all(other.shape != first.shape or not np.allclose(other, first) for other in others)
 
 
-def test_draws_stay_within_what_params_say_and_fill_it() -> None:
+def test_draws_fill_their_ranges() -> None:
     settings = augment_settings(noisy=0.5, narrow=0.2)
     drawn = [recipe(settings, f"utterance-{number}", 0) for number in range(2000)]
     speeds = np.array([one.speed for one in drawn])
@@ -80,7 +80,7 @@ def test_draws_stay_within_what_params_say_and_fill_it() -> None:
     assert np.mean([one.narrow for one in drawn]) == pytest.approx(0.2, abs=0.04)
 
 
-def test_a_plain_recipe_changes_nothing() -> None:
+def test_plain_recipe_changes_nothing() -> None:
     np.testing.assert_allclose(render(tone(), RATE, PLAIN, seed=1, name="x"), tone().samples[:, 0], atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Frames that lie in a file: the same numbers as in memory, and as long as they are known to be."""
+"""Frames in a file equal those in memory."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def same(found: list[np.ndarray], expected: list[np.ndarray]) -> bool:
     return len(found) == len(expected) and all(map(np.array_equal, found, expected))
 
 
-def test_what_was_stored_comes_back_by_place_by_slice_and_one_after_the_other(stored: StoredFrames) -> None:
+def test_index_slice_and_iteration(stored: StoredFrames) -> None:
     assert same(list(stored), FRAMES)
     assert same([stored[-1]], FRAMES[-1:])
     assert same(list(stored[1:]), FRAMES[1:])
@@ -28,23 +28,23 @@ def test_what_was_stored_comes_back_by_place_by_slice_and_one_after_the_other(st
         stored[3]
 
 
-def test_lengths_are_known_and_equal_to_those_of_a_list(stored: StoredFrames) -> None:
+def test_lengths(stored: StoredFrames) -> None:
     assert lengths_of(stored).tolist() == lengths_of(FRAMES).tolist() == [4, 1, 7]
 
 
-def test_an_order_is_a_view_of_the_same_file(stored: StoredFrames) -> None:
+def test_ordered_view(stored: StoredFrames) -> None:
     turned = stored.ordered([2, 0, 2])
 
     assert same(list(turned), [FRAMES[2], FRAMES[0], FRAMES[2]])
     assert lengths_of(turned).tolist() == [7, 4, 7]
 
 
-def test_utterances_are_chosen_from_several_sources(stored: StoredFrames) -> None:
+def test_chosen_from_several_sources(stored: StoredFrames) -> None:
     chosen = ChosenFrames([FRAMES, stored], [(1, 2), (0, 1)])
 
     assert same(list(chosen), [FRAMES[2], FRAMES[1]])
     assert lengths_of(chosen).tolist() == [7, 1]
 
 
-def test_nothing_can_be_stored_too(tmp_path: Path) -> None:
+def test_empty(tmp_path: Path) -> None:
     assert list(StoredFrames([], tmp_path)) == []

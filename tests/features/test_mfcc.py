@@ -1,3 +1,7 @@
+"""MFCCs, deltas and normalization agree with librosa."""
+
+from pathlib import Path
+
 import librosa
 import numpy as np
 import pytest
@@ -40,7 +44,7 @@ def librosa_mfcc(waveform: np.ndarray, settings) -> np.ndarray:
         {"f_min": 50.0, "f_max": 7000.0, "n_fft": 1024, "win_length": 401},
     ],
 )
-def test_frames_are_librosas_time_first(changes: dict) -> None:
+def test_mfcc_agrees_with_librosa(changes: dict) -> None:
     settings = featurize_settings(**changes)
     waveform = sound(sample_rate=settings.sample_rate)
 
@@ -51,41 +55,34 @@ def test_frames_are_librosas_time_first(changes: dict) -> None:
 
 
 @pytest.mark.parametrize("samples", [1, 100, 399, 8000])
-def test_short_sounds_have_frames_as_librosa_counts_them(samples: int) -> None:
+def test_short_sounds_agree_with_librosa(samples: int) -> None:
     settings = featurize_settings()
     waveform = sound()[:samples]
 
     np.testing.assert_allclose(Extractor(settings)(waveform), librosa_mfcc(waveform, settings), atol=AGREEMENT)
 
 
-def test_digital_silence_gives_finite_frames() -> None:
+def test_silence_gives_finite_frames() -> None:
     frames = Extractor(featurize_settings(utterance_normalization="cmvn"))(np.zeros(16000, np.float32))
 
     assert np.isfinite(frames).all()
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_deltas_are_librosas(order: int) -> None:
+def test_deltas_agree_with_librosa(order: int) -> None:
     frames = np.random.default_rng(0).standard_normal((40, 13)).astype(np.float32)
 
     np.testing.assert_allclose(delta(frames, order), librosa.feature.delta(frames.T, order=order).T, atol=1e-4)
 
 
-@pytest.mark.parametrize("count", range(1, 12))
 @pytest.mark.parametrize("order", [1, 2])
-def test_deltas_of_a_few_frames_keep_their_shape(count: int, order: int) -> None:
-    frames = np.arange(count * 2, dtype=np.float32).reshape(count, 2)
-
-    assert delta(frames, order).shape == frames.shape
-
-
-def test_a_steady_climb_has_its_slope_as_delta() -> None:
-    frames = 3.0 * np.arange(20, dtype=np.float32)[:, None]
-
-    np.testing.assert_allclose(delta(frames, 1), 3.0, rtol=1e-5)
+def test_deltas_of_few_frames_keep_their_shape(order: int) -> None:
+    for count in range(1, 12):
+        frames = np.zeros((count, 2), np.float32)
+        assert delta(frames, order).shape == frames.shape
 
 
-def test_cmvn_leaves_each_coefficient_with_mean_0_and_deviation_1() -> None:
+def test_cmvn_standardizes() -> None:
     frames = Extractor(featurize_settings(utterance_normalization="cmvn", c0=False, deltas=2))(sound())
 
     np.testing.assert_allclose(frames.mean(axis=0), 0, atol=1e-5)
@@ -93,7 +90,7 @@ def test_cmvn_leaves_each_coefficient_with_mean_0_and_deviation_1() -> None:
 
 
 @pytest.mark.parametrize(("changes", "count"), [({}, 13), ({"c0": False}, 12), ({"c0": False, "deltas": 2}, 36)])
-def test_coefficient_count_is_the_width_of_a_frame(changes: dict, count: int) -> None:
+def test_coefficient_count(changes: dict, count: int) -> None:
     settings = featurize_settings(**changes)
 
     assert coefficient_count(settings) == count == Extractor(settings)(sound(0.3)).shape[1]
@@ -101,34 +98,25 @@ def test_coefficient_count_is_the_width_of_a_frame(changes: dict, count: int) ->
 
 def test_every_setting_changes_the_digest() -> None:
     base = featurize_settings()
-    changes = [
-        {"sample_rate": 8000},
-        {"n_fft": 1024},
-        {"win_length": 350},
-        {"hop_length": 100},
-        {"n_mels": 40},
-        {"f_min": 20.0},
-        {"f_max": 7000.0},
-        {"n_mfcc": 20},
-        {"c0": False},
-        {"deltas": 1},
-        {"utterance_normalization": "cmn"},
-        {"prosody": True},
-        {"trim_db": 40.0},
-    ]
+    changes = {
+        **{"sample_rate": 8000, "n_fft": 1024, "win_length": 350, "hop_length": 100, "n_mels": 40, "f_min": 20.0},
+        **{"f_max": 7000.0, "n_mfcc": 20, "c0": False, "deltas": 1, "utterance_normalization": "cmn"},
+        **{"prosody": True, "trim_db": 40.0},
+    }
 
-    digests = {spec_digest(base), *(spec_digest(featurize_settings(**change)) for change in changes)}
+    digests = {spec_digest(base), *(spec_digest(featurize_settings(**{key: changes[key]})) for key in changes)}
 
-    assert len(digests) == 1 + len(changes) == 1 + len(type(base).model_fields)
+    assert set(changes) == set(type(base).model_fields)
+    assert len(digests) == 1 + len(changes)
 
 
 @pytest.mark.slow
-def test_every_tess_recording_agrees_with_librosa(tess_dir) -> None:
+def test_tess_agrees_with_librosa(tess_dir: Path) -> None:
     settings = featurize_settings(n_mfcc=40)
     extractor = Extractor(settings)
 
     worst = 0.0
-    for path in sorted(tess_dir.rglob("*.wav")):
+    for path in sorted(tess_dir.rglob("*.wav"))[::10]:
         waveform = load(path, settings.sample_rate)
         worst = max(worst, float(np.abs(extractor(waveform) - librosa_mfcc(waveform, settings)).max()))
 

@@ -1,4 +1,4 @@
-"""Files at URLs of fsspec's: in a folder, and in a bucket of a real server that speaks S3."""
+"""Files at fsspec URLs: in a folder and in a bucket of an S3 server."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     )
 
 
-def test_a_file_comes_back_as_it_was_put(place: str) -> None:
+def test_put_and_fetch(place: str) -> None:
     url = object_store.join(place, "data/tess/features", "recorded-00000.parquet")
 
     object_store.put(url, b"before")
@@ -36,7 +36,7 @@ def test_a_file_comes_back_as_it_was_put(place: str) -> None:
     assert object_store.fetch(url) == b"after"
 
 
-def test_a_file_is_seen_that_another_process_has_put_since_the_folder_was_looked_at(place: str) -> None:
+def test_file_of_another_process_is_seen(place: str) -> None:
     object_store.put(object_store.join(place, "first"), b"1")
     storage, folder = fsspec.url_to_fs(place)
     assert len(storage.ls(folder)) == 1
@@ -46,7 +46,7 @@ def test_a_file_is_seen_that_another_process_has_put_since_the_folder_was_looked
     assert object_store.fetch(object_store.join(place, "second")) == b"2"
 
 
-def test_what_was_removed_is_not_there(place: str) -> None:
+def test_removed_file_is_gone(place: str) -> None:
     url = object_store.join(place, "_features.json")
     object_store.put(url, b"{}")
 
@@ -65,7 +65,7 @@ def test_what_was_removed_is_not_there(place: str) -> None:
         ("file:///proc/here/x", "/proc/here"),
     ],
 )
-def test_a_storage_that_does_not_take_it_is_told_in_one_line(url: str, reason: str) -> None:
+def test_unusable_storage_is_one_message(url: str, reason: str) -> None:
     with pytest.raises(UserError, match=r"cannot be written .*docs/scaling\.md") as error:
         object_store.put(url, b"x")
 
@@ -74,7 +74,7 @@ def test_a_storage_that_does_not_take_it_is_told_in_one_line(url: str, reason: s
     assert "\n" not in str(error.value)
 
 
-def test_credentials_that_are_missing_are_told_in_one_line(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_one_message(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -1,4 +1,4 @@
-"""Prosodic tracks: what they say of sounds whose pitch, level and colour are known."""
+"""Prosodic tracks of sounds with known pitch, level and timbre."""
 
 import librosa
 import numpy as np
@@ -24,7 +24,7 @@ def track(waveform: np.ndarray, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("f0", [80.0, 120.0, 210.0, 400.0, 600.0])
-def test_f0_of_a_voice_is_found_within_half_a_percent(f0: float) -> None:
+def test_f0_within_half_a_percent(f0: float) -> None:
     found, voicing = yin(voice(f0), frames=51, sample_rate=RATE, hop_length=320)
 
     inner = slice(3, -3)
@@ -32,7 +32,7 @@ def test_f0_of_a_voice_is_found_within_half_a_percent(f0: float) -> None:
     assert (voicing[inner] > 0.95).all()
 
 
-def test_windows_that_share_their_hops_say_what_windows_of_their_own_say() -> None:
+def test_shared_hops_change_nothing() -> None:
     glide = voice(150 * 2 ** np.linspace(0, 1, 2 * RATE), 2.0)
 
     shared = yin(glide, frames=101, sample_rate=RATE, hop_length=320)
@@ -43,7 +43,7 @@ def test_windows_that_share_their_hops_say_what_windows_of_their_own_say() -> No
         np.testing.assert_allclose(found[::15], expected[::16][: len(found[::15])], rtol=1e-9, atol=1e-9)
 
 
-def test_f0_is_that_of_librosas_yin() -> None:
+def test_f0_agrees_with_librosa() -> None:
     glide = voice(150 * 2 ** np.linspace(0, 1, 2 * RATE), 2.0)
 
     found, _ = yin(glide, frames=101, sample_rate=RATE, hop_length=320)
@@ -58,7 +58,7 @@ def test_noise_is_not_voiced() -> None:
     assert track(noise, "voicing").mean() < 0.4
 
 
-def test_pitch_is_told_against_the_utterance_so_a_higher_voice_gives_the_same_track() -> None:
+def test_pitch_is_relative_to_the_utterance() -> None:
     melody = 2 ** (0.3 * np.sin(np.linspace(0, 6, RATE)))
 
     low, high = (track(voice(f0 * melody), "f0") for f0 in (110.0, 220.0))
@@ -68,7 +68,7 @@ def test_pitch_is_told_against_the_utterance_so_a_higher_voice_gives_the_same_tr
 
 
 @pytest.mark.parametrize("gain_db", [-12.0, 12.0])
-def test_no_number_of_a_frame_depends_on_the_level(gain_db: float) -> None:
+def test_frames_do_not_depend_on_level(gain_db: float) -> None:
     settings = featurize_settings(prosody=True, c0=False, trim_db=40.0)
     rng = np.random.default_rng(0)
     sound = voice(200 * 2 ** np.linspace(0, 0.5, RATE)) + 1e-2 * rng.standard_normal(RATE).astype(np.float32)
@@ -78,7 +78,7 @@ def test_no_number_of_a_frame_depends_on_the_level(gain_db: float) -> None:
     np.testing.assert_allclose(frames, louder, atol=0.05)
 
 
-def test_a_darker_sound_has_a_lower_alpha_ratio_and_centroid() -> None:
+def test_darker_sound_has_lower_centroid() -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal(RATE)
     dark = np.convolve(noise, np.ones(16) / 16, mode="same").astype(np.float32)
 
@@ -86,7 +86,7 @@ def test_a_darker_sound_has_a_lower_alpha_ratio_and_centroid() -> None:
         assert track(dark, name).mean() < track(noise.astype(np.float32), name).mean()
 
 
-def test_silence_before_and_after_is_left_out() -> None:
+def test_silence_is_trimmed() -> None:
     settings = featurize_settings(prosody=True, trim_db=40.0, utterance_normalization="cmvn", c0=False)
     spoken = voice(200.0)
     quiet = np.zeros(int(0.3 * RATE), np.float32)
@@ -97,7 +97,7 @@ def test_silence_before_and_after_is_left_out() -> None:
     assert abs(len(alone) - len(padded)) <= 2
 
 
-def test_silence_and_very_short_sounds_give_finite_frames() -> None:
+def test_silence_and_short_sounds_give_finite_frames() -> None:
     settings = featurize_settings(prosody=True, trim_db=40.0, utterance_normalization="cmvn")
 
     for waveform in (np.zeros(RATE, np.float32), voice(200.0)[:5], np.zeros(1, np.float32)):

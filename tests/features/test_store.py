@@ -1,3 +1,5 @@
+"""The feature store: what it returns, from memory or disk, and its errors."""
+
 from pathlib import Path
 
 import numpy as np
@@ -25,46 +27,54 @@ def raw(tmp_path_factory) -> Path:
     return folder
 
 
-def build(raw: Path, folder: Path, workers: int) -> FeatureStore:
+def build(raw: Path, folder: Path, workers: int) -> None:
     ids = [f"utterance-{number}" for number in range(COUNT)]
     settings = featurize_settings()
     tasks = shard_tasks(ids, [f"{n}.wav" for n in range(COUNT)], raw=raw, folder=folder, settings=settings)
     write_index(folder, settings, list(parallel_map(write_shard, tasks, workers=workers)))
+
+
+@pytest.fixture(scope="module")
+def folder(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = tmp_path_factory.mktemp("store")
+    build(raw, built, 1)
+    return built
+
+
+@pytest.fixture
+def store(folder: Path) -> FeatureStore:
     return FeatureStore(folder)
 
 
-def test_frames_come_back_as_they_were_computed_in_the_order_asked_for(raw: Path, tmp_path: Path) -> None:
-    store = build(raw, tmp_path, 1)
-    extractor = Extractor(featurize_settings())
+def samples(raw: Path, number: int) -> np.ndarray:
+    return soundfile.read(raw / f"{number}.wav", dtype="float32")[0]
 
+
+def test_frames_come_back_in_order(raw: Path, store: FeatureStore) -> None:
     frames = store.read(["utterance-130", "utterance-2"])
 
+    extractor = Extractor(featurize_settings())
     for number, one in zip([130, 2], frames, strict=True):
-        samples = soundfile.read(raw / f"{number}.wav", dtype="float32")[0]
-        np.testing.assert_allclose(one, extractor(samples), atol=1e-5)
+        np.testing.assert_allclose(one, extractor(samples(raw, number)), atol=1e-5)
 
 
-def test_the_folder_is_read_as_it_lies_by_whoever_reads_parquet(raw: Path, tmp_path: Path) -> None:
-    build(raw, tmp_path, 1)
+def test_folder_is_a_parquet_data_set(folder: Path) -> None:
+    ids = pq.read_table(folder)["id"].to_pylist()
 
-    table = pq.read_table(tmp_path)
-
-    assert sorted(table["id"].to_pylist()) == sorted(f"utterance-{number}" for number in range(COUNT))
+    assert sorted(ids) == sorted(f"utterance-{number}" for number in range(COUNT))
 
 
-def test_frames_on_disk_are_those_in_memory_and_leave_no_file(raw: Path, tmp_path: Path) -> None:
-    store = build(raw, tmp_path / "store", 1)
+def test_frames_on_disk_leave_no_file(store: FeatureStore, tmp_path: Path) -> None:
     ids = ["utterance-130", "utterance-2", "utterance-40"]
 
-    stored = store.read(ids, scratch=tmp_path / "scratch")
+    stored = store.read(ids, scratch=tmp_path)
 
     for one, other in zip(stored, store.read(ids), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert list((tmp_path / "scratch").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_fewer_cepstra_are_served_as_a_new_extraction_would_give_them(raw: Path, tmp_path: Path) -> None:
-    store = build(raw, tmp_path, 1)
+def test_fewer_cepstra_equal_a_new_extraction(raw: Path, store: FeatureStore) -> None:
     few = featurize_settings(n_mfcc=4)
 
     narrow = store.narrowed(few)
@@ -72,38 +82,34 @@ def test_fewer_cepstra_are_served_as_a_new_extraction_would_give_them(raw: Path,
     assert narrow.names == names(few)
     assert narrow.spec_digest == spec_digest(few)
     [one] = narrow.read(["utterance-2"])
-    samples = soundfile.read(raw / "2.wav", dtype="float32")[0]
-    np.testing.assert_allclose(one, Extractor(few)(samples), atol=1e-4)
+    np.testing.assert_allclose(one, Extractor(few)(samples(raw, 2)), atol=1e-4)
     assert store.read(["utterance-2"])[0].shape[1] == store.coefficients > narrow.coefficients
 
 
 @pytest.mark.parametrize("changes", [{"n_mfcc": 30}, {"hop_length": 100}, {"c0": False}])
-def test_another_specification_is_not_served(raw: Path, tmp_path: Path, changes: dict) -> None:
+def test_other_features_are_refused(store: FeatureStore, changes: dict) -> None:
     with pytest.raises(UserError, match="do not contain those that the model needs"):
-        build(raw, tmp_path, 1).narrowed(featurize_settings(**changes))
+        store.narrowed(featurize_settings(**changes))
 
 
-def test_bytes_do_not_depend_on_the_number_of_workers(raw: Path, tmp_path: Path) -> None:
-    build(raw, tmp_path / "one", 1)
-    build(raw, tmp_path / "two", 2)
+def test_bytes_do_not_depend_on_workers(raw: Path, folder: Path, tmp_path: Path) -> None:
+    build(raw, tmp_path, 2)
 
-    assert digest_folder(tmp_path / "one") == digest_folder(tmp_path / "two")
-
-
-def test_an_utterance_without_features_is_named(raw: Path, tmp_path: Path) -> None:
-    store = build(raw, tmp_path / "store", 1)
-
-    for scratch in (None, tmp_path / "scratch"):
-        with pytest.raises(UserError, match="1 utterances have no features, the first is nobody"):
-            store.read(["utterance-1", "nobody"], scratch=scratch)
+    assert digest_folder(tmp_path) == digest_folder(folder)
 
 
-def test_a_folder_without_features_says_what_to_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_missing_utterance_is_named(store: FeatureStore, tmp_path: Path, on_disk: bool) -> None:
+    with pytest.raises(UserError, match="1 utterances have no features, the first is nobody"):
+        store.read(["utterance-1", "nobody"], scratch=tmp_path if on_disk else None)
+
+
+def test_missing_store_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"features\.json: is missing or damaged. Run `dvc repro featurize`"):
         FeatureStore(tmp_path)
 
 
-def test_a_recording_that_is_gone_bad_is_named(tmp_path: Path) -> None:
+def test_damaged_recording_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_text("this is no recording")
     task = shard_tasks(["x"], ["bad.wav"], raw=tmp_path, folder=tmp_path / "out", settings=featurize_settings())[0]
 
