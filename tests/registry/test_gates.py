@@ -6,7 +6,7 @@ import pytest
 from helpers import released, tracked
 from speech_emotion.config.params import read_settings
 from speech_emotion.config.registry import PromoteSettings, ProtocolGates, ProtocolsGates
-from speech_emotion.registry.gates import at_least, at_most, card_gate, protocol_gates
+from speech_emotion.registry.gates import card_gate, limited, protocol_gates
 
 CONDITIONS = {
     "noise at 20 dB": {"uar": 0.80, "drop": 0.10},
@@ -37,16 +37,16 @@ def gates_for(**limits: float | None) -> PromoteSettings:
 
 
 def test_limits_and_margins() -> None:
-    assert at_least("a", 0.5, 0.5).passed
-    assert at_most("b", 0.5, 0.5).passed
-    assert at_least("a", 0.4, 0.5).sentence == "a: 0.4000, limit at least 0.5 (0.1000 below)"
-    assert at_most("b", 0.7, 0.5, "of two").sentence == "b: 0.7000, limit at most 0.5 (0.2000 above; of two)"
+    assert limited("a", 0.5, "at least", 0.5).passed
+    assert limited("b", 0.5, "at most", 0.5).passed
+    assert limited("a", 0.4, "at least", 0.5).sentence == "a: 0.4000, limit at least 0.5 (0.1000 below)"
+    assert limited("b", 0.7, "at most", 0.5, "of two").sentence == "b: 0.7000, limit at most 0.5 (0.2000 above; of two)"
 
 
 @pytest.mark.parametrize("figure", [math.nan, None])
 def test_nan_and_none_fail(figure: float | None) -> None:
-    assert not at_least("a", figure, 0.0).passed
-    assert not at_most("b", figure, 1.0).passed
+    assert not limited("a", figure, "at least", 0.0).passed
+    assert not limited("b", figure, "at most", 1.0).passed
 
 
 def test_worst_condition_counts() -> None:

@@ -6,10 +6,10 @@ candidate, not for choosing among many; whoever promotes the best of several ver
 know how good it is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,14 +41,16 @@ class Gate:
         return f"{self.name}: {self.figure}, limit {self.limit}" + (f" ({self.detail})" if self.detail else "")
 
 
-def at_least(name: str, figure: float | None, limit: float, detail: str = "", *, missing: str = "") -> Gate:
-    """Return a gate that a figure passes from `limit` upwards; without a figure it fails, and `missing` says why."""
-    return _limited(name, figure, limit, "at least", "below", detail, missing)
-
-
-def at_most(name: str, figure: float | None, limit: float, detail: str = "", *, missing: str = "") -> Gate:
-    """Return a gate that a figure passes up to `limit`; without a figure it fails, and `missing` says why."""
-    return _limited(name, figure, limit, "at most", "above", detail, missing)
+def limited(
+    name: str, figure: float | None, bound: Literal["at least", "at most"], limit: float, detail: str = ""
+) -> Gate:
+    """Return a gate for a figure and its limit; without a figure it fails, and `detail` says why."""
+    wanted = f"{bound} {limit:g}"
+    if figure is None:
+        return Gate(name, "-", wanted, False, detail)
+    passed = figure >= limit if bound == "at least" else figure <= limit
+    beyond = f"{abs(figure - limit):.4f} {'below' if bound == 'at least' else 'above'}"
+    return Gate(name, f"{figure:.4f}", wanted, passed, "; ".join(filter(None, ["" if passed else beyond, detail])))
 
 
 def card_gate(package: Path) -> Gate:
@@ -89,40 +91,33 @@ def champion_gates(
     ]
 
 
-def _limited(name: str, figure: float | None, limit: float, bound: str, beyond: str, detail: str, missing: str) -> Gate:
-    if figure is None:
-        return Gate(name, "-", f"{bound} {limit:g}", False, missing)
-    passed = figure >= limit if bound == "at least" else figure <= limit
-    details = ([] if passed else [f"{abs(figure - limit):.4f} {beyond}"]) + ([detail] if detail else [])
-    return Gate(name, f"{figure:.4f}", f"{bound} {limit:g}", passed, "; ".join(details))
-
-
-def _metric_gates(protocol: str, metrics: Mapping[str, Any], limits: ProtocolGates) -> list[Gate]:
+def _metric_gates(protocol: str, metrics: Mapping[str, Any], limits: ProtocolGates) -> Iterator[Gate]:
     mean, missing = metrics.get("mean", {}), f"the package has no such metric of the protocol {protocol}"
-    gates = []
     if limits.uar is not None:
-        detail = _interval(mean.get("interval", {}).get("uar"))
-        gates.append(at_least(f"{protocol}.uar", mean.get("uar"), limits.uar, detail, missing=missing))
+        interval = mean.get("interval", {}).get("uar")
+        detail = f"95 %: {Interval.from_list(interval).text()}" if interval else ""
+        yield limited(f"{protocol}.uar", mean.get("uar"), "at least", limits.uar, detail if "uar" in mean else missing)
     if limits.ece is not None:
-        gates.append(at_most(f"{protocol}.ece", mean.get("ece"), limits.ece, missing=missing))
+        yield limited(f"{protocol}.ece", mean.get("ece"), "at most", limits.ece, "" if "ece" in mean else missing)
     if limits.recall is not None:
         emotion, recall = _lowest_recall(metrics.get("folds", {}).values())
-        gates.append(at_least(f"{protocol}.recall", recall, limits.recall, f"lowest: {emotion}", missing=missing))
-    return gates
+        detail = missing if recall is None else f"lowest: {emotion}"
+        yield limited(f"{protocol}.recall", recall, "at least", limits.recall, detail)
 
 
-def _robustness_gates(protocol: str, conditions: Any, limits: ProtocolGates) -> list[Gate]:
+def _robustness_gates(protocol: str, conditions: Any, limits: ProtocolGates) -> Iterator[Gate]:
     """Check the largest drop of UAR over the conditions of the robustness table."""
     if limits.drop is None:
-        return []
+        return
     name, limit = f"{protocol}.drop", limits.drop
     try:
         drops = {str(condition): float(found["drop"]) for condition, found in conditions.items()}
         # NaN counts as the largest drop
         worst = max(drops, key=lambda condition: (not drops[condition] <= limit, drops[condition]))
     except (AttributeError, KeyError, TypeError, ValueError):
-        return [at_most(name, None, limit, missing=f"the package has no robustness table of the protocol {protocol}")]
-    return [at_most(name, drops[worst], limit, f"worst: {worst}")]
+        yield limited(name, None, "at most", limit, f"the package has no robustness table of the protocol {protocol}")
+    else:
+        yield limited(name, drops[worst], "at most", limit, f"worst: {worst}")
 
 
 def _lowest_recall(folds: Iterable[Mapping[str, Any]]) -> tuple[str, float | None]:
@@ -133,10 +128,6 @@ def _lowest_recall(folds: Iterable[Mapping[str, Any]]) -> tuple[str, float | Non
             by_emotion.setdefault(emotion, []).append(recall)
     means = {emotion: float(np.mean(recalls)) for emotion, recalls in by_emotion.items()}
     return min(means.items(), key=lambda item: item[1], default=("", None))
-
-
-def _interval(bounds: Sequence[float | None] | None) -> str:
-    return "" if bounds is None else f"95 %: {Interval.from_list(bounds).text()}"
 
 
 def _champion_gate(

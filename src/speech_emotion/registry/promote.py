@@ -276,11 +276,12 @@ def _check(
         yield files
         if settings.package_mb is not None:
             size = sum(path.stat().st_size for path in package.folder.rglob("*") if path.is_file()) / 1e6
-            yield gates.at_most("package.mb", size, settings.package_mb)
+            yield gates.limited("package.mb", size, "at most", settings.package_mb)
         answer = smoke_test(model) if files.passed else SmokeTest("", None, "not tried: the files were changed")
         yield Gate("answers", answer.label or "no answer", "loads in a clean process", not answer.error, answer.error)
         if settings.latency_ms is not None:
-            yield gates.at_most("latency.ms", answer.milliseconds, settings.latency_ms, missing="no answer")
+            detail = "no answer" if answer.error else ""
+            yield gates.limited("latency.ms", answer.milliseconds, "at most", settings.latency_ms, detail)
         if settings.head:
             yield from head_gates(root, corpus, package.folder)
         if settings.card:

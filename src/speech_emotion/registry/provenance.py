@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,8 +10,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from speech_emotion.registry.gates import Gate
+from speech_emotion.tracking.lineage import git
 
-_GIT_SECONDS: Final = 10
 _LIMIT: Final = "as in HEAD's dvc.lock"
 
 
@@ -81,12 +80,8 @@ def _at(values: Mapping[str, Any], key: str) -> Any:
 
 def _committed(root: Path, name: str) -> dict[str, Any] | None:
     """Return a YAML file of HEAD; None if there is none."""
-    command = ["git", "--no-optional-locks", "show", f"HEAD:./{name}"]
+    text = git(root, "show", f"HEAD:./{name}")
     try:
-        done = subprocess.run(
-            command, cwd=root, capture_output=True, stdin=subprocess.DEVNULL, timeout=_GIT_SECONDS, check=True
-        )
-        content: dict[str, Any] | None = YAML(typ="safe", pure=True).load(done.stdout.decode())
-    except (OSError, subprocess.SubprocessError, ValueError, YAMLError):
+        return None if text is None else YAML(typ="safe", pure=True).load(text)
+    except (ValueError, YAMLError):
         return None
-    return content
