@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from helpers import tracked
 from helpers.services import hanging_server
 from speech_emotion.cli import app
-from speech_emotion.core.errors import UserError
+from speech_emotion.core.errors import UserError, mask_credentials
 from speech_emotion.tracking import connection
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
@@ -130,6 +130,66 @@ def test_dead_server_or_database(
         assert "ada" not in message
         assert "w@rd" not in message
     assert "w%40rd" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, ("serve", "--model", "models:/x@champion", "--port", "0")], ids=" ".join
+)
+def test_no_command_prints_a_password(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:secret@127.0.0.1:9")
+
+    done = CliRunner().invoke(app, command)
+
+    assert done.exit_code == 1
+    assert "secret" not in done.output + "".join(capfd.readouterr())
+
+
+def test_training_prints_no_password(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:secret@127.0.0.1:9")
+
+    tracked.train(workspace, "random")
+
+    printed = capfd.readouterr().err
+    assert "cannot log to MLflow" in printed
+    assert "secret" not in printed
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import speech_emotion.cli as cli\ndef app(): raise RuntimeError('http://ada:secret@host')\n"
+        "cli.app = app\ncli.main()",
+        "from speech_emotion.core.process import run_stage\n"
+        "def main(): raise RuntimeError('http://ada:secret@host')\nrun_stage(main)",
+    ],
+    ids=["command", "stage"],
+)
+def test_tracebacks_have_no_credentials(tmp_path: Path, program: str) -> None:
+    (tmp_path / "program.py").write_text(program)
+
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "RuntimeError: http://***@host" in done.stderr
+    assert "ada:secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("at http://u:p@h:5000/x.", "at http://***@h:5000/x."),
+        ("postgresql://u:p/w@rd@h/d", "postgresql://***@h/d"),
+        ("https://token@h", "https://***@h"),
+        ("mysql://h/d?user=u&password=p", "mysql://h/d?user=u&password=***"),
+        ("models:/name@champion at http://h:1/a", "models:/name@champion at http://h:1/a"),
+    ],
+)
+def test_mask_credentials(text: str, masked: str) -> None:
+    assert mask_credentials(text) == masked
 
 
 def test_hanging_server(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -337,7 +337,7 @@ def test_lost_database_is_one_message_and_the_search_resumes(workspace: Path) ->
             assert process.wait(120) == 1, searching.log
         assert "Traceback" not in searching.log
         [message] = {line for line in searching.log.splitlines() if line.startswith("error:")}
-        assert "lost the connection to the database postgresql+psycopg2://127.0.0.1:" in message
+        assert "lost the connection to the database postgresql+psycopg2://***@127.0.0.1:" in message
 
         server.start()
         again = Search(workspace, searching.tune, searching.compute)

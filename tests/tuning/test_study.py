@@ -135,7 +135,7 @@ def test_unusable_storage_is_refused(url: str, message: str) -> None:
 def test_unreachable_database_is_named_without_password() -> None:
     storage = Storage("postgresql+psycopg2://user:secret@127.0.0.1:1/name", 30, 1)
 
-    with pytest.raises(UserError, match=r"cannot reach the database postgresql\+psycopg2://127\.0\.0\.1:1/n") as error:
+    with pytest.raises(UserError, match=r"cannot reach the database postgresql.*://\*\*\*@127") as error:
         storage.open("study")
 
     assert "secret" not in str(error.value).split("(")[0]

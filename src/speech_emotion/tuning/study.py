@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from speech_emotion.config.tuning import TuneSettings
-from speech_emotion.core.errors import UserError
+from speech_emotion.core.errors import UserError, mask_credentials
 from speech_emotion.core.process import SCRATCH, is_gone
 from speech_emotion.tracking.connection import first_line
 
@@ -91,16 +91,11 @@ class Storage:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(self.retries),
             )
         except (SQLAlchemyError, ImportError, ValueError) as error:
-            raise UserError(f"tune.storage: cannot reach the database {self._shown} ({first_line(error)}).") from None
+            raise UserError(f"tune.storage: cannot reach the database {self.url} ({first_line(error)}).") from None
 
     def location(self, study: str) -> str:
         """Return the path of a study's journal, or the address of the database without its password."""
-        return (STUDIES / f"{study}.journal").as_posix() if self.url is None else self._shown
-
-    @property
-    def _shown(self) -> str:
-        scheme, _, rest = (self.url or "").partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2]}"
+        return (STUDIES / f"{study}.journal").as_posix() if self.url is None else mask_credentials(self.url)
 
     @contextmanager
     def errors_as_messages(self) -> Iterator[None]:
@@ -109,7 +104,7 @@ class Storage:
             yield
         except (StorageInternalError, OperationalError, InterfaceError):
             raise UserError(
-                f"tune.storage: lost the connection to the database {self._shown}. Finished trials are kept; run the "
+                f"tune.storage: lost the connection to the database {self.url}. Finished trials are kept; run the "
                 "same command again to resume."
             ) from None
 
