@@ -274,7 +274,7 @@ def _need_groups(manifest: pd.DataFrame, column: str, count: int, protocol: Prot
 
 
 def _one_side_only(rows: pd.DataFrame, column: str, where: str, side: str = "part") -> None:
-    sides = rows.groupby(column)[side].nunique()
-    leaked = sides.index[sides > 1]
-    if len(leaked):
+    sides = rows[[column, side]].drop_duplicates()
+    leaked = sorted(set(sides.loc[sides[column].duplicated(), column]))
+    if leaked:
         raise LeakError(f"{where}: leak: {column} '{leaked[0]}' is on two sides ({len(leaked)} such in all).")
