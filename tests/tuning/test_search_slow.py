@@ -174,7 +174,7 @@ def test_kill_and_resume_do_not_change_trials(tmp_path: Path, monkeypatch: pytes
         tuned.make_inputs(folder)
 
     monkeypatch.chdir(folders[0])
-    inputs = tuned.inputs(trials=5, **changes)
+    inputs = tuned.inputs(trials=4, **changes)
     _, whole = run(inputs)
     assert whole.trials[0].params == inputs.space.current()
     expected = results(whole)  # its journal has a relative path
@@ -184,9 +184,9 @@ def test_kill_and_resume_do_not_change_trials(tmp_path: Path, monkeypatch: pytes
     with killed.started() as process:
         killed.wait_for(process, done=2, running=1)
         kill(process, *descendants(process))
-    killed.run(trials=5)
+    killed.run(trials=4)
     assert "will be retried" in killed.log
-    assert len(killed.study.trials) == 6
+    assert len(killed.study.trials) == 5
     assert results(killed.study) == expected
 
 
