@@ -69,7 +69,9 @@ class Pool:
         try:
             await asyncio.wait_for(self._free.acquire(), limit)
             try:
-                return await self._answer(body, end)
+                reply = await self._answer(body, end)
+                self.healthy = True
+                return reply
             finally:
                 self._free.release()
         except TimeoutError:
