@@ -1,4 +1,4 @@
-"""A server on a real port of this machine that speaks the Dataverse API, and misbehaves where a test tells it to."""
+"""A local server that speaks the Dataverse API and misbehaves as a test says."""
 
 import hashlib
 import json
@@ -17,35 +17,19 @@ DATA = "/api/access/datafile/"
 
 @dataclass(frozen=True)
 class Act:
-    """How one request is answered.
+    """How one request is answered; by default in the ordinary way."""
 
-    Attributes
-    ----------
-    status : int
-        0: the ordinary answer.
-    headers : dict
-        Added to the answer.
-    cut : int or None
-        After so many bytes of the body the connection is closed.
-    garbage : bool
-        Other bytes of the same length.
-    silence : float
-        Seconds before the answer begins.
-    meeting : threading.Barrier or None
-        Where the answer waits until as many requests are there.
-    """
-
-    status: int = 0
+    status: int = 0  # other than 0: an error
     headers: Mapping[str, str] = field(default_factory=dict)
-    cut: int | None = None
-    garbage: bool = False
-    silence: float = 0.0
-    meeting: threading.Barrier | None = None
+    cut: int | None = None  # bytes of the body after which the connection is closed
+    garbage: bool = False  # other bytes of the same length
+    silence: float = 0.0  # seconds before the answer begins
+    meeting: threading.Barrier | None = None  # the answer waits until as many requests are there
 
 
 @dataclass
 class Request:
-    """What was asked, when, and what was answered."""
+    """What was requested, when, and what was answered."""
 
     path: str
     range: str
@@ -56,33 +40,15 @@ class Request:
 
 @dataclass
 class DataverseServer:
-    """A dataset, and how it is served.
+    """A dataset, and how it is served. Where a mapping has names, "list" is the list of files."""
 
-    Attributes
-    ----------
-    files : dict
-        Name to content; ids count from 100.
-    plan : dict
-        Name (or "list") to how the first requests for it are answered.
-    always : dict
-        Name (or "list") to how every request after these is answered, if not in the ordinary way.
-    ranges : bool
-        Whether the server knows ranges.
-    pause : float
-        Seconds between pieces of a file.
-    piece : int
-        Bytes of a piece.
-    labels : dict
-        Name to what the listing says of a file beyond or instead of the ordinary.
-    """
-
-    files: dict[str, bytes]
-    plan: dict[str, list[Act]] = field(default_factory=dict)
-    always: dict[str, Act] = field(default_factory=dict)
+    files: dict[str, bytes]  # content by name; ids count from 100
+    plan: dict[str, list[Act]] = field(default_factory=dict)  # the first answers
+    always: dict[str, Act] = field(default_factory=dict)  # all further answers
     ranges: bool = True
-    pause: float = 0.0
-    piece: int = 1 << 16
-    labels: dict[str, dict[str, object]] = field(default_factory=dict)
+    pause: float = 0.0  # seconds between pieces
+    piece: int = 1 << 16  # bytes
+    labels: dict[str, dict[str, object]] = field(default_factory=dict)  # what the list says instead of the ordinary
     requests: list[Request] = field(default_factory=list)
     url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
