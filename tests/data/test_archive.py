@@ -1,4 +1,3 @@
-import io
 import os
 import stat
 import zipfile
@@ -7,22 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers.files import fill, tree, zipped
 from speech_emotion.core.errors import UserError
 from speech_emotion.data.archive import Limits, check_space, unpack, walk
 
 Use = Callable[[Path], object]
-
-
-def write_zip(target: Path | io.BytesIO, files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> None:
-    with zipfile.ZipFile(target, "w", compression) as archive:
-        for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name), content, compression)
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    write_zip(buffer, files)
-    return buffer.getvalue()
 
 
 def special(target: Path, name: str, mode: int, content: bytes = b"/etc/passwd") -> None:
@@ -55,9 +43,8 @@ def use(request: pytest.FixtureRequest, tmp_path: Path) -> Use:
 
 
 def test_folder_in_order_without_hidden_files(tmp_path: Path) -> None:
-    for name in ("b/2.wav", "a/1.WAV", "README.txt", ".DS_Store", "a/._1.wav", "__MACOSX/a/1.wav", ".git/x.wav"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(name.encode())
+    names = ("b/2.wav", "a/1.WAV", "README.txt", ".DS_Store", "a/._1.wav", "__MACOSX/a/1.wav", ".git/x.wav")
+    fill(tmp_path, {name: name.encode() for name in names})
     assert contents(tmp_path) == {name: name.encode() for name in ("README.txt", "a/1.WAV", "b/2.wav")}
 
 
@@ -76,7 +63,7 @@ def test_follows_links_once(tmp_path: Path) -> None:
 
 def test_zips_inside_are_opened(tmp_path: Path) -> None:
     inner = zipped({"deep/2.wav": b"two", "__MACOSX/._2.wav": b"junk"})
-    write_zip(tmp_path / "a.zip", {"1.wav": b"one", "more/inner.ZIP": inner, "empty/": b""})
+    (tmp_path / "a.zip").write_bytes(zipped({"1.wav": b"one", "more/inner.ZIP": inner, "empty/": b""}))
     found = {"1.wav": b"one", "more/inner.ZIP/deep/2.wav": b"two"}
     assert contents(tmp_path / "a.zip") == found
     (tmp_path / "3.wav").write_bytes(b"three")
@@ -84,12 +71,13 @@ def test_zips_inside_are_opened(tmp_path: Path) -> None:
 
 
 def test_unpacks_the_tree(tmp_path: Path) -> None:
-    write_zip(tmp_path / "a.zip", {"happy/1.wav": b"one", "labels.csv": b"x", "__MACOSX/._1.wav": b"junk", "./": b""})
+    (tmp_path / "a.zip").write_bytes(
+        zipped({"happy/1.wav": b"one", "labels.csv": b"x", "__MACOSX/._1.wav": b"junk", "./": b""})
+    )
     folder = tmp_path / "folder"
     folder.mkdir()
     unpack(tmp_path / "a.zip", folder)
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert found == {"happy/1.wav": b"one", "labels.csv": b"x"}
+    assert tree(folder) == {"happy/1.wav": b"one", "labels.csv": b"x"}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +95,7 @@ def test_unpacks_the_tree(tmp_path: Path) -> None:
     ],
 )
 def test_refuses_paths_that_lead_out(tmp_path: Path, use: Use, name: str, why: str) -> None:
-    write_zip(tmp_path / "a.zip", {"good.wav": b"good", name: b"evil"})
+    (tmp_path / "a.zip").write_bytes(zipped({"good.wav": b"good", name: b"evil"}))
     with pytest.raises(UserError, match=why) as error:
         use(tmp_path / "a.zip")
     assert name in str(error.value)
@@ -134,26 +122,26 @@ def test_refuses_a_bomb(tmp_path: Path, use: Use) -> None:
 
 
 def test_refuses_a_bomb_of_many_files(tmp_path: Path, use: Use) -> None:
-    write_zip(tmp_path / "a.zip", {f"{number}.wav": bytes(1 << 20) for number in range(70)})
+    (tmp_path / "a.zip").write_bytes(zipped({f"{number}.wav": bytes(1 << 20) for number in range(70)}))
     with pytest.raises(UserError, match="more than 100 times its size"):
         use(tmp_path / "a.zip")
 
 
 def test_refuses_a_nested_bomb(tmp_path: Path) -> None:
     inner = zipped({f"{number}.wav": bytes(1 << 20) for number in range(40)})
-    write_zip(tmp_path / "a.zip", {"1.zip": inner, "2.zip": inner})
+    (tmp_path / "a.zip").write_bytes(zipped({"1.zip": inner, "2.zip": inner}))
     with pytest.raises(UserError, match="more than 100 times its size"):
         contents(tmp_path / "a.zip")
 
 
 def test_accepts_silence(tmp_path: Path, use: Use) -> None:
-    write_zip(tmp_path / "a.zip", {"silence.wav": bytes(10 << 20)})
+    (tmp_path / "a.zip").write_bytes(zipped({"silence.wav": bytes(10 << 20)}))
     use(tmp_path / "a.zip")
 
 
 def test_limits(tmp_path: Path) -> None:
     innermost = zipped({"1.wav": b"one"})
-    write_zip(tmp_path / "a.zip", {"x.wav": bytes(2000), "inner.zip": zipped({"innermost.zip": innermost})})
+    (tmp_path / "a.zip").write_bytes(zipped({"x.wav": bytes(2000), "inner.zip": zipped({"innermost.zip": innermost})}))
     for limits, why in (
         (Limits(members=1), "more than 1 files"),
         (Limits(member_bytes=1000), "'x.wav': it would unpack to 2,000 bytes"),
@@ -164,7 +152,7 @@ def test_limits(tmp_path: Path) -> None:
 
 
 def test_refuses_encryption(tmp_path: Path, use: Use) -> None:
-    write_zip(tmp_path / "a.zip", {"1.wav": b"one"})
+    (tmp_path / "a.zip").write_bytes(zipped({"1.wav": b"one"}))
     content = bytearray((tmp_path / "a.zip").read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "a.zip").write_bytes(content)
@@ -189,7 +177,7 @@ def test_refuses_damage(tmp_path: Path, damage: str) -> None:
 
 @pytest.mark.parametrize("second", ["A/1.wav", "./a/1.wav", "a//1.WAV"])
 def test_refuses_colliding_names(tmp_path: Path, second: str) -> None:
-    write_zip(tmp_path / "a.zip", {"a/1.wav": b"one", second: b"two"})
+    (tmp_path / "a.zip").write_bytes(zipped({"a/1.wav": b"one", second: b"two"}))
     folder = tmp_path / "unpacked"
     folder.mkdir()
     with pytest.raises(UserError, match="collides with"):

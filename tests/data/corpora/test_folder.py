@@ -1,9 +1,8 @@
-import io
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from helpers.files import fill, tree, zipped
 from helpers.irregular import IRREGULAR
 from helpers.recordings import encoded, tone
 from speech_emotion.config.data import CorpusSettings
@@ -21,27 +20,8 @@ def corpus(source: Path) -> FolderCorpus:
     return FolderCorpus(CorpusSettings(name="mine", kind="folder", source=str(source)))
 
 
-def fill(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return file.getvalue()
-
-
 def recordings(raw: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(raw).as_posix(): path.read_bytes()
-        for path in raw.rglob("*")
-        if path.suffix in {".wav", ".flac"}
-    }
+    return {name: content for name, content in tree(raw).items() if name.endswith((".wav", ".flac"))}
 
 
 def test_open_corpus(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@ import hashlib
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from helpers.dataverse_server import PERSISTENT_ID, Act, DataverseServer, serve
+from helpers.files import fill, tree, zipped
 from speech_emotion.config.data import CorpusSettings, DownloadSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.data import download
@@ -52,25 +53,6 @@ def corpus(source: Path | str = "data/incoming", server: str = NOWHERE) -> TessC
     return TessCorpus(settings, download, checksums=CHECKSUMS)
 
 
-def lay_out(folder: Path, files: Mapping[str, bytes]) -> Path:
-    for path, content in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
-    return folder
-
-
-def pack(target: Path, files: Mapping[str, bytes]) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, content in files.items():
-            archive.writestr(path, content)
-    return target
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def flat() -> dict[str, bytes]:
     return {Path(path).name: content for path, content in RECORDINGS.items()}
 
@@ -107,13 +89,14 @@ def test_every_layout_gives_the_same_tree(
 ) -> None:
     files = LAYOUTS[layout]
     if form == "folder":
-        source = lay_out(tmp_path / "copy", files)
+        source = fill(tmp_path / "copy", files)
     else:
-        source = pack(tmp_path / "copy" / "archive.zip", files)
+        source = fill(tmp_path / "copy", {"archive.zip": zipped(files)}) / "archive.zip"
         if form == "zip in the folder":
             source = source.parent
         if form == "zip in a zip":
-            source = pack(tmp_path / "outer.zip", {"archive.zip": source.read_bytes(), "notes.txt": b"x"})
+            outer = zipped({"archive.zip": source.read_bytes(), "notes.txt": b"x"})
+            source = fill(tmp_path, {"outer.zip": outer}) / "outer.zip"
     corpus(source).fetch(Path("data/tess/raw"))
     assert tree(Path("data/tess/raw")) == RECORDINGS
     assert "28 recordings, each with its original SHA-256" in capfd.readouterr().out
@@ -123,14 +106,14 @@ def test_order_of_sources(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: DataverseServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     raw = Path("data/tess/raw")
-    named = pack(tmp_path / "named.zip", flat())
+    named = fill(tmp_path, {"named.zip": zipped(flat())}) / "named.zip"
     corpus(server=server.url).fetch(raw)
     assert "downloading 28 files" in capfd.readouterr().out
     server.requests.clear()
     monkeypatch.setenv("TESS_DIR", str(named))
     corpus(server=server.url).fetch(raw)
     assert f"reading {named}" in capfd.readouterr().out
-    lay_out(Path("data/incoming"), flat())
+    fill(Path("data/incoming"), flat())
     corpus(server=server.url).fetch(raw)
     assert "reading data/incoming" in capfd.readouterr().out
     assert not server.requests
@@ -159,8 +142,8 @@ def test_refuses_missing_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_only_the_default_source_may_be_empty(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: DataverseServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    lay_out(tmp_path / "mine", {"notes.txt": b"x"})
-    monkeypatch.setenv("TESS_DIR", str(lay_out(tmp_path / "copy", flat())))
+    fill(tmp_path / "mine", {"notes.txt": b"x"})
+    monkeypatch.setenv("TESS_DIR", str(fill(tmp_path / "copy", flat())))
     with pytest.raises(UserError, match=r"^mine: has neither recordings nor a zip\. Put .* change corpus\.source"):
         corpus("mine", server.url).fetch(Path("raw"))
     assert not Path("raw").exists()
@@ -180,7 +163,7 @@ def refused(source: Path) -> str:
 
 
 def test_names_missing_and_altered_recordings(tmp_path: Path) -> None:
-    source = lay_out(tmp_path / "copy", LAYOUTS["upper case"])
+    source = fill(tmp_path / "copy", LAYOUTS["upper case"])
     (source / BACK.upper()).unlink()
     (source / FOOD.upper()).write_bytes(b"x")
     overwritten = source / "YAF_SAD/YAF_BITE_SAD.WAV"
@@ -193,7 +176,7 @@ def test_names_missing_and_altered_recordings(tmp_path: Path) -> None:
 
 
 def test_long_lists_are_cut(tmp_path: Path) -> None:
-    source = lay_out(tmp_path / "copy", {FOOD: RECORDINGS[FOOD]})
+    source = fill(tmp_path / "copy", {FOOD: RECORDINGS[FOOD]})
     message = refused(source)
     assert "missing (27):" in message
     assert "and 7 more" in message
@@ -205,7 +188,7 @@ def test_renamed_recordings_get_their_own_name(tmp_path: Path, capfd: pytest.Cap
     angry = "YAF_angry/YAF_back_angry.wav"
     files = {path: content for path, content in RECORDINGS.items() if path != angry}
     files |= {"clip 17.wav": RECORDINGS[angry], FOOD: RECORDINGS[BACK], BACK: RECORDINGS[FOOD]}
-    corpus(lay_out(tmp_path / "copy", files)).fetch(Path("raw"))
+    corpus(fill(tmp_path / "copy", files)).fetch(Path("raw"))
     assert tree(Path("raw")) == RECORDINGS
     message = capfd.readouterr().err
     assert "under another name (3):" in message
@@ -215,7 +198,7 @@ def test_renamed_recordings_get_their_own_name(tmp_path: Path, capfd: pytest.Cap
 def test_leaves_out_other_audio(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     twins = {f"damaged twin/{Path(FOOD).name}": b"x", f"wrong twin/{Path(FOOD).name}": RECORDINGS[BACK]}
     surplus = {"mine/hello.wav": b"hello", "song.mp3": b"la"} | twins
-    corpus(lay_out(tmp_path / "copy", RECORDINGS | surplus)).fetch(Path("raw"))
+    corpus(fill(tmp_path / "copy", RECORDINGS | surplus)).fetch(Path("raw"))
     assert tree(Path("raw")) == RECORDINGS
     message = capfd.readouterr().err
     assert "not of TESS, left out (4):" in message
@@ -224,12 +207,12 @@ def test_leaves_out_other_audio(tmp_path: Path, capfd: pytest.CaptureFixture[str
 
 def test_ignores_duplicates(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     copies = {path.replace(".wav", " - Copy.wav"): content for path, content in RECORDINGS.items()}
-    corpus(lay_out(tmp_path / "copy", RECORDINGS | copies)).fetch(Path("raw"))
+    corpus(fill(tmp_path / "copy", RECORDINGS | copies)).fetch(Path("raw"))
     assert not capfd.readouterr().err
 
 
 def test_refusal_keeps_the_raw_tree(tmp_path: Path) -> None:
-    source = lay_out(tmp_path / "copy", RECORDINGS)
+    source = fill(tmp_path / "copy", RECORDINGS)
     corpus(source).fetch(Path("raw"))
     (source / FOOD).unlink()
     with pytest.raises(UserError):
@@ -239,7 +222,7 @@ def test_refusal_keeps_the_raw_tree(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["data/tess/raw", "data/tess", "data/tess/raw/mine"])
 def test_refuses_overlapping_copy(source: str) -> None:
-    lay_out(Path(source), RECORDINGS)
+    fill(Path(source), RECORDINGS)
     with pytest.raises(UserError, match="around or within"):
         corpus(source).fetch(Path("data/tess/raw"))
     assert tree(Path(source)) == RECORDINGS
@@ -285,7 +268,7 @@ def test_offline_advice() -> None:
 
 
 def test_utterances(tmp_path: Path) -> None:
-    corpus(lay_out(tmp_path / "copy", flat())).fetch(Path("raw"))
+    corpus(fill(tmp_path / "copy", flat())).fetch(Path("raw"))
     (Path("raw") / ".DS_Store").write_bytes(b"x")
     utterances = corpus().utterances(Path("raw"))
     assert [one.path.as_posix() for one in utterances] == sorted(RECORDINGS)
@@ -295,7 +278,7 @@ def test_utterances(tmp_path: Path) -> None:
 
 
 def test_refuses_changed_raw_tree(tmp_path: Path) -> None:
-    corpus(lay_out(tmp_path / "copy", flat())).fetch(Path("raw"))
+    corpus(fill(tmp_path / "copy", flat())).fetch(Path("raw"))
     (Path("raw") / FOOD).unlink()
     (Path("raw") / "new.wav").write_bytes(b"x")
     with pytest.raises(UserError, match=rf"(?s)missing \(1\):\n  {FOOD}.*not of TESS \(1\):\n  new\.wav"):
@@ -335,23 +318,23 @@ def states(**chosen: str) -> dict[str, str]:
 def test_inventory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert list(states()) == ["tess", "demo", "folder"]
     assert states()["tess"].startswith("not here")
-    named = lay_out(tmp_path / "copy", flat())
+    named = fill(tmp_path / "copy", flat())
     monkeypatch.setenv("TESS_DIR", str(named))
     assert states()["tess"] == f"`dvc repro` reads {named}"
     monkeypatch.setenv("TESS_DIR", "typo")
     assert "typo: there is no such folder or zip" in states()["tess"]
-    lay_out(Path("data/tess/raw"), RECORDINGS)
-    lay_out(Path(".demo/data/demo/raw"), {"a.wav": b"x"})
+    fill(Path("data/tess/raw"), RECORDINGS)
+    fill(Path(".demo/data/demo/raw"), {"a.wav": b"x"})
     assert states()["tess"] == "here: data/tess/raw (28 files)"
     assert states()["demo"] == "here: .demo/data/demo/raw (1 file)"
     assert states(kind="folder", name="mine", source="typo")["folder"] == "there is no typo"
     assert "DVC does not expand ~" in states(kind="folder", name="mine", source="~/recordings")["folder"]
     assert states()["folder"].startswith("not set up")
     for name in ("kettle", "toaster"):
-        lay_out(Path("data") / name / "raw", {"labels.csv": b"x", "sad/a.wav": b"x"})
+        fill(Path("data") / name / "raw", {"labels.csv": b"x", "sad/a.wav": b"x"})
     assert states()["folder"] == "here: data/kettle/raw (2 files), data/toaster/raw (2 files)"
     assert states(kind="folder", name="toaster")["folder"].startswith("here: data/toaster/raw (2 files), ")
-    lay_out(Path("mine"), {"notes.txt": b"x"})
+    fill(Path("mine"), {"notes.txt": b"x"})
     shutil.rmtree("data/tess")
     assert "mine: has neither recordings nor a zip" in states(source="mine")["tess"]
     assert all(one.title and one.licence for one in survey(Path.cwd()))
