@@ -186,6 +186,7 @@ UPLOADS: dict[str, bytes] = {
     "length and chunks": HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "two lengths": HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nvoice",
     "negative length": HEAD + b"Content-Length: -5\r\n\r\nvoice",
+    "endless length": HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nvoice",
     "huge": HEAD + b"Content-Length: 99999999999\r\n\r\nvoice",
     "no form": HEAD.replace(b"multipart/form-data", b"text/plain") + b"Content-Length: 5\r\n\r\nvoice",
     "other form": HEAD.replace(b"multipart/form-data", b"application/x-www-form-urlencoded")

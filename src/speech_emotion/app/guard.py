@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from speech_emotion.app.uploads import Uploads
+from speech_emotion.app.uploads import Uploads, refusal
 
 LONGEST_CALL: Final = 2**14
 """Bytes of a call. Recordings are uploaded apart from it."""
@@ -77,16 +77,16 @@ class Guard:
     def _refuse(self, request: Request) -> Response | None:
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         if not self._is_own(host):
-            return _refusal(403, "unknown host")
+            return refusal(403, "unknown host")
         if origin is not None and origin.lower().partition("://")[2] != host.lower():
-            return _refusal(403, "foreign origin")
+            return refusal(403, "foreign origin")
         path = request.scope["path"]
         if request.method == "POST":
             known = path in {JOIN, UPLOAD}
         else:
             file = path.startswith(FILE) and self._uploads.holds(path.removeprefix(FILE))
             known = request.method in {"GET", "HEAD"} and bool(file or _READ.fullmatch(path) or path == PROGRESS)
-        return None if known else _refusal(404, "not found")
+        return None if known else refusal(404, "not found")
 
     async def _answer(self, request: Request) -> Response | bytes | None:
         """Return the answer, or the body that Gradio is to read instead of the request's."""
@@ -101,12 +101,12 @@ class Guard:
             async for part in request.stream():
                 body += part
                 if len(body) > LONGEST_CALL:
-                    return _refusal(413, "the call is too long")
+                    return refusal(413, "the call is too long")
             call = _Call.model_validate_json(body)
         except (ValidationError, ClientDisconnect):
-            return _refusal(400, "not a call of this page")
+            return refusal(400, "not a call of this page")
         if any(file is not None and not self._uploads.holds(file.path) for file in call.data):
-            return _refusal(403, "not an uploaded file")
+            return refusal(403, "not an uploaded file")
         return call.model_dump_json().encode()
 
     def _is_own(self, host: str) -> bool:
@@ -131,8 +131,3 @@ def _body(body: bytes | None, receive: Receive) -> Receive:
         return await receive()
 
     return first
-
-
-def _refusal(status: int, reason: str) -> Response:
-    # the rest of the request is not read
-    return PlainTextResponse(f"{reason}\n", status, headers={"Connection": "close"})

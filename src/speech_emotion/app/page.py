@@ -8,9 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -33,9 +31,6 @@ from speech_emotion.serving import ports
 
 TITLE: Final = "Speech emotion recognition"
 
-STOP_SECONDS: Final = 1
-"""Time that a stop waits for open pages."""
-
 MOST_CONNECTIONS: Final = 100
 MOST_WAITING: Final = 16
 """Calls in Gradio's queue."""
@@ -52,11 +47,7 @@ _ON_LOAD: Final = """() => {
 # on a phone, the prediction is below the button
 _ON_ANSWER: Final = """() => { document.getElementById("verdict").scrollIntoView({block: "nearest"}); }"""
 
-QUIET: Final = {
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
-}
+QUIET: Final = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 """Environment of Gradio and its Hugging Face client."""
 
 FOREIGN: Final = ("GRADIO_SHARE", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE", "GRADIO_ROOT_PATH", "GRADIO_ALLOWED_PATHS")
@@ -71,22 +62,14 @@ def serve(
     Parameters
     ----------
     choice : Choice
-        The model.
-    host : str
-        The address to listen at.
-    port : int
-        0: any that is free.
+    host, port : str, int
+        Where to listen; port 0: any free one.
     names : sequence of str
         Further host names under which browsers reach the page.
     kept : Path or None
-        The folder to keep recordings in; None: they are deleted as soon as they are read.
+        The folder to keep recordings in; None: they are deleted.
     say : callable
         Called with the page's address once it responds.
-
-    Raises
-    ------
-    UserError
-        The port is taken, the host is not this machine's, or the folder cannot be made.
     """
     folder = None if kept is None else prepare(kept)
     config = uvicorn.Config(
@@ -96,7 +79,7 @@ def serve(
         log_config=None,
         access_log=False,
         limit_concurrency=MOST_CONNECTIONS,
-        timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_graceful_shutdown=1,  # open pages do not hold up a stop
     )
     # uvicorn logs that a port is taken; the message below is enough
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -106,44 +89,30 @@ def serve(
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(working)
         uploads = Uploads(working)
         config.app = Guard(mounted(choice, uploads, folder), uploads, [host, *names])
-        server = _Server(config, partial(say, ports.url(listener)))
+        server = _Server(config, uploads, partial(say, ports.url(listener)))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             # at its end, uvicorn sends itself the signals it received; by default they would kill it
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         try:
-            with _swept(uploads):
-                server.run(sockets=[listener])
+            server.run(sockets=[listener])
         finally:
             tempfile.tempdir = None
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, uploads: Uploads, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._uploads, self._ready = uploads, ready
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
             self._ready()
 
-
-@contextmanager
-def _swept(uploads: Uploads) -> Iterator[None]:
-    """Sweep uploads every minute."""
-    ended = threading.Event()
-
-    def work() -> None:
-        while not ended.wait(SECONDS):
-            uploads.sweep()
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        worker.join()
+    async def on_tick(self, counter: int) -> bool:
+        if counter % (10 * SECONDS) == 0:  # uvicorn calls this every 0.1 s
+            self._uploads.sweep()
+        return await super().on_tick(counter)
 
 
 def mounted(choice: Choice, uploads: Uploads, kept: Path | None) -> Any:
@@ -159,6 +128,7 @@ def mounted(choice: Choice, uploads: Uploads, kept: Path | None) -> Any:
         FastAPI(openapi_url=None),
         page,
         path="/",
+        # Gradio's own fonts come from another host
         theme=gr.themes.Default(
             primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
@@ -167,10 +137,8 @@ def mounted(choice: Choice, uploads: Uploads, kept: Path | None) -> Any:
         footer_links=[],
         run_history=False,
         show_error=False,
-        enable_monitoring=False,
         max_file_size=LONGEST_BYTES,
         ssr_mode=False,
-        pwa=False,
         mcp_server=False,
     )
 

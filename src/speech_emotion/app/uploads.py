@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -41,13 +42,7 @@ _NAME: Final = re.compile(r"[0-9a-f]{32}\.[a-z0-9]+")
 
 
 class Uploads:
-    """A folder of uploads, one file each under a random name.
-
-    Parameters
-    ----------
-    folder : Path
-        An absolute path.
-    """
+    """A folder of uploads, one file each under a random name."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,24 +53,24 @@ class Uploads:
         """Receive a multipart form with one file, and answer with its path as Gradio does."""
         length = request.headers.get("content-length", "")
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-            return _refusal(400, "not a form with a file")
-        if not length.isdecimal() or "transfer-encoding" in request.headers:
-            return _refusal(411, "the length of the upload is missing")
+            return refusal(400, "not a form with a file")
+        if not length.isdecimal() or len(length) > 12 or "transfer-encoding" in request.headers:
+            return refusal(411, "the length of the upload is missing")
         if int(length) > LONGEST_BYTES + _FORM_BYTES:
-            return _refusal(413, f"the file exceeds the maximum allowed size of {LONGEST_BYTES >> 20} MiB")
+            return refusal(413, f"the file exceeds the maximum allowed size of {LONGEST_BYTES >> 20} MiB")
         sizes = [*self._coming, *(state.st_size for state in self._files().values())]
         if len(sizes) >= MOST_FILES or sum(sizes) + int(length) > MOST_BYTES:
-            return _refusal(503, "too many uploads at once; try again in a minute")
+            return refusal(503, "too many uploads at once; try again in a minute")
         self._coming.append(int(length))
         try:
             async with asyncio.timeout(SECONDS), request.form(max_files=1, max_fields=0) as form:
                 file = next(iter(form.values()), None)
                 if not isinstance(file, UploadFile):
-                    return _refusal(400, "the form has no file")
+                    return refusal(400, "the form has no file")
                 path = self.folder / f"{uuid4().hex}{_suffix(file.filename or '')}"
                 path.write_bytes(await file.read())
         except (MultiPartException, ValueError, ClientDisconnect, TimeoutError):
-            return _refusal(400, "the upload is incomplete or no form with one file")
+            return refusal(400, "the upload is incomplete or no form with one file")
         finally:
             self._coming.remove(int(length))
         return JSONResponse([str(path)])
@@ -85,21 +80,13 @@ class Uploads:
         return os.path.dirname(path) == str(self.folder) and _NAME.fullmatch(os.path.basename(path)) is not None
 
     def take(self, path: str) -> bytes:
-        """Return an uploaded recording and delete it.
-
-        Raises
-        ------
-        AudioError
-            It was deleted after a minute, or is no upload.
-        """
-        try:
-            if not self.holds(path):
-                raise FileNotFoundError
-            recording = Path(path).read_bytes()
-        except FileNotFoundError:
-            raise AudioError("is no longer here. Send it again") from None
-        Path(path).unlink(missing_ok=True)
-        return recording
+        """Return an uploaded recording and delete it; raises AudioError if it was deleted before."""
+        if self.holds(path):
+            with suppress(FileNotFoundError):
+                recording = Path(path).read_bytes()
+                Path(path).unlink(missing_ok=True)
+                return recording
+        raise AudioError("is no longer here. Send it again")
 
     def sweep(self) -> None:
         """Delete uploads that were not analysed within `SECONDS`."""
@@ -129,21 +116,14 @@ def _delete_if_left(folder: Path) -> None:
     """Delete a working folder that is a minute old and that no process holds the lock of."""
     with suppress(OSError, Timeout):
         state = folder.lstat()
-        # a new folder may not be locked yet
-        if folder.is_symlink() or state.st_uid != os.getuid() or time.time() - state.st_mtime < SECONDS:
-            return
-        with FileLock(folder / "lock", timeout=0):
-            shutil.rmtree(folder)
+        is_own = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid()
+        if is_own and time.time() - state.st_mtime > SECONDS:  # a new folder may not be locked yet
+            with FileLock(folder / "lock", timeout=0):
+                shutil.rmtree(folder)
 
 
 def prepare(folder: Path) -> Path:
-    """Make the folder for recordings that are kept.
-
-    Raises
-    ------
-    UserError
-        It cannot be made.
-    """
+    """Make the folder for recordings that are kept."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -167,5 +147,6 @@ def _suffix(name: str) -> str:
     return suffix if suffix in SUFFIXES else ".audio"
 
 
-def _refusal(status: int, reason: str) -> Response:
+def refusal(status: int, reason: str) -> Response:
+    """Return a response that closes the connection, because the rest of the request is not read."""
     return PlainTextResponse(f"{reason}\n", status, headers={"Connection": "close"})

@@ -41,8 +41,7 @@ def listen(
     The audio is cut into overlapping windows, whose length the model's package sets; each is predicted as soon as it is
     complete. If the output is not a terminal, each prediction is one line. Ctrl-C ends it. Nothing is recorded.
     """
-    from speech_emotion.app.live import session
-    from speech_emotion.app.live.screen import screen_for
+    from speech_emotion.app.live import screen as live
     from speech_emotion.app.live.sources import Microphone, Played
     from speech_emotion.core.errors import UserError
     from speech_emotion.inference.windows import settings_of
@@ -58,6 +57,5 @@ def listen(
         settings = settings.model_copy(update={"hop_seconds": every})
     rate = choice.recognizer.package.description.features.sample_rate
     source = Microphone(device) if file is None else Played(file, rate)
-    screen = screen_for(f"{source.name}: {choice.words}", choice.recognizer.labels, settings.seconds)
-    tally = session.listen(source, choice.recognizer, settings, screen)
-    typer.echo(str(tally), err=True)
+    screen = live.screen_for(f"{source.name}: {choice.words}", choice.recognizer.labels, settings.seconds)
+    typer.echo(str(live.listen(source, choice.recognizer, settings, screen)), err=True)

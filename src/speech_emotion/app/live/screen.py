@@ -2,9 +2,10 @@
 
 import sys
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from statistics import median
-from typing import Final, Protocol, Self
+from typing import Final, Self, TypeAlias
 
 import numpy as np
 import typer
@@ -16,29 +17,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from speech_emotion.app.live.stream import Moment
+from speech_emotion.app.live.sources import Source
+from speech_emotion.app.live.stream import Moment, Stream
 from speech_emotion.app.wording import COLOURS, NOT_SURE, answer, words
-
-REDRAWN: Final = 12
-"""Updates per second."""
+from speech_emotion.config.serving import WindowSettings
+from speech_emotion.inference.recognizer import Recognizer
 
 _QUIETEST_DB: Final = -60.0
 _SILENT: Final = "·"
 _UNSURE: Final = "?"
-
-
-class Screen(Protocol):
-    """Shows a session."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def sound(self, samples: np.ndarray, seconds: float, lost: int) -> None:
-        """Show the level of a block, the seconds so far and the number of lost blocks."""
-
-    def show(self, moment: Moment) -> None:
-        """Show a prediction."""
 
 
 class Tally:
@@ -63,11 +50,6 @@ class Tally:
 def said(moment: Moment) -> str:
     """Return the prediction of a window in words."""
     return "no answer" if moment.prediction is None else answer(moment.prediction)
-
-
-def screen_for(title: str, labels: Sequence[str], window_seconds: float) -> Screen:
-    """Return a moving screen on a terminal, else lines."""
-    return Moving(title, labels, window_seconds) if sys.stdout.isatty() else Lines(title)
 
 
 class Lines:
@@ -97,18 +79,8 @@ class Lines:
         sys.stdout.flush()
 
 
-class Moving:
-    """Moving bars on a terminal.
-
-    Parameters
-    ----------
-    title : str
-    labels : sequence of str
-    window_seconds : float
-        Length of a window.
-    console : Console, optional
-        None: standard output.
-    """
+class Moving(Live):
+    """Moving bars on a terminal."""
 
     def __init__(
         self, title: str, labels: Sequence[str], window_seconds: float, console: Console | None = None
@@ -117,15 +89,7 @@ class Moving:
         self._colours = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels)}
         self._moments: deque[Moment] = deque(maxlen=200)
         self._level, self._seconds, self._lost = _QUIETEST_DB, 0.0, 0
-        self._console = console or Console()
-        self._live = Live(console=self._console, get_renderable=self.draw, refresh_per_second=REDRAWN)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        super().__init__(console=console, get_renderable=self.draw, refresh_per_second=12)
 
     def sound(self, samples: np.ndarray, seconds: float, lost: int) -> None:
         """Update the level: at once when it rises, slowly when it falls."""
@@ -149,7 +113,7 @@ class Moving:
         share = (self._level - _QUIETEST_DB) / -_QUIETEST_DB
         lost = f", {self._lost} blocks lost" if self._lost else ""
         table.add_row("sound", Bar(1.0, 0.0, share), f"{self._level:.0f} dBFS")
-        return Group(table, Text(f"{_clock(self._seconds)} of audio{lost}", style="dim"))
+        return Group(table, Text(f"{self._seconds:.1f} s of audio{lost}", style="dim"))
 
     def _headline(self, moment: Moment | None) -> RenderableType:
         if moment is None:
@@ -181,7 +145,7 @@ class Moving:
 
     def _track(self) -> RenderableType:
         """Return one letter per window, the newest at the right."""
-        room = max(10, self._console.width - 18)
+        room = max(10, self.console.width - 18)
         line = Text("over time  ", style="dim")
         for moment in list(self._moments)[-room:]:
             found = moment.prediction
@@ -195,13 +159,35 @@ class Moving:
         return line
 
 
+Screen: TypeAlias = Moving | Lines
+
+
+def screen_for(title: str, labels: Sequence[str], window_seconds: float) -> Screen:
+    """Return a moving screen on a terminal, else lines."""
+    return Moving(title, labels, window_seconds) if sys.stdout.isatty() else Lines(title)
+
+
+def listen(source: Source, recognizer: Recognizer, settings: WindowSettings, screen: Screen) -> Tally:
+    """Predict audio window by window until it ends or Ctrl-C, and return a summary."""
+    tally = Tally()
+
+    def show(moments: Iterable[Moment]) -> None:
+        for moment in moments:
+            tally.add(moment)
+            screen.show(moment)
+
+    with source, screen, suppress(KeyboardInterrupt):
+        stream = Stream(recognizer, settings, source.sample_rate)
+        for block in source:
+            show(stream.feed(block))
+            screen.sound(block.samples, stream.seconds, source.lost)
+        show(stream.finish())
+    return tally
+
+
 def _grid() -> Table:
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(width=18, no_wrap=True)
     table.add_column(ratio=1)
     table.add_column(width=9, justify="right", no_wrap=True)
     return table
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 
@@ -23,48 +23,14 @@ _RECORD: Final = "or play a recording: --file clip.wav"
 
 @dataclass(frozen=True)
 class Block:
-    """Audio that has just arrived.
-
-    Attributes
-    ----------
-    samples : np.ndarray [shape=(n,)], float32
-    arrived : float
-        By `time.perf_counter`.
-    """
+    """Audio that has just arrived, by `time.perf_counter`."""
 
     samples: np.ndarray
     arrived: float
 
 
-class Source(Protocol):
-    """A source of blocks, open inside `with`."""
-
-    name: str
-    sample_rate: int
-    lost: int
-    """Number of lost blocks."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def __iter__(self) -> Iterator[Block]: ...
-
-
 class Played:
-    """A file in real time, without playback.
-
-    Parameters
-    ----------
-    path : Path
-    sample_rate : int
-        Hz, of its blocks.
-
-    Raises
-    ------
-    UserError
-        The file cannot be decoded.
-    """
+    """A file in real time, without playback."""
 
     lost = 0
 
@@ -93,18 +59,7 @@ class Played:
 
 
 class Microphone:
-    """A microphone, through PortAudio.
-
-    Parameters
-    ----------
-    device : str or None
-        Part of its name, or its number; None: the default of the system.
-
-    Raises
-    ------
-    UserError
-        PortAudio or the microphone is missing.
-    """
+    """A microphone, through PortAudio; `device` is its number or a part of its name."""
 
     def __init__(self, device: str | None = None) -> None:
         self._sounddevice = _portaudio()
@@ -162,6 +117,10 @@ class Microphone:
             self._blocks.put_nowait(Block(samples[:, 0].copy(), time.perf_counter()))
         except queue.Full:
             self.lost += 1
+
+
+Source: TypeAlias = Played | Microphone
+"""A source of blocks, open inside `with`."""
 
 
 def _portaudio() -> Any:

@@ -17,37 +17,19 @@ from speech_emotion.inference.recognizer import Prediction, Recognizer
 
 @dataclass(frozen=True)
 class Moment:
-    """The prediction of a window.
-
-    Attributes
-    ----------
-    start, end : float
-        Seconds since listening began.
-    prediction : Prediction or None
-        None: the window could not be predicted, for instance silence.
-    reason : str
-        Why not: "is silent …"; else empty.
-    latency : float
-        Seconds from the arrival of the window's last sample to its prediction.
-    """
+    """The prediction of a window from `start` to `end`, in seconds."""
 
     start: float
     end: float
     prediction: Prediction | None
     reason: str
+    """Why there is no prediction, such as silence."""
     latency: float
+    """Seconds from the arrival of the window's last sample to its prediction."""
 
 
 class Stream:
-    """Cut incoming audio into windows and predict each.
-
-    Parameters
-    ----------
-    recognizer : Recognizer
-    settings : WindowSettings
-    sample_rate : int
-        Hz, of the blocks.
-    """
+    """Cut incoming audio into windows and predict each."""
 
     def __init__(self, recognizer: Recognizer, settings: WindowSettings, sample_rate: int) -> None:
         self._recognizer, self._settings, self._rate = recognizer, settings, sample_rate
@@ -73,7 +55,8 @@ class Stream:
             yield self._answer(start, end, block.arrived)
             self._answered += 1
             # every later window starts after this
-            self._drop(round(start * self._rate))
+            before = round(start * self._rate)
+            self._held, self._dropped = self._held[before - self._dropped :], before
 
     def finish(self) -> Iterator[Moment]:
         """Yield the prediction of the last window, which ends with the audio."""
@@ -89,7 +72,3 @@ class Stream:
         except AudioError as error:
             found, reason = None, str(error)
         return Moment(start, end, found, reason, time.perf_counter() - arrived)
-
-    def _drop(self, before: int) -> None:
-        self._held = self._held[before - self._dropped :]
-        self._dropped = before
