@@ -24,7 +24,7 @@ def received(tmp_path: Path) -> Uploads:
 
 @pytest.fixture
 def client(received: Uploads) -> Iterator[TestClient]:
-    with TestClient(Guard(Starlette(), received), base_url="http://localhost") as client:
+    with TestClient(Guard(Starlette(), received, inputs={}), base_url="http://localhost") as client:
         yield client
 
 

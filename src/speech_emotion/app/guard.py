@@ -3,7 +3,7 @@
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -40,7 +40,7 @@ class _Call(BaseModel):
     """A call of a function of the page, with nothing in it that the page does not use."""
 
     data: Annotated[list[_File | None], Field(max_length=1)]
-    fn_index: Annotated[int, Field(ge=0, le=1000)]
+    fn_index: int
     session_hash: Annotated[str, Field(pattern=r"^\w{1,64}$")]
     trigger_id: int | None = None
 
@@ -53,11 +53,12 @@ class Guard:
     * The Origin header, if present, must match the Host header.
     * Routes that the page does not use are closed.
     * A call may name one upload and nothing else. Gradio would copy and serve any file that this process can read.
+      `inputs` is the number of inputs of each function of the page.
     * Uploads are received by `Uploads`, which bounds their number and size.
     """
 
-    def __init__(self, app: ASGIApp, uploads: Uploads, names: Iterable[str] = ()) -> None:
-        self._app, self._uploads = app, uploads
+    def __init__(self, app: ASGIApp, uploads: Uploads, *, inputs: Mapping[int, int], names: Iterable[str] = ()) -> None:
+        self._app, self._uploads, self._inputs = app, uploads, inputs
         self._names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,6 +106,8 @@ class Guard:
             call = _Call.model_validate_json(body)
         except (ValidationError, ClientDisconnect):
             return refusal(400, "not a call of this page")
+        if self._inputs.get(call.fn_index) != len(call.data):
+            return refusal(400, "not a function of this page")
         if any(file is not None and not self._uploads.holds(file.path) for file in call.data):
             return refusal(403, "not an uploaded file")
         return call.model_dump_json().encode()

@@ -88,7 +88,7 @@ def serve(
         # all that Gradio writes, it writes here
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(working)
         uploads = Uploads(working)
-        config.app = Guard(mounted(choice, uploads, folder), uploads, [host, *names])
+        config.app = mounted(choice, uploads, folder, [host, *names])
         server = _Server(config, uploads, partial(say, ports.url(listener)))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             # at its end, uvicorn sends itself the signals it received; by default they would kill it
@@ -115,7 +115,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def mounted(choice: Choice, uploads: Uploads, kept: Path | None) -> Any:
+def mounted(choice: Choice, uploads: Uploads, kept: Path | None, names: Sequence[str]) -> Guard:
     """Return the page as an ASGI application; see `serve`."""
     gr = gradio()
     from fastapi import FastAPI
@@ -124,7 +124,7 @@ def mounted(choice: Choice, uploads: Uploads, kept: Path | None) -> Any:
     page.queue(max_size=MOST_WAITING)
     # Gradio checks the paths that a client names only in a page that it has launched itself
     page.has_launched = True
-    return gr.mount_gradio_app(
+    app = gr.mount_gradio_app(
         FastAPI(openapi_url=None),
         page,
         path="/",
@@ -141,6 +141,8 @@ def mounted(choice: Choice, uploads: Uploads, kept: Path | None) -> Any:
         ssr_mode=False,
         mcp_server=False,
     )
+    inputs = {number: len(one.inputs) for number, one in page.fns.items() if one.fn is not None}
+    return Guard(app, uploads, inputs=inputs, names=names)
 
 
 def gradio() -> ModuleType:
