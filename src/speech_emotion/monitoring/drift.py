@@ -30,18 +30,7 @@ from speech_emotion.monitoring.reference import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS: Final = (
-    "measure",
-    "verdict",
-    "training",
-    "period",
-    "change",
-    "95 % interval",
-    "distance",
-    "limit",
-    "p",
-    "rows",
-)
+COLUMNS: Final = ("measure", "verdict", "training", "period", "change", "95 % CI", "distance", "limit", "p", "rows")
 """Columns of `cells`."""
 
 _INTERVAL: Final = (0.025, 0.975)
@@ -113,14 +102,14 @@ def columns(rows: "pa.Table", digest: str) -> dict[str, np.ndarray]:
 
 def compare(period: Mapping[str, np.ndarray], reference: Reference, settings: MonitorSettings) -> Drift:
     """Compare the columns of a period with the training data."""
-    findings = []
+    tested, too_few = [], []
     for place, measure in enumerate((*NUMBERS, *CLASSES)):
         known = reference.numbers.get(measure.name) or reference.classes.get(measure.name)
         values = period[measure.name]
         if known is None:
             continue
         if len(values) < settings.rows:
-            findings.append(Finding(measure, Verdict.too_few, len(values)))
+            too_few.append(Finding(measure, Verdict.too_few, len(values)))
             continue
         rng = np.random.default_rng([settings.seed, place])
         if isinstance(known, NumberReference):
@@ -130,25 +119,17 @@ def compare(period: Mapping[str, np.ndarray], reference: Reference, settings: Mo
             result = _compare_classes(Counter(values.tolist()), known.counts, settings.draws, rng)
             least = settings.least.shares
         limit = max(settings.halves * known.halves, least)
-        findings.append(Finding(measure, Verdict.steady, len(values), limit=limit, **result))
-    judged = tuple(sorted(_judge(findings, settings), key=_order))
-    return Drift(judged, len(period["sample_rate"]), len(period["sure"]))
+        tested.append(Finding(measure, Verdict.steady, len(values), limit=limit, **result))
+    if tested:
+        corrected = stats.false_discovery_control([one.p for one in tested], method="by").tolist()
+        tested = [_judge(one, p, settings) for one, p in zip(tested, corrected, strict=True)]
+        tested.sort(key=lambda one: (one.verdict is not Verdict.drifted, -one.distance / max(one.limit, 1e-9)))
+    return Drift((*tested, *too_few), len(period["sample_rate"]), len(period["sure"]))
 
 
-def _judge(findings: list[Finding], settings: MonitorSettings) -> list[Finding]:
-    """Return the findings with corrected p-values and verdicts."""
-    tested = [one for one in findings if one.verdict is not Verdict.too_few]
-    others = [one for one in findings if one.verdict is Verdict.too_few]
-    corrected = stats.false_discovery_control([one.p for one in tested], method="by").tolist() if tested else []
-    for one, p in zip(tested, corrected, strict=True):
-        drifted = p <= settings.false_discovery and one.distance > one.limit
-        others.append(replace(one, p=p, verdict=Verdict.drifted if drifted else Verdict.steady))
-    return others
-
-
-def _order(one: Finding) -> tuple[bool, float]:
-    excess = 0.0 if one.verdict is Verdict.too_few else one.distance / max(one.limit, 1e-9)
-    return one.verdict is not Verdict.drifted, -excess
+def _judge(finding: Finding, p: float, settings: MonitorSettings) -> Finding:
+    drifted = p <= settings.false_discovery and finding.distance > finding.limit
+    return replace(finding, p=p, verdict=Verdict.drifted if drifted else Verdict.steady)
 
 
 def _compare_numbers(values: np.ndarray, known: np.ndarray, draws: int, rng: np.random.Generator) -> dict[str, Any]:

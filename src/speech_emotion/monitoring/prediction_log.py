@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from speech_emotion.audio.decode import Sound
 from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import open_regular_file, replacing
@@ -30,9 +29,6 @@ HOUR: Final = 3600
 
 Entry = Mapping[str, Any]
 """A row, ready for JSON: workers send it to the one process that writes."""
-
-_STALE_SECONDS: Final = 3600.0
-"""Age of an unfinished file that a killed process left."""
 
 
 def entry(
@@ -117,14 +113,14 @@ def open_folder(folder: Path) -> None:
     try:
         import pyarrow  # noqa: F401
     except ModuleNotFoundError:
-        raise UserError("The prediction log needs pyarrow. Install it: pip install pyarrow") from None
+        raise UserError("The prediction log needs pyarrow: pip install pyarrow") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / ".writable"):
             pass
         (folder / ".writable").unlink(missing_ok=True)
         for left in folder.glob(".*.partial"):
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            if time.time() - left.stat().st_mtime > HOUR:  # writing takes a fraction of a second
                 left.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot write a log there ({error.strerror}). Choose another folder.") from None
@@ -193,13 +189,8 @@ class BatchLog:
 
     folder: Path
 
-    def measure(self, sound: Sound) -> AudioStats:
-        """Return the statistics of a sound."""
-        return describe(sound)
-
-    def entry(self, measured: AudioStats, prediction: "Prediction", versions: Mapping[str, str]) -> Entry:
-        """Return the row of a prediction."""
-        return entry(measured, prediction, versions)
+    measure = staticmethod(describe)
+    entry = staticmethod(entry)
 
     def write(self, name: str, entries: Sequence[Entry]) -> None:
         """Write rows to a file of this name."""
