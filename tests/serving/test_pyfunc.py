@@ -88,16 +88,10 @@ def ask(model: PyFuncModel, *audio: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def test_base64(model: PyFuncModel, expected: dict[str, Any]) -> None:
-    assert ask(model, text(WAV)) == [expected]
-
-
 def test_batch_keeps_order(model: PyFuncModel, expected: dict[str, Any]) -> None:
     other = text(recordings.encoded(recordings.tone(hertz=500)))
 
-    answers = ask(model, text(WAV), other, text(WAV))
-
-    assert answers == [expected, *ask(model, other), expected]
+    assert ask(model, text(WAV), other, text(WAV)) == [expected, *ask(model, other), expected]
 
 
 def test_bytes_paths_and_samples(model: PyFuncModel, expected: dict[str, Any], tmp_path: Path) -> None:
@@ -143,9 +137,10 @@ def test_text_is_never_a_path(model: PyFuncModel, tmp_path: Path, monkeypatch: p
         ask(model, "tone")
 
 
-def test_no_recording(model: PyFuncModel) -> None:
-    with pytest.raises(MlflowException, match="there is no recording"):
-        model.predict(pd.DataFrame({"audio": pd.Series([], dtype=str)}))
+@pytest.mark.parametrize(("column", "message"), [("audio", "there is no recording"), ("sound", "expected one column")])
+def test_unusable_table(model: PyFuncModel, column: str, message: str) -> None:
+    with pytest.raises(MlflowException, match=message):
+        model.unwrap_python_model().predict(None, pd.DataFrame({column: pd.Series([], dtype=str)}))
 
 
 def test_input_example(model: PyFuncModel) -> None:
