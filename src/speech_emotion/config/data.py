@@ -52,7 +52,7 @@ PROTOCOLS = get_args(Protocol)
 
 
 class SplitSettings(Section):
-    """Shares are of utterances (`random`, `full`) or of words (`word`, validation of `speaker`)."""
+    """Shares are of utterances, or of texts where a part holds whole texts (see `data.splits.make`)."""
 
     protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
