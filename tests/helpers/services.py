@@ -1,4 +1,4 @@
-"""Start and stop real services on free ports: PostgreSQL, S3, MLflow, Optuna's dashboard, a server that hangs."""
+"""Start and stop real services on free ports: PostgreSQL, S3, MLflow, a server that hangs."""
 
 import getpass
 import os
@@ -155,15 +155,6 @@ def scoring_server(model_uri: str, folder: Path, environment: dict[str, str]) ->
     port = free_port()
     command = ["models", "serve", "-m", model_uri, "--env-manager", "local", "--port", str(port)]
     with _mlflow(command, folder, f"http://127.0.0.1:{port}", "/ping", environment) as service:
-        yield service
-
-
-@contextmanager
-def optuna_dashboard(storage: str, folder: Path) -> Iterator[Service]:
-    """Start `optuna-dashboard` on a storage, in a folder."""
-    port = free_port()
-    command = [str(Path(sys.executable).parent / "optuna-dashboard"), storage, "--port", str(port)]
-    with _served(command, folder, f"http://127.0.0.1:{port}", "/api/studies") as service:
         yield service
 
 

@@ -1,4 +1,4 @@
-"""Mirror a study in MLflow while it runs: a run for the study and, nested in it, a run for each trial.
+"""Mirror a study in MLflow: a run for the study and, nested in it, a run for each trial that has ended.
 
 Only the process that called `search` writes here, from what the study's storage contains. Values, steps and times come
 from the study, and MLflow ignores a metric that it already has: after a kill, everything is simply sent again.
@@ -55,9 +55,7 @@ class StudySync:
     def _reset(self) -> None:
         self._failed = False
         self._experiment = self._parent = ""
-        self._runs: dict[int, str] = {}
         self._ended: set[int] = set()
-        self._sent: dict[str, int] = {}
 
     def _try(self, action: Callable[[], object]) -> None:
         if self._failed:
@@ -82,10 +80,11 @@ class StudySync:
             self._experiment = experiment_id(client, self._place, f"{self._inputs.corpus.name}-tuning")
             self._parent = self._find_study_run(client) or self._create_study_run(client)
             self._find_trial_runs(client)
-        for trial in trials_of(self._study):
-            if trial.state is not TrialState.WAITING and trial.number not in self._ended:
-                self._send_trial(client, trial)
-        self._send_metrics(client, self._parent, _best_so_far(self._study))
+        ended = [one for one in trials_of(self._study) if one.state.is_finished() and one.number not in self._ended]
+        for trial in ended:
+            self._send_trial(client, trial)
+        if ended:
+            _log_metrics(client, self._parent, _best_so_far(self._study))
         return client
 
     def _find_study_run(self, client: "MlflowClient") -> str:
@@ -107,54 +106,42 @@ class StudySync:
         query = f"tags.`{_PARENT}` = '{self._parent}'"
         for run in client.search_runs([self._experiment], query, max_results=50_000):
             number = int(run.data.tags["trial"])
-            self._runs[number] = run.info.run_id
-            if run.info.status != "RUNNING":
+            if run.info.status == "RUNNING":  # this process was killed while it sent the trial
+                client.delete_run(run.info.run_id)
+            else:
                 self._ended.add(number)
 
     def _send_trial(self, client: "MlflowClient", trial: FrozenTrial) -> None:
-        run = self._runs.get(trial.number) or self._create_trial_run(client, trial)
-        # Optuna stores no time of a step
-        start = _milliseconds(trial.datetime_start)
-        losses = [("val_loss", value, start + step, step) for step, value in trial.intermediate_values.items()]
-        self._send_metrics(client, run, losses)
-        if not trial.state.is_finished():
-            return
-        end = _milliseconds(trial.datetime_complete)
-        values = dict(zip(self._study.metric_names or [], trial.values or (), strict=False))
-        values["duration_seconds"] = (end - start) / 1000
-        self._send_metrics(client, run, losses + [(key, value, end, 0) for key, value in values.items()])
-        _log_params(client, run, self._inputs.space.values(trial.params))
-        client.set_tag(run, "state", _STATES[trial.state])
+        start, end = _milliseconds(trial.datetime_start), _milliseconds(trial.datetime_complete)
         why = reason(trial)
-        if why:
-            client.set_tag(run, "reason", why)
+        # MLflow's active run is thread-local, so the parent is set explicitly
+        tags = self._tags("trial") | {_PARENT: self._parent, "trial": str(trial.number), "state": _STATES[trial.state]}
+        run = client.create_run(
+            self._experiment,
+            run_name=trial_name(trial),
+            start_time=start,
+            tags=tags | ({"reason": why} if why else {}),
+        ).info.run_id
+        # Optuna stores no time of a step
+        losses = [("val_loss", value, start + step, step) for step, value in trial.intermediate_values.items()]
+        values = dict(zip(self._study.metric_names or [], trial.values or (), strict=False))
+        _log_metrics(client, run, losses + [(key, value, end, 0) for key, value in values.items()])
+        _log_params(client, run, self._inputs.space.values(trial.params))
         status = "FINISHED" if not why else "KILLED" if why in {INTERRUPTED, KILLED} else "FAILED"
         client.set_terminated(run, status=status, end_time=end)
         self._ended.add(trial.number)
-
-    def _create_trial_run(self, client: "MlflowClient", trial: FrozenTrial) -> str:
-        # MLflow's active run is thread-local, so the parent is set explicitly
-        tags = self._tags("trial") | {_PARENT: self._parent, "trial": str(trial.number), "state": "running"}
-        attempts = trial.system_attrs.get("retry_history", [])
-        if attempts:
-            tags["retry_of"] = f"trial-{attempts[-1]:03d}"
-        start = _milliseconds(trial.datetime_start)
-        run = client.create_run(self._experiment, run_name=trial_name(trial), start_time=start, tags=tags)
-        self._runs[trial.number] = str(run.info.run_id)
-        return self._runs[trial.number]
 
     def _tags(self, kind: str) -> dict[str, str]:
         corpus, protocol = self._inputs.corpus.name, self._inputs.tune.protocol
         return {"kind": kind, "study": self._study.study_name, "corpus": corpus, "protocol": protocol}
 
-    def _send_metrics(self, client: "MlflowClient", run: str, values: Sequence[tuple[str, float, int, int]]) -> None:
-        """Log (key, value, time, step), of which this process has already sent the first ones."""
-        from mlflow.entities import Metric
 
-        metrics = [Metric(*one) for one in values]
-        for start in range(self._sent.get(run, 0), len(metrics), _METRICS_PER_REQUEST):
-            client.log_batch(run, metrics=metrics[start : start + _METRICS_PER_REQUEST])
-        self._sent[run] = len(metrics)
+def _log_metrics(client: "MlflowClient", run: str, values: Sequence[tuple[str, float, int, int]]) -> None:
+    """Log (key, value, time, step)."""
+    from mlflow.entities import Metric
+
+    for start in range(0, len(values), _METRICS_PER_REQUEST):
+        client.log_batch(run, metrics=[Metric(*one) for one in values[start : start + _METRICS_PER_REQUEST]])
 
 
 def _log_params(client: "MlflowClient", run: str, values: Mapping[str, Any]) -> None:

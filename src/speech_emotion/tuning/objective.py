@@ -47,7 +47,12 @@ class SearchInputs:
     @property
     def split(self) -> Path:
         """The split file of the protocol."""
-        return self._data / "splits" / f"{self.tune.protocol}.csv"
+        return Path("data") / self.corpus.name / "splits" / f"{self.tune.protocol}.csv"
+
+    @property
+    def features(self) -> Path:
+        """The folder of the features."""
+        return Path("data") / self.corpus.name / "features"
 
     @property
     def space(self) -> Space:
@@ -59,24 +64,11 @@ class SearchInputs:
         """How `train` itself trains: all epochs on all utterances."""
         return RecipeSettings(share=1.0, epochs=self.train.epochs)
 
-    def experiment(self, settings: TrainSettings) -> "Experiment":
-        """Return the protocol's experiment with these training settings."""
-        from speech_emotion.models.cross_validation import Experiment
-
-        return Experiment(
-            corpus=self.corpus,
-            protocol=self.tune.protocol,
-            settings=settings,
-            features=FeatureStore(self._data / "features"),
-            split=self.split,
-            calibrate=self.calibrate,
-        )
-
     def digests(self) -> dict[str, str]:
         """Return digests of the data, the features and the split."""
         return {
             "data": digest_json(splits.utterances(self.split).to_numpy().tolist()),
-            "features": FeatureStore(self._data / "features").digest,
+            "features": FeatureStore(self.features).digest,
             "split": digest_file(self.split),
         }
 
@@ -87,10 +79,6 @@ class SearchInputs:
         tune = self.tune.model_dump(mode="json", exclude=_NOT_IN_STUDY_NAME)
         digest = digest_json({"tune": tune, "fixed": fixed, **self.digests()})
         return f"{self.corpus.name}-{self.tune.protocol}-{digest[:10]}"
-
-    @property
-    def _data(self) -> Path:
-        return Path("data") / self.corpus.name
 
 
 class Objective:
@@ -119,7 +107,7 @@ class Objective:
 
         settings = self._space.settings(self._space.suggest(trial))
         settings = settings.model_copy(update={"epochs": self.recipe.epochs})
-        experiment = self.inputs.experiment(settings)
+        experiment = self._experiment(settings)
         first_attempt = trial.user_attrs.get("first_attempt", trial.number)
         trial.set_user_attr("first_attempt", first_attempt)  # Optuna copies it to a retry
         digest = digest_json(settings.model_dump(mode="json"))
@@ -141,6 +129,18 @@ class Objective:
                 shutil.rmtree(scratch, ignore_errors=True)
         loss = float(np.mean(losses))
         return loss if self.inputs.tune.second is None else (loss, parameters)
+
+    def _experiment(self, settings: TrainSettings) -> "Experiment":
+        from speech_emotion.models.cross_validation import Experiment
+
+        return Experiment(
+            corpus=self.inputs.corpus,
+            protocol=self.inputs.tune.protocol,
+            settings=settings,
+            features=FeatureStore(self.inputs.features),
+            split=self.inputs.split,
+            calibrate=self.inputs.calibrate,
+        )
 
     def _fit(
         self, trial: Trial, experiment: "Experiment", fold: splits.Fold, scratch: Path, before: list[float]

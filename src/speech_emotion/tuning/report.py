@@ -2,39 +2,26 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.importance import FanovaImportanceEvaluator
 from optuna.study import Study
 
 from speech_emotion.config import presets
 from speech_emotion.config.base import PARAMS
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import replacing, write_csv, write_json
+from speech_emotion.core.io import replacing, write_json
 from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.space import nested
 from speech_emotion.tuning.study import ranked, reason, trials_of
 
 WINNER: Final = "winner.json"
 PRESET: Final = "winner_preset.json"
-
-PLOTS: Final = (
-    "optimization_history",
-    "param_importances",
-    "slice",
-    "intermediate_values",
-    "timeline",
-    "pareto_front",
-)
-"""Functions of `optuna.visualization.matplotlib`, without `plot_`, and the names of the image files."""
-
-_PLOTTED_PARAMETERS: Final = 6
-"""The most important ones; `optuna-dashboard` shows all."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +56,12 @@ def report_folder(corpus: str) -> Path:
 
 
 def write_report(folder: Path, study: Study, full: Study | None, winner: Winner | None, *, seed: int) -> None:
-    """Write trials.csv, importances.csv, the plots, the winner and, of `full`, promoted.csv."""
+    """Write trials.csv, the plots, the winner and, of `full`, promoted.csv."""
     _write_table(trial_table(study), folder / "trials.csv")
     if full is not None:
         _write_table(trial_table(full), folder / "promoted.csv")
-    found = importances(study, seed=seed)
-    rows = [(name, f"{value:.6g}") for name, value in found.items()]
-    write_csv(folder / "importances.csv", ("parameter", "importance"), rows)
-    _write_plots(study, folder, list(found)[:_PLOTTED_PARAMETERS], seed=seed)
+    if ranked(study):
+        _write_plots(study, folder, seed=seed)
     if winner is not None:
         write_winner(winner, folder)
 
@@ -109,15 +94,6 @@ def apply_winner(inputs: SearchInputs, folder: Path, params: Path = PARAMS) -> t
     return presets.apply(folder / PRESET, params), winner
 
 
-def importances(study: Study, *, seed: int) -> dict[str, float]:
-    """Return the importance of each parameter for the loss (fANOVA), descending; empty with too few trials."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed), target=_loss(study))
-    except (ValueError, RuntimeError):
-        return {}
-
-
 def trial_table(study: Study) -> pd.DataFrame:
     """Return a row for each attempt: state, values, best so far, duration, reason and parameters."""
     trials, names = trials_of(study), study.metric_names or ["nll"]
@@ -143,38 +119,38 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
-def _write_plots(study: Study, folder: Path, parameters: Sequence[str], *, seed: int) -> None:
-    """Save the plots for which the study has enough trials."""
+def _write_plots(study: Study, folder: Path, *, seed: int) -> None:
+    """Save Optuna's plots for which the study has enough trials."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as plots
 
-    if not ranked(study):
-        return
-    target = {"target": _loss(study), "target_name": "validation NLL"}
-    options: dict[str, dict[str, Any]] = {
-        "optimization_history": target,
-        "param_importances": {**target, "evaluator": FanovaImportanceEvaluator(seed=seed)},
-        "slice": {**target, "params": list(parameters) or None},
+    single = len(study.directions) == 1
+    # with a single objective, Optuna also knows its direction
+    loss: dict[str, Any] = {
+        "target": None if single else lambda trial: trial.values[0],
+        "target_name": "validation NLL",
     }
-    for name in PLOTS:
-        if name == ("pareto_front" if len(study.directions) == 1 else "intermediate_values"):
-            continue
+    evaluator = FanovaImportanceEvaluator(seed=seed)
+    drawing: dict[str, Callable[[Study], Any]] = {
+        "optimization_history": partial(plots.plot_optimization_history, **loss),
+        "param_importances": partial(plots.plot_param_importances, evaluator=evaluator, **loss),
+        "timeline": plots.plot_timeline,
+    }
+    if single:
+        drawing["intermediate_values"] = plots.plot_intermediate_values
+    else:
+        drawing["pareto_front"] = plots.plot_pareto_front
+    for name, draw in drawing.items():
         # Optuna sets matplotlib's style for the whole process
         with warnings.catch_warnings(action="ignore"), pyplot.rc_context():
             try:
-                panels = np.ravel(np.asarray(getattr(plots, f"plot_{name}")(study, **options.get(name, {}))))
+                figure = draw(study).figure
             except (ValueError, RuntimeError):
                 continue
-            figure = panels[0].figure
-            figure.set_size_inches(max(9.0, 2.5 * len(panels)), 5.0)
+            figure.set_size_inches(9.0, 5.0)
             with replacing(folder / f"{name}.png") as temporary:
                 figure.savefig(temporary, format="png", bbox_inches="tight", metadata={"Software": None})
             pyplot.close("all")
-
-
-def _loss(study: Study) -> Any:
-    # with a single objective, Optuna also knows its direction
-    return None if len(study.directions) == 1 else lambda trial: trial.values[0]
