@@ -3,8 +3,9 @@
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,6 +46,17 @@ def file(path: object) -> dict[str, Any]:
 
 def call(*data: Any, **changes: Any) -> dict[str, Any]:
     return {"data": list(data), "fn_index": 0, "session_hash": "attack", **changes}
+
+
+def events(client: httpx.Client, session: str) -> str:
+    """Return all events of a session until its calls are done."""
+    found = ""
+    with client.stream("GET", f"/gradio_api/queue/data?session_hash={session}") as stream:
+        for line in stream.iter_lines():
+            found += line
+            if "close_stream" in line:
+                break
+    return found
 
 
 def functions(client: httpx.Client) -> list[int]:
@@ -233,11 +245,27 @@ def test_answers_uploads(served: EmotionPage, client: httpx.Client, name: str) -
     joined = client.post(JOIN, json=call(file(path) | {"orig_name": name}, fn_index=functions(client)[-1]))
 
     assert joined.status_code == 200
-    events = ""
-    with client.stream("GET", "/gradio_api/queue/data?session_hash=attack") as stream:
-        for line in stream.iter_lines():
-            events += line
-            if "close_stream" in line:
-                break
-    assert '"success":true' in events.replace(" ", "")
-    assert "se-label" in events
+    shown = events(client, "attack")
+    assert '"success":true' in shown
+    assert "se-label" in shown
+
+
+def test_bounds_the_queue(served: EmotionPage, client: httpx.Client) -> None:
+    example = next(one["id"] for one in client.get("/config").json()["dependencies"] if not one["inputs"])
+
+    statuses = [client.post(JOIN, json=call(fn_index=example, session_hash="flood")).status_code for _ in range(100)]
+
+    assert set(statuses) == {200, 503}
+    assert events(client, "flood").count('"process_completed"') == statuses.count(200)
+
+
+def test_bounds_connections(served: EmotionPage, client: httpx.Client) -> None:
+    address = urlsplit(served.uri)
+    with ExitStack() as opened:
+        for _ in range(100):
+            opened.enter_context(socket.create_connection((address.hostname, address.port)))
+        assert httpx.get(f"{served.uri}/config").status_code == 503
+
+    end = time.monotonic() + 60
+    while httpx.get(f"{served.uri}/config").status_code != 200:  # until the page has seen the connections close
+        assert time.monotonic() < end

@@ -65,8 +65,6 @@ class Guard:
         """Refuse a request, answer it or pass it on."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close"})
         else:
             request = Request(scope, receive)
             answer = await self._answer(request) if (refused := self._refuse(request)) is None else refused

@@ -28,6 +28,8 @@ from speech_emotion.inference.response import LONGEST_BYTES, row
 from speech_emotion.inference.windows import Answer, Listener
 from speech_emotion.registry.model_resolution import Choice
 from speech_emotion.serving import ports
+from speech_emotion.serving.limits import HEAD_BYTES
+from speech_emotion.serving.protocol import protocol
 
 TITLE: Final = "Speech emotion recognition"
 
@@ -76,9 +78,12 @@ def serve(
         Starlette(),
         host=host,
         port=port,
+        http=protocol(SECONDS, lambda *_, **__: None),
+        ws="none",
         log_config=None,
         access_log=False,
         limit_concurrency=MOST_CONNECTIONS,
+        h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=1,  # open pages do not hold up a stop
     )
     # uvicorn logs that a port is taken; the message below is enough
