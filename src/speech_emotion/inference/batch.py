@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from enum import StrEnum
 from functools import cache, partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
@@ -122,18 +122,9 @@ def predict_into(
 ) -> list[BatchRow]:
     """Write the predictions of recordings to a file, atomically, and return the recordings that cannot be used.
 
-    Parameters
-    ----------
-    output : Path
-        An existing file is replaced.
-    workers, cluster
-        See `rows`.
-    watch : callable
-        Receives the rows as they are predicted.
-    resumed : callable
-        Called with the number of recordings that an interrupted run had predicted.
-    log : PredictionLog or None
-        Receives the predictions at the end, from the journal, so that it contains each recording once.
+    `watch` receives the rows as they are predicted, `resumed` the number of recordings that an interrupted run had
+    predicted, and `log` the predictions at the end, from the journal, so that it contains each recording once. See
+    `rows` for the other parameters.
 
     Raises
     ------
@@ -185,13 +176,12 @@ def write_json(rows: Iterable[BatchRow], labels: Sequence[str], file: IO[str]) -
     """Write rows as a JSON array with one object per line."""
     separator = "["
     for row in rows:
-        shares = zip(labels, row.probabilities, strict=True)
         content = {
             "path": row.path,
             "label": row.label,
             "confidence": round(row.confidence, 6),
             "sure": row.sure,
-            "probabilities": {label: round(share, 6) for label, share in shares},
+            "probabilities": {one: round(share, 6) for one, share in zip(labels, row.probabilities, strict=True)},
         }
         file.write(f"{separator}\n  {json.dumps(content, ensure_ascii=False)}")
         separator = ","
@@ -243,9 +233,7 @@ def _one_by_one(predict: _Predict, paths: list[str]) -> list[BatchRow]:
     return found
 
 
-@cache
-def _recognizer(folder: str) -> Recognizer:
-    return Recognizer.load(folder)
+_recognizer = cache(Recognizer.load)
 
 
 def _predict_with_folder(folder: str, log: PredictionLog | None, paths: list[str]) -> list[BatchRow]:
@@ -281,10 +269,10 @@ def _predict(recognizer: Recognizer, paths: list[str], *, log: PredictionLog | N
 def _write_log(log: PredictionLog, key: str, rows: Iterator[BatchRow]) -> None:
     """Add rows to a log, in files named by the job, so that a repetition replaces them."""
     entries = (row.entry for row in rows if row.entry is not None)
-    number = 0
-    while some := list(islice(entries, _ROWS_A_GROUP)):
+    for number in count():
+        if not (some := list(islice(entries, _ROWS_A_GROUP))):
+            return
         log.write(f"predict-{key}-{number:05d}.parquet", some)
-        number += 1
 
 
 def _key(recognizer: Recognizer, paths: Sequence[Path], *, logged: bool) -> str:
@@ -314,9 +302,10 @@ def _journal(output: Path, key: str) -> Iterator[IO[bytes]]:
     try:
         if not _lock(journal):
             raise UserError(f"{output}: another process writes the same output. Wait for it, or stop it.")
-        for other in output.parent.glob(f".{glob.escape(output.name)}.*.journal"):
-            if other != path:
-                _remove_if_unused(other)
+        for other in output.parent.glob(f".{glob.escape(output.name)}.*.journal"):  # of other jobs
+            with open(other, "rb") as file:
+                if other != path and _lock(file):
+                    other.unlink(missing_ok=True)
         yield journal
         path.unlink()
     finally:
@@ -342,13 +331,6 @@ def _lock(file: IO[bytes]) -> bool:
     return True
 
 
-def _remove_if_unused(path: Path) -> None:
-    """Remove the journal of another job for the same output, unless a process holds it."""
-    with open(path, "rb") as file:
-        if _lock(file):
-            path.unlink(missing_ok=True)
-
-
 def _line(row: BatchRow) -> bytes:
     # JSON escapes to ASCII, which preserves names that are not text
     return json.dumps(astuple(row)).encode() + b"\n"
@@ -368,15 +350,14 @@ def _predicted(journal: IO[bytes]) -> Iterator[BatchRow]:
 def _whole_lines(journal: IO[bytes], paths: Sequence[Path]) -> int:
     """Return the number of recordings in the journal, after removing an incomplete last line."""
     journal.seek(0)
-    count, end = 0, 0
-    for line in journal:
+    whole, end = 0, 0
+    for line, path in zip(journal, paths, strict=False):
         try:
-            whole = line.endswith(b"\n") and json.loads(line)[0] == str(paths[count])
+            if not line.endswith(b"\n") or json.loads(line)[0] != str(path):
+                break
         except (ValueError, LookupError):
-            whole = False
-        if not whole:
             break
-        count, end = count + 1, end + len(line)
+        whole, end = whole + 1, end + len(line)
     journal.truncate(end)
     journal.seek(0, os.SEEK_END)
-    return count
+    return whole
