@@ -24,7 +24,7 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmotionPage]:
-    """The page of the model that is built in."""
+    """The page of the built-in model."""
     with emotion_page(tmp_path_factory.mktemp("page") / "home") as page:
         yield page
     assert page.calls == ""
@@ -35,13 +35,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmotionPage]:
 
 @pytest.fixture(scope="module")
 def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A synthetic voice, longer than two windows."""
+    """Synthetic speech, longer than two windows."""
     return examples.speak(examples.CHANGING, tmp_path_factory.mktemp("voice"))
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory, voice: Path) -> Iterator[Browser]:
-    """A browser whose microphone hears the synthetic voice."""
+    """A browser whose microphone records the synthetic speech."""
     log = tmp_path_factory.mktemp("network") / "log.json"
     microphone = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
     with chromium(*microphone, f"--use-file-for-fake-audio-capture={voice}", network_log(log)) as started:
@@ -60,6 +60,7 @@ def page(served: EmotionPage, browser: Browser) -> Iterator[Page]:
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(served.uri)
     yield opened
+    assert opened.locator("link[rel=preconnect], link[rel=dns-prefetch], link[rel=preload][href^=http]").count() == 0
     context.close()
     assert [url for url in asked if not url.startswith((served.uri, "data:", "blob:"))] == []
     assert served.files() == []
@@ -150,10 +151,6 @@ def test_example_by_keyboard(page: Page) -> None:
 
     expect(page.locator("#verdict[role=status][aria-live=polite]")).to_contain_text("synthetic speech, “sad”")
     assert page.get_by_role("heading", level=1).count() == 1
-
-
-def test_preconnects_to_no_host(page: Page) -> None:
-    assert page.locator("link[rel=preconnect], link[rel=dns-prefetch], link[rel=preload][href^=http]").count() == 0
 
 
 def test_shows_summary_of_model_card(page: Page) -> None:

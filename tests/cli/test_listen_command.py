@@ -58,7 +58,7 @@ def test_terminal_gets_bars_until_ctrl_c(model: Path, tmp_path: Path) -> None:
 
 
 def read_until(terminal: int, text: str, seconds: float = 120) -> str:
-    """Return what a terminal shows until a text has come, or the end."""
+    """Return the output of a terminal up to a text, or the end."""
     shown = b""
     end = time.monotonic() + seconds
     while time.monotonic() < end and text not in shown.decode(errors="replace"):

@@ -1,4 +1,4 @@
-"""Starts `speech-emotion app` on a free port, as a person does, where it may call nobody."""
+"""Start `speech-emotion app` on a free port, without access to other machines."""
 
 import os
 import re
@@ -15,43 +15,43 @@ from helpers.workspaces import GUARD
 
 @dataclass
 class EmotionPage:
-    """A page that is served."""
+    """A served page."""
 
     uri: str
     process: "subprocess.Popen[bytes]"
     folder: Path
-    """Its working folder."""
+    """The working folder of the process."""
 
     @property
     def temporary(self) -> Path:
-        """Where its temporary files lie."""
+        """The folder of temporary files."""
         return self.folder / "tmp"
 
     @property
     def uploads(self) -> Path:
-        """Where it keeps uploads."""
+        """The folder of uploads."""
         [folder] = self.temporary.glob("speech-emotion-app-*")
         return folder
 
     @property
     def calls(self) -> str:
-        """What it has tried to ask of other machines."""
+        """Attempted connections to other machines."""
         log = self.folder / "calls"
         return log.read_text() if log.exists() else ""
 
     @property
     def said(self) -> str:
-        """What it has printed."""
+        """The output of the process."""
         return (self.folder / "page.log").read_text()
 
     def files(self) -> list[Path]:
-        """Return what lies in its temporary folder now, without its lock."""
+        """Return the temporary files, without the lock."""
         return [path for path in self.temporary.rglob("*") if path.is_file() and path.name != "lock"]
 
 
 @contextmanager
 def emotion_page(folder: Path, *arguments: object) -> Iterator[EmotionPage]:
-    """Start the page in an empty folder, wait until it answers, and stop it as Ctrl-C does."""
+    """Start the page in an empty folder, wait until it responds, and stop it by SIGTERM."""
     (folder / "tmp").mkdir(parents=True)
     environment = {
         **os.environ,

@@ -1,4 +1,4 @@
-"""Synthetic recordings that differ like those of a few speakers in a room."""
+"""Make synthetic recordings that vary like those of a few speakers in a room."""
 
 import numpy as np
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.irregular import unreadable
 from helpers.voices import RATE, voices
 from speech_emotion.audio.decode import from_array
 from speech_emotion.config.monitoring import LogSettings
@@ -96,8 +97,9 @@ def test_unfinished_files_are_ignored(tmp_path: Path) -> None:
 
 
 def test_names_damaged_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no prediction log here"):
-        read(tmp_path)
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UserError, match="no prediction log here"):
+            read(path)
     (tmp_path / "half.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"half\.parquet: cannot read it as Parquet"):
         read(tmp_path)
@@ -108,6 +110,8 @@ def test_names_damaged_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "half.parquet")
     with pytest.raises(UserError, match=r"half\.parquet: cannot read"):
         read(tmp_path)
+    with pytest.raises(UserError, match=r"half\.parquet"):
+        read(tmp_path / "half.parquet")
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:
@@ -126,3 +130,11 @@ def test_drops_rows_that_cannot_be_written(tmp_path: Path) -> None:
         book.add([row(), row()])
 
     assert book.due is None
+
+
+def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("log").mkdir()
+
+    with unreadable(Path("log")), pytest.raises(UserError, match="log"):
+        read(Path("log"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import open_regular_file, replacing
+from speech_emotion.core.io import open_regular_file, replacing, walk_files
 from speech_emotion.monitoring.audio_stats import NAMES, AudioStats, describe
 
 if TYPE_CHECKING:
@@ -158,7 +158,9 @@ def read(log: Path, period: Period = Period()) -> "pa.Table":
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    files = [log] if log.is_file() else sorted(path for path in log.glob("*.parquet") if path.name[0] != ".")
+    files = [log] if log.exists() else []
+    if log.is_dir():
+        files = [path for path in walk_files(log) if path.suffix == ".parquet"]
     if not files:
         raise UserError(
             f"{log}: no prediction log here. Write one with `speech-emotion serve --log-predictions FOLDER` or "

@@ -15,7 +15,7 @@ from speech_emotion.registry.model_resolution import load
 pytestmark = pytest.mark.slow
 
 RATE = 44100
-"""Hz; what ALSA's devices have where nobody says otherwise."""
+"""Hz; the default of ALSA devices."""
 
 DEVICES = """
 pcm.voice {{
@@ -27,7 +27,7 @@ pcm.voice {{
 }}
 pcm.!default {{ type plug slave.pcm "voice" }}
 """
-"""A microphone of ALSA that hears a file, faster than real ones do."""
+"""An ALSA microphone that reads a file, faster than real time."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ALSA is Linux's")
