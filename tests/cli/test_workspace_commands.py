@@ -1,10 +1,12 @@
 import os
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from helpers.commands import Command
+from speech_emotion.config.data import CorpusName
 from speech_emotion.tracking.connection import MlflowLocation, connect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +24,7 @@ def test_data_lists_corpora(command: Command, workspace: Path) -> None:
     done = command("data", cwd=workspace)
 
     assert done.returncode == 0, done.stderr
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["kind", "tess", "demo", "folder"]
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["kind", *get_args(CorpusName)]
     assert all(len(line.split("\t")) == 4 for line in done.stdout.splitlines())
 
 

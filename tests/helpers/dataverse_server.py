@@ -49,6 +49,7 @@ class DataverseServer:
     pause: float = 0.0  # seconds between pieces
     piece: int = 1 << 16  # bytes
     labels: dict[str, dict[str, object]] = field(default_factory=dict)  # what the list says instead of the ordinary
+    documents: dict[str, bytes] = field(default_factory=dict)  # files outside the dataset, by path
     requests: list[Request] = field(default_factory=list)
     url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -97,8 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
             if self.dataset.labels.get(name, {}).get("tabularData") and query.get("format") != ["original"]:
                 body = b"a table that the server has made"
         else:
-            name, body = "", b""
-        act = self.dataset.act(name) if name else Act(status=404)
+            name, body = request.path, self.dataset.documents.get(request.path)
+        act = Act(status=404) if body is None else self.dataset.act(name)
         time.sleep(act.silence)
         if act.meeting is not None:
             with suppress(threading.BrokenBarrierError):

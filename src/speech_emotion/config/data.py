@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from speech_emotion.config.base import Section
 
-CorpusName = Literal["tess", "demo", "folder"]
+CorpusName = Literal["tess", "ravdess", "crema_d", "savee", "emodb", "demo", "folder"]
+"""Each is a module of data/corpora."""
 
 
 class CorpusSettings(Section):
@@ -16,14 +17,19 @@ class CorpusSettings(Section):
     """Names folders in data/, models/ and reports/, the experiment and the registered model. Shells see it."""
     kind: CorpusName
     source: Annotated[str, Field(min_length=1)]
-    """A folder or a zip; for `tess`, `data/incoming` may be empty."""
+    """A folder or zip of recordings. A published corpus is downloaded if this is `data/incoming` and empty."""
+    checksums: Literal["require", "ignore"] = "require"
+    """`ignore`: accept recordings of a published corpus by their name, such as copies that were decoded from another
+    format. Their figures are not those of the original recordings."""
 
 
 class DownloadSettings(Section):
     """The official server of TESS, and how files are downloaded."""
 
-    server: Annotated[str, Field(pattern=r"^https?://")]
-    persistent_id: Annotated[str, Field(pattern=r"^doi:")]
+    server: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    """Null: the official server of the corpus."""
+    persistent_id: Annotated[str, Field(pattern=r"^doi:")] | None = None
+    """The data set on a Dataverse server; null: TESS."""
     connections: Annotated[int, Field(ge=1, le=16)]
     timeout_seconds: Annotated[float, Field(gt=0, le=600)]
     retries: Annotated[int, Field(ge=0, le=20)]

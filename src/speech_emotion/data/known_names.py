@@ -1,68 +1,24 @@
-"""Recognise corpora by the names of their recordings, and read the labels from those names."""
+"""Recognise published corpora by the names of their recordings, in a folder of the user's own."""
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from speech_emotion.data.corpora.base import Utterance
+from speech_emotion.data.corpora.crema_d import CremaDCorpus
+from speech_emotion.data.corpora.emodb import EmodbCorpus
+from speech_emotion.data.corpora.published import PublishedCorpus
+from speech_emotion.data.corpora.ravdess import RavdessCorpus
+from speech_emotion.data.corpora.savee import SaveeCorpus
 
-
-@dataclass(frozen=True)
-class NameScheme:
-    """How a corpus names its recordings; `pattern` matches the end of a path without suffix."""
-
-    title: str
-    pattern: str
-    emotions: Mapping[str, str]
-
-    def parse(self, path: Path) -> Utterance | None:
-        """Return what the name of a recording says; None if it is not of this corpus."""
-        match = re.fullmatch(rf"(?:.*/)?{self.pattern}", path.with_suffix("").as_posix())
-        if match is None:
-            return None
-        return Utterance(path, match["speaker"], self.emotions[match["emotion"]], match["text"])
-
-
-SCHEMES: Final = (
-    NameScheme(
-        "RAVDESS",
-        r"0[1-3]-0[12]-(?P<emotion>0[1-8])-0[12]-(?P<text>0[12])-0[12]-(?P<speaker>\d\d)",
-        {
-            "01": "neutral",
-            "02": "calm",
-            "03": "happy",
-            "04": "sad",
-            "05": "angry",
-            "06": "fearful",
-            "07": "disgust",
-            "08": "surprised",
-        },
-    ),
-    NameScheme(
-        "CREMA-D",
-        r"(?P<speaker>1\d{3})_(?P<text>[A-Z]{3})_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?:LO|MD|HI|XX?)",
-        {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"},
-    ),
-    NameScheme(
-        "EmoDB",
-        r"(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<emotion>[AEFLNTW])[a-z]",
-        {"A": "fear", "E": "disgust", "F": "happy", "L": "boredom", "N": "neutral", "T": "sad", "W": "angry"},
-    ),
-    NameScheme(
-        "SAVEE",
-        r"(?P<speaker>DC|JE|JK|KL)[_/](?P<text>(?P<emotion>a|d|f|h|n|sa|su)\d\d)",
-        {"a": "angry", "d": "disgust", "f": "fear", "h": "happy", "n": "neutral", "sa": "sad", "su": "surprise"},
-    ),
-)
+KNOWN: Final[tuple[type[PublishedCorpus], ...]] = (RavdessCorpus, CremaDCorpus, EmodbCorpus, SaveeCorpus)
 
 
 def recognise(recordings: Iterable[Path]) -> tuple[str, list[Utterance]] | None:
     """Return a corpus's name and utterances if all recordings are named as it names them."""
     paths = list(recordings)
-    for scheme in SCHEMES:
-        utterances = [one for path in paths if (one := scheme.parse(path)) is not None]
+    for corpus in KNOWN:
+        utterances = [one for path in paths if (one := corpus.parse_name(path)) is not None]
         if paths and len(utterances) == len(paths):
-            return scheme.title, utterances
+            return corpus.title, utterances
     return None

@@ -14,6 +14,7 @@ import pandas as pd
 
 from speech_emotion.config.data import CorpusName
 from speech_emotion.core.errors import UserError
+from speech_emotion.data.corpora import facts
 from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.features.mfcc import names
 from speech_emotion.models.package import Description
@@ -103,7 +104,7 @@ def write(description: Description, evidence: Evidence, *, kind: CorpusName, tra
         Of the package.
     evidence : mapping of str to mapping
         From `read_evidence`.
-    kind : {"tess", "demo", "folder"}
+    kind : str
         Determines the texts about the data.
     training : mapping of str to float
         From `training_cost`.
@@ -112,7 +113,7 @@ def write(description: Description, evidence: Evidence, *, kind: CorpusName, tra
     template = environment().get_template("model_card.md.j2")
     return template.render(
         description=description,
-        kind=kind,
+        facts=facts(kind),
         noun=noun(kind),
         findings=findings(description, evidence, kind),
         features=len(names(description.features)),

@@ -19,6 +19,7 @@ from speech_emotion.config.data import CorpusSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import write_text
 from speech_emotion.core.tables import read_table
+from speech_emotion.data.corpora import facts
 from speech_emotion.evaluation import model_card
 from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.evaluation.comparison import MODEL, TABLE, WHOLE, best_baseline
@@ -123,7 +124,7 @@ def _content(recordings: pd.DataFrame, package: Package, reports: Path, corpus: 
     lineage = sorted([name, digest] for name, digest in description.lineage.items())
     return {
         "corpus": corpus.name,
-        "kind": corpus.kind,
+        "facts": facts(corpus.kind),
         "noun": model_card.noun(corpus.kind),
         "size": f"{len(recordings):,} recordings, {speakers} speaker{'s' if speakers != 1 else ''}, "
         f"{recordings['seconds'].sum() / 3600:.1f} hours, {len(description.labels)} emotions.",

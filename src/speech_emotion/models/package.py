@@ -17,6 +17,7 @@ from speech_emotion.config.features import FeaturizeSettings
 from speech_emotion.config.serving import PackageSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_folder, replacing_folder, write_json, write_text
+from speech_emotion.data.corpora import facts
 from speech_emotion.features.mfcc import coefficient_count, spec_digest
 
 FORMAT: Final = 2
@@ -185,8 +186,8 @@ def write_package_files(
     folder : Path
     corpus, protocol, fold : str
         What the network was trained on.
-    kind : {"tess", "demo", "folder"}
-        Determines the licence.
+    kind : str
+        Kind of corpus; determines the licence.
     labels : sequence of str
         In the order of the network's outputs.
     features : FeaturizeSettings
@@ -212,7 +213,7 @@ def write_package_files(
     mean, deviation = (None, None) if statistics is None else (_as_list(part, features) for part in statistics)
     write_json(folder / NORMALIZATION, {"mean": mean, "deviation": deviation})
     write_text(folder / REQUIREMENTS, "".join(f"{line}\n" for line in pinned_requirements()))
-    write_text(folder / LICENSE, _LICENSES[kind])
+    write_text(folder / LICENSE, f"# Licence of this model\n\n{facts(kind).weights_licence}\n\n{_SOFTWARE_LICENSE}")
     description = Description(
         format=FORMAT,
         software=metadata.version("speech-emotion"),
@@ -319,28 +320,3 @@ def _as_list(values: np.ndarray, features: FeaturizeSettings) -> list[float]:
 
 
 _SOFTWARE_LICENSE: Final = "speech-emotion, the software that reads this package, is licensed under MIT.\n"
-
-_LICENSES: Final[Mapping[CorpusName, str]] = {
-    "tess": f"""# Licence of this model
-
-The weights were trained on the Toronto emotional speech set (TESS) and are licensed under
-[CC BY-NC 4.0](https://creativecommons.org/licenses/by-nc/4.0/): no commercial use, and credit as below.
-
-TESS: M. Kathleen Pichora-Fuller and Kate Dupuis, University of Toronto, 2020, https://doi.org/10.5683/SP2/E8H2MF, under
-[CC BY-NC-ND 4.0](https://creativecommons.org/licenses/by-nc-nd/4.0/). This package contains none of its
-recordings, and none can be restored from it.
-
-{_SOFTWARE_LICENSE}""",
-    "demo": f"""# Licence of this model
-
-The weights were trained on speech synthesized by eSpeak NG (the program is GPLv3 or later, its output is not). They are
-licensed under MIT. They are for trying the software and were not trained on human speech.
-
-{_SOFTWARE_LICENSE}""",
-    "folder": f"""# Licence of this model
-
-The weights were trained on recordings that are not part of the software. Their licence is decided by whoever trained
-them, within what the licences of those recordings and the recorded people allow.
-
-{_SOFTWARE_LICENSE}""",
-}

@@ -1,20 +1,30 @@
-"""Open the corpus that params.yaml names."""
+"""Open the corpus that params.yaml names. Each kind of corpus is a module here with `CORPUS` and `FACTS`."""
 
-from speech_emotion.config.data import CorpusSettings, DownloadSettings
-from speech_emotion.data.corpora.base import Corpus
+from importlib import import_module
+from types import ModuleType
+
+from speech_emotion.config.data import CorpusName, CorpusSettings, DownloadSettings
+from speech_emotion.data.corpora.base import Corpus, CorpusFacts
 
 
 def open_corpus(corpus: CorpusSettings, download: DownloadSettings | None = None) -> Corpus:
-    """Return the corpus that `corpus.kind` names; only `fetch` needs the server in `download`."""
-    # imported here, so that no corpus needs what only another one needs
-    if corpus.kind == "tess":
-        from speech_emotion.data.corpora.tess import TessCorpus
+    """Return the corpus that `corpus.kind` names.
 
-        return TessCorpus(corpus, download)
-    if corpus.kind == "demo":
-        from speech_emotion.data.corpora.demo import DemoCorpus
+    Parameters
+    ----------
+    corpus : CorpusSettings
+    download : DownloadSettings or None
+        For `fetch` only.
+    """
+    opened: Corpus = _module(corpus.kind).CORPUS(corpus, download)
+    return opened
 
-        return DemoCorpus(corpus)
-    from speech_emotion.data.corpora.folder import FolderCorpus
 
-    return FolderCorpus(corpus)
+def facts(kind: CorpusName) -> CorpusFacts:
+    """Return title, licences and the texts of the model card for a kind of corpus."""
+    found: CorpusFacts = _module(kind).FACTS
+    return found
+
+
+def _module(kind: CorpusName) -> ModuleType:
+    return import_module(f"{__name__}.{kind}")

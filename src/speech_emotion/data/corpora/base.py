@@ -1,4 +1,4 @@
-"""The interface of a corpus."""
+"""The interface of a corpus, and what the package licence and the model card say about it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,32 @@ class Utterance:
     emotion: str
     text: str = ""
     part: str = ""
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What a corpus is and what a model trained on it may be used for. Texts are Markdown.
+
+    Attributes
+    ----------
+    title, licence : str
+        What it is, and the licence of the recordings.
+    not_here : str
+        How to get it, when it is not on this machine.
+    weights_licence : str
+        Licence of a model trained on it, for LICENSE.md of the package.
+    caveat, limits, data, card_licence : str
+        Sentences of the model card: the limit that matters most, all limits, the data, and the licence.
+    """
+
+    title: str
+    licence: str
+    not_here: str
+    weights_licence: str
+    caveat: str
+    limits: str
+    data: str
+    card_licence: str
 
 
 @dataclass(frozen=True)

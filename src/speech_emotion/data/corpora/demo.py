@@ -14,13 +14,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from speech_emotion.config.data import CorpusSettings
+from speech_emotion.config.data import CorpusSettings, DownloadSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing_folder
 from speech_emotion.core.parallel import core_count
 from speech_emotion.core.progress import track
 from speech_emotion.data import espeak
-from speech_emotion.data.corpora.base import Utterance
+from speech_emotion.data.corpora.base import CorpusFacts, Utterance
 
 WORDS: Final[tuple[str, ...]] = (
     *("back", "bean", "boat", "chair", "dog", "door", "fall", "gas", "home", "join"),
@@ -94,7 +94,9 @@ class DemoCorpus:
 
     kind: Final = "demo"
 
-    def __init__(self, settings: CorpusSettings, *, words: Sequence[str] = WORDS) -> None:
+    def __init__(
+        self, settings: CorpusSettings, download: DownloadSettings | None = None, *, words: Sequence[str] = WORDS
+    ) -> None:
         self.settings = settings
         self.words = tuple(words)
 
@@ -152,3 +154,21 @@ def _library() -> str:
     except ImportError:
         raise UserError("the demo corpus needs espeakng-loader, which is not installed. Run `make setup`.") from None
     return str(espeakng_loader.get_library_path())
+
+
+CORPUS: Final = DemoCorpus
+
+FACTS: Final = CorpusFacts(
+    title="a synthetic stand-in for TESS, spoken by eSpeak NG on this machine",
+    licence="no restrictions; the synthesiser is GPL-3.0-or-later",
+    not_here="not made yet: `make demo` makes it, offline, in seconds",
+    weights_licence=(
+        "The weights were trained on speech synthesized by eSpeak NG (the program is GPLv3 or later, its output "
+        "is not). They are licensed under MIT. They are for trying the software and were not trained on human "
+        "speech."
+    ),
+    caveat="**The speech is synthetic.** The figures show that the software works, and nothing about people.",
+    limits="The corpus is synthetic: predictions for human speech are meaningless.",
+    data="Sentences spoken by eSpeak NG with a rate, pitch and level for each emotion, to try the software.",
+    card_licence="Weights: MIT; see `LICENSE.md`.",
+)

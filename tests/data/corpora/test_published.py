@@ -1,7 +1,9 @@
 import hashlib
 import os
+import re
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,12 @@ from helpers.files import fill, tree, zipped
 from speech_emotion.config.data import CorpusSettings, DownloadSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.data import download
-from speech_emotion.data.corpora.tess import EMOTIONS, TessCorpus, parse_name, read_checksums
+from speech_emotion.data.corpora import facts, open_corpus, ravdess
+from speech_emotion.data.corpora.base import Utterance
+from speech_emotion.data.corpora.crema_d import CremaDCorpus
+from speech_emotion.data.corpora.published import PublishedCorpus, read_checksums
+from speech_emotion.data.corpora.ravdess import RavdessCorpus
+from speech_emotion.data.corpora.tess import EMOTIONS, TessCorpus
 from speech_emotion.data.inventory import survey
 
 NOWHERE = "http://127.0.0.1:9"
@@ -285,24 +292,116 @@ def test_refuses_changed_raw_tree(tmp_path: Path) -> None:
         corpus().utterances(Path("raw"))
 
 
-def test_names() -> None:
-    older = parse_name("OAF_neutral/OA_bite_neutral.wav")
-    assert (older.speaker, older.emotion, older.text) == ("OAF", "neutral", "Say the word bite")
-    assert parse_name("YAF_pleasant_surprise/YAF_food_ps.wav").emotion == "pleasant_surprise"
-    with pytest.raises(UserError, match="not a name of a TESS recording"):
-        parse_name("03-01-05-01.wav")
+NAMES = {
+    "tess": {
+        "OAF_neutral/OA_bite_neutral.wav": ("OAF", "neutral", "Say the word bite"),  # lacks its F
+        "YAF_pleasant_surprise/YAF_food_ps.wav": ("YAF", "pleasant_surprise", "Say the word food"),
+    },
+    "ravdess": {
+        "Actor_07/03-01-08-02-01-02-07.wav": ("07", "surprise", "Kids are talking by the door"),
+        "Actor_24/03-01-02-01-02-01-24.wav": ("24", "calm", "Dogs are sitting by the door"),
+    },
+    "crema_d": {
+        "1001_DFA_ANG_XX.wav": ("1001", "angry", "Don't forget a jacket"),
+        "1091_IEO_FEA_HI.wav": ("1091", "fear", "It's eleven o'clock"),
+    },
+    "savee": {
+        "DC_sa03.wav": ("DC", "sad", "common sentence 03"),
+        "JK_su15.wav": ("JK", "surprise", "su15"),
+    },
+    "emodb": {
+        "03a01Fa.wav": ("03", "happy", "Der Lappen liegt auf dem Eisschrank"),
+        "16b10Lb.wav": ("16", "boredom", "Die wird auf dem Platz sein, wo wir sie immer hinlegen"),
+    },
+}
+COUNTS = {
+    "tess": {"angry": 400, "disgust": 400, "fear": 400, "happy": 400, "neutral": 400, "pleasant_surprise": 400}
+    | {"sad": 400},
+    "ravdess": {"neutral": 96} | dict.fromkeys(("calm", "happy", "sad", "angry", "fear", "disgust", "surprise"), 192),
+    "crema_d": {"neutral": 1087} | dict.fromkeys(("angry", "disgust", "fear", "happy", "sad"), 1271),
+    "savee": {"neutral": 120} | dict.fromkeys(("angry", "disgust", "fear", "happy", "sad", "surprise"), 60),
+    "emodb": {"angry": 127, "boredom": 81, "neutral": 79, "happy": 71, "fear": 69, "sad": 62, "disgust": 46},
+}
+SPEAKERS = {"tess": 2, "ravdess": 24, "crema_d": 91, "savee": 4, "emodb": 10}
 
 
-def test_committed_list_is_complete() -> None:
-    checksums = TessCorpus(CorpusSettings(name="tess", kind="tess", source="data/incoming")).checksums
-    utterances = [parse_name(path) for path in checksums]
-    assert len(checksums) == len(set(checksums.values())) == 2800
-    assert list(checksums) == sorted(checksums)
-    for speaker in ("OAF", "YAF"):
-        for emotion in EMOTIONS.values():
-            ours = [one for one in utterances if (one.speaker, one.emotion) == (speaker, emotion)]
-            assert len(ours) == len({one.text for one in ours}) == 200
-            assert {one.path.parent.as_posix() for one in ours} == {f"{speaker}_{emotion}"}
+def published(kind: str, source: Path | str = "data/incoming", **settings: object) -> PublishedCorpus:
+    """Open a corpus that never reaches a server."""
+    chosen = CorpusSettings.model_validate({"name": "own", "kind": kind, "source": str(source), **settings})
+    server = DownloadSettings(server=NOWHERE, connections=4, timeout_seconds=5.0, retries=0)
+    opened = open_corpus(chosen, server)
+    assert isinstance(opened, PublishedCorpus)
+    return opened
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_names_are_parsed(kind: str) -> None:
+    for path, (speaker, emotion, text) in NAMES[kind].items():
+        assert published(kind).parse_name(Path(path)) == Utterance(Path(path), speaker, emotion, text)
+    assert published(kind).parse_name(Path("recording 1.wav")) is None
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_committed_lists_are_complete(kind: str) -> None:
+    opened = published(kind)
+    utterances = [one for path in opened.checksums if (one := opened.parse_name(Path(path)))]
+    assert Counter(one.emotion for one in utterances) == COUNTS[kind]
+    assert len({one.speaker for one in utterances}) == SPEAKERS[kind]
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in opened.checksums.values())
+    assert facts(kind).weights_licence
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_copies_with_other_content_need_a_setting(tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str) -> None:
+    names = list(published(kind).checksums)
+    source = lay_out(tmp_path / "copy", {Path(name).name.upper(): name.encode() for name in names})
+    with pytest.raises(UserError, match="altered"):
+        published(kind, source).fetch(Path("raw"))
+    published(kind, source, checksums="ignore").fetch(Path("raw"))
+    assert f"{len(names):,} of them without their original SHA-256" in capfd.readouterr().out
+    assert len(published(kind).utterances(Path("raw"))) == len(names)
+
+
+def test_two_recordings_with_one_content_are_both_kept(tmp_path: Path) -> None:
+    checksums = {f"1001_DFA_{label}_XX.wav": hashlib.sha256(b"same").hexdigest() for label in ("ANG", "SAD")}
+    settings = CorpusSettings(
+        name="own", kind="crema_d", source=str(lay_out(tmp_path / "copy", dict.fromkeys(checksums, b"same")))
+    )
+    CremaDCorpus(settings, checksums=checksums).fetch(Path("raw"))
+    assert set(tree(Path("raw"))) == set(checksums)
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "official"),
+    [
+        ("savee", "AudioData/DC/a01.wav", "DC_a01.wav"),
+        ("crema_d", "AudioWAV/1040_ITH_SAD_X.wav", "1040_ITH_SAD_XX.wav"),
+        ("ravdess", "audio_speech_actors_01-24/Actor_01/03-01-01-01-01-01-01.wav", "Actor_01/03-01-01-01-01-01-01.wav"),
+    ],
+)
+def test_names_in_usual_copies(kind: str, found: str, official: str) -> None:
+    opened = published(kind)
+    assert official in opened.checksums
+    assert opened.plain(found) == opened.plain(official)
+
+
+def test_zip_of_ravdess_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings = {path: path.encode() for path in NAMES["ravdess"]}
+    content = pack(tmp_path / "speech.zip", recordings).read_bytes()
+    checksums = {path: hashlib.sha256(one).hexdigest() for path, one in recordings.items()}
+    with serve(DataverseServer({})) as server:
+        server.documents["/records/1188976/files/Audio_Speech_Actors_01-24.zip"] = content
+        monkeypatch.setattr(ravdess, "SIZE", len(content))
+        monkeypatch.setattr(ravdess, "MD5", hashlib.md5(content).hexdigest())
+        settings = DownloadSettings(server=server.url, connections=1, timeout_seconds=5.0, retries=0)
+        source = CorpusSettings(name="own", kind="ravdess", source="data/incoming")
+        RavdessCorpus(source, settings, checksums=checksums).fetch(Path("raw"))
+    assert tree(Path("raw")) == recordings
+
+
+def test_savee_needs_registration() -> None:
+    with pytest.raises(UserError, match="Register at"):
+        published("savee").fetch(Path("raw"))
 
 
 PARAMS = "corpus:\n  name: {name}\n  kind: {kind}\n  source: {source}\n"
@@ -316,7 +415,7 @@ def states(**chosen: str) -> dict[str, str]:
 
 
 def test_inventory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert list(states()) == ["tess", "demo", "folder"]
+    assert list(states()) == ["tess", "ravdess", "crema_d", "savee", "emodb", "demo", "folder"]
     assert states()["tess"].startswith("not here")
     named = fill(tmp_path / "copy", flat())
     monkeypatch.setenv("TESS_DIR", str(named))
@@ -343,7 +442,7 @@ def test_inventory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["folder", "kaggle zip", "flat"])
 def test_real_tess_in_every_layout(tess_dir: Path, tmp_path: Path, form: str) -> None:
-    checksums = read_checksums()
+    checksums = read_checksums("tess")
     if form == "folder":
         source = tess_dir
     elif form == "flat":

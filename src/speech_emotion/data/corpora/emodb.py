@@ -1,0 +1,77 @@
+"""EmoDB, the Berlin database of emotional speech: 5 women and 5 men, 7 emotions, 535 recordings, German.
+
+Burkhardt et al. (2005), http://emodb.bilderbar.info, CC0 according to audb.
+"""
+
+from typing import Final
+
+from speech_emotion.config.data import DownloadSettings
+from speech_emotion.data.corpora.base import CorpusFacts
+from speech_emotion.data.corpora.published import PublishedCorpus
+from speech_emotion.data.download import Downloader, RemoteFile
+
+SERVER: Final = "http://emodb.bilderbar.info"
+
+EMOTIONS: Final = {
+    "A": "fear",
+    "E": "disgust",
+    "F": "happy",
+    "L": "boredom",
+    "N": "neutral",
+    "T": "sad",
+    "W": "angry",
+}
+TEXTS: Final = {
+    "a01": "Der Lappen liegt auf dem Eisschrank",
+    "a02": "Das will sie am Mittwoch abgeben",
+    "a04": "Heute abend könnte ich es ihm sagen",
+    "a05": "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück",
+    "a07": "In sieben Stunden wird es soweit sein",
+    "b01": "Was sind denn das für Tüten, die da unter dem Tisch stehen",
+    "b02": "Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter",
+    "b03": "An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes besucht",
+    "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen",
+    "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen",
+}
+
+
+class EmodbCorpus(PublishedCorpus):
+    """The Berlin database of emotional speech."""
+
+    kind = "emodb"
+    title = "EmoDB"
+    megabytes = 41
+    pattern = rf"(?P<speaker>\d\d)(?P<text>{'|'.join(TEXTS)})(?P<emotion>[{''.join(EMOTIONS)}])[a-z]"
+    """Speaker, text, emotion, version."""
+    emotions = EMOTIONS
+    texts = TEXTS
+
+    def remote_files(self, downloader: Downloader, settings: DownloadSettings) -> list[RemoteFile]:
+        """Return the one zip."""
+        return [RemoteFile(f"{settings.server or SERVER}/download/download.zip", "download.zip")]
+
+
+CORPUS: Final = EmodbCorpus
+
+FACTS: Final = CorpusFacts(
+    title="EmoDB, German: 10 actors, 7 emotions, 535 recordings",
+    licence="CC0 (according to audb)",
+    not_here="not here: `dvc repro` downloads it (about 41 MB), unless corpus.source or EMODB_DIR names a copy",
+    weights_licence=(
+        "The weights were trained on the Berlin database of emotional speech (EmoDB) and are licensed under "
+        "[CC0](https://creativecommons.org/publicdomain/zero/1.0/).\n"
+        "\n"
+        "EmoDB: Felix Burkhardt et al., 2005, http://emodb.bilderbar.info. This package contains none of its "
+        "recordings, and none can be restored from it."
+    ),
+    caveat="**The data is ten German actors and ten sentences.**",
+    limits=(
+        "* **Other people.** Ten actors, native speakers of German, 21 to 35 years old.\n"
+        "* **Felt emotion.** Actors played each emotion on demand.\n"
+        "* **Free speech.** Ten sentences, the same with every emotion.\n"
+        "* **Other or mixed emotions.** One label per recording; one of them is always predicted.\n"
+        "* **Rooms, telephones, noise, crosstalk.** The recordings are close and quiet."
+    ),
+    data="EmoDB: 535 recordings, 25 minutes, ten actors, seven emotions, ten sentences, in German.",
+    card_licence="Weights: CC0; see `LICENSE.md`. EmoDB: Burkhardt et al., 2005.",
+)

@@ -1,0 +1,75 @@
+"""RAVDESS, speech part: 12 actresses and 12 actors, 8 emotions, 1,440 recordings.
+
+Livingstone and Russo (2018), https://doi.org/10.5281/zenodo.1188976, CC BY-NC-SA 4.0.
+"""
+
+from typing import Final
+
+from speech_emotion.config.data import DownloadSettings
+from speech_emotion.data.corpora.base import CorpusFacts
+from speech_emotion.data.corpora.published import PublishedCorpus
+from speech_emotion.data.download import Downloader, RemoteFile
+
+SERVER: Final = "https://zenodo.org"
+ARCHIVE: Final = "Audio_Speech_Actors_01-24.zip"
+SIZE: Final = 208_468_073
+MD5: Final = "bc696df654c87fed845eb13823edef8a"
+
+EMOTIONS: Final = {
+    "01": "neutral",
+    "02": "calm",
+    "03": "happy",
+    "04": "sad",
+    "05": "angry",
+    "06": "fear",
+    "07": "disgust",
+    "08": "surprise",
+}
+TEXTS: Final = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
+
+
+class RavdessCorpus(PublishedCorpus):
+    """The Ryerson audio-visual database of emotional speech and song: audio-only speech."""
+
+    kind = "ravdess"
+    title = "RAVDESS"
+    megabytes = 208
+    pattern = r"0[1-3]-0[12]-(?P<emotion>0[1-8])-0[12]-(?P<text>0[12])-0[12]-(?P<speaker>\d\d)"
+    """Modality, channel, emotion, intensity, statement, repetition, actor."""
+    emotions = EMOTIONS
+    texts = TEXTS
+
+    def remote_files(self, downloader: Downloader, settings: DownloadSettings) -> list[RemoteFile]:
+        """Return the one zip of the speech part."""
+        url = f"{settings.server or SERVER}/records/1188976/files/{ARCHIVE}?download=1"
+        return [RemoteFile(url, ARCHIVE, SIZE, f"md5:{MD5}")]
+
+
+CORPUS: Final = RavdessCorpus
+
+FACTS: Final = CorpusFacts(
+    title="RAVDESS, speech: 24 actors, 8 emotions, 1,440 recordings (doi:10.5281/zenodo.1188976)",
+    licence="CC BY-NC-SA 4.0",
+    not_here="not here: `dvc repro` downloads it (about 208 MB), unless corpus.source or RAVDESS_DIR names a copy",
+    weights_licence=(
+        "The weights were trained on the Ryerson audio-visual database of emotional speech and song (RAVDESS) and"
+        " are licensed under [CC BY-NC-SA 4.0](https://creativecommons.org/licenses/by-nc-sa/4.0/): no commercial"
+        " use, and credit as below.\n"
+        "\n"
+        "RAVDESS: Steven R. Livingstone and Frank A. Russo, 2018, https://doi.org/10.5281/zenodo.1188976, CC "
+        "BY-NC-SA 4.0. This package contains none of its recordings, and none can be restored from it."
+    ),
+    caveat="**The data is 24 actors and two sentences.**",
+    limits=(
+        "* **Other people.** 24 professional actors from North America, 21 to 33 years old.\n"
+        "* **Felt emotion.** Actors played each emotion on demand.\n"
+        "* **Free speech.** Two sentences, the same with every emotion.\n"
+        "* **Other or mixed emotions.** One label per recording; one of them is always predicted.\n"
+        "* **Rooms, telephones, noise, crosstalk.** The recordings are close and quiet."
+    ),
+    data="RAVDESS, audio-only speech: 1,440 recordings, 89 minutes, 24 actors, eight emotions, two sentences.",
+    card_licence=(
+        "Weights: CC BY-NC-SA 4.0, non-commercial; see `LICENSE.md`. RAVDESS: Livingstone and Russo, 2018, CC "
+        "BY-NC-SA 4.0."
+    ),
+)

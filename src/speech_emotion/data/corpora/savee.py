@@ -1,0 +1,79 @@
+"""SAVEE: 4 men, 7 emotions, 480 recordings.
+
+Haq and Jackson (2009), http://kahlan.eps.surrey.ac.uk/savee/, for research; registration is required.
+"""
+
+from pathlib import PurePosixPath
+from typing import Final
+
+from speech_emotion.config.data import DownloadSettings
+from speech_emotion.core.errors import UserError
+from speech_emotion.data.corpora.base import CorpusFacts
+from speech_emotion.data.corpora.published import PublishedCorpus, variable_of
+from speech_emotion.data.download import Downloader, RemoteFile
+
+EMOTIONS: Final = {
+    "a": "angry",
+    "d": "disgust",
+    "f": "fear",
+    "h": "happy",
+    "n": "neutral",
+    "sa": "sad",
+    "su": "surprise",
+}
+
+
+TEXTS: Final = {
+    f"{emotion}{number}": f"common sentence {number}" for emotion in EMOTIONS for number in ("01", "02", "03")
+}
+"""Three sentences are said with every emotion. The names do not tell the words."""
+
+
+class SaveeCorpus(PublishedCorpus):
+    """The Surrey audio-visual expressed emotion database: the audio."""
+
+    kind = "savee"
+    title = "SAVEE"
+    megabytes = 160
+    pattern = r"(?P<speaker>DC|JE|JK|KL)[_/](?P<text>(?P<emotion>a|d|f|h|n|sa|su)\d\d)"
+    emotions = EMOTIONS
+    texts = TEXTS
+
+    def plain(self, path: str) -> str:
+        """Return speaker and name, which copies write as ``DC_a01.wav`` or ``DC/a01.wav``."""
+        *folders, name = PurePosixPath(path).parts
+        return (name if "_" in name else f"{folders[-1] if folders else ''}_{name}").casefold()
+
+    def remote_files(self, downloader: Downloader, settings: DownloadSettings) -> list[RemoteFile]:
+        """Raise `UserError`: the corpus cannot be downloaded without registration."""
+        raise UserError(
+            "SAVEE cannot be downloaded without registration. Register at http://kahlan.eps.surrey.ac.uk/savee/, and "
+            f"name the folder or zip in {variable_of(self.kind)} or as corpus.source in params.yaml."
+        )
+
+
+CORPUS: Final = SaveeCorpus
+
+FACTS: Final = CorpusFacts(
+    title="SAVEE: 4 men, 7 emotions, 480 recordings",
+    licence="research use, after registration",
+    not_here="not here: register at the University of Surrey, and name the copy in corpus.source or SAVEE_DIR",
+    weights_licence=(
+        "The weights were trained on the Surrey audio-visual expressed emotion database (SAVEE), which is for "
+        "research only.\n"
+        "\n"
+        "SAVEE: Sanaul Haq and Philip J. B. Jackson, University of Surrey, 2009. This package contains none of "
+        "its recordings, and none can be restored from it."
+    ),
+    caveat="**The data is four men.**",
+    limits=(
+        "* **Other people.** Four male students of one university, native speakers of English, 27 to 31 years "
+        "old.\n"
+        "* **Felt emotion.** Actors played each emotion on demand.\n"
+        "* **Free speech.** Prepared sentences; three are the same with every emotion.\n"
+        "* **Other or mixed emotions.** One label per recording; one of them is always predicted.\n"
+        "* **Rooms, telephones, noise, crosstalk.** The recordings are close and quiet."
+    ),
+    data="SAVEE: 480 recordings, 31 minutes, four men, seven emotions.",
+    card_licence="Weights: research use; see `LICENSE.md`. SAVEE: Haq and Jackson, 2009.",
+)
