@@ -13,6 +13,7 @@ from speech_emotion.config.serving import PackageSettings, WindowSettings
 from speech_emotion.core.io import canonical_json
 from speech_emotion.core.process import run_stage
 from speech_emotion.core.tables import read_table
+from speech_emotion.data.corpora import facts
 from speech_emotion.data.splits import ONE_FOLD
 from speech_emotion.evaluation import model_card
 from speech_emotion.inference import windows
@@ -32,6 +33,7 @@ def main() -> None:
         full,
         evidence,
         target,
+        licence=facts(kind).weights_licence,
         limits=limits,
         beside={
             model_card.CARD: card,

@@ -76,14 +76,11 @@ def test_statistics_of_other_features_are_refused(folder: Path) -> None:
         write(folder, statistics=(np.zeros(12, np.float32), np.ones(12, np.float32)))
 
 
-@pytest.mark.parametrize(
-    ("kind", "says"),
-    [("tess", "CC BY-NC 4.0"), ("demo", "eSpeak NG"), ("folder", "decided by whoever trained")],
-)
-def test_licence_follows_from_the_corpus(folder: Path, kind: str, says: str) -> None:
-    write(folder, kind=kind)
+def test_assembled_package_has_the_licence(folder: Path, tmp_path: Path) -> None:
+    package = assemble(folder, {}, tmp_path / "out", licence="Weights: **CC0**.")
 
-    assert says in (folder / "LICENSE.md").read_text()
+    assert "Weights: **CC0**." in (package.folder / "LICENSE.md").read_text()
+    assert Package.load(package.folder).description == package.description
 
 
 def test_moved_package_is_the_same(folder: Path, tmp_path: Path) -> None:

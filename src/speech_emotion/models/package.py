@@ -17,7 +17,6 @@ from speech_emotion.config.features import FeaturizeSettings
 from speech_emotion.config.serving import PackageSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_folder, replacing_folder, write_json, write_text
-from speech_emotion.data.corpora import facts
 from speech_emotion.features.mfcc import coefficient_count, spec_digest
 
 FORMAT: Final = 2
@@ -187,7 +186,7 @@ def write_package_files(
     corpus, protocol, fold : str
         What the network was trained on.
     kind : str
-        Kind of corpus; determines the licence.
+        Kind of corpus.
     labels : sequence of str
         In the order of the network's outputs.
     features : FeaturizeSettings
@@ -213,7 +212,8 @@ def write_package_files(
     mean, deviation = (None, None) if statistics is None else (_as_list(part, features) for part in statistics)
     write_json(folder / NORMALIZATION, {"mean": mean, "deviation": deviation})
     write_text(folder / REQUIREMENTS, "".join(f"{line}\n" for line in pinned_requirements()))
-    write_text(folder / LICENSE, f"# Licence of this model\n\n{facts(kind).weights_licence}\n\n{_SOFTWARE_LICENSE}")
+    # the package stage writes the whole text, so that training does not depend on the code of every corpus
+    write_text(folder / LICENSE, f"# Licence of this model\n\nThat of the corpus it was trained on ({kind}).\n")
     description = Description(
         format=FORMAT,
         software=metadata.version("speech-emotion"),
@@ -238,6 +238,7 @@ def assemble(
     evidence: Mapping[str, Mapping[str, Any]],
     target: Path,
     *,
+    licence: str | None = None,
     limits: PackageSettings | None = None,
     beside: Mapping[str, str] | None = None,
 ) -> Package:
@@ -251,6 +252,8 @@ def assemble(
         Metrics by protocol; each becomes `evidence/<protocol>.json`.
     target : Path
         The folder to write.
+    licence : str, optional
+        Licence of the weights, as Markdown; None: the text of `full`.
     limits : PackageSettings, optional
         Accepted durations; None: those of `full`.
     beside : mapping of str to str, optional
@@ -262,10 +265,17 @@ def assemble(
         `full` is not a complete package.
     """
     source = Package.load(full)
-    description = source.description.model_copy(update={"limits": limits or source.description.limits})
     with replacing_folder(target) as aside:
         for name in _CHECKED:
             shutil.copyfile(full / name, aside / name)
+        if licence:
+            write_text(aside / LICENSE, f"# Licence of this model\n\n{licence}\n\n{_SOFTWARE_LICENSE}")
+        description = source.description.model_copy(
+            update={
+                "files": {**source.description.files, LICENSE: digest_file(aside / LICENSE)},
+                "limits": limits or source.description.limits,
+            }
+        )
         write_json(aside / DESCRIPTION, description.model_dump(mode="json"))
         for protocol, metrics in evidence.items():
             write_json(aside / EVIDENCE / f"{protocol}.json", metrics)
