@@ -354,7 +354,7 @@ def test_committed_lists_are_complete(kind: str) -> None:
 @pytest.mark.parametrize("kind", COUNTS)
 def test_copies_with_other_content_need_a_setting(tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str) -> None:
     names = list(published(kind).checksums)
-    source = lay_out(tmp_path / "copy", {Path(name).name.upper(): name.encode() for name in names})
+    source = fill(tmp_path / "copy", {Path(name).name.upper(): name.encode() for name in names})
     with pytest.raises(UserError, match="altered"):
         published(kind, source).fetch(Path("raw"))
     published(kind, source, checksums="ignore").fetch(Path("raw"))
@@ -365,7 +365,7 @@ def test_copies_with_other_content_need_a_setting(tmp_path: Path, capfd: pytest.
 def test_two_recordings_with_one_content_are_both_kept(tmp_path: Path) -> None:
     checksums = {f"1001_DFA_{label}_XX.wav": hashlib.sha256(b"same").hexdigest() for label in ("ANG", "SAD")}
     settings = CorpusSettings(
-        name="own", kind="crema_d", source=str(lay_out(tmp_path / "copy", dict.fromkeys(checksums, b"same")))
+        name="own", kind="crema_d", source=str(fill(tmp_path / "copy", dict.fromkeys(checksums, b"same")))
     )
     CremaDCorpus(settings, checksums=checksums).fetch(Path("raw"))
     assert set(tree(Path("raw"))) == set(checksums)
@@ -387,7 +387,7 @@ def test_names_in_usual_copies(kind: str, found: str, official: str) -> None:
 
 def test_zip_of_ravdess_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recordings = {path: path.encode() for path in NAMES["ravdess"]}
-    content = pack(tmp_path / "speech.zip", recordings).read_bytes()
+    content = zipped(recordings)
     checksums = {path: hashlib.sha256(one).hexdigest() for path, one in recordings.items()}
     with serve(DataverseServer({})) as server:
         server.documents["/records/1188976/files/Audio_Speech_Actors_01-24.zip"] = content
