@@ -82,11 +82,7 @@ class Recognizer:
     @classmethod
     def load(cls, folder: str | Path, *, threads: int = 1) -> Self:
         """Load the package in a folder; see `Package.load` for errors."""
-        try:
-            package = Package.load(folder)
-        except RecursionError:
-            raise UserError(f"{folder}: package.json is nested too deeply, the package is damaged.") from None
-        return cls(package, threads=threads)
+        return cls(Package.load(folder), threads=threads)
 
     @property
     def labels(self) -> tuple[str, ...]:
