@@ -1,4 +1,4 @@
-"""Encode samples in every container, and make files that are no recordings."""
+"""Encode samples in every container, and make files that are not recordings."""
 
 import io
 import struct
@@ -55,7 +55,7 @@ LOSSY: dict[str, tuple[Callable[..., bytes], str, str | None, int]] = {
     "WMA": (encoded_by_ffmpeg, "asf", "wmav2", 44100),
     "CAF, ALAC": (encoded_by_ffmpeg, "caf", "alac", 44100),
 }
-"""What phones, browsers and messengers record: who writes it, container, coding, and a sample rate that it has."""
+"""Formats of phones, browsers and messengers: encoder, container, coding and sample rate."""
 
 
 def lossy(name: str, seconds: float = 1.0) -> bytes:
@@ -70,14 +70,8 @@ def loudest_hertz(samples: np.ndarray, rate: int) -> float:
     return float(np.argmax(spectrum) * rate / len(samples))
 
 
-def with_data_size(wav: bytes, size: int) -> bytes:
-    """Return a WAV whose header says that it has `size` bytes of audio."""
-    at = wav.index(b"data") + 4
-    return wav[:at] + struct.pack("<I", size) + wav[at + 4 :]
-
-
 def with_flac_length(flac: bytes, samples: int) -> bytes:
-    """Return a FLAC whose header says that it has so many samples; 0 means unknown."""
+    """Return a FLAC with another number of samples in its header; 0 means unknown."""
     packed = int.from_bytes(flac[18:26], "big") >> 36 << 36 | samples
     return flac[:18] + packed.to_bytes(8, "big") + flac[26:]
 
@@ -85,15 +79,7 @@ def with_flac_length(flac: bytes, samples: int) -> bytes:
 def wav_header(*, channels: int = 1, rate: int = RATE, size: int = 0) -> bytes:
     """Return the header of a 16-bit WAV."""
     form = struct.pack("<HHIIHH", 1, channels, rate, rate * channels * 2, channels * 2, 16)
-    return (
-        b"RIFF"
-        + struct.pack("<I", 36 + size)
-        + b"WAVEfmt "
-        + struct.pack("<I", 16)
-        + form
-        + b"data"
-        + struct.pack("<I", size)
-    )
+    return struct.pack("<4sI8sI16s4sI", b"RIFF", 36 + size, b"WAVEfmt ", 16, form, b"data", size)
 
 
 def _with_sample(value: float) -> bytes:
