@@ -2,13 +2,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from helpers import tracked
-from helpers.services import hanging_server
 from speech_emotion.core.errors import UserError
 from speech_emotion.registry.publish import PublishResult, publish
 
@@ -112,17 +110,6 @@ def test_live_run_is_completed(workspace: Path) -> None:
     assert published().completed == ()
 
 
-def test_runs_are_found_by_dvc_hash(finished: Path) -> None:
-    tracked.write_lock(finished, models="5" * 32 + ".dir")
-    published()
-
-    experiment = tracked.client().get_experiment_by_name(tracked.MODEL)
-    assert experiment is not None
-    found = tracked.client().search_runs([experiment.experiment_id], f"tags.dvc.model = '{'5' * 32}.dir'")
-
-    assert {run.info.run_name for run in found} == set(ALL)
-
-
 def test_second_evaluation_updates_the_run(finished: Path) -> None:
     published()
     tracked.evaluate(finished, "random", {"all": 0.625})
@@ -182,15 +169,10 @@ def test_temporary_experiment_does_not_move_the_challenger(
 def test_version_without_files_is_registered_again(finished: Path) -> None:
     published()
     shutil.rmtree(finished / "mlruns")
-
     assert (published().version, published().registered) == (2, False)
 
-
-def test_deleted_version_is_registered_again(finished: Path) -> None:
-    published()
-    tracked.client().delete_model_version(tracked.MODEL, "1")
-
-    assert published().registered
+    tracked.client().delete_model_version(tracked.MODEL, "2")
+    assert (published().version, published().registered) == (3, False)
 
 
 def test_publish_without_git_lock_splits_reports_or_package(workspace: Path) -> None:
@@ -222,28 +204,6 @@ def test_damaged_training_is_named(workspace: Path, name: str, content: str) -> 
 
     with pytest.raises(UserError, match=name):
         published()
-
-
-def test_dead_server_is_one_message(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    began = time.monotonic()
-
-    with pytest.raises(UserError, match=r"MLflow at http://127.0.0.1:9 failed .*`speech-emotion publish`"):
-        published()
-
-    assert time.monotonic() - began < 10
-
-
-@pytest.mark.slow
-def test_hanging_server_is_one_message(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with hanging_server() as uri:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        began = time.monotonic()
-
-        with pytest.raises(UserError, match="failed"):
-            published()
-
-        assert time.monotonic() - began < 20
 
 
 @pytest.mark.slow

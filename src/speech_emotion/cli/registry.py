@@ -49,8 +49,5 @@ def relocate() -> None:
     """Repair mlflow.db after this folder was moved, renamed or restored: MLflow stores absolute addresses."""
     from speech_emotion.registry.relocate import relocate as run
 
-    result = run()
-    changed = f"{result.changed} addresses now point to {result.folder}"
-    typer.echo(changed if result.changed else "nothing to repair")
-    for address in result.missing:
-        typer.echo(f"has no files, here or there: {address}", err=True)
+    folder, changed = run()
+    typer.echo(f"{changed} addresses now point to {folder}" if changed else "nothing to repair")

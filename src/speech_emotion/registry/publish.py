@@ -108,11 +108,10 @@ def publish(root: Path, *, corpus: str) -> PublishResult:
         results = {one.info.name: _publish_run(client, experiment, one) for one in trainings}
         version, registered = _publish_package(client, experiment, root, corpus, trainings)
         moved = version is not None and not _is_temporary(root) and _make_challenger(client, name, version)
-    created, completed = (tuple(key for key, done in results.items() if done == what) for what in _OUTCOMES)
+    created, completed = (
+        tuple(one for one, done in results.items() if done == what) for what in ("created", "completed")
+    )
     return PublishResult(where, name, created, completed, killed, version, registered, moved)
-
-
-_OUTCOMES: Final = ("created", "completed")
 
 
 @dataclass(frozen=True)
@@ -243,8 +242,8 @@ def _publish_package(
     # the weights were trained from the source of the run, which may be older than the workspace's
     origin: Mapping[str, str] = source_tags(root) if run is None else run.data.tags
     tags = {key: origin[key] for key in ("git.commit", "git.source_dirty") if key in origin}
-    if output := locked_outputs(root).get(f"models/{corpus}/package"):
-        tags["dvc.package"] = output.md5
+    if md5 := locked_outputs(root).get(f"models/{corpus}/package"):
+        tags["dvc.package"] = md5
     with tempfile.TemporaryDirectory() as temporary:
         predictions = _copy_predictions(trainings, package.evidence(), Path(temporary) / PREDICTIONS)
         return register(client, experiment, name, package, run=run, tags=tags, predictions=predictions), True

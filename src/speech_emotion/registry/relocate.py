@@ -5,7 +5,6 @@ This is the only module that uses SQL on MLflow's tables; MLflow has no function
 
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -24,17 +23,10 @@ _COLUMNS: Final = (
 """The columns with addresses of artifacts."""
 
 
-@dataclass(frozen=True)
-class RelocateResult:
-    """The folder of the artifacts, the number of changed addresses, and those of versions whose files are missing."""
-
-    folder: Path
-    changed: int
-    missing: tuple[str, ...]
-
-
-def relocate() -> RelocateResult:
+def relocate() -> tuple[Path, int]:
     """Point the addresses in mlflow.db to the same artifacts in the mlruns/ beside it, in one transaction.
+
+    Return that folder, and how many addresses were changed.
 
     An address stays if its files exist there and not here. A copy of a repository thus stops using the original's files
     where it has its own.
@@ -53,26 +45,16 @@ def relocate() -> RelocateResult:
     try:
         with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
             changed = sum(_relocate_column(connection, table, column, where.artifacts) for table, column in _COLUMNS)
-            stored = _addresses(connection, "model_versions", "storage_location")
     except sqlite3.Error as error:
         raise UserError(f"{database}: cannot be changed ({error}). Is an MLflow server using it?") from None
-    missing = [address for address in stored if (path := _path(address)) and not path.exists()]
-    return RelocateResult(where.artifacts, changed, tuple(missing))
+    return where.artifacts, changed
 
 
 def _relocate_column(connection: sqlite3.Connection, table: str, column: str, artifacts: Path) -> int:
-    changed = 0
-    for old in _addresses(connection, table, column):
-        new = _relocated(old, artifacts)
-        if new != old:
-            connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, old))
-            changed += 1
-    return changed
-
-
-def _addresses(connection: sqlite3.Connection, table: str, column: str) -> list[str]:
-    query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL ORDER BY {column}"
-    return [address for (address,) in connection.execute(query)]
+    addresses = connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL").fetchall()
+    moves = [(new, old) for (old,) in addresses if (new := _relocated(old, artifacts)) != old]
+    connection.executemany(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", moves)
+    return len(moves)
 
 
 def _relocated(address: str, artifacts: Path) -> str:

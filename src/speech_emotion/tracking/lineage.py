@@ -1,9 +1,7 @@
 """Describe the state of a working tree: git commit, uncommitted changes, and the hashes of dvc.lock."""
 
-import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +12,6 @@ SOURCES: Final = ("src", "pipeline", "dvc.yaml", "pyproject.toml", "requirements
 """What decides results beside params.yaml and the data. DVC writes dvc.lock and reports, so they are not sources."""
 
 _GIT_SECONDS: Final = 10
-
-
-@dataclass(frozen=True)
-class LockedOutput:
-    """An output in dvc.lock: its stage, and its MD5 (which ends in `.dir` for a folder)."""
-
-    stage: str
-    md5: str
 
 
 def source_tags(root: Path) -> dict[str, str]:
@@ -40,43 +30,40 @@ def source_tags(root: Path) -> dict[str, str]:
     return {"git.commit": commit.strip(), "git.source_dirty": dirty(*SOURCES), "git.params_dirty": dirty("params.yaml")}
 
 
-def locked_outputs(root: Path) -> Mapping[str, LockedOutput]:
-    """Read the outputs in `root`'s dvc.lock, by path; empty if it is absent, or DVC is just writing it."""
+def locked_outputs(root: Path) -> Mapping[str, str]:
+    """Return the hashes of the outputs in `root`'s dvc.lock, by path; empty if it is absent, or DVC is writing it."""
     try:
-        content = YAML(typ="safe").load((root / "dvc.lock").read_text(encoding="utf-8"))
+        stages = YAML(typ="safe").load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
         return {
-            output["path"]: LockedOutput(name, str(output["md5"]))
-            for name, stage in (content["stages"] or {}).items()
-            for output in stage.get("outs") or ()
+            output["path"]: str(output["md5"])
+            for stage in stages
+            for output in stage.get("outs", ())
             if "md5" in output
         }
     except (OSError, ValueError, YAMLError, AttributeError, KeyError, TypeError):
         return {}
 
 
-def dvc_tags(locked: Mapping[str, LockedOutput], *, corpus: str, trained: bool = True) -> dict[str, str]:
-    """Return the stage of the trainings and the hashes of their inputs and models, as tags of an MLflow run.
+def dvc_tags(locked: Mapping[str, str], *, corpus: str, trained: bool = True) -> dict[str, str]:
+    """Return the hashes of the trainings' inputs and models, as tags of an MLflow run.
 
     Before a training is done (`trained` is False), dvc.lock names the models of the previous one: they are left out.
     """
     if not locked:
         return {"dvc.lock": "absent"}
-    models = f"models/{corpus}/protocols"
+    data = f"data/{corpus}"
     outputs = {
-        "dvc.raw": f"data/{corpus}/raw",
-        "dvc.manifest": f"data/{corpus}/manifest",
-        "dvc.features": f"data/{corpus}/features",
-        "dvc.split": f"data/{corpus}/splits",
-        "dvc.model": models,
+        "dvc.raw": f"{data}/raw",
+        "dvc.manifest": f"{data}/manifest",
+        "dvc.features": f"{data}/features",
+        "dvc.split": f"{data}/splits",
+    } | ({"dvc.model": f"models/{corpus}/protocols"} if trained else {})
+    # a stage lists a folder, or the one file in it that another stage reads
+    hashes = {
+        tag: next((md5 for name, md5 in locked.items() if f"{name}/".startswith(f"{path}/")), None)
+        for tag, path in outputs.items()
     }
-    tags = {}
-    for tag, path in outputs.items():
-        # a stage lists a folder, or the one file in it that another stage reads
-        md5 = next((found.md5 for name, found in locked.items() if name == path or name.startswith(f"{path}/")), None)
-        if md5 is not None and (trained or path != models):
-            tags[tag] = md5
-    stage = os.environ.get("DVC_STAGE") if models not in locked else locked[models].stage
-    return tags | ({"dvc.stage": stage} if stage else {})
+    return {tag: md5 for tag, md5 in hashes.items() if md5 is not None}
 
 
 def git(root: Path, *arguments: str) -> str | None:

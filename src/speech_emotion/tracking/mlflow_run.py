@@ -186,12 +186,10 @@ class LiveRun:
         self._queue: queue.SimpleQueue[LogEntry | _End] = queue.SimpleQueue()
         self._folder: Path | None = None
         self._ended = False
-        self._timeouts = timeouts(REQUEST_SECONDS, retries=0)
         self._thread = threading.Thread(target=self._send, name="tracking", daemon=True)
         self._handles_sigterm = False
 
     def __enter__(self) -> Self:
-        self._timeouts.__enter__()
         self._handle_sigterm()
         self._thread.start()
         return self
@@ -224,14 +222,14 @@ class LiveRun:
         self._thread.join(FINISH_SECONDS if status == "FINISHED" else REQUEST_SECONDS)
         if self._thread.is_alive():
             _warn("MLflow is slow; `publish` sends the rest")
-        self._timeouts.__exit__(None, None, None)
         if self._handles_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _send(self) -> None:
         """Send entries as they come until the end was sent, or MLflow fails."""
         try:
-            self._send_entries()
+            with timeouts(REQUEST_SECONDS, retries=0):
+                self._send_entries()
         except Exception as error:  # no failure of MLflow, its server or its database may stop a training
             _warn(f"cannot log to MLflow ({first_line(error)}). Training continues; `publish` sends it later.")
 
