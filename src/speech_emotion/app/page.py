@@ -97,7 +97,8 @@ def serve(
         server = _Server(config, uploads, partial(say, ports.url(listener)))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             # at its end, uvicorn sends itself the signals it received; by default they would kill it
-            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+                signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         try:
             server.run(sockets=[listener])
         finally:
