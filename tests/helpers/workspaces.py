@@ -219,7 +219,7 @@ def shrink(folder: Path) -> None:
     for name in ("demo", "reference"):
         preset = folder / "presets" / f"{name}.yaml"
         content = YAML(typ="safe").load(preset.read_text())
-        content["train"] |= {"epochs": 3, "batch_size": 32}
+        content["train"] |= {"epochs": 2, "batch_size": 32}
         content["train"]["network"] |= {"lstm": [8], "dense": [8]}
         if name == "demo":
             content |= small
