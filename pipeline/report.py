@@ -9,7 +9,7 @@ from speech_emotion.config.evaluation import EvaluateSettings, ExplainSettings
 from speech_emotion.core.process import run_stage
 from speech_emotion.core.tables import read_table
 from speech_emotion.evaluation import comparison, corpus_plots
-from speech_emotion.evaluation.explain import Explained, explain
+from speech_emotion.evaluation.explain import explain
 from speech_emotion.evaluation.protocol_report import PREDICTIONS
 from speech_emotion.evaluation.report_page import write_page
 from speech_emotion.models.package import Package
@@ -30,8 +30,14 @@ def main() -> None:
     )
     corpus_plots.draw_corpus(recordings, raw, reports / "corpus")
     predictions = {name: read_table(reports / "protocols" / name / PREDICTIONS) for name in tested}
-    explained = Explained(recordings, raw, package, predictions, read_section("explain", ExplainSettings))
-    explain(explained, reports / "explanation")
+    explain(
+        reports / "explanation",
+        recordings=recordings,
+        raw=raw,
+        package=package,
+        predictions=predictions,
+        settings=read_section("explain", ExplainSettings),
+    )
     page = reports / "report.html"
     write_page(page, recordings=recordings, package=Package.load(package), reports=reports, corpus=corpus)
     print(f"report: {page}, {page.stat().st_size / 1e6:.1f} MB")

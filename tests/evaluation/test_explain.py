@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 from helpers.examples import EMOTIONS
 from helpers.explaining import SETTINGS, make_explained
 from speech_emotion.core.io import digest_folder
-from speech_emotion.evaluation.explain import Explained, errors, explain, sample
+from speech_emotion.evaluation.explain import errors, explain, sample
 
 FILES = {
     "embeddings.csv",
@@ -21,14 +22,14 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def explained(tmp_path_factory: pytest.TempPathFactory) -> Explained:
+def explained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return make_explained(tmp_path_factory.mktemp("case"))
 
 
 @pytest.fixture(scope="module")
-def folder(explained: Explained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(explained: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("explained") / "explanation"
-    explain(explained, target)
+    explain(target, **explained)
     return target
 
 
@@ -39,8 +40,8 @@ def test_files(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_explanation_is_deterministic(explained: Explained, folder: Path, tmp_path: Path) -> None:
-    explain(explained, tmp_path / "again")
+def test_explanation_is_deterministic(explained: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    explain(tmp_path / "again", **explained)
 
     assert digest_folder(tmp_path / "again") == digest_folder(folder)
 
@@ -62,8 +63,8 @@ def test_similar_embeddings_have_the_same_emotion(folder: Path) -> None:
     assert neighbours["same_emotion_across_speakers"] > 0.9
 
 
-def test_sample_is_balanced(explained: Explained) -> None:
-    chosen = sample(explained)
+def test_sample_is_balanced(explained: dict[str, Any]) -> None:
+    chosen = sample(explained["recordings"], SETTINGS)
 
     assert set(chosen["part"]) == {"validation"}
     assert set(chosen.groupby(["speaker", "emotion"]).size()) == {SETTINGS.utterances}

@@ -29,7 +29,7 @@ def reports(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     for name in ("comparison", "corpus", "protocols"):
         shutil.copytree(root / "reports" / "tess" / name, folder / "reports" / name)
-    explain(make_explained(folder / "case"), folder / "reports" / "explanation")
+    explain(folder / "reports" / "explanation", **make_explained(folder / "case"))
     (folder / "reports" / "baselines").mkdir()
     doubts = pd.DataFrame([(True, "a", "A", "word", "sad", "angry", 0.1, 0.9)], columns=list(COLUMNS))
     doubts.to_csv(folder / "reports" / "baselines" / "label_issues.csv", index=False)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,15 +13,14 @@ from helpers.examples import EMOTIONS, manifest
 from helpers.tiny_package import make_package
 from speech_emotion.config.evaluation import ExplainSettings
 from speech_emotion.core.io import digest_file, write_json
-from speech_emotion.evaluation.explain import Explained
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.registry.model_resolution import PRETRAINED
 
 SETTINGS = ExplainSettings(seed=1, utterances=4, folds=3)
 
 
-def make_explained(folder: Path) -> Explained:
-    """Write recordings of noise whose colour is the emotion, and a random package with its predictions."""
+def make_explained(folder: Path) -> dict[str, Any]:
+    """Write recordings of noise whose colour is the emotion, and a random package; return arguments of `explain`."""
     rows = manifest(words=6)
     rng = np.random.default_rng(0)
     for row in rows.itertuples():
@@ -32,8 +32,13 @@ def make_explained(folder: Path) -> Explained:
     make_package(folder / "package", seed=0)
     copy_architecture(folder / "package")
     rows["part"] = np.where(rows["text"] == sorted(set(rows["text"]))[0], "train", "validation")
-    predictions = {"speaker": predict(folder, rows)}
-    return Explained(rows, folder / "raw", folder / "package", predictions, SETTINGS)
+    return {
+        "recordings": rows,
+        "raw": folder / "raw",
+        "package": folder / "package",
+        "predictions": {"speaker": predict(folder, rows)},
+        "settings": SETTINGS,
+    }
 
 
 def copy_architecture(package: Path) -> None:

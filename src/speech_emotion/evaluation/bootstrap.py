@@ -29,21 +29,15 @@ _LEAST = 1e-12
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of one model for one set of utterances.
-
-    Attributes
-    ----------
-    truth : np.ndarray [shape=(n,)], int
-        Index of the true label.
-    probabilities : np.ndarray [shape=(n, labels)]
-    speakers, words : sequence of str
-        Of each utterance; words are resampled within speaker.
-    """
+    """Predictions of one model for one set of utterances."""
 
     truth: np.ndarray
+    """Index of the true label [shape=(n,)], int."""
     probabilities: np.ndarray
+    """Shape (n, labels)."""
     speakers: Sequence[str]
     words: Sequence[str]
+    """Of each utterance; resampled within speaker."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +69,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of a metric between two models on the same utterances.
-
-    Attributes
-    ----------
-    value : float
-        First minus second.
-    interval : Interval
-    p : float
-        Two-sided: 2 (k + 1) / (n + 1), where k of the n resamples lie on the rarer side of 0; NaN if the interval is
-        unknown.
-    """
+    """Difference of a metric between two models on the same utterances, first minus second."""
 
     value: float
     interval: Interval
     p: float
+    """Two-sided: 2 (k + 1) / (n + 1), where k of n resamples lie on the rarer side of 0; NaN: unknown interval."""
 
 
 def intervals(*repeats: Sequence[Predictions], settings: EvaluateSettings) -> dict[str, Interval]:

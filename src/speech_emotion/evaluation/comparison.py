@@ -34,22 +34,14 @@ _CONTROL: Final = "shuffled"
 
 @dataclass(frozen=True)
 class Contest:
-    """Predictions of every model for the test utterances of a protocol, in one order.
-
-    Attributes
-    ----------
-    protocol : str
-    labels : tuple of str
-    predictions : mapping of str to sequence of mapping of str to Predictions
-        By model: its repeats, by fold. All but the control with shuffled labels have one repeat.
-    uncalibrated : mapping of str to (float, Interval)
-        ECE of the model before calibration, by fold, and "mean".
-    """
+    """Predictions of every model for the test utterances of a protocol, in one order."""
 
     protocol: str
     labels: tuple[str, ...]
     predictions: Mapping[str, Sequence[Mapping[str, Predictions]]]
+    """By model: its repeats, by fold. All but the control with shuffled labels have one repeat."""
     uncalibrated: Mapping[str, tuple[float, Interval]]
+    """ECE of the model before calibration, by fold, and "mean"."""
 
 
 def write_comparison(
@@ -89,15 +81,7 @@ def write_comparison(
 
 
 def read_contest(protocol: str, report: Path, baselines: Path) -> Contest:
-    """Read the predictions of the model and of every baseline.
-
-    Parameters
-    ----------
-    protocol : str
-    report : Path
-        The protocol's report, with the model's predictions.
-    baselines : Path
-        The baselines' predictions for the same split.
+    """Read the model's predictions from the protocol's report, and those of every baseline for the same split.
 
     Raises
     ------

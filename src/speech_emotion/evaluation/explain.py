@@ -4,12 +4,12 @@ Everything but the errors is measured on validation utterances of `full`, from t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import seaborn
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
@@ -18,10 +18,14 @@ from threadpoolctl import threadpool_limits
 from speech_emotion.config.evaluation import ExplainSettings
 from speech_emotion.core.io import replacing, replacing_folder
 from speech_emotion.data.splits import VALIDATION
-from speech_emotion.evaluation import explain_plots, occlusion
+from speech_emotion.evaluation import occlusion
+from speech_emotion.evaluation.plots import COLOURS, drawing, words
 from speech_emotion.features.mfcc import names
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.inference.summary import read_layers
+
+_MARKS: Final = "osD^vP*X"
+"""One marker per label, in addition to its colour."""
 
 ERRORS_LISTED: Final = 25
 """Per protocol."""
@@ -29,12 +33,21 @@ ERRORS_LISTED: Final = 25
 ERROR_COLUMNS: Final = ["protocol", "fold", "id", "speaker", "text", "emotion", "prediction", "confidence", "p_emotion"]
 
 
-@dataclass(frozen=True)
-class Explained:
-    """What is explained.
+def explain(
+    target: Path,
+    *,
+    recordings: pd.DataFrame,
+    raw: Path,
+    package: Path,
+    predictions: Mapping[str, pd.DataFrame],
+    settings: ExplainSettings,
+) -> None:
+    """Write tables and figures to the folder `target`.
 
-    Attributes
+    Parameters
     ----------
+    target : Path
+        `network.csv`, `occlusion.csv` and `.png`, `embeddings.csv` and `.png`, `neighbours.csv`, `errors.csv`.
     recordings : pd.DataFrame [columns=(id, path, speaker, emotion, text, part, ...)]
         From audio_stats.csv.
     raw : Path
@@ -44,44 +57,31 @@ class Explained:
         predictions.csv of each protocol with a test part.
     settings : ExplainSettings
     """
-
-    recordings: pd.DataFrame
-    raw: Path
-    package: Path
-    predictions: Mapping[str, pd.DataFrame]
-    settings: ExplainSettings
-
-
-def explain(explained: Explained, target: Path) -> None:
-    """Write tables and figures to the folder `target`.
-
-    `network.csv`, `occlusion.csv` and `.png`, `embeddings.csv` and `.png`, `neighbours.csv`, `errors.csv`.
-    """
-    recognizer = Recognizer.load(explained.package)
-    rows = sample(explained)
+    recognizer = Recognizer.load(package)
+    rows = sample(recordings, settings)
     # the bits of a matrix product depend on the number of threads
     with replacing_folder(target) as folder, threadpool_limits(limits=1):
-        frames = [recognizer.frames(explained.raw / path) for path in rows["path"]]
+        frames = [recognizer.frames(raw / path) for path in rows["path"]]
         table = occlusions(recognizer, frames)
-        points, neighbours = embeddings(recognizer, rows, frames, seed=explained.settings.seed)
-        layers = [(one.kind, one.detail, one.output, one.parameters) for one in read_layers(explained.package)]
+        points, neighbours = embeddings(recognizer, rows, frames, seed=settings.seed)
+        layers = [(one.kind, one.detail, one.output, one.parameters) for one in read_layers(package)]
         _write(folder / "network.csv", pd.DataFrame(layers, columns=["layer", "detail", "output", "weights"]))
         _write(folder / "occlusion.csv", table)
         _write(folder / "embeddings.csv", points)
         _write(folder / "neighbours.csv", neighbours)
-        _write(folder / "errors.csv", errors(explained.predictions))
-        explain_plots.draw_occlusion(folder / "occlusion.png", table, recognizer.labels)
-        explain_plots.draw_embeddings(folder / "embeddings.png", points, recognizer.labels)
+        _write(folder / "errors.csv", errors(predictions))
+        draw_occlusion(folder / "occlusion.png", table, recognizer.labels)
+        draw_embeddings(folder / "embeddings.png", points, recognizer.labels)
 
 
-def sample(explained: Explained) -> pd.DataFrame:
+def sample(recordings: pd.DataFrame, settings: ExplainSettings) -> pd.DataFrame:
     """Return at most `settings.utterances` validation utterances of each emotion and speaker, sorted by id."""
-    rng = np.random.default_rng(explained.settings.seed)
-    rows = explained.recordings[explained.recordings["part"] == VALIDATION].sort_values("id")
+    rng = np.random.default_rng(settings.seed)
+    rows = recordings[recordings["part"] == VALIDATION].sort_values("id")
     chosen = {
         name
         for _, part in rows.groupby(["speaker", "emotion"], sort=True)
-        for name in rng.permutation(part["id"].to_numpy())[: explained.settings.utterances]
+        for name in rng.permutation(part["id"].to_numpy())[: settings.utterances]
     }
     return rows[rows["id"].isin(chosen)].reset_index(drop=True)
 
@@ -142,6 +142,51 @@ def errors(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         wrong = wrong.assign(protocol=protocol, p_emotion=own)
         found.append(wrong.sort_values(["confidence", "id"], ascending=[False, True]).head(ERRORS_LISTED))
     return pd.concat(found)[ERROR_COLUMNS] if found else pd.DataFrame(columns=ERROR_COLUMNS)
+
+
+def draw_occlusion(path: Path, table: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Draw the table of `occlusions`. Red: the hidden piece supported the prediction; blue: it opposed it."""
+    groups = table.loc[table["hidden"] == "features", "piece"].nunique()
+    with drawing(path, width=11.5, height=0.36 * len(labels) + 2.1) as figure:
+        figure.suptitle("Loss of confidence when a piece is hidden")
+        panels = figure.subplots(1, 2, width_ratios=[10, max(groups, 4)])
+        for axes, hidden in zip(panels, ("time", "features"), strict=True):
+            part = table[table["hidden"] == hidden]
+            values = part.pivot(index="emotion", columns="piece", values="log_odds")
+            values = values.reindex(index=list(labels), columns=list(dict.fromkeys(part["piece"])))
+            # the two kinds of pieces have unequal sizes, so each has its own scale
+            high = float(part["log_odds"].abs().max()) or 1.0
+            colours: Any = {
+                "cmap": "RdBu_r",
+                "vmin": -high,
+                "vmax": high,
+                "cbar_kws": {"label": "log-odds lost (nats)"},
+            }
+            seaborn.heatmap(values.round(1) + 0.0, annot=True, fmt=".1f", yticklabels=False, ax=axes, **colours)
+            axes.set_facecolor("#cccccc")
+        counts = table.drop_duplicates("emotion").set_index("emotion")["utterances"]
+        names = [f"{words(one)} ({counts.get(one, 0)})" for one in labels]
+        panels[0].set_yticks(np.arange(len(labels)) + 0.5, names)
+        panels[0].set(xlabel="hidden tenth of the utterance", ylabel="predicted (utterances)")
+        panels[1].set(xlabel="hidden group of features", ylabel="")
+        panels[1].tick_params(axis="x", labelrotation=30)
+
+
+def draw_embeddings(path: Path, points: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Draw the map of the last layer, coloured by emotion and by speaker."""
+    speakers = sorted(set(points["speaker"]))
+    with drawing(path, width=10.5, height=4.2) as figure:
+        figure.suptitle("Similar utterances (t-SNE of the last layer)")
+        for axes, name, values in zip(figure.subplots(1, 2), ("emotion", "speaker"), (labels, speakers), strict=True):
+            for number, value in enumerate(values):
+                chosen = points[points[name] == value]
+                colour, mark = COLOURS[number % len(COLOURS)], _MARKS[number % len(_MARKS)]
+                label = words(value) or "unknown"
+                axes.scatter(chosen["x"], chosen["y"], s=9, lw=0, alpha=0.8, color=colour, marker=mark, label=label)
+            axes.set(xticks=[], yticks=[], title=f"by {name}")
+            axes.grid(visible=False)
+            if len(values) <= 2 * len(COLOURS):
+                axes.legend(title=name, loc="center left", bbox_to_anchor=(1.02, 0.5), markerscale=2.2)
 
 
 def _neighbours(values: np.ndarray, rows: pd.DataFrame) -> dict[str, float]:

@@ -20,7 +20,7 @@ LISTED: Final = 10
 
 
 def find(functionals: pd.DataFrame, utterances: pd.DataFrame, *, folds: int, seed: int) -> pd.DataFrame:
-    """Return the recordings whose label is least certain: all that are suspected, and at least `LISTED`.
+    """Return the recordings whose label is least certain, first: all that are suspected, and at least `LISTED`.
 
     Parameters
     ----------
@@ -30,11 +30,6 @@ def find(functionals: pd.DataFrame, utterances: pd.DataFrame, *, folds: int, see
         Speaker, emotion and text of each utterance, by id.
     folds, seed : int
         Of the cross-validation.
-
-    Returns
-    -------
-    pd.DataFrame [columns=COLUMNS]
-        The least certain first.
     """
     from cleanlab.filter import find_label_issues
 

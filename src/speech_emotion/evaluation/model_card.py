@@ -69,20 +69,7 @@ def training_cost(package: Path) -> dict[str, float]:
 
 
 def read_evidence(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]]:
-    """Read the evidence of a package.
-
-    Parameters
-    ----------
-    protocols : Path
-        Folder of the protocols' reports.
-    robustness : Path
-        Folder of table.csv.
-
-    Returns
-    -------
-    dict
-        Metrics by protocol and, as `ROBUSTNESS`, UAR and drop by protocol and condition.
-    """
+    """Read the metrics by protocol and, as `ROBUSTNESS`, UAR and drop by protocol and condition."""
     # a killed evaluate leaves a folder that begins with a dot
     evidence: dict[str, dict[str, Any]] = {
         path.parent.name: json.loads(path.read_text(encoding="utf-8"))
@@ -96,19 +83,7 @@ def read_evidence(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]
 
 
 def write(description: Description, evidence: Evidence, *, kind: CorpusName, training: Mapping[str, float]) -> str:
-    """Return the model card as Markdown.
-
-    Parameters
-    ----------
-    description : Description
-        Of the package.
-    evidence : mapping of str to mapping
-        From `read_evidence`.
-    kind : str
-        Determines the texts about the data.
-    training : mapping of str to float
-        From `training_cost`.
-    """
+    """Return the model card as Markdown; `evidence` is from `read_evidence`, `training` from `training_cost`."""
     ordered = in_order(evidence)
     template = environment().get_template("model_card.md.j2")
     return template.render(

@@ -31,31 +31,18 @@ _Piece: TypeAlias = tuple[slice, slice | np.ndarray]
 
 @dataclass(frozen=True)
 class Occluded:
-    """Effect of hiding each of several pieces of each utterance.
-
-    Attributes
-    ----------
-    predicted : np.ndarray [shape=(n,)], int
-        Index of the label predicted for each whole utterance.
-    lost : np.ndarray [shape=(n, pieces)]
-        Loss of log-odds of that label in nats; negative where hiding the piece helps.
-    changed : np.ndarray [shape=(n, pieces)], bool
-        Whether the prediction changes.
-    """
+    """Effect of hiding each of several pieces of each utterance."""
 
     predicted: np.ndarray
+    """Index of the label predicted for each whole utterance [shape=(n,)], int."""
     lost: np.ndarray
+    """Loss of log-odds of that label in nats [shape=(n, pieces)]; negative where hiding the piece helps."""
     changed: np.ndarray
+    """Whether the prediction changes [shape=(n, pieces)], bool."""
 
 
 def groups(names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the columns of each group of features: MFCCs in bands, all deltas together, every other track alone.
-
-    Parameters
-    ----------
-    names : sequence of str
-        From `features.mfcc.names`.
-    """
+    """Return the columns of each group of features: MFCCs in bands, all deltas together, every other track alone."""
     found: dict[str, list[int]] = {}
     for column, name in enumerate(names):
         found.setdefault(_group(name), []).append(column)

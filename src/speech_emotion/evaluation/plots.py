@@ -60,16 +60,7 @@ def words(label: object) -> str:
 
 
 def confusion_matrices(path: Path, folds: Mapping[str, np.ndarray], labels: Sequence[str], *, title: str) -> None:
-    """Draw one confusion matrix per fold, or the sum of many folds, in percent of the true label.
-
-    Parameters
-    ----------
-    path : Path
-    folds : mapping of str to np.ndarray [shape=(labels, labels)]
-        Counts, true label by row.
-    labels : sequence of str
-    title : str
-    """
+    """Draw the counts of each fold, or the sum over many folds, in percent of the true label (rows)."""
     titles = {fold: "" if len(folds) == 1 else f"left out: {fold}" for fold in folds}
     if len(folds) > PANELS:
         titles = {"pooled": f"{len(folds)} folds pooled"}
@@ -80,9 +71,7 @@ def confusion_matrices(path: Path, folds: Mapping[str, np.ndarray], labels: Sequ
         for axes, (fold, counts) in zip(_panels(figure, len(folds)), folds.items(), strict=True):
             shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
             texts = np.where(counts > 0, np.vectorize(percent, otypes=[object])(shares), "")
-            seaborn.heatmap(
-                shares, annot=texts, fmt="", cmap="Blues", vmin=0, vmax=100, square=True, cbar=False, ax=axes
-            )
+            seaborn.heatmap(shares, annot=texts, fmt="", cmap="Blues", vmin=0, vmax=100, cbar=False, ax=axes)
             axes.set_xticks(axes.get_xticks(), names, rotation=45, ha="right")
             axes.set_yticks(axes.get_yticks(), names, rotation=0)
             axes.set(xlabel="predicted", ylabel="true", title=titles[fold])
@@ -91,36 +80,17 @@ def confusion_matrices(path: Path, folds: Mapping[str, np.ndarray], labels: Sequ
 
 
 def training_curves(path: Path, history: pd.DataFrame, *, title: str) -> None:
-    """Draw loss and accuracy by epoch: one colour per fold, or the mean and range of many folds.
-
-    Parameters
-    ----------
-    path : Path
-    history : pd.DataFrame [columns=(fold, epoch, loss, accuracy, val_loss, val_accuracy, ...)]
-    title : str
-    """
+    """Draw loss and accuracy by epoch from history.csv: one colour per fold, or the mean and range of many folds."""
     folds = sorted(set(history["fold"]))
     many = len(folds) > PANELS
-    rows = pd.concat(
-        history[["fold", "epoch"]].assign(
-            part=part, loss=history[f"{prefix}loss"], accuracy=history[f"{prefix}accuracy"]
-        )
-        for part, prefix in (("training", ""), ("validation", "val_"))
-    )
+    validation = history[["fold", "epoch"]].assign(loss=history["val_loss"], accuracy=history["val_accuracy"])
+    rows = pd.concat([history.assign(part="training"), validation.assign(part="validation")])
     by_fold: dict[str, Any] = {} if many else {"hue": "fold", "hue_order": folds, "palette": COLOURS[: len(folds)]}
     with drawing(path, width=9.0, height=4.2) as figure:
         figure.suptitle(title + (f", mean and range of {len(folds)} folds" if many else ""))
         for axes, column in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            seaborn.lineplot(
-                rows,
-                x="epoch",
-                y=column,
-                style="part",
-                errorbar=("pi", 100),
-                ax=axes,
-                legend=column == "loss",
-                **by_fold,
-            )
+            lines = {"x": "epoch", "y": column, "style": "part", "errorbar": ("pi", 100), **by_fold}
+            seaborn.lineplot(rows, ax=axes, legend=column == "loss", **lines)
             axes.set_ylim(0, 1.02 if column == "accuracy" else None)
         figure.axes[0].set_ylabel("cross-entropy (nats)")
 
@@ -137,14 +107,12 @@ def uar_by_protocol(path: Path, rows: pd.DataFrame, *, title: str, folds: pd.Dat
     folds : pd.DataFrame [columns=(protocol, name, uar)], optional
         UAR of single folds, drawn as light dots.
     """
-    protocols, names = (list(dict.fromkeys(rows[column])) for column in ("protocol", "name"))
+    names, panels = list(dict.fromkeys(rows["name"])), list(rows.groupby("protocol", sort=False))
     places = {name: -place for place, name in enumerate(names)}
     least = rows[["uar", "low"]].min().min()
-    with drawing(path, width=3.0 * len(protocols) + 2.0, height=0.36 * len(names) + 1.4) as figure:
+    with drawing(path, width=3.0 * len(panels) + 2.0, height=0.36 * len(names) + 1.4) as figure:
         figure.suptitle(title)
-        for axes, (protocol, shown) in zip(
-            _panels(figure, len(protocols)), rows.groupby("protocol", sort=False), strict=True
-        ):
+        for axes, (protocol, shown) in zip(_panels(figure, len(panels)), panels, strict=True):
             axes.axvline(shown["line"].iloc[0], color="black", ls=":", lw=1.2)
             if folds is not None:
                 own = folds[folds["protocol"] == protocol]
@@ -159,14 +127,9 @@ def uar_by_protocol(path: Path, rows: pd.DataFrame, *, title: str, folds: pd.Dat
 
 
 def reliability(path: Path, bins: pd.DataFrame, *, title: str) -> None:
-    """Draw accuracy by confidence before and after calibration, pooled over folds, with a light line per fold.
+    """Draw accuracy by confidence from reliability.csv, pooled over folds, with a light line per fold.
 
-    Parameters
-    ----------
-    path : Path
-    bins : pd.DataFrame [columns=(fold, calibration, low, utterances, confidence, accuracy)]
-        `low` is the lower edge of a bin. The area of a point is its number of utterances.
-    title : str
+    The area of a point is its number of utterances.
     """
     several = bins["fold"].nunique() > 1
     with drawing(path, width=5.6, height=4.8) as figure:
@@ -195,15 +158,9 @@ def reliability(path: Path, bins: pd.DataFrame, *, title: str) -> None:
 
 
 def risk_coverage(path: Path, curves: pd.DataFrame, marks: Mapping[str, tuple[float, float]], *, title: str) -> None:
-    """Draw the share of wrong predictions among the most confident ones, one line per fold.
+    """Draw the share of wrong predictions among the most confident ones from risk_coverage.csv, one line per fold.
 
-    Parameters
-    ----------
-    path : Path
-    curves : pd.DataFrame [columns=(fold, coverage, risk)]
-    marks : mapping of str to (float, float)
-        Coverage and risk of each fold at its package's threshold.
-    title : str
+    `marks` has coverage and risk of each fold at its package's threshold.
     """
     folds = sorted(set(curves["fold"]))
     with drawing(path, width=6.4, height=4.0) as figure:

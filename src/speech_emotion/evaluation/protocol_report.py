@@ -35,35 +35,19 @@ _STEPS: Final = 100
 
 @dataclass(frozen=True)
 class FoldPredictions:
-    """The predictions of a fold's package on its evaluated part.
-
-    Attributes
-    ----------
-    rows : pd.DataFrame
-        Rows of predictions.csv.
-    before : np.ndarray [shape=(n, labels)]
-        Probabilities before calibration.
-    threshold : float or None
-        Confidence from which an answer is given; None: always.
-    """
+    """The predictions of a fold's package on its evaluated part."""
 
     rows: pd.DataFrame
+    """Of predictions.csv."""
     before: np.ndarray
+    """Probabilities before calibration [shape=(n, labels)]."""
     threshold: float | None
+    """Confidence from which an answer is given; None: always."""
 
 
 @dataclass(frozen=True)
 class ProtocolResult:
-    """The result of `evaluate_protocol`.
-
-    Attributes
-    ----------
-    metrics : dict
-        The content of metrics.json: metrics by fold, and their mean.
-    predictions : pd.DataFrame
-    history : pd.DataFrame
-        Training history of every fold [columns=(fold, epoch, loss, ...)].
-    """
+    """The content of metrics.json and predictions.csv, and the training history of every fold."""
 
     metrics: dict[str, Any]
     predictions: pd.DataFrame
@@ -114,11 +98,7 @@ def evaluate_protocol(
         write_table(folder / PREDICTIONS, result.predictions)
         write_table(folder / "reliability.csv", bins)
         write_table(folder / "risk_coverage.csv", curves)
-        _draw(folder, result, labels)
-        plots.reliability(folder / "reliability.png", bins, title=f"{protocol} split: reliability")
-        plots.risk_coverage(
-            folder / "risk_coverage.png", curves, _marks(summary), title=f"{protocol} split: risk and coverage"
-        )
+        _draw(folder, result, labels, bins, curves)
     return result
 
 
@@ -289,19 +269,18 @@ def _coverages(found: Mapping[str, FoldPredictions]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _marks(summary: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Return coverage and risk of each fold at its package's threshold."""
-    found = {name: fold["rejection"] for name, fold in summary["folds"].items()}
-    return {name: (one["coverage"], one["risk"]) for name, one in found.items() if one and one["risk"] is not None}
-
-
-def _draw(folder: Path, result: ProtocolResult, labels: tuple[str, ...]) -> None:
-    """Draw the confusion matrices and training curves."""
-    summary = result.metrics
+def _draw(
+    folder: Path, result: ProtocolResult, labels: tuple[str, ...], bins: pd.DataFrame, curves: pd.DataFrame
+) -> None:
+    summary, split = result.metrics, f"{result.metrics['protocol']} split"
     counts = {
         str(fold): confusion_matrix(rows["emotion"], rows["prediction"], labels=list(labels))
         for fold, rows in result.predictions.groupby("fold", sort=False)
     }
-    title = f"{summary['protocol']} split, {summary['part']} part: UAR {summary['mean']['uar']:.3f}"
+    found = {name: fold["rejection"] for name, fold in summary["folds"].items()}
+    marks = {name: (one["coverage"], one["risk"]) for name, one in found.items() if one and one["risk"] is not None}
+    title = f"{split}, {summary['part']} part: UAR {summary['mean']['uar']:.3f}"
     plots.confusion_matrices(folder / "confusion.png", counts, labels, title=title)
-    plots.training_curves(folder / "curves.png", result.history, title=f"{summary['protocol']} split: training")
+    plots.training_curves(folder / "curves.png", result.history, title=f"{split}: training")
+    plots.reliability(folder / "reliability.png", bins, title=f"{split}: reliability")
+    plots.risk_coverage(folder / "risk_coverage.png", curves, marks, title=f"{split}: risk and coverage")

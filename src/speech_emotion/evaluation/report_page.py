@@ -34,6 +34,8 @@ _QUALITY: Final = 60
 _LONGEST: Final = 60
 """Largest number of rows of a further table."""
 
+_ACRONYMS: Final = {"uar": "UAR", "nll": "NLL", "ece": "ECE", "macro_f1": "macro-F1"}
+
 _Cell = tuple[float, float, float] | None
 """A value with its interval; None: no value."""
 
@@ -60,18 +62,9 @@ class Table:
 def write_page(
     target: Path, *, recordings: pd.DataFrame, package: Package, reports: Path, corpus: CorpusSettings
 ) -> None:
-    """Write the page atomically.
+    """Write the page from the corpus (`recordings`: audio_stats.csv), the package and the folder of reports.
 
-    Parameters
-    ----------
-    target : Path
-    recordings : pd.DataFrame
-        From audio_stats.csv.
-    package : Package
-        With the evidence of every protocol.
-    reports : Path
-        The reports of the corpus. Folders that the page does not know are shown as figures and tables.
-    corpus : CorpusSettings
+    Folders in `reports` that the page does not know are shown as figures and tables.
 
     Raises
     ------
@@ -160,33 +153,30 @@ def _content(recordings: pd.DataFrame, package: Package, reports: Path, corpus: 
 
 
 def _comparison(path: Path, questions: Mapping[str, str], *, chance: float) -> list[Table]:
-    """Return the model beside the best baseline, the UAR of all models, and every metric; empty without test parts."""
+    """Return the model beside the best baseline, and every metric of every model; empty without test parts."""
     if not path.is_file():
         return []
     table = read_table(path)
     table["title"] = table["name"].map({MODEL: "this model", **DESCRIPTIONS})
     whole = table[table["fold"].isin(WHOLE)]
     protocols = [protocol for protocol in questions if protocol in set(whole["protocol"])]
-    short, by_model = [], {name: [title] for name, title in zip(table["name"], table["title"], strict=True)}
+    short = []
     for protocol in protocols:
         rows = whole[whole["protocol"] == protocol]
-        cells = {row["name"]: _cell(row, "uar") for _, row in rows.iterrows()}
-        for name in by_model:
-            by_model[name].append(cells[name])
-        best = best_baseline(rows)
+        model, best = rows[rows["name"] == MODEL].iloc[0], best_baseline(rows)
         title = f"{protocol}: {questions[protocol]}"
-        ahead = _cell(best, "model_ahead")
-        short.append([title, cells[MODEL], cells[best["name"]], best["title"], ahead, chance])
+        cells = [_cell(model, "uar"), _cell(best, "uar"), best["title"], _cell(best, "model_ahead")]
+        short.append([title, *cells, chance])
     figures = [*HEADLINES, "model_ahead"]
     details = [
         [row["protocol"], _fold(row["fold"]), row["title"], *(_cell(row, name) for name in figures), row["p"] or None]
         for _, row in table.fillna({"p": 0}).iterrows()
     ]
     columns = ["protocol", "this model", "best simple baseline", "which", "model ahead by", "chance"]
-    names = ["protocol", "left out", "model", *(_NAMES[metric] for metric in HEADLINES), "model ahead by (UAR)", "p"]
+    metrics = [_ACRONYMS.get(metric, words(metric)) for metric in HEADLINES]
+    names = ["protocol", "left out", "model", *metrics, "model ahead by (UAR)", "p"]
     return [
         Table("UAR of this model and of the best baseline", columns, short),
-        Table("UAR of every model", ["model", *protocols], list(by_model.values())),
         Table("Every metric by fold", names, details),
     ]
 
@@ -269,15 +259,6 @@ def _fold(name: str) -> str:
     """Return the fold as it is shown: empty where there is only one."""
     return "" if name == "all" else name
 
-
-_NAMES: Final = {
-    "uar": "UAR",
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "nll": "NLL",
-    "brier": "Brier",
-    "ece": "ECE",
-}
 
 _CAPTIONS: Final[Mapping[str, str]] = {
     "table": "UAR of every model by protocol, with 95 % intervals; chance is dotted, single folds are light.",

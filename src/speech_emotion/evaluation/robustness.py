@@ -45,26 +45,11 @@ _MP3_RATE: Final = 44100
 _MP3_BITS: Final = 64_000
 
 
-def gained(waveform: np.ndarray, sample_rate: int, seed: int, *, decibels: float) -> Input:
-    """Return the samples with a gain; floats, so nothing is clipped."""
-    return (waveform * np.float32(10 ** (decibels / 20)), sample_rate)
-
-
-def padded(waveform: np.ndarray, sample_rate: int, seed: int, *, seconds: float) -> Input:
-    """Return the samples with digital silence before and after."""
-    return (np.pad(waveform, round(seconds * sample_rate)), sample_rate)
-
-
 def noisy(waveform: np.ndarray, sample_rate: int, seed: int, *, snr_db: float) -> Input:
     """Return the samples with white noise, `snr_db` below them."""
     noise = np.random.default_rng(seed).standard_normal(len(waveform))
     level = np.sqrt(np.mean(np.square(waveform, dtype=np.float64)) / np.mean(noise**2)) * 10 ** (-snr_db / 20)
     return ((waveform + level * noise).astype(np.float32), sample_rate)
-
-
-def resampled(waveform: np.ndarray, sample_rate: int, seed: int, *, to: int) -> Input:
-    """Return the samples at another rate, in Hz."""
-    return (soxr.resample(waveform, sample_rate, to, quality="HQ"), to)
 
 
 def as_mp3(waveform: np.ndarray, sample_rate: int, seed: int) -> Input:
@@ -92,22 +77,25 @@ def by_telephone(waveform: np.ndarray, sample_rate: int, seed: int) -> Input:
     return (file.getvalue(),)
 
 
-def as_is(waveform: np.ndarray, sample_rate: int, seed: int) -> Input:
-    """Return the samples unchanged."""
-    return (waveform, sample_rate)
+def _resampled(to: int) -> Condition:
+    return lambda waveform, sample_rate, seed: (soxr.resample(waveform, sample_rate, to, quality="HQ"), to)
 
 
+# gain gives floats, so nothing is clipped
 CONDITIONS: Final[Mapping[str, Condition]] = {
-    ORIGINAL: as_is,
-    "12 dB louder": partial(gained, decibels=12.0),
-    "12 dB softer": partial(gained, decibels=-12.0),
-    "300 ms of silence at both ends": partial(padded, seconds=0.3),
+    ORIGINAL: lambda waveform, sample_rate, seed: (waveform, sample_rate),
+    "12 dB louder": lambda waveform, sample_rate, seed: (waveform * np.float32(10 ** (12 / 20)), sample_rate),
+    "12 dB softer": lambda waveform, sample_rate, seed: (waveform * np.float32(10 ** (-12 / 20)), sample_rate),
+    "300 ms of silence at both ends": lambda waveform, sample_rate, seed: (
+        np.pad(waveform, round(0.3 * sample_rate)),
+        sample_rate,
+    ),
     "white noise at 30 dB": partial(noisy, snr_db=30.0),
     "white noise at 20 dB": partial(noisy, snr_db=20.0),
-    "8 kHz": partial(resampled, to=8000),
-    "16 kHz": partial(resampled, to=16000),
-    "44.1 kHz": partial(resampled, to=44100),
-    "48 kHz": partial(resampled, to=48000),
+    "8 kHz": _resampled(8000),
+    "16 kHz": _resampled(16000),
+    "44.1 kHz": _resampled(44100),
+    "48 kHz": _resampled(48000),
     "MP3, 64 kbit/s": as_mp3,
     "telephone": by_telephone,
 }
@@ -126,15 +114,7 @@ class Case:
 def cases(split: Path, *, models: Path, raw: Path, settings: RobustnessSettings) -> list[Case]:
     """Choose utterances of a protocol's evaluated part, spread evenly over folds, speakers and emotions.
 
-    Parameters
-    ----------
-    split : Path
-        Its name without `.csv` is the protocol.
-    models : Path
-        Holds one package per fold, named as the fold.
-    raw : Path
-        The folder of recordings.
-    settings : RobustnessSettings
+    The name of `split` without `.csv` is the protocol; `models` holds one package per fold, named as the fold.
     """
     by_id = splits.utterances(split).set_index("id")
     folds = splits.read(split)
