@@ -20,13 +20,6 @@ def test_examples_share_speaker_and_text() -> None:
     assert chosen["text"].nunique() == 1
 
 
-def test_examples_without_a_shared_text() -> None:
-    rows = manifest(words=3)
-    rows["text"] = rows["emotion"] + rows["text"]
-
-    assert list(choose_examples(rows)["emotion"]) == ["angry", "happy", "sad"]
-
-
 @pytest.mark.slow
 def test_corpus_figures_are_deterministic(tmp_path: Path) -> None:
     rows = manifest(words=2).assign(level_dbfs=-20.0)

@@ -99,7 +99,7 @@ def test_many_confusion_matrices_are_summed(tmp_path: Path, drawn: list[Figure])
     )
 
     matrix = drawn[0].axes[0]
-    assert matrix.get_title() == "9 folds pooled"
+    assert "9 folds" in matrix.get_title()
     assert [text.get_text() for text in matrix.texts if text.get_text()] == ["73", "27", "100", "100"]
 
 
@@ -129,12 +129,3 @@ def test_reliability_of_folds_is_weighted(tmp_path: Path, drawn: list[Figure]) -
 
     heights = [np.asarray(one.get_offsets())[:, 1] for one in drawn[0].axes[0].collections]
     np.testing.assert_allclose(heights, 0.75)
-
-
-def test_folds_are_dots(tmp_path: Path, drawn: list[Figure]) -> None:
-    table, single = comparison(9)
-
-    plots.uar_by_protocol(tmp_path / "a.png", table, folds=single, title="x")
-
-    assert [axes.get_title() for axes in drawn[0].axes] == ["random", "speaker"]
-    assert [len(axes.collections[0].get_offsets()) for axes in drawn[0].axes] == [0, 18]
