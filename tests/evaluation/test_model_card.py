@@ -6,7 +6,7 @@ import pytest
 
 from helpers.tiny_package import LABELS, make_package
 from speech_emotion.core.errors import UserError
-from speech_emotion.evaluation.model_card import ROBUSTNESS, findings, question, training_cost, worst_emotion, write
+from speech_emotion.evaluation.model_card import ROBUSTNESS, findings, question, training_cost, write
 from speech_emotion.models.package import Description, Rejection
 
 TRAINING = {"epochs": 10, "weights": 1000, "frames": 360_000, "operations": 2.16e10, "watt_hours": 0.006}
@@ -40,11 +40,16 @@ def description(tmp_path: Path) -> Description:
     return make_package(tmp_path / "package").description
 
 
-def test_figures_have_intervals(description: Description) -> None:
-    text = write(description, EVIDENCE, kind="tess", training=TRAINING)
+def test_card(description: Description) -> None:
+    rejecting = description.model_copy(update={"rejection": Rejection(threshold=0.62, risk=0.1, coverage=0.7)})
+    robustness = {"speaker": {"telephone": {"uar": 0.4, "drop": 0.1}}}
+
+    text = write(rejecting, {**EVIDENCE, ROBUSTNESS: robustness}, kind="tess", training=TRAINING)
 
     assert "| speaker | an unseen speaker | 0.500 (0.490 to 0.510)" in text
     assert "| speaker | B | 0.60 | 0.30 | 0.60 |" in text
+    assert "Below a confidence of 0.62" in text
+    assert "| speaker | telephone | 0.400 | 0.100 |" in text
 
 
 @pytest.mark.parametrize(
@@ -97,26 +102,6 @@ def test_findings_without_speaker_protocol(description: Description) -> None:
 
     assert good.value == whom.value == "99.0\N{NO-BREAK SPACE}%"
     assert "Unseen speakers are not evaluated." in whom.notes
-
-
-def test_threshold_is_in_the_card(description: Description) -> None:
-    rejection = Rejection(threshold=0.62, risk=0.1, coverage=0.7)
-
-    text = write(description.model_copy(update={"rejection": rejection}), EVIDENCE, kind="folder", training=TRAINING)
-
-    assert "Below a confidence of 0.62" in text
-
-
-def test_robustness_table(description: Description) -> None:
-    found = {"speaker": {"telephone": {"uar": 0.4, "drop": 0.1}}}
-
-    text = write(description, {**EVIDENCE, ROBUSTNESS: found}, kind="tess", training=TRAINING)
-
-    assert "| speaker | telephone | 0.400 | 0.100 |" in text
-
-
-def test_worst_emotion() -> None:
-    assert worst_emotion(EVIDENCE["speaker"]) == ("happy", {"A": 0.1, "B": 0.3})
 
 
 def test_training_cost(tmp_path: Path) -> None:

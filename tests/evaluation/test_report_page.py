@@ -97,14 +97,11 @@ def test_page_is_deterministic(tmp_path: Path, page: str, package: Package, repo
     assert page == render(tmp_path / "again.html", package, reports)
 
 
-def test_first_screen(page: str) -> None:
+def test_first_screen_and_further_folders(page: str) -> None:
     header = page.partition("<header>")[2].partition("</header>")[0]
 
     for expected in ("How good?", "UAR on an unseen speaker", "Best simple baseline", "For whom?", "How confident?"):
         assert expected in header
-
-
-def test_folder_of_another_stage(page: str) -> None:
     assert '<h2 id="robustness">Robustness</h2>' in page
     assert "<td>telephone band</td><td>0.412</td>" in page
 

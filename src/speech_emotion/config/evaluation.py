@@ -1,4 +1,4 @@
-"""The section `explain`: how it is found out what the model listens to."""
+"""The sections `evaluate`, `robustness` and `explain`."""
 
 from typing import Annotated
 
@@ -8,14 +8,14 @@ from speech_emotion.config.base import Section
 
 
 class BootstrapSettings(Section):
-    """Of every interval."""
+    """The bootstrap of every interval."""
 
     resamples: Annotated[int, Field(ge=100, le=100_000)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class EvaluateSettings(Section):
-    """What the metrics depend on beside the predictions."""
+    """Settings of the metrics."""
 
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
     """Equal-width confidence bins of the expected calibration error."""
@@ -23,20 +23,20 @@ class EvaluateSettings(Section):
 
 
 class RobustnessSettings(Section):
-    """Number of evaluated utterances per protocol; each is decoded and predicted in every condition."""
+    """Settings of the predictions of modified recordings."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     """Of the noise."""
     utterances: Annotated[int, Field(ge=10)]
-    """At most, of each protocol; spread evenly over speakers and emotions."""
+    """At most, per protocol; spread evenly over speakers and emotions. Each is predicted in every condition."""
 
 
 class ExplainSettings(Section):
-    """What the explanation depends on beside models and recordings."""
+    """Settings of the explanations and of the check of labels."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    """Of the choice of utterances, the untrained network and the map."""
+    """Of the choice of utterances, the map of embeddings and the folds."""
     utterances: Annotated[int, Field(ge=2, le=1000)]
-    """Of each emotion and speaker, at most: what occlusion and the map of embeddings look at."""
+    """At most, per emotion and speaker, for occlusion and the map of embeddings."""
     folds: Annotated[int, Field(ge=2, le=20)]
-    """Of the cross-validation within each speaker that the check of labels rests on."""
+    """Of the cross-validation within each speaker that finds suspected labels."""
