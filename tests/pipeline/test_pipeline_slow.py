@@ -25,7 +25,7 @@ PROTOCOLS = ("random", "word", "speaker", "full")
 STAGE, DVC, BOTH = "the stage", "DVC", "DVC and its children"
 
 KILLS = (
-    *(("download", DVC), ("prepare", STAGE), ("featurize", DVC), ("featurize", BOTH), ("split", BOTH)),
+    *(("download", STAGE), ("prepare", BOTH), ("featurize", DVC), ("featurize", BOTH), ("split", BOTH)),
     *(("train", BOTH), ("train", DVC), ("evaluate", STAGE), ("evaluate", BOTH), ("baselines", DVC)),
     *(("package", BOTH), ("report", STAGE), ("publish", BOTH), ("publish", STAGE)),
 )
@@ -184,6 +184,8 @@ def interrupt(workspace: Workspace, stage: str, usual: float, whom: str) -> str:
             process = stage_process(dvc, stage)
             if process is not None and stage == "train":
                 wait_for_an_epoch(workspace, process)
+            elif process is not None and whom == DVC:
+                wait_for_workers(process)
             elif process is not None:
                 time.sleep(usual * share)
             if process is not None and is_held(process):
@@ -207,6 +209,11 @@ def is_held(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def wait_for_workers(process: psutil.Process) -> None:
+    """Wait until a stage has workers: by then it has asked the kernel to die with its parent."""
+    assert eventually(lambda: not process.is_running() or descendants(process) != [], 300)
 
 
 def wait_for_an_epoch(workspace: Workspace, training: psutil.Process) -> None:
