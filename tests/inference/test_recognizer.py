@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from helpers.examples import network_settings
-from helpers.recordings import BAD, LOSSY, RATE, encoded, lossy, tone
+from helpers.recordings import RATE, encoded, lossy, tone
 from helpers.tiny_package import LABELS, make_package
 from speech_emotion.audio.decode import AudioError
 from speech_emotion.core.errors import UserError
@@ -117,21 +117,6 @@ def update_digest(package: Path) -> None:
     description = json.loads((package / "package.json").read_text())
     description["files"]["graph.onnx"] = digest_file(package / "graph.onnx")
     (package / "package.json").write_text(json.dumps(description))
-
-
-@pytest.mark.parametrize("name", LOSSY)
-def test_lossy_formats(recognizer: Recognizer, name: str) -> None:
-    assert recognizer.predict(lossy(name)).label in LABELS
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_unusable_recordings(recognizer: Recognizer, name: str) -> None:
-    make, reason = BAD[name]
-
-    with pytest.raises(AudioError) as error:
-        recognizer.predict(make())
-
-    assert str(error.value).startswith(reason)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Commands that move the alias `champion`, and show its history."""
 
-import csv
 import json
 import sys
 from collections.abc import Mapping
@@ -143,7 +142,9 @@ def history(format: FormatOption = Format.table, corpus: CorpusOption = None) ->
     columns = ("when", "who", "what", "from", "to", "gates", "why")
     rows = [_row(event) for event in found.events]
     if format is Format.csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([columns, *rows])
+        from speech_emotion.core.io import write_csv_rows
+
+        write_csv_rows(sys.stdout, columns, rows)
     else:
         tables.write(columns, rows)
 

@@ -3,7 +3,6 @@
 Everything is identified by digests of its content, so nothing is sent twice, whoever trained it or pulled it.
 """
 
-import csv
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import digest_file, digest_json, write_json
+from speech_emotion.core.io import digest_file, digest_json, read_csv, write_json
 from speech_emotion.core.process import SCRATCH, alone
 from speech_emotion.models.package import Package
 from speech_emotion.registry.compare_versions import PREDICTIONS, SPLITS
@@ -139,11 +138,10 @@ class _FinishedTraining:
         """Yield the rows of history.csv."""
         path = self.folder / "history.csv"
         try:
-            with open(path, encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    epoch = int(row.pop("epoch"))
-                    yield LogEntry(self.time, epoch, {name: float(value) for name, value in row.items()})
-        except (OSError, ValueError, KeyError, TypeError):
+            for row in read_csv(path):
+                epoch = int(row.pop("epoch"))
+                yield LogEntry(self.time, epoch, {name: float(value) for name, value in row.items()})
+        except (UserError, ValueError, KeyError):
             raise UserError(f"{path}: is missing or damaged. `dvc checkout` restores it.") from None
 
     def results(self) -> LogEntry:
