@@ -1,4 +1,4 @@
-"""The section `featurize`: the feature specification, every value of which changes what the network sees."""
+"""The sections `featurize` and `augment`: the features and the augmentation of the training data."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,7 +8,7 @@ from speech_emotion.config.base import Section
 
 
 class FeaturizeSettings(Section):
-    """MFCCs by librosa's definitions; lengths in samples at `sample_rate`."""
+    """MFCCs with librosa's definitions; lengths in samples at `sample_rate`."""
 
     sample_rate: Annotated[int, Field(ge=4000, le=96000)]
     """Hz."""
@@ -22,15 +22,15 @@ class FeaturizeSettings(Section):
     """Hz; null: half the sample rate."""
     n_mfcc: Annotated[int, Field(ge=2, le=256)]
     c0: bool
-    """Whether the first coefficient, the log energy, is kept."""
+    """Keep the first coefficient, the log energy."""
     deltas: Literal[0, 1, 2]
     """0: none; 1: velocity; 2: velocity and acceleration."""
     utterance_normalization: Literal["none", "cmn", "cmvn"]
-    """Of the cepstra, per utterance: nothing, minus the mean (CMN), and divided by the deviation too (CMVN)."""
+    """Per utterance and coefficient: none, subtract the mean (CMN), and also divide by the deviation (CMVN)."""
     prosody: bool
-    """Whether six prosodic tracks follow the cepstra; see `prosody`."""
+    """Add six prosodic tracks; see `features.prosody`."""
     trim_db: Annotated[float, Field(gt=0, le=60)] | None
-    """Frames at both ends that are this far below the loudest are left out; null: none."""
+    """Drop frames at both ends that are this far below the loudest; null: keep all."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -59,25 +59,25 @@ Range = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt
 
 
 class AugmentSettings(Section):
-    """Copies of every utterance in other voices and on other lines, for training alone.
+    """Modified copies of each training utterance.
 
-    Speed and warp are drawn evenly by their logarithms, from `seed`, the utterance and the number of the copy.
+    Speed and warp are log-uniform, drawn from `seed`, the utterance and the number of the copy.
     """
 
     copies: Annotated[int, Field(ge=0, le=64)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     speed: Range
-    """Played faster by this factor: pitch, formants and tempo rise together (Ko, 2015)."""
+    """Factor for pitch, formants and tempo together (Ko, 2015)."""
     warp: Range
-    """Formants moved by this factor on the mel axis: a shorter vocal tract (Jaitly and Hinton, 2013)."""
+    """Factor for the formants, applied to the mel axis: vocal tract length (Jaitly and Hinton, 2013)."""
     tilt_db: Annotated[tuple[Tilt, Tilt], AfterValidator(_upward)]
-    """Slope added to the spectrum, in dB an octave, drawn evenly: another microphone, a darker or a brighter voice."""
+    """Spectral slope in dB per octave, uniform: another microphone."""
     noisy: Annotated[float, Field(ge=0, le=1)]
     """Share of copies with white or pink noise."""
     snr_db: Range
-    """Their signal-to-noise ratio, drawn evenly."""
+    """Their signal-to-noise ratio in dB, uniform."""
     narrow: Annotated[float, Field(ge=0, le=1)]
-    """Share of copies that end at 3.4 kHz, as a telephone's do."""
+    """Share of copies low-passed at 3.4 kHz, as on a telephone."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -20,11 +20,11 @@ class RaySettings(Section):
     """A Ray cluster and the resources of one task."""
 
     address: Annotated[str, Field(min_length=1)] = "auto"
-    """`auto`: the cluster that runs on this machine, or that RAY_ADDRESS names; else host:port of its head."""
+    """`auto`: the cluster of this machine, or of RAY_ADDRESS; else host:port of its head."""
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=64)] = 0.0
     shards: str | None = None
-    """A URL of fsspec's below which tasks write shards of features; null: into the workspace."""
+    """An fsspec URL to which tasks write shards of features; null: the workspace."""
 
     @field_validator("shards")
     @classmethod

@@ -17,7 +17,7 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing
 
 FOLDER = Path("presets")
-"""Where presets lie, beside params.yaml: one file each, sections and keys as there, only those that differ."""
+"""Folder of the presets, beside params.yaml: one YAML file each, with the sections and keys that differ."""
 
 
 def apply(name_or_path: str | Path, params_path: Path = PARAMS) -> str:

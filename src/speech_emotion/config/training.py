@@ -1,4 +1,4 @@
-"""The section `train`: the network, the optimiser and the fit loop."""
+"""The sections `train`, `calibrate` and `baselines`."""
 
 from typing import Annotated, Literal
 
@@ -16,9 +16,9 @@ class InputSettings(Section):
     """The part of the features that the network reads."""
 
     n_mfcc: Annotated[int, Field(ge=2, le=256)] | None
-    """The first so many cepstral coefficients; null: all."""
+    """Number of cepstral coefficients, from the first; null: all."""
     prosody: bool
-    """Whether the network reads the prosodic tracks, if there are any."""
+    """Read the prosodic tracks, if there are any."""
 
     def of(self, made: FeaturizeSettings) -> FeaturizeSettings:
         """Return the feature settings of what the network reads.
@@ -30,8 +30,8 @@ class InputSettings(Section):
         """
         if self.n_mfcc is not None and self.n_mfcc > made.n_mfcc:
             raise UserError(
-                f"{PARAMS}: train.inputs.n_mfcc: {self.n_mfcc} is more than the {made.n_mfcc} cepstra "
-                "that featurize.n_mfcc makes. Lower the one, or raise the other."
+                f"{PARAMS}: train.inputs.n_mfcc: {self.n_mfcc} is more than the {made.n_mfcc} cepstra of "
+                "featurize.n_mfcc. Lower the first or raise the second."
             )
         count = made.n_mfcc if self.n_mfcc is None else self.n_mfcc
         return made.model_copy(update={"n_mfcc": count, "prosody": made.prosody and self.prosody})
@@ -45,17 +45,17 @@ class DropoutSettings(Section):
 
 
 class NetworkSettings(Section):
-    """LSTM layers over the frames, pooling over time, dense layers, and one output a label."""
+    """LSTM layers over the frames, pooling over time, dense layers, and one output per label."""
 
     input: Literal["frames", "time_mean"]
     """`time_mean`: the mean of each coefficient over time, read as a sequence of numbers (the reference model)."""
     lstm: Annotated[tuple[Units, ...], Field(min_length=1, max_length=4)]
     bidirectional: bool
     lstm_relu: bool
-    """Whether a ReLU follows each LSTM layer, as in the reference model; inside, they stay tanh and sigmoid."""
+    """Add a ReLU after each LSTM layer, as in the reference model; the gates stay tanh and sigmoid."""
     pooling: Literal["last", "mean", "mean_and_std", "max"]
     dense: Annotated[tuple[Units, ...], Field(max_length=4)]
-    """Hidden dense layers; the output layer comes on top."""
+    """Hidden dense layers; the output layer is added."""
     batch_norm: bool
     dropout: DropoutSettings
 
@@ -79,13 +79,13 @@ class EarlyStoppingSettings(Section):
 
 
 class TrainSettings(Section):
-    """All that decides the weights, beside the data."""
+    """The settings that determine the weights, besides the data."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     epochs: Annotated[int, Field(ge=1, le=10000)]
     batch_size: Annotated[int, Field(ge=1, le=8192)]
     normalization: Literal["none", "corpus"]
-    """`corpus`: each coefficient by its mean and deviation over the frames of the training part."""
+    """`corpus`: standardize each coefficient with its mean and deviation over the training part."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     inputs: InputSettings
     network: NetworkSettings
@@ -97,14 +97,14 @@ class CalibrateSettings(Section):
     """Temperature and threshold are fitted on the validation part."""
 
     risk: Annotated[float, Field(gt=0, lt=1)]
-    """Share of wrong answers that is accepted among those given as sure."""
+    """Accepted share of wrong answers among the sure ones."""
 
 
 class BaselinesSettings(Section):
-    """How long the baselines take; what they are does not change, so that tables can be compared."""
+    """The size of the baselines' computations; the models themselves are fixed, so that tables can be compared."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     shuffles: Annotated[int, Field(ge=2, le=1000)]
-    """Of the labels, for the control: on a left-out speaker a model of one shuffle may reach .05 or .25 by luck."""
+    """Random permutations of the labels, for the control: one alone may reach .05 or .25 on an unseen speaker."""
     reference_epochs: Annotated[int, Field(ge=1)] | None
-    """None: as many as the reference model had."""
+    """Null: those of presets/reference.yaml."""
