@@ -73,11 +73,17 @@ def test_other_errors_keep_their_traceback(work: str, script: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
+@pytest.mark.parametrize("importing", [False, True])
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
-def test_stage_dies_with_its_parent(shell: str, tmp_path: Path) -> None:
-    """A parent that runs `exec python stage` through a shell, as DVC does, is killed."""
-    stage = "import sys, time; from speech_emotion.core.process import die_with_parent; die_with_parent()"
-    (tmp_path / "stage.py").write_text(f"{stage}; print('ready', flush=True); time.sleep(600)")
+def test_stage_dies_with_its_parent(shell: str, importing: bool, tmp_path: Path) -> None:
+    """A parent that runs `exec python stage` through a shell, as DVC does, is killed, even during the imports."""
+    ready = "print('ready', flush=True)\n"
+    begin = f"parent = os.getppid()\n{ready}while os.getppid() == parent: time.sleep(0.01)\n" if importing else ""
+    end = "" if importing else ready
+    (tmp_path / "stage.py").write_text(
+        "import os, time\nfrom speech_emotion.core.process import die_with_parent\n"
+        f"{begin}die_with_parent()\n{end}time.sleep(600)\n"
+    )
     command = f"exec {sys.executable} {tmp_path / 'stage.py'}"
     program = (
         "import subprocess, sys\n"

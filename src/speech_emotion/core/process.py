@@ -20,6 +20,9 @@ SCRATCH = Path(".scratch")
 
 _PR_SET_PDEATHSIG = 1
 
+_PARENT = os.getppid()
+"""At import: the parent may die during the later imports of a stage, before `die_with_parent` is called."""
+
 
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main function and exit with its status.
@@ -72,7 +75,7 @@ def die_with_parent() -> None:
     if sys.platform != "linux":
         return
     spawned_by = multiprocessing.parent_process()
-    parent = os.getppid() if spawned_by is None else spawned_by.pid
+    parent = _PARENT if spawned_by is None else spawned_by.pid
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(137)  # the parent died before prctl
