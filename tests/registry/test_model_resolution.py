@@ -39,10 +39,13 @@ def corpus(workspace: Path) -> Path:
     return workspace
 
 
-def test_built_in_model_without_a_champion(corpus: Path) -> None:
+def test_built_in_model_without_a_champion(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     released.release(corpus, seed=1, skill=0.9)
-
     assert choose(None).words == BUILT_IN
+
+    for uri in ("localhost:5000", "http://127.0.0.1:9"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert choose(None).words == BUILT_IN
 
 
 @pytest.mark.slow

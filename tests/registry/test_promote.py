@@ -18,8 +18,7 @@ from speech_emotion.config.registry import ProtocolGates, ProtocolsGates
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder
 from speech_emotion.core.process import process_name
-from speech_emotion.registry import history as registry_history
-from speech_emotion.registry import versions
+from speech_emotion.registry import history, versions
 from speech_emotion.registry.gates import Gate
 from speech_emotion.registry.history import PromotionEvent
 from speech_emotion.registry.promote import overview, promote, rollback
@@ -71,8 +70,8 @@ def moves() -> list[tuple[str, int | None, int | None]]:
     return [(event.kind, event.source, event.target) for event in events()]
 
 
-def read() -> registry_history.ChampionHistory:
-    return registry_history.read(tracked.client(), NAME)
+def read() -> history.ChampionHistory:
+    return history.read(tracked.client(), NAME)
 
 
 def begin(target: int, process: str, *, seconds: int = 0) -> PromotionEvent:
@@ -80,7 +79,7 @@ def begin(target: int, process: str, *, seconds: int = 0) -> PromotionEvent:
     now = read()
     number = now.events[-1].number + 1 if now.events else 1
     event = PromotionEvent(number, "abc", "promoted", now.champion, target, seconds, "bob@elsewhere", process=process)
-    registry_history.append(tracked.client(), NAME, event)
+    history.append(tracked.client(), NAME, event)
     return event
 
 
@@ -327,11 +326,11 @@ def test_two_promotions_at_once(workspace: Path) -> None:
     now, mine = read(), process_name()
     for unique, target in (("b", 2), ("a", 3)):
         event = PromotionEvent(2, unique, "promoted", now.champion, target, 0, "bob@x", process=mine)
-        registry_history.append(tracked.client(), NAME, event)
+        history.append(tracked.client(), NAME, event)
     # the later one moved the alias first, the earlier one over it
     tracked.client().set_registered_model_alias(NAME, "champion", "3")
 
-    after, _ = registry_history.settle(tracked.client(), NAME)
+    after, _ = history.settle(tracked.client(), NAME)
 
     assert (after.champion, [event.target for event in after.events]) == (2, [1, 3, 2])
     assert back() == 1
@@ -350,7 +349,7 @@ def test_long_event_loses_details_first(workspace: Path) -> None:
     many = tuple(Gate(f"gate {number}", "0.5", "at least 1", number > 3, "x" * 200) for number in range(40))
     event = replace(begin(2, GONE), gates=many, reason="why " * 250)
 
-    registry_history.append(tracked.client(), NAME, event)
+    history.append(tracked.client(), NAME, event)
 
     [written] = read().events
     assert (written.reason, len(written.gates), written.gates[0].detail) == (event.reason, 40, "")

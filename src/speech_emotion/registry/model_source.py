@@ -70,9 +70,9 @@ def may_change(source: str) -> bool:
 def glance(source: str) -> Model | None:
     """Return the version that a URI names now, without downloading it; None if that cannot be found out."""
     match = parse(source)
-    if locate().is_missing:
-        return None
     try:
+        if locate().is_missing:
+            return None
         with session("") as client:
             found = find(client, match["name"], match["alias"] or match["number"])
     except (UserError, ModuleNotFoundError):
