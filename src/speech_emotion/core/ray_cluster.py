@@ -34,13 +34,12 @@ class RayCrew:
 
     def wait(self, seconds: float) -> bool:
         """Wait at most `seconds` for all tasks; return whether any is still running."""
-        if self._running:
-            ended, self._running = self._ray.wait(self._running, num_returns=len(self._running), timeout=seconds)
-            for task in ended:
-                try:
-                    _result(self._ray, task)
-                except UserError as error:
-                    self.losses.append(str(error))
+        ended, self._running = self._ray.wait(self._running, num_returns=len(self._running), timeout=seconds)
+        for task in ended:
+            try:
+                _result(self._ray, task)
+            except UserError as error:
+                self.losses.append(str(error))
         return bool(self._running)
 
 
@@ -79,9 +78,7 @@ def _session(cluster: Cluster) -> Iterator[Any]:
     try:
         import ray
     except ModuleNotFoundError:
-        raise UserError(
-            "compute.backend 'ray' needs the package ray: pip install '.[cluster]' in the checkout."
-        ) from None
+        raise UserError("compute.backend 'ray' needs the package ray: pip install '.[cluster]'") from None
     try:
         host, _, port = cluster.address.rpartition(":")
         if host and port.isdigit():  # Ray itself would retry for minutes
@@ -111,7 +108,7 @@ def _result(ray: Any, task: Any) -> Any:
         raise error.cause from None  # without Ray's own traceback
     except ray.exceptions.RayError as error:
         reason = str(error).splitlines()[0][:200]
-        raise UserError(f"the cluster lost a task {RETRIES + 1} times ({type(error).__name__}: {reason}).") from None
+        raise UserError(f"the cluster lost a task for good ({type(error).__name__}: {reason}).") from None
 
 
 def _task(function: Callable[[ItemT], ResultT], item: ItemT, folder: str, threads: int | None) -> ResultT:
