@@ -46,6 +46,7 @@ LAYOUTS: dict[str, tuple[list[str], str]] = {
     "CREMA-D": (["1001_DFA_ANG_XX.wav", "1040_ITH_SAD_X.wav"], "1001:angry, 1040:sad"),
     "EmoDB": (["wav/03a01Fa.wav", "wav/16b10Wb.wav"], "03:happy, 16:angry"),
     "SAVEE": (["AudioData/DC/sa01.wav", "AudioData/JE/su15.wav"], "DC:sad, JE:surprise"),
+    "TESS": (["OAF_angry/OAF_back_angry.wav", "OAF_x/OA_bite_neutral.wav"], "OAF:angry, OAF:neutral"),
     "any script": (["अ/खुशी/1.wav", "अ/มีความสุข/1.wav"], "अ:खुशी, अ:มีความสุข"),
     "similar words": (["कल/a.wav", "काल/b.wav"], ":कल, :काल"),
     "decomposed": ([unicodedata.normalize("NFD", "fröhlich/a.wav"), "müde/a.wav"], ":fröhlich, :müde"),

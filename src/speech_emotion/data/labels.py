@@ -15,7 +15,6 @@ from speech_emotion.audio.decode import SUFFIXES
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import is_hidden, require_regular_file, walk_files, write_csv
 from speech_emotion.data.corpora.base import Utterance
-from speech_emotion.data.known_names import recognise
 
 TABLE: Final = "labels.csv"
 """The name of the table that `write_table` makes."""
@@ -141,7 +140,7 @@ def _from_folders(root: Path, recordings: list[Path]) -> tuple[str, list[Utteran
         )
     by_depth = {len(path.parts): path for path in reversed(recordings)}
     depth = max(by_depth) if set(by_depth) in ({2}, {3}) else 0
-    known = recognise(recordings)
+    known = _recognised(recordings)
     if known and not (depth and any(_is_emotion(name) for path in recordings for name in path.parts[:-1])):
         title, utterances = known
         return f"labels from the file names, which are those of {title}", utterances
@@ -164,6 +163,22 @@ def _from_folders(root: Path, recordings: list[Path]) -> tuple[str, list[Utteran
     }
     _refuse(str(root), sorted(mistakes))
     return f"labels from the folders, {layout}", utterances
+
+
+def _recognised(recordings: list[Path]) -> tuple[str, list[Utterance]] | None:
+    """Return a published corpus's title and utterances if all recordings are named as it names them."""
+    # imported here: every evaluation imports this module, and these need the downloader
+    from speech_emotion.data.corpora.crema_d import CremaDCorpus
+    from speech_emotion.data.corpora.emodb import EmodbCorpus
+    from speech_emotion.data.corpora.ravdess import RavdessCorpus
+    from speech_emotion.data.corpora.savee import SaveeCorpus
+    from speech_emotion.data.corpora.tess import TessCorpus
+
+    for corpus in (RavdessCorpus, CremaDCorpus, EmodbCorpus, SaveeCorpus, TessCorpus):
+        utterances = [one for path in recordings if (one := corpus.parse_name(path)) is not None]
+        if len(utterances) == len(recordings):
+            return corpus.title, utterances
+    return None
 
 
 def _emotion_level(root: Path, recordings: list[Path], depth: int) -> int:
