@@ -9,6 +9,7 @@
 """
 
 import json
+import socket
 import tempfile
 import time
 import urllib.request
@@ -26,7 +27,6 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.registry.model_resolution import PRETRAINED
 
 CLIPS: Final = 40
-PORTS: Final = {"ours": 5061, "mlflow": 5062}
 
 
 def main() -> None:
@@ -105,14 +105,9 @@ def _batch(corpus: workspace.Corpus, folder: Path, repeats: int) -> Times:
 def _serve(folder: Path, clip: Path, *, seconds: float) -> dict[str, float]:
     """Return the answers per second of both servers, one after the other."""
     _save_mlflow_model(folder / "model")
-    ours, mlflow = (str(port) for port in PORTS.values())
-    local = ("--env-manager", "local")
-    return {
-        "ours": _rate(folder, clip, seconds, PORTS["ours"], "speech-emotion", "serve", "--port", ours),
-        "mlflow": _rate(
-            folder, clip, seconds, PORTS["mlflow"], "mlflow", "models", "serve", "-m", "model", "-p", mlflow, *local
-        ),
-    }
+    ours = ("speech-emotion", "serve", "--port")
+    mlflow = ("mlflow", "models", "serve", "-m", "model", "--env-manager", "local", "-p")
+    return {name: _rate(folder, clip, seconds, *command) for name, command in {"ours": ours, "mlflow": mlflow}.items()}
 
 
 def _save_mlflow_model(folder: Path) -> None:
@@ -125,12 +120,16 @@ def _save_mlflow_model(folder: Path) -> None:
     )
 
 
-def _rate(folder: Path, clip: Path, seconds: float, port: int, *command: str) -> float:
-    with open(folder / "server.log", "wb") as log, measuring.started(*command, folder=folder, output=log):
-        _wait(f"http://127.0.0.1:{port}/ping", folder / "server.log")
+def _rate(folder: Path, clip: Path, seconds: float, *command: str) -> float:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    address, log = f"http://127.0.0.1:{port}", folder / "server.log"
+    with open(log, "wb") as output, measuring.started(*command, port, folder=folder, output=output):
+        _wait(f"{address}/ping", log)
         script = str(Path(__file__).with_name("serving.py"))
-        options = ("--uri", f"http://127.0.0.1:{port}", "--clients", "64", "--seconds", str(seconds), "--json")
-        done = measuring.run("python", script, *options, "--recording", str(clip))
+        options = ("--uri", address, "--clients", "64", "--seconds", str(seconds), "--json", "--recording", str(clip))
+        done = measuring.run("python", script, *options)
     return float(json.loads(done.output)["rate"])
 
 
