@@ -56,7 +56,7 @@ def message(path: Path, values: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("corpus.kind", "iemocap", "found \"iemocap\". Input should be 'tess', 'demo' or 'folder'."),
+        ("corpus.kind", "iemocap", "found \"iemocap\". Input should be 'tess'"),
         ("corpus.name", "My TESS", 'found "My TESS". String should match pattern'),
         ("corpus.source", None, "found null. Input should be a valid string."),
         ("download.connections", 0, "found 0. Input should be greater than or equal to 1."),
