@@ -3,9 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.examples import featurize_settings
 from helpers.tiny_package import FEATURES, make_package
-from speech_emotion.evaluation.occlusion import first_frame, groups, occlude_groups, occlude_time, occlude_window
+from speech_emotion.evaluation.occlusion import groups, occlude_groups, occlude_time
 from speech_emotion.inference.recognizer import Recognizer
 
 COEFFICIENTS = FEATURES.n_mfcc
@@ -62,22 +61,3 @@ def test_changed_predictions(recognizer: Recognizer, mean_frame: np.ndarray) -> 
     # with everything hidden, all utterances are equal
     [left] = {int(label) for label, changed in zip(found.predicted, found.changed[:, 0], strict=True) if not changed}
     assert (found.changed[:, 0] == (found.predicted != left)).all()
-
-
-def test_moving_window(recognizer: Recognizer, mean_frame: np.ndarray) -> None:
-    frames = np.zeros((60, COEFFICIENTS), np.float32)
-    frames[40:44] = 400.0
-
-    lost = occlude_window(recognizer, frames, mean_frame, width=6, step=2)
-
-    assert lost.shape == (30,)
-    assert 38 <= 2 * int(lost.argmax()) <= 44
-    assert set(np.unique(frames)) == {0.0, 400.0}  # unchanged
-
-
-def test_first_frame_after_trimming() -> None:
-    rng = np.random.default_rng(0)
-    wave = np.concatenate([np.zeros(3200), 0.3 * rng.standard_normal(8000), np.zeros(3200)]).astype(np.float32)
-
-    assert first_frame(wave, featurize_settings()) == 0
-    assert 8 <= first_frame(wave, featurize_settings(trim_db=40.0)) <= 10  # 320 samples per frame

@@ -12,9 +12,6 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from speech_emotion.config.features import FeaturizeSettings
-from speech_emotion.features.mfcc import Extractor
-from speech_emotion.features.prosody import energy
 from speech_emotion.inference.recognizer import Recognizer
 
 TENTHS: Final = 10
@@ -72,41 +69,6 @@ def occlude_groups(
 ) -> Occluded:
     """Hide each group of features in every frame; see `occlude_time` and `groups`."""
     return _occlude(recognizer, frames, mean_frame, lambda _: [(slice(None), chosen) for chosen in columns.values()])
-
-
-def occlude_window(
-    recognizer: Recognizer, frames: np.ndarray, mean_frame: np.ndarray, *, width: int, step: int
-) -> np.ndarray:
-    """Move a hidden window along one utterance.
-
-    Parameters
-    ----------
-    recognizer : Recognizer
-    frames : np.ndarray [shape=(t, coefficients)], float32
-    mean_frame : np.ndarray [shape=(coefficients,)]
-    width, step : int
-        Width of the window and distance between its positions, in frames.
-
-    Returns
-    -------
-    np.ndarray [shape=(positions,)]
-        Log-odds lost; position p is centred on frame p * step.
-    """
-
-    def windows(length: int) -> list[_Piece]:
-        centres = range(0, length, step)
-        return [(slice(max(0, one - width // 2), one + (width + 1) // 2), slice(None)) for one in centres]
-
-    lost: np.ndarray = _occlude(recognizer, [frames], mean_frame, windows).lost[0]
-    return lost
-
-
-def first_frame(wave: np.ndarray, settings: FeaturizeSettings) -> int:
-    """Return the first frame of a waveform that `trim_db` keeps."""
-    if settings.trim_db is None:
-        return 0
-    loud = np.flatnonzero(energy(Extractor(settings).power(wave)) >= -settings.trim_db)
-    return int(loud[0])
 
 
 def _occlude(
