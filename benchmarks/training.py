@@ -27,9 +27,10 @@ from speech_emotion.config.data import SplitSettings
 from speech_emotion.config.training import TrainSettings
 from speech_emotion.data import manifest as manifests
 from speech_emotion.data import splits
+from speech_emotion.features.frames import pad
 from speech_emotion.features.store import FeatureStore
 from speech_emotion.models.backend import keras
-from speech_emotion.models.training import Epoch, Part, Trained, pad, predict_logits, train
+from speech_emotion.models.training import Epoch, Part, Trained, predict_logits, train
 
 UNITS: Final = 128
 PLAIN: Final[dict[str, Any]] = {

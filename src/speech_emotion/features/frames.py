@@ -102,3 +102,12 @@ def lengths_of(frames: Sequence[np.ndarray]) -> np.ndarray:
     if isinstance(frames, _LazyFrames):
         return frames.lengths
     return np.array([len(one) for one in frames], dtype=np.int64)
+
+
+def pad(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return utterances as one zero-padded array (n, longest, coefficients), and their lengths (n,) int32."""
+    lengths = np.array([len(one) for one in frames], dtype=np.int32)
+    padded = np.zeros((len(frames), lengths.max(), frames[0].shape[1]), dtype=np.float32)
+    for row, one in zip(padded, frames, strict=True):
+        row[: len(one)] = one
+    return padded, lengths

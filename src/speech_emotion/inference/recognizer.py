@@ -14,7 +14,7 @@ import onnxruntime
 
 from speech_emotion.audio.decode import AudioError, Sound, decode, from_array
 from speech_emotion.core.errors import UserError
-from speech_emotion.features.frames import lengths_of
+from speech_emotion.features.frames import lengths_of, pad
 from speech_emotion.features.mfcc import Extractor, coefficient_count
 from speech_emotion.models.package import Package
 
@@ -191,7 +191,7 @@ class Recognizer:
         rows: list[np.ndarray] = []
         order: list[int] = []
         for chosen in _batches(lengths_of(frames).tolist()):
-            padded, lengths = _pad([frames[index] for index in chosen])
+            padded, lengths = pad([frames[index] for index in chosen])
             rows.append(self._session.run([output], {"frames": padded, "lengths": lengths})[0])
             order += chosen
         found = np.concatenate(rows)
@@ -234,12 +234,3 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
             batch = []
         batch.append(index)
     yield batch
-
-
-def _pad(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return utterances as one array (n, longest, coefficients), zero padded, and their lengths (n,) int32."""
-    lengths = np.array([len(one) for one in frames], dtype=np.int32)
-    padded = np.zeros((len(frames), lengths.max(), frames[0].shape[1]), dtype=np.float32)
-    for row, one in zip(padded, frames, strict=True):
-        row[: len(one)] = one
-    return padded, lengths

@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 from speech_emotion.config.training import OptimizerSettings, TrainSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_json, replacing
-from speech_emotion.features.frames import ChosenFrames, lengths_of
+from speech_emotion.features.frames import ChosenFrames, lengths_of, pad
 from speech_emotion.models import network as networks
 from speech_emotion.models.backend import keras
 from speech_emotion.models.backend import tensorflow as tf
@@ -286,15 +286,6 @@ def predict_logits(network: keras.Model, frames: Sequence[np.ndarray], batch_siz
         rows.append(network.predict_on_batch([padded, lengths]))
     logits = np.concatenate(rows)
     return logits[np.argsort(order, kind="stable")]
-
-
-def pad(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return utterances as one zero-padded array (n, longest, coefficients), and their lengths (n,) int32."""
-    lengths = np.array([len(one) for one in frames], dtype=np.int32)
-    padded = np.zeros((len(frames), lengths.max(), frames[0].shape[1]), dtype=np.float32)
-    for row, one in zip(padded, frames, strict=True):
-        row[: len(one)] = one
-    return padded, lengths
 
 
 def batches(lengths: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> Iterator[np.ndarray]:
