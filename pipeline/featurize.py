@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from speech_emotion.config.base import read_section
-from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.config.features import AugmentSettings, FeaturizeSettings
+from speech_emotion.config.params import ComputeSettings
 from speech_emotion.core.io import replacing, replacing_folder
 from speech_emotion.core.process import run_stage
 from speech_emotion.features.augmentation import Copy

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from speech_emotion.config.base import read_section
-from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.config.data import CorpusSettings, SplitSettings
+from speech_emotion.config.params import ComputeSettings
 from speech_emotion.config.training import CalibrateSettings, TrainSettings
 from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.process import run_stage

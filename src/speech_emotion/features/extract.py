@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from speech_emotion.audio.decode import AudioError, Sound, decode
-from speech_emotion.config.compute import ComputeSettings
 from speech_emotion.config.features import FeaturizeSettings
+from speech_emotion.config.params import ComputeSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, write_json
 from speech_emotion.core.parallel import parallel_map
