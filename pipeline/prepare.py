@@ -26,7 +26,7 @@ def main() -> None:
         found = build(open_corpus(corpus), paths.raw, settings=settings, workers=workers)
         print(describe(found), flush=True)
         refuse_bad(found, settings, report=scratch / BAD_RECORDINGS)
-        check(found.good, str(paths.raw), kind=corpus.kind)
+        check(found.good, str(paths.raw))
         # before features are computed: the result does not depend on it
         refuse_unsupported(found.good, read_section("split", SplitSettings))
         write(paths.out, found)

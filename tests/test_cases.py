@@ -18,7 +18,7 @@ from helpers.irregular import IRREGULAR
 from helpers.tiny_package import LABELS, make_package
 from speech_emotion.audio.decode import AudioError, decode
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import read_csv
+from speech_emotion.core.tables import read_table
 from speech_emotion.data.labels import read_labelled
 
 MAKE = Path(os.environ.get("CASES_MAKE", Path(__file__).resolve().parents[2] / "shared" / "cases" / "make"))
@@ -81,7 +81,7 @@ def test_folder_of_recordings(cases: Path, expected: dict[str, dict], tmp_path: 
     assert [one.returncode for one in done] == [1, 1, 1], [one.stderr for one in done]
     assert ["antiphase_stereo.wav: is silent when mixed" in one.stderr for one in done] == 3 * [True], done
     assert not any("Traceback" in one.stdout + one.stderr for one in done)
-    answered = {f"audio/{Path(row['path']).name}" for row in read_csv(tmp_path / "out.csv")}
+    answered = {f"audio/{Path(row['path']).name}" for row in read_table(tmp_path / "out.csv").to_dict("records")}
     assert answered == good
     assert all(name.removeprefix("audio/") in done[1].stdout for name in good)
 

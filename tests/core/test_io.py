@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from helpers.irregular import IRREGULAR, unreadable
@@ -14,14 +15,13 @@ from speech_emotion.core.io import (
     canonical_json,
     digest_folder,
     open_regular_file,
-    read_csv,
     replacing,
     replacing_folder,
     require_regular_file,
     walk_files,
-    write_csv,
     write_json,
 )
+from speech_emotion.core.tables import read_table, write_table
 
 
 def test_replaces_a_file_at_once(tmp_path: Path) -> None:
@@ -79,21 +79,22 @@ def test_json_does_not_depend_on_order(tmp_path: Path) -> None:
     assert (tmp_path / "x.json").read_bytes() == '{\n  "a": "é",\n  "b": 1\n}\n'.encode()
 
 
-def test_csv_cells_stay_text(tmp_path: Path) -> None:
+def test_text_columns_stay_text(tmp_path: Path) -> None:
     cells = ["01", "1", "NA", "1e3", "true", "", "a,b", 'say "ü"', "two\nlines", " x "]
-    columns = [f"c{number}" for number in range(len(cells))]
+    table = pd.DataFrame({"speaker": cells, "uar": [0.5] * len(cells)})
 
-    write_csv(tmp_path / "x.csv", columns, [cells, cells])
+    write_table(tmp_path / "x.csv", table)
 
-    assert read_csv(tmp_path / "x.csv") == 2 * [dict(zip(columns, cells, strict=True))]
+    pd.testing.assert_frame_equal(read_table(tmp_path / "x.csv"), table, check_dtype=False)
 
 
-@pytest.mark.parametrize("content", [b"a,b\n1\n", b"a,b\n1,2,3\n", b"a\n\xff\n", b'a\n"x" y\n'])
-def test_rejects_damaged_csv(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_bytes(content)
+@pytest.mark.parametrize("content", [None, b"", b"a,b\n1,2\n1,2,3\n", b"a\n\xff\n"])
+def test_unreadable_table_is_one_message(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "x.csv").write_bytes(content)
 
-    with pytest.raises(UserError, match=r"x\.csv: "):
-        read_csv(tmp_path / "x.csv")
+    with pytest.raises(UserError, match=r"x\.csv: .*Run it again\.$"):
+        read_table(tmp_path / "x.csv", advice="Run it again.")
 
 
 def test_folder_digest_covers_names_and_content(tmp_path: Path) -> None:
@@ -118,8 +119,6 @@ def test_rejects_irregular_files(kind: str, link: bool, tmp_path: Path) -> None:
         open_regular_file(path)
     with pytest.raises(UserError, match=f"is {kind}, not a regular file"):
         require_regular_file(path)
-    with pytest.raises(UserError, match=f"is {kind}, not a regular file"):
-        read_csv(path)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

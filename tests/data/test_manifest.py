@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.data.manifest import MANIFEST, SCHEMA, Manifest, check, read, write
+from speech_emotion.data.manifest import MANIFEST, Manifest, check, read, write
 
 
 def a_frame(rows: int = 4) -> pd.DataFrame:
@@ -31,19 +31,6 @@ def a_frame(rows: int = 4) -> pd.DataFrame:
     )
 
 
-def tess_frame() -> pd.DataFrame:
-    """Return a manifest with the counts of TESS."""
-    keys = [(s, e, w) for s in ("OAF", "YAF") for e in range(7) for w in range(200)]
-    frame = pd.concat([a_frame(1)] * 2800, ignore_index=True)
-    return frame.assign(
-        id=[f"{s}_{w}_{e}" for s, e, w in keys],
-        path=[f"{s}_{w}_{e}.wav" for s, e, w in keys],
-        speaker=[s for s, _, _ in keys],
-        emotion=[str(e) for _, e, _ in keys],
-        text=[f"Say the word {w}" for _, _, w in keys],
-    )
-
-
 def test_round_trip(tmp_path: Path) -> None:
     frame = check(a_frame(), "here").round(6)
     write(tmp_path, Manifest(frame, pd.DataFrame(columns=["path", "reason"])))
@@ -62,17 +49,14 @@ def changed(column: str, value: Any) -> Callable[[pd.DataFrame], pd.DataFrame]:
 
 
 BROKEN: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
-    "column missing": (
-        lambda frame: frame.drop(columns="text"),
-        f"expected the columns {', '.join(SCHEMA)}; found id,",
-    ),
-    "column too many": (lambda frame: frame.assign(x=1), f"expected the columns {', '.join(SCHEMA)}; found id,"),
+    "column missing": (lambda frame: frame.drop(columns="text"), "expected the columns"),
+    "column too many": (lambda frame: frame.assign(x=1), "expected the columns"),
     "columns turned round": (lambda frame: frame[frame.columns[::-1]], "expected the columns"),
     "no id": (changed("id", ""), "row 2: id: found ''; allowed: text, not empty."),
     "id twice": (changed("id", "sad/0"), "id: 'sad/0' occurs more than once."),
     "path twice": (changed("path", "sad/0.wav"), "path: 'sad/0.wav' occurs more than once."),
     "no emotion": (changed("emotion", ""), "row 2: emotion: found ''; allowed: text, not empty."),
-    "rate of nothing": (changed("sample_rate", 0), "row 2: sample_rate: found 0; allowed: Hz, above 0."),
+    "rate of nothing": (changed("sample_rate", 0), "row 2: sample_rate: found 0; allowed: a number above 0."),
     "rate in words": (changed("sample_rate", "high"), "sample_rate: invalid literal for int()"),
     "no channels": (changed("channels", -1), "row 2: channels: found -1; allowed: a number above 0."),
     "no length": (changed("seconds", 0.0), "row 2: seconds: found 0.0; allowed: a number above 0."),
@@ -104,13 +88,3 @@ def test_refuses_missing_tables(tmp_path: Path, content: bytes | None, said: str
     with pytest.raises(UserError, match=re.escape(said)) as error:
         read(tmp_path / MANIFEST)
     assert str(error.value).endswith("Run `dvc repro prepare`.")
-
-
-def test_checks_the_counts_of_tess() -> None:
-    frame = tess_frame()
-    assert check(frame, "here", kind="tess") is frame
-    with pytest.raises(UserError, match="here: TESS has 7 different values of emotion; found 6"):
-        check(frame[frame["emotion"] != "3"], "here", kind="tess")
-    frame.loc[0, "speaker"] = "YAF"
-    with pytest.raises(UserError, match="TESS has 1400 utterances of each speaker; found 1401 of 'YAF'"):
-        check(frame, "here", kind="tess")

@@ -159,7 +159,7 @@ def test_tess(tess_dir: Path) -> None:
     settings = SETTINGS.model_copy(update={"max_seconds": 60.0})
     found = build(corpus, tess_dir, settings=settings)
     assert found.bad.empty
-    good = check(found.good, "TESS", kind="tess").set_index("id")
+    good = check(found.good, "TESS").set_index("id")
     assert good["seconds"].sum() == pytest.approx(5754, abs=1)
     assert good.index[good["sample_rate"] != 24414].tolist() == ["OAF_fear/OAF_food_fear"]
     assert good.loc["OAF_neutral/OA_bite_neutral", "speaker"] == "OAF"

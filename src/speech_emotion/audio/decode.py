@@ -53,7 +53,6 @@ _LIBSNDFILE_FORMATS: Final = frozenset({"WAV", "WAVEX", "RF64", "AIFF", "FLAC", 
 _FFMPEG_DEMUXERS: Final = "aac,aiff,amr,asf,au,caf,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,ogg,wav,w64"
 # by name, for FFmpeg also has demuxers that open other files and hosts that a recording names (HLS, concat)
 
-_FFMPEG_TIME_BASE: Final = 1_000_000
 _EXACT_CODINGS: Final = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 _FULL_SCALE_LIMIT: Final = 1e6
 # float samples far beyond full scale overflow the power spectrum; int16 values stored as float stay below
@@ -69,16 +68,9 @@ class AudioError(UserError):
 
 @dataclass(frozen=True)
 class Sound:
-    """Decoded audio.
+    """Decoded audio: finite float32 samples [shape=(n, channels)] with full scale -1 to 1, and their rate in Hz.
 
-    Attributes
-    ----------
-    samples : np.ndarray [shape=(n, channels)], float32
-        Finite; full scale is -1 to 1.
-    sample_rate : int
-        Hz.
-    declared_frames : int or None
-        Samples per channel according to the container; None if it does not say.
+    `declared_frames` are the samples per channel according to the container; None if it does not say.
     """
 
     samples: np.ndarray
@@ -107,34 +99,19 @@ class Sound:
 
     def mono(self, sample_rate: int) -> np.ndarray:
         """Return the mean of the channels at `sample_rate` [shape=(n,)], resampled as librosa does (soxr HQ)."""
-        mixed = self._mixed()
+        mixed = self.samples.mean(axis=1, dtype=np.float32) if self.channels > 1 else self.samples[:, 0]
         if self.sample_rate == sample_rate:
             return np.ascontiguousarray(mixed)
         return soxr.resample(mixed, self.sample_rate, sample_rate, quality="HQ")
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether the channels cancel each other: their mean is silent although they are not."""
-        return self.channels > 1 and _peak(self._mixed()) < _CANCELLED * self.peak
-
-    def _mixed(self) -> np.ndarray:
-        return self.samples.mean(axis=1, dtype=np.float32) if self.channels > 1 else self.samples[:, 0]
-
 
 def decode(source: bytes | str | Path, *, max_seconds: float | None = None) -> Sound:
-    """Decode a recording by its content.
-
-    Parameters
-    ----------
-    source : bytes or path
-        The recording.
-    max_seconds : float, optional
-        Longer recordings are refused, and decoding stops there.
+    """Decode a recording, given as bytes or as a path, by its content.
 
     Raises
     ------
     AudioError
-        Not a regular file, not audio, damaged, empty, too long, or not a possible recording.
+        Not a regular file, not audio, damaged, empty, longer than `max_seconds`, or not a possible recording.
     """
     with _opened(source) as file:
         try:
@@ -161,10 +138,6 @@ def from_array(samples: np.ndarray, sample_rate: int, *, max_seconds: float | No
     ----------
     samples : np.ndarray [shape=(n,) or (n, channels)]
         Floats with full scale -1 to 1, or integers with the full scale of their type.
-    sample_rate : int
-        Hz.
-    max_seconds : float, optional
-        Longer recordings are refused.
 
     Raises
     ------
@@ -375,15 +348,12 @@ def _decode_track(container: Any, track: Any, max_seconds: float | None) -> Soun
         raise AudioError(f"is damaged or cut off{where}") from None
     if not blocks:
         raise AudioError("holds no sound (0 samples)")
-    samples = np.concatenate(blocks)
-    return Sound(samples, sample_rate, _declared_by_container(container, sample_rate, len(samples)))
-
-
-def _declared_by_container(container: Any, sample_rate: int, count: int) -> int | None:
+    samples, declared = np.concatenate(blocks), None
     # FFmpeg gives every container a duration; only these write it down, for the others it is guessed from the bit rate
-    if container.duration is None or not container.format.name.startswith(("mov", "matroska")):
-        return None
-    return _without_padding(round(container.duration / _FFMPEG_TIME_BASE * sample_rate), count, sample_rate)
+    if container.duration is not None and container.format.name.startswith(("mov", "matroska")):
+        duration = round(container.duration / av.time_base * sample_rate)
+        declared = _without_padding(duration, len(samples), sample_rate)
+    return Sound(samples, sample_rate, declared)
 
 
 def _without_padding(declared: int, count: int, sample_rate: int) -> int:
@@ -394,10 +364,9 @@ def _without_padding(declared: int, count: int, sample_rate: int) -> int:
 def _check_shape(sample_rate: int, channels: int) -> None:
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(f"has {channels} channels; 1 to {MAX_CHANNELS} can be used")
-    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
-        raise AudioError(
-            f"has a sample rate of {sample_rate} Hz; {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz can be used"
-        )
+    low, high = MIN_SAMPLE_RATE, MAX_SAMPLE_RATE
+    if not low <= sample_rate <= high:
+        raise AudioError(f"has a sample rate of {sample_rate} Hz; {low} to {high} Hz can be used")
 
 
 def _check_length(frames: int, channels: int, sample_rate: int, max_seconds: float | None) -> None:
@@ -410,12 +379,12 @@ def _check_length(frames: int, channels: int, sample_rate: int, max_seconds: flo
 def _checked(sound: Sound) -> Sound:
     if not len(sound.samples):
         raise AudioError("holds no sound (0 samples)")
-    peak = _peak(sound.samples)
+    peak = sound.peak
     if not math.isfinite(peak):
         raise AudioError("holds samples that are not numbers (NaN or infinity)")
     if peak > _FULL_SCALE_LIMIT:
         raise AudioError(f"holds samples of {peak:.0e}, where full scale is 1")
-    if sound.cancelled:
+    if sound.channels > 1 and _peak(sound.mono(sound.sample_rate)) < _CANCELLED * peak:
         raise AudioError("is silent when mixed to one channel: its channels cancel each other")
     return sound
 

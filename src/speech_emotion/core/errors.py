@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -61,6 +62,13 @@ def mask_credentials(text: str) -> str:
 def print_masked_traceback(kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
     """Print a traceback without credentials, as `sys.excepthook`."""
     print(mask_credentials("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
+
+
+def listing(lines: Sequence[str], shown: int | None = 20) -> str:
+    """Return the first lines, indented, and how many more there are."""
+    first = [f"  {line}" for line in lines[:shown]]
+    more = len(lines) - len(first)
+    return "\n".join([*first, f"  and {more:,} more"] if more else first)
 
 
 def in_words(error: OSError) -> str:

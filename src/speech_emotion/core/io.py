@@ -1,4 +1,4 @@
-"""Write files atomically, read and write CSV tables as text, compute digests, and walk folders."""
+"""Write files atomically, compute digests, and walk folders."""
 
 import csv
 import errno
@@ -146,39 +146,11 @@ def write_json(target: Path, value: Mapping[str, Any] | list[Any]) -> None:
     write_text(target, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_csv(target: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV table (UTF-8, lines end with a newline) to `target`, atomically."""
-    with replacing(target) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
-        write_csv_rows(file, columns, rows)
-
-
 def write_csv_rows(file: IO[str], columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV table to an open file, one row at a time."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-
-
-def read_csv(source: Path) -> list[dict[str, str]]:
-    """Read a CSV table whose first line names the columns. All cells stay text: `01`, `NA`, `1e3`, `true`.
-
-    Raises
-    ------
-    UserError
-        The file cannot be read, or is not a CSV table in UTF-8.
-    """
-    require_regular_file(source)
-    try:
-        with open(source, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except OSError as error:
-        raise UserError(f"{source}: cannot be read ({error.strerror}).") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{source}: is not a CSV table in UTF-8 ({error}).") from None
-    for number, row in enumerate(rows, start=1):
-        if None in row or None in row.values():
-            raise UserError(f"{source}: row {number} has another number of cells than the header.")
-    return rows
 
 
 def _kind(mode: int) -> str:

@@ -50,9 +50,6 @@ def parallel_map(
 
     Parameters
     ----------
-    function : callable
-        Its results should be small: return paths rather than arrays.
-    items : sequence
     workers : int or None
         Number of processes; None: one per core. One worker is this process.
     cluster : Cluster or None
@@ -145,11 +142,10 @@ class LocalCrew:
     @property
     def losses(self) -> list[str]:
         """One sentence for each process that failed."""
-        codes = [(process.pid, process.exitcode) for process in self._processes]
+        failed = [(process.pid, process.exitcode) for process in self._processes if process.exitcode]
         return [
             f"worker {pid} was killed by signal {-code}" if code < 0 else f"worker {pid} ended with status {code}"
-            for pid, code in codes
-            if code
+            for pid, code in failed
         ]
 
     def end(self) -> None:

@@ -27,9 +27,8 @@ _PARENT = os.getppid()
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main function and exit with its status.
 
-    A `UserError`, or an error of the operating system such as a full disk, is printed in one line (status 1). A script
-    that is called with other arguments than those in dvc.yaml says how DVC calls it (status 2). A stage is killed when
-    DVC dies.
+    A `UserError`, or an error of the operating system such as a full disk, is printed in one line (status 1), as are
+    other arguments than those in dvc.yaml (status 2). A stage is killed when DVC dies.
     """
     sys.excepthook = print_masked_traceback
     die_with_parent()
@@ -41,30 +40,16 @@ def run_stage(main: Callable[[], None]) -> None:
             raise
         print(f"error: {message}", file=sys.stderr, flush=True)
         sys.exit(1)
-    except (ValueError, IndexError) as error:
-        stage = _stage()
-        if stage is None or not _about_arguments(error):
+    except ValueError as error:
+        _, *inside = traceback.extract_tb(error.__traceback__)
+        if len(inside) != 1 or "= map(Path, sys.argv" not in (inside[0].line or ""):
             raise
-        print(
-            f"error: {sys.argv[0]}: takes other arguments than the {len(sys.argv) - 1} given. Run `dvc repro {stage}`.",
-            file=sys.stderr,
-            flush=True,
-        )
+        command, *given = sys.argv
+        advice = f"Run `dvc repro {Path(command).stem}`."
+        print(f"error: {command}: takes other arguments than the {len(given)} given. {advice}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _about_arguments(error: Exception) -> bool:
-    """Return whether an error was raised by the line of `main` that unpacks `sys.argv`."""
-    raised = traceback.extract_tb(error.__traceback__)
-    return len(raised) == 2 and "sys.argv" in (raised[-1].line or "")
-
-
-def _stage() -> str | None:
-    """Return the stage whose script this process runs, if any."""
-    script = Path(sys.argv[0])
-    return script.stem if script.resolve().parent.name == "pipeline" else None
 
 
 def die_with_parent() -> None:
@@ -83,18 +68,7 @@ def die_with_parent() -> None:
 
 @contextmanager
 def alone(name: str) -> Iterator[Path]:
-    """Lock a scratch folder, which survives a kill.
-
-    Parameters
-    ----------
-    name : str
-        Name of the folder below `.scratch`, such as a stage and the digest of its inputs.
-
-    Raises
-    ------
-    UserError
-        Another process held the lock for a minute.
-    """
+    """Lock the folder `name` below `.scratch`; raise a UserError if another process holds the lock for a minute."""
     folder = SCRATCH / name
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,13 +1,15 @@
 """Read and write tables as data frames."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
-from speech_emotion.core.io import replacing
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import open_regular_file, replacing
 
-_TEXT: Final = (
+TEXT: Final = (
     *("protocol", "fold", "id", "path", "speaker", "emotion", "text", "part", "prediction", "given", "predicted"),
     *("baseline", "condition", "hidden", "piece", "name"),
 )
@@ -20,8 +22,22 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(partial, index=False, lineterminator="\n", float_format="%.6f")
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a table. Ids, speakers, labels and texts stay text, also `01` or `NA`; other empty cells are NaN."""
-    columns = pd.read_csv(path, nrows=0).columns
-    numbers = {name: [""] for name in columns if name not in _TEXT}
-    return pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), na_values=numbers, keep_default_na=False)
+def read_table(path: Path, *, text: Iterable[str] = TEXT, advice: str = "") -> pd.DataFrame:
+    """Read a table. The columns `text` stay text, also `01` or `NA`; empty cells of other columns are NaN.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read or is not a table; `advice` ends the message.
+    """
+    text = tuple(text)
+    try:
+        with open_regular_file(path) as file:
+            columns = pd.read_csv(file, nrows=0).columns
+            file.seek(0)
+            numbers = {name: [""] for name in columns if name not in text}
+            return pd.read_csv(file, dtype=dict.fromkeys(text, str), na_values=numbers, keep_default_na=False)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). {advice}".rstrip()) from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not a table ({str(error).strip()}). {advice}".rstrip()) from None

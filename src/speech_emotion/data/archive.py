@@ -61,10 +61,8 @@ class Entry:
 def walk(source: Path, *, limits: Limits = LIMITS) -> Iterator[Entry]:
     """Yield the regular files below a folder or in a zip, in order; zips inside are opened too, hidden names left out.
 
-    Raises
-    ------
-    UserError
-        A folder cannot be read, or a zip is damaged, encrypted, or has an absolute path, `..`, a link or absurd sizes.
+    Raise `UserError` if a folder cannot be read, or a zip is damaged, encrypted, or has an absolute path, `..`, a link
+    or absurd sizes.
     """
     if not source.is_dir():
         yield from _walk_zip(source, "", _Budget(limits, source))
@@ -80,10 +78,7 @@ def walk(source: Path, *, limits: Limits = LIMITS) -> Iterator[Entry]:
 def unpack(source: Path, folder: Path, *, limits: Limits = LIMITS) -> None:
     """Unpack a zip into an empty folder, after all checks; zips inside stay zips, hidden files are left out.
 
-    Raises
-    ------
-    UserError
-        As `walk`; or two members have one name, or the disk is too full.
+    Raise `UserError` as `walk`, or if two members have one name or the disk is too full.
     """
     with _readable(str(source)), zipfile.ZipFile(source) as archive:
         members = _checked(archive, str(source), _Budget(limits, source))
@@ -106,6 +101,15 @@ def check_space(needed: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(f"{folder}: the disk has {free:,} bytes left, and {needed:,} are needed. Make room.")
+
+
+def check_apart(source: Path, raw: Path) -> None:
+    """Raise `UserError` if a copy of recordings lies around or within the folder that it would be copied to."""
+    source, raw = source.resolve(), raw.resolve()
+    if raw.is_relative_to(source) or source.is_relative_to(raw):
+        raise UserError(
+            f"{source}: lies around or within {raw}, where it would be copied to. Move your copy elsewhere."
+        )
 
 
 class _Budget:

@@ -1,7 +1,6 @@
 """Read the labels of a folder of recordings from a CSV at its top, its sub-folders, or known file names."""
 
 import csv
-import difflib
 import io
 import os
 import re
@@ -12,8 +11,8 @@ from pathlib import Path, PurePath, PureWindowsPath
 from typing import Final
 
 from speech_emotion.audio.decode import SUFFIXES
-from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import is_hidden, require_regular_file, walk_files, write_csv
+from speech_emotion.core.errors import UserError, listing
+from speech_emotion.core.io import is_hidden, replacing, require_regular_file, walk_files, write_csv_rows
 from speech_emotion.data.corpora.base import Utterance
 
 TABLE: Final = "labels.csv"
@@ -31,7 +30,6 @@ _EMOTION = re.compile(
 """English names of emotions and their usual abbreviations; they tell emotion folders from speaker folders."""
 _SPEAKER = re.compile(r"(actor|participant|person|session|ses|speaker|spk|subject|subj)[ _-]?\d+", re.IGNORECASE)
 _PUNCTUATION = " .+-_\u200c\u200d"
-_SHOWN = 20
 _TABLE_ADVICE = f"or label the recordings in a CSV with the columns {', '.join(REQUIRED)}"
 
 
@@ -39,16 +37,9 @@ _TABLE_ADVICE = f"or label the recordings in a CSV with the columns {', '.join(R
 class Labelled:
     """What a folder holds.
 
-    Attributes
-    ----------
-    root : Path
-        What the utterances' paths are relative to: the folder, or the only folder in it.
-    utterances : tuple of Utterance
-        Ordered by path. Labels and texts are in Unicode NFC, paths as the disk has them.
-    left_aside : tuple of str
-        All other files that are not hidden, relative to `root`.
-    layout : str
-        Where the labels come from, in words.
+    Paths are relative to `root`: the folder, or the only folder in it. Utterances are ordered by path; labels and texts
+    are in Unicode NFC, paths as the disk has them. `left_aside` are all other files that are not hidden; `layout` says
+    where the labels come from.
     """
 
     root: Path
@@ -60,17 +51,10 @@ class Labelled:
 def read_labelled(folder: Path) -> Labelled:
     """Find the recordings of a folder and their labels.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds `emotion/clip.wav`, `speaker/emotion/clip.wav`, `emotion/speaker/clip.wav`, recordings named as in a known
-        corpus, or one CSV at its top with the columns path (relative to the folder), emotion, speaker and optionally
-        text and split (train, validation, test). All of it may lie in a single sub-folder, as in an unpacked zip.
-
-    Raises
-    ------
-    UserError
-        The folder or the table cannot be understood. The first 20 mistakes are named with their places.
+    The folder holds `emotion/clip.wav`, `speaker/emotion/clip.wav`, `emotion/speaker/clip.wav`, recordings named as in
+    a known corpus, or one CSV at its top with the columns path (relative to the folder), emotion, speaker and
+    optionally text and split (train, validation, test). All of it may lie in a single sub-folder, as in an unpacked
+    zip. Raise `UserError` if it cannot be understood, with the first 20 mistakes and their places.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder.")
@@ -96,23 +80,14 @@ def read_labelled(folder: Path) -> Labelled:
 
 def write_table(folder: Path, utterances: Iterable[Utterance]) -> None:
     """Write the table that labels a folder's recordings."""
-    rows = [
-        (one.path.as_posix(), one.emotion, one.speaker, one.text, one.part)
-        for one in sorted(utterances, key=lambda one: one.path.as_posix())
-    ]
-    write_csv(folder / TABLE, (*REQUIRED, *OPTIONAL), rows)
+    rows = sorted((one.path.as_posix(), one.emotion, one.speaker, one.text, one.part) for one in utterances)
+    with replacing(folder / TABLE) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
+        write_csv_rows(file, (*REQUIRED, *OPTIONAL), rows)
 
 
 def is_recording(path: PurePath) -> bool:
     """Return whether a file's suffix is that of a recording."""
     return path.suffix.lower() in SUFFIXES
-
-
-def listing(lines: Sequence[str]) -> str:
-    """Return the first 20 lines, indented, and how many more there are."""
-    shown = [f"  {line}" for line in lines[:_SHOWN]]
-    more = len(lines) - len(shown)
-    return "\n".join([*shown, f"  and {more} more"] if more else shown)
 
 
 def _unwrapped(folder: Path) -> Path:
@@ -237,12 +212,9 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     """Return each row's line number and its cells by column, as text; optional columns may be empty."""
     require_regular_file(table)
     try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{table}: is not UTF-8 text. Save it as 'CSV UTF-8'.") from None
-    except OSError as error:
-        raise UserError(f"{table}: cannot be read ({error.strerror}).") from None
-    text = unicodedata.normalize("NFC", text)
+        text = _nfc(table.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{table}: cannot be read as UTF-8 ({error}). Save it as 'CSV UTF-8'.") from None
     first = text.partition("\n")[0].strip()
     separator = first[4:] if re.fullmatch("sep=.", first) else ""  # spreadsheets write such a line above the header
     header = text.split("\n", 2)[1 if separator else 0]
@@ -269,15 +241,11 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _check_columns(table: Path, columns: list[str]) -> None:
-    twice = [name for name in (*REQUIRED, *OPTIONAL) if columns.count(name) > 1]
-    if twice:
-        raise UserError(f"{table}: has the column '{twice[0]}' twice.")
-    missing = [name for name in REQUIRED if name not in columns]
-    if missing:
-        near = difflib.get_close_matches(missing[0], columns, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+    mistakes = [f"has no column '{name}'" for name in REQUIRED if name not in columns]
+    mistakes += [f"has the column '{name}' twice" for name in (*REQUIRED, *OPTIONAL) if columns.count(name) > 1]
+    if mistakes:
         raise UserError(
-            f"{table}: has no column '{missing[0]}'.{hint} Found: {', '.join(filter(None, columns)) or 'nothing'}. "
+            f"{table}: {mistakes[0]}. Found: {', '.join(filter(None, columns)) or 'nothing'}. "
             f"Needed: {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}."
         )
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, replacing_folder
+from speech_emotion.core.tables import read_table
 
 MANIFEST: Final = "manifest.csv"
 BAD_RECORDINGS: Final = "bad_recordings.csv"
@@ -34,18 +35,20 @@ class Column:
     unique: bool = False
 
 
-_TEXT = Column(str, bool, "text, not empty")
+_KEY = Column(str, bool, "text, not empty", unique=True)
+_TEXT = Column(str, lambda value: True, "text")
+_COUNT = Column(int, lambda value: value > 0, "a number above 0")
 _LEVEL = Column(float, lambda value: -400 < value <= 120, "a level in dB below full scale")
 
 SCHEMA: Final[Mapping[str, Column]] = MappingProxyType(
     {
-        "id": Column(str, bool, "text, not empty", unique=True),
-        "path": Column(str, bool, "text, not empty", unique=True),
-        "speaker": Column(str, lambda value: True, "text"),
-        "emotion": _TEXT,
-        "text": Column(str, lambda value: True, "text"),
-        "sample_rate": Column(int, lambda value: value > 0, "Hz, above 0"),
-        "channels": Column(int, lambda value: value > 0, "a number above 0"),
+        "id": _KEY,
+        "path": _KEY,
+        "speaker": _TEXT,
+        "emotion": Column(str, bool, "text, not empty"),
+        "text": _TEXT,
+        "sample_rate": _COUNT,
+        "channels": _COUNT,
         "seconds": Column(float, lambda value: 0 < value < math.inf, "a number above 0"),
         "rms_dbfs": _LEVEL,
         "peak_dbfs": _LEVEL,
@@ -54,11 +57,6 @@ SCHEMA: Final[Mapping[str, Column]] = MappingProxyType(
     }
 )
 """The manifest's columns, in order."""
-
-TESS_COUNTS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
-    {"emotion": (7, 400), "speaker": (2, 1400), "text": (200, 14)}
-)
-"""Number of different values of a column in TESS, and of utterances of each."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ class Manifest:
     bad: pd.DataFrame
 
 
-def check(frame: pd.DataFrame, where: str, *, kind: str = "") -> pd.DataFrame:
-    """Return a manifest if it fits the schema, and TESS (`kind`) if it is complete.
+def check(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Return a manifest if it fits the schema.
 
     Raises
     ------
@@ -91,8 +89,6 @@ def check(frame: pd.DataFrame, where: str, *, kind: str = "") -> pd.DataFrame:
     if frame["emotion"].nunique() < 2:
         found = ", ".join(sorted(set(frame["emotion"]))) or "none"
         raise UserError(f"{where}: found {frame['emotion'].nunique()} label ({found}); a model needs at least two.")
-    if kind == "tess":
-        _check_tess(frame, where)
     return frame
 
 
@@ -110,20 +106,9 @@ def write_bad(path: Path, bad: pd.DataFrame) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Read a manifest; text that looks like a number or a missing value stays text.
-
-    Raises
-    ------
-    UserError
-        The file is missing, is not a table, or breaks the schema.
-    """
+    """Read a manifest; raise a UserError if it is missing or breaks the schema."""
     advice = "Run `dvc repro prepare`."
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). {advice}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: is not a table ({error}). {advice}") from None
+    frame = read_table(path, text=SCHEMA, advice=advice)
     for name, column in SCHEMA.items():
         if name in frame and column.type is not str:
             try:
@@ -131,15 +116,3 @@ def read(path: Path) -> pd.DataFrame:
             except ValueError as error:
                 raise UserError(f"{path}: {name}: {error}; allowed: {column.allowed}. {advice}") from None
     return check(frame, str(path))
-
-
-def _check_tess(frame: pd.DataFrame, where: str) -> None:
-    for column, (different, each) in TESS_COUNTS.items():
-        counts = frame[column].value_counts()
-        if len(counts) != different:
-            raise UserError(f"{where}: TESS has {different} different values of {column}; found {len(counts)}.")
-        wrong = counts[counts != each]
-        if len(wrong):
-            raise UserError(
-                f"{where}: TESS has {each} utterances of each {column}; found {wrong.iloc[0]} of '{wrong.index[0]}'."
-            )

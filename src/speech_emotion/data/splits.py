@@ -12,6 +12,7 @@ import pandas as pd
 from speech_emotion.config.data import Protocol, SplitSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing
+from speech_emotion.core.tables import read_table
 
 TRAIN: Final = "train"
 VALIDATION: Final = "validation"
@@ -40,20 +41,14 @@ class Fold:
 def make(manifest: pd.DataFrame, protocol: Protocol, settings: SplitSettings) -> pd.DataFrame:
     """Split a corpus by a protocol.
 
-    Parameters
-    ----------
-    manifest : pd.DataFrame
-        From `data.manifest.read`. `random` and `full` keep a `part` that the user's own table names. If it names no
-        validation part, one is drawn from its training part.
-    protocol : {"random", "word", "speaker", "full"}
-        * random: stratified by speaker and emotion;
-        * word: no text on two sides; each part has at least one text;
-        * speaker: leave one speaker out, one fold each;
-        * full: no test part.
+    * random: stratified by speaker and emotion;
+    * word: no text on two sides; each part has at least one text;
+    * speaker: leave one speaker out, one fold each;
+    * full: no test part.
 
-        The validation parts of `speaker` and `full` hold other texts than the training part if one text is at most
-        `validation_share` of the texts. With fewer texts they are drawn like those of `random`.
-    settings : SplitSettings
+    The validation parts of `speaker` and `full` hold other texts than the training part if one text is at most
+    `validation_share` of the texts. With fewer texts they are drawn like those of `random`. `random` and `full` keep a
+    `part` that the user's own table names. If it names no validation part, one is drawn from its training part.
 
     Returns
     -------
@@ -122,8 +117,8 @@ def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, 
         if protocol == "word":
             _one_side_only(part, "text", where)
         if protocol == "speaker":
-            learned = part.assign(side=np.where(part["part"] == TEST, TEST, TRAIN))
-            _one_side_only(learned, "speaker", where, side="side")
+            learned = part["part"].where(part["part"] == TEST, TRAIN)
+            _one_side_only(part.assign(part=learned), "speaker", where)
         if len(part) != len(utterances):
             raise UserError(f"{where}: has {len(part)} of {len(utterances)} utterances.")
         for needed in (TRAIN, VALIDATION) if protocol == "full" else (TRAIN, VALIDATION, TEST):
@@ -144,13 +139,7 @@ def write(path: Path, split: pd.DataFrame) -> None:
 
 
 def read(path: Path) -> list[Fold]:
-    """Read the folds of a split.
-
-    Raises
-    ------
-    UserError
-        The file is missing or not a split.
-    """
+    """Read the folds of a split; raise a UserError if the file is missing or not a split."""
     split = _read_table(path)
     return [
         Fold(str(name), *(tuple(rows.loc[rows["part"] == part, "id"]) for part in (TRAIN, VALIDATION, TEST)))
@@ -159,26 +148,14 @@ def read(path: Path) -> list[Fold]:
 
 
 def utterances(path: Path) -> pd.DataFrame:
-    """Read the utterances of a split, one row each [columns=(id, path, speaker, emotion, text, sha256)], all text.
-
-    Raises
-    ------
-    UserError
-        The file is missing or not a split.
-    """
+    """Read the utterances of a split, one row each [columns=(id, path, speaker, emotion, text, sha256)], all text."""
     return _read_table(path)[_UTTERANCE].drop_duplicates("id").reset_index(drop=True)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        split = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError):
-        raise UserError(f"{path}: is missing or not a table. Run `dvc repro split`.") from None
+    split = read_table(path, text=COLUMNS, advice="Run `dvc repro split`.")
     if list(split.columns) != COLUMNS or not set(split["part"]) <= {TRAIN, VALIDATION, TEST}:
-        raise UserError(
-            f"{path}: expected the columns {', '.join(COLUMNS)} and the parts train, validation, test. "
-            "Run `dvc repro split`."
-        )
+        raise UserError(f"{path}: is not a split with the columns {', '.join(COLUMNS)}. Run `dvc repro split`.")
     return split
 
 
@@ -273,8 +250,8 @@ def _need_groups(manifest: pd.DataFrame, column: str, count: int, protocol: Prot
         )
 
 
-def _one_side_only(rows: pd.DataFrame, column: str, where: str, side: str = "part") -> None:
-    sides = rows[[column, side]].drop_duplicates()
+def _one_side_only(rows: pd.DataFrame, column: str, where: str) -> None:
+    sides = rows[[column, "part"]].drop_duplicates()
     leaked = sorted(set(sides.loc[sides[column].duplicated(), column]))
     if leaked:
         raise LeakError(f"{where}: leak: {column} '{leaked[0]}' is on two sides ({len(leaked)} such in all).")

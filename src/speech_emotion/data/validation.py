@@ -13,12 +13,11 @@ import pandas as pd
 
 from speech_emotion.audio.decode import AudioError, Sound, decode
 from speech_emotion.config.data import PrepareSettings
-from speech_emotion.core.errors import UserError
+from speech_emotion.core.errors import UserError, listing
 from speech_emotion.core.io import open_regular_file
 from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.progress import track
 from speech_emotion.data.corpora.base import Corpus, Utterance
-from speech_emotion.data.labels import listing
 from speech_emotion.data.manifest import BAD_COLUMNS, DECIMALS, SCHEMA, Manifest, write_bad
 
 _SHOWN = 30

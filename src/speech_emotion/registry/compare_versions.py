@@ -131,7 +131,7 @@ def _read(path: Path, split: str, *, fold: str | None = None) -> ProtocolPredict
         rows = rows.sort_values(["fold", "id"], kind="stable").reset_index(drop=True)
         labels = tuple(str(name).removeprefix("p_") for name in rows.columns if str(name).startswith("p_"))
         folds = tuple(as_predictions(part, labels) for _, part in rows.groupby("fold", sort=True))
-    except (OSError, ValueError, KeyError) as error:
+    except (UserError, ValueError, KeyError) as error:
         raise UserError(f"{path.name}: the predictions of a model in MLflow are damaged ({error}).") from None
     if not folds:
         raise UserError(f"{path.name}: the predictions of a model in MLflow have no fold '{fold}'.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import digest_file, digest_json, read_csv, write_json
+from speech_emotion.core.io import digest_file, digest_json, write_json
 from speech_emotion.core.process import SCRATCH, alone
 from speech_emotion.models.package import Package
 from speech_emotion.registry.compare_versions import PREDICTIONS, SPLITS
@@ -136,11 +136,13 @@ class _FinishedTraining:
 
     def epochs(self) -> Iterator[LogEntry]:
         """Yield the rows of history.csv."""
+        from speech_emotion.core.tables import read_table
+
         path = self.folder / "history.csv"
         try:
-            for row in read_csv(path):
+            for row in read_table(path).to_dict("records"):
                 epoch = int(row.pop("epoch"))
-                yield LogEntry(self.time, epoch, {name: float(value) for name, value in row.items()})
+                yield LogEntry(self.time, epoch, {str(name): float(value) for name, value in row.items()})
         except (UserError, ValueError, KeyError):
             raise UserError(f"{path}: is missing or damaged. `dvc checkout` restores it.") from None
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from speech_emotion.config.data import CorpusSettings, DownloadSettings
-from speech_emotion.core.errors import UserError
+from speech_emotion.core.errors import UserError, listing
 from speech_emotion.core.io import open_regular_file, replacing_folder, require_regular_file
 from speech_emotion.core.progress import track
-from speech_emotion.data.archive import unpack
+from speech_emotion.data.archive import check_apart, unpack
 from speech_emotion.data.corpora.base import CorpusFacts, Utterance
-from speech_emotion.data.labels import TABLE, Labelled, is_recording, listing, read_labelled, write_table
+from speech_emotion.data.labels import TABLE, Labelled, is_recording, read_labelled, write_table
 
 
 class FolderCorpus:
@@ -29,22 +29,15 @@ class FolderCorpus:
         self.source = Path(settings.source).expanduser()
 
     def fetch(self, raw: Path) -> None:
-        """Copy the recordings to the folder `raw`, byte for byte, with their labels in one table; all or nothing.
-
-        Raises
-        ------
-        UserError
-            The source is missing, cannot be understood, or has a single label; or recordings cannot be read.
-        """
+        """Copy the recordings to the folder `raw`, byte for byte, with their labels in one table; all or nothing."""
         if not self.source.exists():
-            raise UserError(
-                f"{self.source}: there is no such folder or zip. "
-                "Put your recordings there, or set corpus.source in params.yaml."
-            )
-        _check_apart(self.source, raw)
+            raise UserError(f"{self.source}: there is no such folder or zip. Set corpus.source in params.yaml.")
+        check_apart(self.source, raw)
         with _opened(self.source, raw) as folder, replacing_folder(raw) as aside:
             labelled = read_labelled(folder)
-            _check_labels(labelled)
+            labels = {one.emotion for one in labelled.utterances}
+            if len(labels) < 2:
+                raise UserError(f"{folder}: all recordings have one label, '{labels.pop()}' ({labelled.layout}).")
             _copy(labelled, aside)
             write_table(aside, labelled.utterances)
         print(f"{self.source}: {len(labelled.utterances):,} recordings, {labelled.layout}")
@@ -78,23 +71,6 @@ def _lone_zip(folder: Path) -> Path | None:
     zips = [path for path in visible if path.suffix.lower() == ".zip"]
     others = [path for path in visible if path.is_dir() or path.suffix.lower() == ".csv" or is_recording(path)]
     return zips[0] if len(zips) == 1 and not others else None
-
-
-def _check_apart(source: Path, raw: Path) -> None:
-    source, raw = source.resolve(), raw.resolve()
-    if raw.is_relative_to(source) or source.is_relative_to(raw):
-        raise UserError(
-            f"{source}: lies around or within {raw}, where it would be copied to. Choose another corpus.source."
-        )
-
-
-def _check_labels(labelled: Labelled) -> None:
-    labels = sorted({one.emotion for one in labelled.utterances})
-    if len(labels) < 2:
-        raise UserError(
-            f"{labelled.root}: all {len(labelled.utterances)} recordings have one label, '{labels[0]}'; "
-            f"a model needs at least two ({labelled.layout})."
-        )
 
 
 def _copy(labelled: Labelled, target: Path) -> None:

@@ -20,11 +20,11 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Final
 
 from speech_emotion.config.data import CorpusSettings, DownloadSettings
-from speech_emotion.core.errors import UserError
+from speech_emotion.core.errors import UserError, listing
 from speech_emotion.core.io import digest_json, replacing_folder, walk_files, write_text
 from speech_emotion.core.process import SCRATCH, alone
 from speech_emotion.core.progress import track
-from speech_emotion.data.archive import Entry, check_space, file_entry, walk
+from speech_emotion.data.archive import Entry, check_apart, check_space, file_entry, walk
 from speech_emotion.data.corpora.base import Utterance
 from speech_emotion.data.download import Downloader, RemoteFile, UnreachableError
 
@@ -33,7 +33,6 @@ DEFAULT_SOURCE: Final = Path("data/incoming")
 
 _AUDIO_SUFFIXES: Final = frozenset({".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".wav"})
 _LARGEST_RECORDING: Final = 8 << 20
-_SHOWN: Final = 20
 
 
 class PublishedCorpus(ABC):
@@ -94,29 +93,17 @@ class PublishedCorpus(ABC):
         return PurePosixPath(path).name.casefold()
 
     def fetch(self, raw: Path) -> None:
-        """Fill the folder `raw` with the recordings, byte for byte: all of them, or none.
-
-        Raises
-        ------
-        UserError
-            There is no copy and no server, or a recording is missing or altered: each is named.
-        """
+        """Fill the folder `raw` with the recordings, byte for byte: all of them, or none."""
         source = find_copy(self.kind, self.settings)
         if source is None:
             self._fetch_from_server(raw)
             return
-        _check_apart(source, raw)
+        check_apart(source, raw)
         print(f"{self.title}: reading {source}")
         self._fill(raw, walk(source), str(source), "Get a complete copy, or remove this one to have it downloaded.")
 
     def utterances(self, raw: Path) -> list[Utterance]:
-        """Return the recordings in `raw`, ordered by path.
-
-        Raises
-        ------
-        UserError
-            A recording is missing from `raw`, or there is another file.
-        """
+        """Return the recordings in `raw`, ordered by path; raise `UserError` if `raw` has changed since `fetch`."""
         found = {path.relative_to(raw).as_posix() for path in walk_files(raw)}
         lists = {
             "missing": sorted(self.checksums.keys() - found),
@@ -124,7 +111,7 @@ class PublishedCorpus(ABC):
         }
         if any(lists.values()):
             headline = f"{raw}: is not as the stage `download` left it. Run `dvc repro download`."
-            raise UserError("\n".join([headline, *_listed(lists, _SHOWN)]))
+            raise UserError(_listed(headline, lists))
         return [one for path in sorted(found) if (one := self.parse_name(Path(path)))]
 
     def _fetch_from_server(self, raw: Path) -> None:
@@ -162,13 +149,10 @@ class PublishedCorpus(ABC):
             )
             if not census.is_complete:
                 raise UserError(f"{_report(census, self.title, source, total)}\n{advice}")
+        verified = "each with its original SHA-256"
         if census.accepted:
-            print(
-                f"{self.title}: {total:,} recordings, {census.accepted:,} of them without their original SHA-256, "
-                "accepted by name (corpus.checksums: ignore)"
-            )
-        else:
-            print(f"{self.title}: {total:,} recordings, each with its original SHA-256")
+            verified = f"{census.accepted:,} of them accepted by name only (corpus.checksums: ignore)"
+        print(f"{self.title}: {total:,} recordings, {verified}")
         if census.renamed or census.surplus:
             print(_report(census, self.title, source, total), file=sys.stderr)
 
@@ -181,32 +165,38 @@ class PublishedCorpus(ABC):
   `make demo`: run the whole pipeline on a synthetic corpus, offline"""
 
 
+def weights_licence(terms: str, credit: str) -> str:
+    """Return the licence of the weights of a model."""
+    none_inside = "This package contains none of its recordings, and none can be restored from it."
+    return f"The weights were trained on {terms}.\n\n{credit}. {none_inside}"
+
+
+def acted_limits(people: str, speech: str) -> str:
+    """Return the limits of a corpus in which actors speak given sentences, recorded closely."""
+    return (
+        f"* **Other people.** {people}.\n"
+        "* **Felt emotion.** Actors played each emotion on demand.\n"
+        f"* **Free speech.** {speech}.\n"
+        "* **Other or mixed emotions.** One label per recording; one of them is always predicted.\n"
+        "* **Rooms, telephones, noise, crosstalk.** The recordings are close and quiet."
+    )
+
+
 @dataclass(frozen=True)
 class Census:
-    """The result of comparing a copy with a list of checksums.
+    """The result of comparing a copy with the list of originals: how many recordings it has, and lists of names.
 
-    Attributes
-    ----------
-    found : int
-        Number of recordings of the list that are there.
-    accepted : int
-        How many of them have another content than the original.
-    missing : tuple of str
-        Recordings (their names in the list) that are nowhere in the copy, which has no file of that name either.
-    altered : tuple of str
-        Recordings that are nowhere in the copy although it has a file of that name: the file, and its content.
-    renamed : tuple of str
-        Files with a recording that has no other name there: the file, and which recording it is.
-    surplus : tuple of str
-        Audio files that are no recording of the list, or a second copy of one under another recording's name.
+    `accepted` recordings have another content than the original. A recording that is nowhere in the copy is `altered`
+    if the copy has a file of its name, else `missing`. `surplus` are other audio files, and second copies under another
+    recording's name.
     """
 
     found: int
     accepted: int
-    missing: tuple[str, ...]
-    altered: tuple[str, ...]
-    renamed: tuple[str, ...]
-    surplus: tuple[str, ...]
+    missing: list[str]
+    altered: list[str]
+    renamed: list[str]
+    surplus: list[str]
 
     @property
     def is_complete(self) -> bool:
@@ -224,23 +214,9 @@ def take_census(
 ) -> Census:
     """Read every file of a copy and identify the recordings by their content.
 
-    Parameters
-    ----------
-    entries : iterable of Entry
-        The files of the copy.
-    checksums : mapping of str to str
-        Path in the raw tree to SHA-256 (hex).
-    plain : callable
-        Returns the part of a path on which copies agree.
-    accept_altered : bool
-        Whether to accept a file with the name of a recording and another content.
-    keep : callable
-        Called once for each recording, with its path in the raw tree and its content.
-
-    Raises
-    ------
-    UserError
-        A file cannot be read.
+    `checksums` map paths in the raw tree to SHA-256 (hex); `plain` returns the part of a path on which copies agree.
+    With `accept_altered`, a file with the name of a recording may have another content. `keep` is called once for each
+    recording, with its path in the raw tree and its content.
     """
     by_digest: dict[str, list[str]] = defaultdict(list)  # some corpora have two recordings with one content
     for path, digest in checksums.items():
@@ -305,31 +281,15 @@ def _compare(
                 altered[owner] = f"{name}: contains {path}"
             elif owner != path and not is_renamed:
                 surplus.append(f"{name}: contains {path} once more")
-    return Census(
-        found=len(places),
-        accepted=accepted,
-        missing=tuple(sorted(lost - altered.keys())),
-        altered=tuple(sorted(altered.values())),
-        renamed=tuple(sorted(renamed)),
-        surplus=tuple(sorted(surplus)),
-    )
+    lists = (lost - altered.keys(), altered.values(), renamed, surplus)
+    return Census(len(places), accepted, *map(sorted, lists))
 
 
 def find_copy(kind: str, settings: CorpusSettings, root: Path = Path()) -> Path | None:
     """Return the folder or zip that the user named, as `corpus.source` or as `<KIND>_DIR`; or None.
 
-    Parameters
-    ----------
-    kind : str
-    settings : CorpusSettings
-        `source` may be absent or without recordings if it is `data/incoming`.
-    root : Path
-        The root of the repository, which `corpus.source` is relative to.
-
-    Raises
-    ------
-    UserError
-        The named path does not exist, is neither folder nor zip, or contains no recordings.
+    Raise `UserError` if the named path does not exist, is neither folder nor zip, or contains no recordings. The
+    default source may be absent or empty. `root` is what `corpus.source` is relative to.
     """
     variable = variable_of(kind)
     source = root / Path(settings.source).expanduser()
@@ -380,20 +340,17 @@ def _report(census: Census, title: str, source: str, total: int) -> str:
         "under another name": census.renamed,
         f"not of {title}, left out": census.surplus,
     }
-    if all(len(names) <= _SHOWN for names in lists.values()):
-        return "\n".join([headline, *_listed(lists)])
-    full = SCRATCH / "download" / "report.txt"
-    write_text(full, "\n".join([headline, *_listed(lists)]) + "\n")
-    return "\n".join([headline, *_listed(lists, _SHOWN), f"All names: {full}"])
+    short, full = (_listed(headline, lists, shown) for shown in (20, None))
+    if short == full:
+        return full
+    file = SCRATCH / "download" / "report.txt"
+    write_text(file, f"{full}\n")
+    return f"{short}\nAll names: {file}"
 
 
-def _listed(lists: Mapping[str, Sequence[str]], shown: int | None = None) -> list[str]:
-    lines = []
-    for title, names in lists.items():
-        if names:
-            lines += [f"{title} ({len(names):,}):", *(f"  {name}" for name in names[:shown])]
-            lines += [f"  and {len(names) - shown:,} more"] if shown and len(names) > shown else []
-    return lines
+def _listed(headline: str, lists: Mapping[str, Sequence[str]], shown: int | None = 20) -> str:
+    parts = [f"{title} ({len(names):,}):\n{listing(names, shown)}" for title, names in lists.items() if names]
+    return "\n".join([headline, *parts])
 
 
 def _has_recordings(source: Path, setting: str) -> bool:
@@ -405,14 +362,6 @@ def _has_recordings(source: Path, setting: str) -> bool:
     if not source.is_file() or not zipfile.is_zipfile(source):
         raise UserError(f"{source}: is neither a folder nor a complete zip. Get it again, or change {setting}.")
     return True
-
-
-def _check_apart(source: Path, raw: Path) -> None:
-    source, raw = source.resolve(), raw.resolve()
-    if raw.is_relative_to(source) or source.is_relative_to(raw):
-        raise UserError(
-            f"{source}: is around or within {raw}, where the recordings are written. Move your copy elsewhere."
-        )
 
 
 def _write(target: Path, content: bytes) -> None:

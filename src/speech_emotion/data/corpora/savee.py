@@ -9,7 +9,7 @@ from typing import Final
 from speech_emotion.config.data import DownloadSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.data.corpora.base import CorpusFacts
-from speech_emotion.data.corpora.published import PublishedCorpus, variable_of
+from speech_emotion.data.corpora.published import PublishedCorpus, acted_limits, variable_of, weights_licence
 from speech_emotion.data.download import Downloader, RemoteFile
 
 EMOTIONS: Final = {
@@ -58,21 +58,14 @@ FACTS: Final = CorpusFacts(
     title="SAVEE: 4 men, 7 emotions, 480 recordings",
     licence="research use, after registration",
     not_here="not here: register at the University of Surrey, and name the copy in corpus.source or SAVEE_DIR",
-    weights_licence=(
-        "The weights were trained on the Surrey audio-visual expressed emotion database (SAVEE), which is for "
-        "research only.\n"
-        "\n"
-        "SAVEE: Sanaul Haq and Philip J. B. Jackson, University of Surrey, 2009. This package contains none of "
-        "its recordings, and none can be restored from it."
+    weights_licence=weights_licence(
+        "the Surrey audio-visual expressed emotion database (SAVEE), which is for research only",
+        "SAVEE: Sanaul Haq and Philip J. B. Jackson, University of Surrey, 2009",
     ),
     caveat="**The data is four men.**",
-    limits=(
-        "* **Other people.** Four male students of one university, native speakers of English, 27 to 31 years "
-        "old.\n"
-        "* **Felt emotion.** Actors played each emotion on demand.\n"
-        "* **Free speech.** Prepared sentences; three are the same with every emotion.\n"
-        "* **Other or mixed emotions.** One label per recording; one of them is always predicted.\n"
-        "* **Rooms, telephones, noise, crosstalk.** The recordings are close and quiet."
+    limits=acted_limits(
+        "Four male students of one university, native speakers of English, 27 to 31 years old",
+        "Prepared sentences; three are the same with every emotion",
     ),
     data="SAVEE: 480 recordings, 31 minutes, four men, seven emotions.",
     card_licence="Weights: research use; see `LICENSE.md`. SAVEE: Haq and Jackson, 2009.",
