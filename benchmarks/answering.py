@@ -113,7 +113,7 @@ def _serve(folder: Path, clip: Path, *, seconds: float) -> dict[str, float]:
 def _save_mlflow_model(folder: Path) -> None:
     import mlflow
 
-    from speech_emotion.serving import pyfunc
+    from speech_emotion.registry import pyfunc
 
     mlflow.pyfunc.save_model(
         folder, python_model=pyfunc.__file__, artifacts={"package": str(PRETRAINED)}, pip_requirements=["mlflow"]

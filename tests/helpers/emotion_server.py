@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +83,17 @@ class EmotionServer:
 
     def wait_for(self, name: str, **details: Any) -> list[dict[str, Any]]:
         """Wait for lines of its log about an event with these details, and return them."""
-        end = time.monotonic() + 60
-        while not (found := [line for line in self.events(name) if line | details == line]):
-            assert time.monotonic() < end, f"no event {name!r}"
-            time.sleep(0.05)
+        found: list[dict[str, Any]] = wait_until(lambda: [line for line in self.events(name) if line | details == line])
         return found
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """Wait until a condition holds, and return its value."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
 
 
 def records(*recordings: bytes) -> dict[str, Any]:
@@ -134,21 +140,16 @@ def emotion_server(
         wait_until_ready(server, folder / "server.err")
         yield server
     finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def wait_until_ready(server: EmotionServer, errors: Path) -> None:
     """Wait until the server is ready, and set its address."""
-    end = time.monotonic() + 300
-    ready: list[dict[str, Any]] = []
-    while server.process.poll() is None and not ready and time.monotonic() < end:
-        time.sleep(0.05)
-        ready = server.events("ready")
-    assert ready, errors.read_text()
-    server.uri = ready[0]["url"].replace("0.0.0.0", "127.0.0.1")
+    wait_until(lambda: server.events("ready") or server.process.poll() is not None, seconds=300)
+    assert server.process.poll() is None, errors.read_text()
+    server.uri = server.events("ready")[0]["url"].replace("0.0.0.0", "127.0.0.1")

@@ -1,6 +1,5 @@
 """Start and stop real services on free ports: PostgreSQL, S3, MLflow, a server that hangs."""
 
-import getpass
 import os
 import pwd
 import shutil
@@ -86,17 +85,16 @@ class Database:
     uri: str
     control: list[str | Path]
     options: list[str | Path]
-    user: str | None
     runs: bool = False
 
     def start(self) -> None:
-        _as(self.user, [*self.control, *self.options, "start"])
+        _run_postgresql([*self.control, *self.options, "start"])
         self.runs = True
 
     def stop(self) -> None:
         """Stop it as a crash would."""
         if self.runs:
-            _as(self.user, [*self.control, "-m", "immediate", "stop"])
+            _run_postgresql([*self.control, "-m", "immediate", "stop"])
         self.runs = False
 
 
@@ -113,15 +111,15 @@ def database() -> Iterator[Database]:
     programs, user = _postgresql_programs(), _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     data, port = folder / "data", free_port()
-    if user is not None:
-        os.chown(folder, *_ids(user))
-    _as(user, [programs / "initdb", "--auth=trust", "--username=mlflow", "--no-sync", "--encoding=UTF8", "-D", data])
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    _run_postgresql(
+        [programs / "initdb", "--auth=trust", "--username=mlflow", "--no-sync", "--encoding=UTF8", "-D", data]
+    )
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
     server = Database(
         f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres",
         [programs / "pg_ctl", "-D", data, "-w"],
         ["-l", folder / "log", "-o", options],
-        user,
     )
     server.start()
     try:
@@ -183,20 +181,12 @@ def hanging_server() -> Iterator[str]:
 def _mlflow(
     command: list[str], folder: Path, uri: str, health: str, environment: dict[str, str] | None = None
 ) -> Iterator[Service]:
-    with _served([sys.executable, "-m", "mlflow", *command], folder, uri, health, environment) as service:
-        yield service
-
-
-@contextmanager
-def _served(
-    command: list[str], folder: Path, uri: str, health: str, environment: dict[str, str] | None = None
-) -> Iterator[Service]:
     folder.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     with open(folder / "server.log", "wb") as log:
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "mlflow", *command],
             cwd=folder,
             env={**inherited, "PATH": path, **(environment or {})},
             stdin=subprocess.DEVNULL,
@@ -225,39 +215,33 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: fl
 
 def _postgresql_programs() -> Path:
     """Return the folder of initdb and pg_ctl, which is not in PATH on Debian."""
-    places = [
-        *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
-        Path(shutil.which("initdb") or "/x").parent,
-    ]
-    found = next((place for place in places if (place / "initdb").exists()), None)
+    path = os.pathsep.join(
+        [os.environ["PATH"], *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)]
+    )
+    found = shutil.which("initdb", path=path)
     assert found is not None, "PostgreSQL is not installed: scripts/system-packages installs it"
-    return found
+    return Path(found).parent
 
 
-def _unprivileged_user() -> str | None:
-    """Return the user to run PostgreSQL as, because it refuses root; None: the current user."""
+def _unprivileged_user() -> pwd.struct_passwd:
+    """Return the user to run PostgreSQL as, because it refuses root."""
     if os.geteuid() != 0:
-        return None
+        return pwd.getpwuid(os.geteuid())
     names = {entry.pw_name for entry in pwd.getpwall()}
-    return "postgres" if "postgres" in names else "nobody"
+    return pwd.getpwnam("postgres" if "postgres" in names else "nobody")
 
 
-def _ids(user: str) -> tuple[int, int]:
-    entry = pwd.getpwnam(user)
-    return entry.pw_uid, entry.pw_gid
-
-
-def _as(user: str | None, command: list[str | Path]) -> None:
-    uid, gid = _ids(user or getpass.getuser())
-    done = subprocess.run(
-        list(map(str, command)),
+def _run_postgresql(command: list[str | Path]) -> None:
+    user = _unprivileged_user()
+    subprocess.run(
+        command,
         # that user may not read the current folder
         cwd="/",
+        user=user.pw_uid,
+        group=user.pw_gid,
         stdin=subprocess.DEVNULL,
         # the server inherits these: a pipe would never end
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        check=False,
-        **({} if user is None else {"user": uid, "group": gid, "extra_groups": []}),
+        check=True,
     )
-    assert done.returncode == 0, f"{' '.join(map(str, command))} ended with {done.returncode}"

@@ -26,10 +26,11 @@ import pytest
 import soundfile
 
 from helpers import recordings
-from helpers.emotion_server import JSON, EmotionServer, emotion_server, records
+from helpers.emotion_server import JSON, EmotionServer, emotion_server, records, wait_until
 from helpers.tiny_package import LABELS, make_package
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Recognizer
+from speech_emotion.serving.protocol import url
 
 TONE = recordings.tone()
 WAV = recordings.encoded(TONE)
@@ -134,24 +135,22 @@ def test_documented_client(server: EmotionServer, root: Path, tmp_path: Path) ->
 def test_get_endpoints(server: EmotionServer) -> None:
     server.predict(WAV)
 
-    told = {path: server.ask(path=path, method="GET") for path in ("/ping", "/health", "/version", "/metrics", "/docs")}
-
-    assert {path: status for path, (status, _, _) in told.items()} == dict.fromkeys(told, 200)
-    assert told["/ping"][1] == b"\n"
-    assert re.fullmatch(rb"\d+\.\d+\.\d+", told["/version"][1])
-    assert b'speech_emotion_requests_total{path="/invocations",status="200"}' in told["/metrics"][1]
-    assert b"<script" not in told["/docs"][1]
-    assert b"http" not in re.sub(rb"HOST|https?://127\.0\.0\.1", b"", told["/docs"][1])
+    for path, expected in (
+        ("/ping", rb"\n"),
+        ("/health", rb"\n"),
+        ("/version", rb"\d+\.\d+\.\d+"),
+        ("/metrics", rb'(?s).*speech_emotion_requests_total\{path="/invocations",status="200"\}.*'),
+    ):
+        status, body, _ = server.ask(path=path, method="GET")
+        assert (status, bool(re.fullmatch(expected, body))) == (200, True)
     assert server.ask(path="/ping", method="HEAD")[:2] == (200, b"")
 
 
 def test_openapi_names_limits(server: EmotionServer) -> None:
     description = json.loads(server.ask(path="/openapi.json", method="GET")[1])
 
-    assert set(description["paths"]["/invocations"]["post"]["responses"]) == {
-        "200",
-        *("400", "408", "413", "415", "503", "504"),
-    }
+    statuses = ["200", "400", "408", "413", "415", "503", "504"]
+    assert sorted(description["paths"]["/invocations"]["post"]["responses"]) == statuses
     assert "at most 16 recordings, 4 MiB" in description["paths"]["/invocations"]["post"]["description"]
 
 
@@ -324,18 +323,14 @@ def test_100_mb_body(server: EmotionServer) -> None:
 def talk(server: EmotionServer, *pieces: bytes, pause: float = 0.0) -> bytes:
     """Send pieces as they are, and return all that comes back until the server closes."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        for piece in pieces:
-            try:
+        with suppress(OSError):
+            for piece in pieces:
                 connection.sendall(piece)
-            except OSError:
-                break
-            time.sleep(pause)
+                time.sleep(pause)
         found = b""
-        try:
+        with suppress(ConnectionResetError):
             while part := connection.recv(65536):
                 found += part
-        except ConnectionResetError:
-            pass
         return found
 
 
@@ -450,10 +445,7 @@ def test_client_that_never_reads(server: EmotionServer) -> None:
         with suppress(OSError):
             while True:  # until all buffers between the two are full
                 connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
-        end = time.monotonic() + 30
-        while any(one.raddr for one in own.net_connections()):
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        wait_until(lambda: not any(one.raddr for one in own.net_connections()), seconds=30)
 
     assert server.events("response not read")
     assert server.predict(WAV)
@@ -504,13 +496,10 @@ def test_full_queue(tmp_path: Path, package: Path) -> None:
     with emotion_server(tmp_path, "--model", package, waiting=1, answer_seconds=60.0) as server:
         [worker] = server.workers()
         with heavy_requests(server, 6) as connections:
-            end = time.monotonic() + 30
-            while len(refused := select.select(connections, [], [], 0)[0]) < 4 and time.monotonic() < end:
-                time.sleep(0.05)
+            wait_until(lambda: len(select.select(connections, [], [], 0)[0]) == 4)
             worker.resume()
             answers = [connection.recv(65536) for connection in connections]
 
-    assert len(refused) == 4
     assert sorted(answer.split()[1] for answer in answers) == [b"200"] * 2 + [b"503"] * 4
     assert all(b"retry-after: 1\r\n" in answer for answer in answers if b" 503 " in answer)
 
@@ -519,8 +508,7 @@ def test_graceful_stop(tmp_path: Path, package: Path) -> None:
     with emotion_server(tmp_path, "--model", package, answer_seconds=60.0) as server:
         [worker] = server.workers()
         with heavy_requests(server, 3) as connections:
-            while b"speech_emotion_working 3.0" not in server.ask(path="/metrics", method="GET")[1]:
-                time.sleep(0.05)
+            wait_until(lambda: b"speech_emotion_working 3.0" in server.ask(path="/metrics", method="GET")[1])
             for process in (psutil.Process(server.process.pid), worker):
                 process.terminate()  # as a service manager does, which signals the whole group
             worker.resume()
@@ -535,9 +523,10 @@ def test_graceful_stop(tmp_path: Path, package: Path) -> None:
 def signal_at_work(server: EmotionServer, number: int) -> tuple[int, str]:
     """Signal the worker while it decodes; return status and message of the response."""
     [worker] = server.workers()
+    worker.nice(19)  # this loop runs before the work is done
+    before = worker.cpu_times().user
     with ThreadPoolExecutor() as threads:
         asked = threads.submit(server.ask, HEAVY)
-        before = worker.cpu_times().user
         while worker.cpu_times().user < before + 0.03:
             time.sleep(0.001)
         worker.send_signal(number)
@@ -562,14 +551,12 @@ def test_hanging_worker(tmp_path: Path, package: Path) -> None:
     expected = (504, "the request took longer than 2 s; send fewer recordings")
     with emotion_server(tmp_path, "--model", package, answer_seconds=2.0) as server:
         assert signal_at_work(server, signal.SIGSTOP) == expected
-        while server.ask(records(WAV))[0] != 200:  # until another has started
-            time.sleep(0.1)
+        wait_until(lambda: server.ask(records(WAV))[0] == 200)  # another has started
 
         [worker] = server.workers()
         worker.suspend()  # idle: it does not even take the request
         assert server.ask(HEAVY)[0] == 504
-        while server.ask(records(WAV))[0] != 200:
-            time.sleep(0.1)
+        wait_until(lambda: server.ask(records(WAV))[0] == 200)
         assert psutil.wait_procs([worker], timeout=10)[1] == []
 
 
@@ -614,13 +601,19 @@ def test_missing_model(tmp_path: Path, model: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_taken_port(tmp_path: Path, package: Path) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"], ids=["taken", "of another machine"])
+def test_unusable_address(tmp_path: Path, package: Path, host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = serve(tmp_path, "--port", str(port), "--model", str(package))
+        done = serve(tmp_path, "--host", host, "--port", str(port), "--model", str(package))
 
     assert done.returncode == 1
-    assert f"error: Cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert f"error: Cannot listen on {host}:{port}" in done.stderr
+
+
+def test_ipv6_url() -> None:
+    with socket.socket(socket.AF_INET6) as listener:
+        assert url(listener) == "http://[::]:0"
 
 
 def serve(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -638,8 +631,6 @@ PACKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a label too many": (lambda folder: relabel(folder, *LABELS, "bored"), "has 3 columns"),
     "a label too few": (lambda folder: relabel(folder, *LABELS[:2]), "package.json requires 2"),
     "nested deeply": (lambda folder: (folder / "package.json").write_text("[" * 200_000), "package.json"),
-    "no package.json": (lambda folder: (folder / "package.json").unlink(), "no model package found"),
-    "another graph": (lambda folder: (folder / "graph.onnx").write_bytes(b"graph"), "does not have the SHA-256"),
 }
 
 

@@ -6,9 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import numpy as np
 import pytest
 
 from helpers import recordings, tracked
-from helpers.emotion_server import EmotionServer, emotion_server, records
+from helpers.emotion_server import EmotionServer, emotion_server, records, wait_until
 from helpers.services import mlflow_server, scoring_server
 from helpers.tiny_package import make_package
 from speech_emotion.audio.decode import load
@@ -121,13 +119,6 @@ def asking(server: EmotionServer, *, clients: int) -> Iterator[list[tuple[int, s
             thread.join()
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 120
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_registry_that_is_gone(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with mlflow_server(tmp_path / "mlflow", backend=f"sqlite:///{tmp_path}/server.db") as registry:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.uri)
@@ -139,7 +130,7 @@ def test_registry_that_is_gone(workspace: Path, tmp_path: Path, monkeypatch: pyt
             assert server.predict(WAV)[0]["model_version"] == "1"
             registry.kill()
 
-            wait_until(lambda: bool(server.events("champion not polled")))
+            server.wait_for("champion not polled")
 
             assert server.predict(WAV)[0]["model_version"] == "1"
 
@@ -157,7 +148,8 @@ def test_same_answers_as_mlflow_server(workspace: Path, tmp_path: Path, tess_dir
     with emotion_server(tmp_path / "ours", "--model", CHAMPION_URI, environment=environment) as server:
         ours = [row for one in sent for row in server.predict(one)]
     with scoring_server(CHAMPION_URI, tmp_path / "mlflow", environment) as served:
-        theirs = [row for one in sent for row in predictions(served.uri, records(one))]
+        mlflow = EmotionServer(served.uri, served.process, tmp_path / "mlflow")
+        theirs = [row for one in sent for row in mlflow.predict(one)]
 
     assert len(utterances) == 100
     assert [len(row["windows"]) for row in ours[-2:]] == [0, len(Listener(recognizer)(long).windows)]
@@ -170,27 +162,14 @@ def test_same_answers_as_mlflow_server(workspace: Path, tmp_path: Path, tess_dir
             assert answer == same
 
 
-def predictions(uri: str, content: dict[str, Any]) -> list[dict[str, Any]]:
-    body = json.dumps(content).encode()
-    request = urllib.request.Request(f"{uri}/invocations", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as response:
-        found: list[dict[str, Any]] = json.load(response)["predictions"]
-        return found
-
-
 def test_schemathesis(tmp_path: Path, package: Path) -> None:
     with emotion_server(tmp_path / "server", "--model", package) as server:
-        done = subprocess.run(
-            # which texts are recordings, a schema cannot say
-            [
-                str(Path(sys.executable).parent / "schemathesis"),
-                *("run", f"{server.uri}/openapi.json", "--max-examples", "40", "--seed", "1", "--no-color"),
-                *("--exclude-checks", "positive_data_acceptance"),
-            ],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
+        program = str(Path(sys.executable).parent / "schemathesis")
+        options = ["--max-examples", "40", "--seed", "1", "--no-color"]
+        # a schema cannot say which texts are recordings
+        options += ["--exclude-checks", "positive_data_acceptance"]
+        command = [program, "run", f"{server.uri}/openapi.json", *options]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
         assert done.returncode == 0, done.stdout
         assert server.events("error") == []

@@ -27,9 +27,8 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.inference.response import LONGEST_BYTES, row
 from speech_emotion.inference.windows import Answer, Listener
 from speech_emotion.registry.model_resolution import Choice
-from speech_emotion.serving import ports
 from speech_emotion.serving.limits import HEAD_BYTES
-from speech_emotion.serving.protocol import protocol
+from speech_emotion.serving.protocol import bound, protocol, url
 
 TITLE: Final = "Speech emotion recognition"
 
@@ -88,13 +87,13 @@ def serve(
     )
     # uvicorn logs that a port is taken; the message below is enough
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    listener = ports.bound(config)
+    listener = bound(config)
     with working_folder() as working:
         # all that Gradio writes, it writes here
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(working)
         uploads = Uploads(working)
         config.app = mounted(choice, uploads, folder, [host, *names])
-        server = _Server(config, uploads, partial(say, ports.url(listener)))
+        server = _Server(config, uploads, partial(say, url(listener)))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             # at its end, uvicorn sends itself the signals it received; by default they would kill it
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup

@@ -126,7 +126,7 @@ def _log_model(
     )
     mlflow.pyfunc.log_model(
         model_id=model_id,
-        python_model=str(_LIBRARY / "serving" / "pyfunc.py"),
+        python_model=str(Path(__file__).with_name("pyfunc.py")),
         artifacts={PACKAGE_ARTIFACT: str(package.folder), PREDICTIONS: str(predictions)},
         code_paths=[str(code)],
         pip_requirements=[f"mlflow=={mlflow.__version__}", *package.requirements],

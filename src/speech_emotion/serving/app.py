@@ -10,13 +10,13 @@ from fastapi import FastAPI, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from speech_emotion.config.serving import ServeSettings
+from speech_emotion.monitoring.log_writer import LogWriter
 from speech_emotion.serving import schemas
 from speech_emotion.serving.limits import Exchange, limited
-from speech_emotion.serving.log_writer import LogWriter
 from speech_emotion.serving.metrics import Metrics, log
 from speech_emotion.serving.pool import Pool, unavailable
 
@@ -33,11 +33,6 @@ _LARGEST_BODIES: Final = 4
 _SCHEMA: Final = schemas.Request.model_json_schema(
     ref_template="#/paths/~1invocations/post/requestBody/content/application~1json/schema/$defs/{model}"
 )
-_PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>speech-emotion</title>
-<p>POST /invocations predicts the emotion of recordings:</p>
-<pre>curl HOST/invocations -H 'Content-Type: application/json' --data @- &lt;&lt;END
-{"dataframe_records": [{"audio": "$(base64 &lt; clip.wav | tr -d '\\n')"}]}
-END</pre><p><a href="/openapi.json">/openapi.json</a> describes requests, responses and refusals.</p></html>"""
 
 
 class Api:
@@ -51,13 +46,12 @@ class Api:
         self.asgi = self._application()
 
     def _application(self) -> ASGIApp:
-        # FastAPI's own page of the documentation loads scripts from another host
+        # FastAPI's pages of documentation load scripts from another host
         app = FastAPI(title="speech-emotion", version=self._version, docs_url=None, redoc_url=None)
         app.get("/ping", response_class=Response)(self.ping)
         app.get("/health", response_class=Response)(self.ping)
         app.get("/version", response_class=PlainTextResponse)(self.version)
         app.get("/metrics", response_class=PlainTextResponse)(self.metrics)
-        app.get("/docs", response_class=HTMLResponse)(self.docs)
         limits = f"at most {self._settings.recordings} recordings, {self._settings.body_mb:g} MiB"
         app.post(
             "/invocations",
@@ -77,8 +71,6 @@ class Api:
             raise HTTPException(415, "expected Content-Type: application/json, in UTF-8")
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise HTTPException(415, "the body is compressed; send it uncompressed")
-        if int(request.headers.get("content-length", "0")) > self._largest:
-            raise self._too_large()
         self._pool.check_room()
         body = bytearray()
         try:
@@ -108,26 +100,19 @@ class Api:
         """Return metrics in Prometheus format."""
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    async def docs(self) -> Response:
-        """Return a page about this server that loads nothing from other hosts."""
-        return HTMLResponse(_PAGE, headers={"Content-Security-Policy": "default-src 'none'"})
-
     async def _read(self, request: Request, body: bytearray) -> None:
         limit = self._settings.receive_seconds
         try:
             async with asyncio.timeout(limit):
                 async for part in request.stream():
                     if len(body) + len(part) > self._largest:
-                        raise self._too_large()
+                        raise HTTPException(413, f"the request is larger than {self._settings.body_mb:g} MiB")
                     if self._held + len(part) > _LARGEST_BODIES * self._largest:
                         raise unavailable("server busy, retry later")
                     body += part
                     self._held += len(part)
         except TimeoutError:
             raise HTTPException(408, f"the request did not arrive within {limit:g} s") from None
-
-    def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"the request is larger than {self._settings.body_mb:g} MiB")
 
     def _report(self, exchange: Exchange, error: Exception | None) -> None:
         # one label per unknown path would fill Prometheus
@@ -143,7 +128,6 @@ class Api:
             path=path,
             status=exchange.status,
             seconds=round(seconds, 4),
-            bytes=exchange.received,
             recordings=exchange.scope.get("recordings", 0),
             model_version=self._pool.model.version or self._pool.model.digest[:12],
         )

@@ -32,7 +32,7 @@ class Exchange:
         self.scope = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
         given = headers.get(b"x-request-id", b"")
         self.id = (given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()).decode()
-        self.began, self.status, self.received = time.perf_counter(), 499, 0
+        self.began, self.status = time.perf_counter(), 499
         self.refusal = _head_refusal(scope)
         # whether all of the body has been read
         self._complete = headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
@@ -41,7 +41,6 @@ class Exchange:
         """Receive a part of the body."""
         message = await self._receive()
         if message["type"] == "http.request":
-            self.received += len(message.get("body", b""))
             self._complete = not message.get("more_body", False)
         return message
 
@@ -49,7 +48,7 @@ class Exchange:
         """Send a part of the response; closes the connection if the request was not read to its end."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [(b"x-content-type-options", b"nosniff"), (b"x-request-id", self.id.encode())]
+            headers = [(b"x-request-id", self.id.encode())]
             if self.refusal or not self._complete:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": [*message["headers"], *headers]}

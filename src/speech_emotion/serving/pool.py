@@ -3,10 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
-from typing import Any, Final
+from typing import Final
 
 from pebble import CONSTS, ProcessExpired, ProcessPool
 from starlette.exceptions import HTTPException
@@ -79,7 +78,7 @@ class Pool:
         except ProcessExpired:
             self._note("worker ended", level="warning")
             raise HTTPException(400, "the recordings cannot be decoded: they are damaged") from None
-        except (BrokenProcessPool, UserError) as error:
+        except (RuntimeError, UserError) as error:  # pebble raises RuntimeError once its workers cannot start
             self.healthy = False
             self._note("workers do not start", level="error", reason=str(error))
             raise unavailable("the model cannot be loaded; see the log") from None
@@ -98,17 +97,18 @@ class Pool:
         pool = self._pool
         try:
             return await self._run(body, end)
-        except (BrokenProcessPool, UserError):  # no task has begun: nothing is lost by another try
+        except (RuntimeError, UserError):  # no task has begun: nothing is lost by another try
             self._note("worker ended", level="warning")
             await self.change(self.model, broken=pool)
             return await self._run(body, end)
 
     async def _run(self, body: bytes | bytearray, end: float) -> Reply:
         pool, seconds = self._pool, max(0.001, end - time.monotonic())
+        assert pool is not None  # `change` comes first
         try:
             async with asyncio.timeout(seconds + _GRACE_SECONDS) as limit:
                 # at its timeout pebble kills the worker
-                reply: Reply = await _schedule(pool, worker.answer, body, timeout=seconds)
+                reply: Reply = await asyncio.wrap_future(pool.schedule(worker.answer, [body], timeout=seconds))
                 return reply
         except TimeoutError:
             self._note("worker timed out", level="warning")
@@ -122,10 +122,10 @@ class Pool:
         pool = ProcessPool(self._size, initializer=worker.load, initargs=initargs, context=get_context("spawn"))
         try:
             async with asyncio.timeout(START_SECONDS):
-                return pool, await _schedule(pool, worker.digest)
+                return pool, await asyncio.wrap_future(pool.schedule(worker.digest))
         except BaseException as error:
             self._end(pool, kill=True)
-            if isinstance(error, (TimeoutError, BrokenProcessPool)):
+            if isinstance(error, (TimeoutError, RuntimeError)):
                 raise UserError("the processes that load the model ended or hang; see their output above") from None
             raise
 
@@ -141,10 +141,3 @@ class Pool:
 def unavailable(message: str) -> HTTPException:
     """Return the refusal of a request that may succeed later."""
     return HTTPException(503, message, {"Retry-After": "1"})
-
-
-def _schedule(pool: Any, function: Callable[..., Any], *arguments: object, timeout: float | None = None) -> Any:
-    try:
-        return asyncio.wrap_future(pool.schedule(function, args=arguments, timeout=timeout))
-    except RuntimeError as error:  # how pebble refuses a task once the pool has failed
-        raise BrokenProcessPool(str(error)) from None

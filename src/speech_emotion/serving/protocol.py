@@ -1,12 +1,15 @@
-"""Extend uvicorn's HTTP protocol with the limits that ASGI middleware cannot give."""
+"""Open the socket of uvicorn, and extend its HTTP protocol with the limits that ASGI middleware cannot give."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Final
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from speech_emotion.core.errors import UserError
 from speech_emotion.serving.schemas import refusal
 
 CONNECTIONS: Final = 1000
@@ -72,9 +75,7 @@ def protocol(seconds: float, note: Callable[..., None]) -> type[H11Protocol]:
                 note("connection refused", level="warning", reason=message)
                 body = refusal(message, code)
                 head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-                self.transport.write(
-                    f"{head}X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n".encode() + body
-                )
+                self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
                 self.transport.close()
 
         def _response_unread(self) -> None:
@@ -82,3 +83,22 @@ def protocol(seconds: float, note: Callable[..., None]) -> type[H11Protocol]:
             self.transport.abort()
 
     return Protocol
+
+
+def bound(config: uvicorn.Config) -> socket.socket:
+    """Return a listening socket; raises UserError if the address cannot be used."""
+    try:
+        listener = config.bind_socket()
+        listener.listen(config.backlog)
+        return listener
+    except (SystemExit, OSError):  # uvicorn ends the process
+        raise UserError(
+            f"Cannot listen on {config.host}:{config.port}. Choose another --port, "
+            "or an address of this machine with --host."
+        ) from None
+
+
+def url(listener: socket.socket) -> str:
+    """Return the URL of a socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"

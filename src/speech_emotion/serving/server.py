@@ -9,7 +9,6 @@ import resource
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,16 +16,14 @@ import uvicorn
 
 from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.config.serving import ServeSettings
+from speech_emotion.monitoring.log_writer import LogWriter
 from speech_emotion.registry.model_source import Model, glance, may_change, model_of
-from speech_emotion.serving import ports
 from speech_emotion.serving.app import Api
 from speech_emotion.serving.limits import HEAD_BYTES
-from speech_emotion.serving.log_writer import LogWriter
 from speech_emotion.serving.metrics import Metrics, log
 from speech_emotion.serving.pool import Pool
-from speech_emotion.serving.protocol import protocol
+from speech_emotion.serving.protocol import bound, protocol, url
 
-_KEEP_ALIVE_SECONDS: Final = 15
 _OPEN_FILES: Final = 4096
 """Enough for all connections; many systems allow 1,024 by default."""
 
@@ -45,25 +42,12 @@ def serve(
 ) -> None:
     """Serve a model until SIGTERM or SIGINT, then finish the requests in progress.
 
-    Parameters
-    ----------
-    source : str or None
-        A package folder or a registry URI; None: the built-in package.
-    settings : ServeSettings
-    host, port : str, int
-        Address to listen on; port 0: any free port, which the log names.
-    cores : int
-        Number of workers if the settings leave it open.
-    log : tuple of Path and LogSettings, optional
-        Folder and settings of the prediction log.
-
-    Raises
-    ------
-    UserError
-        There is no such model, the port is taken, or the log cannot be written.
+    `source` is a package folder or a registry URI (None: the built-in package), `cores` the number of workers unless
+    the settings have one, and `log` the folder and settings of the prediction log. Raises UserError if there is no such
+    model, the port is taken, or the log cannot be written.
     """
-    # workers must not import modules of the working folder
-    os.environ["PYTHONSAFEPATH"] = "1"
+    # workers must not import modules of the working folder, and give back freed blocks of 1 MiB or more (read by glibc)
+    os.environ.update(PYTHONSAFEPATH="1", MALLOC_MMAP_THRESHOLD_=str(2**20))
     raise_file_limit()
     asyncio.run(_Server(source, settings, settings.processes or cores, log).run(host, port))
 
@@ -109,16 +93,15 @@ class _Server:
             log_level="critical",
             access_log=False,
             server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(self._settings.stop_seconds)),
             h11_max_incomplete_event_size=HEAD_BYTES,
         )
         server = uvicorn.Server(config)
         _on_stop(lambda: setattr(server, "should_exit", True))
-        listener = ports.bound(config)
+        listener = bound(config)
         polling = asyncio.create_task(self._poll())
         seconds = round(time.perf_counter() - self._began, 3)
-        self._metrics.note("ready", url=ports.url(listener), seconds=seconds, **_names(self._pool.model))
+        self._metrics.note("ready", url=url(listener), seconds=seconds, **_names(self._pool.model))
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -158,9 +141,7 @@ def _on_stop(stop: Callable[[], object]) -> None:
 
 
 def raise_file_limit() -> None:
-    """Raise the limit of open files as far as the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Set the limit of open files to what the connections need, as far as the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -4,24 +4,14 @@ Parsing and decoding run here, so that a decoder that crashes, hangs or leaks co
 listens imports this module too: what needs ONNX Runtime is imported by the functions that only workers call.
 """
 
-import ctypes
 import json
 import signal
-import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
 
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.process import die_with_parent
 from speech_emotion.inference.response import decode_base64, row
 from speech_emotion.registry.model_source import Model
 from speech_emotion.serving.schemas import Reply, parse, refusal
-
-if TYPE_CHECKING:
-    from speech_emotion.inference.windows import Answer
-    from speech_emotion.monitoring.prediction_log import Entry
-
-_M_MMAP_THRESHOLD: Final = -3
 
 _loaded: "Predictor | UserError"
 
@@ -40,29 +30,27 @@ class Predictor:
 
     def __call__(self, body: bytes | bytearray) -> Reply:
         """Answer a request; one unusable recording refuses all of it, as with MLflow's server."""
+        from speech_emotion.audio.decode import decode
+        from speech_emotion.monitoring.audio_stats import describe
+        from speech_emotion.monitoring.prediction_log import entry
+
+        longest = self._package.description.limits.max_seconds
         where, rows, log_rows = "", [], []
         try:
             for number, text in enumerate(parse(body, most=self._most)):
                 where = f"row {number}: "
-                answer, log_row = self._predict(decode_base64(text))
+                # decoded once, for the prediction and for the statistics
+                sound = decode(decode_base64(text), max_seconds=longest)
+                answer = self._listener(sound.samples, sound.sample_rate)
                 rows.append(row(answer, self._versions))
-                log_rows.append(log_row)
+                if self._keep_log:
+                    log_rows.append(entry(describe(sound), answer.whole, self._versions))
         except UserError as error:
             return Reply(400, refusal(f"{where}{error}"))
         except Exception as error:  # a decoder may raise anything on a damaged file
             return Reply(400, refusal(f"{where}cannot be decoded: it is damaged"), error=type(error).__name__)
         log = json.dumps(log_rows).encode() if self._keep_log else b""
         return Reply(200, json.dumps({"predictions": rows}).encode(), len(rows), log)
-
-    def _predict(self, recording: bytes) -> "tuple[Answer, Entry | None]":
-        from speech_emotion.audio.decode import decode
-        from speech_emotion.monitoring.audio_stats import describe
-        from speech_emotion.monitoring.prediction_log import entry
-
-        # decode once, for the prediction and for the statistics
-        sound = decode(recording, max_seconds=self._package.description.limits.max_seconds)
-        answer = self._listener(sound.samples, sound.sample_rate)
-        return answer, entry(describe(sound), answer.whole, self._versions) if self._keep_log else None
 
 
 def load(model: Model, most: int, keep_log: bool) -> None:
@@ -74,9 +62,6 @@ def load(model: Model, most: int, keep_log: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     die_with_parent()
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # only glibc keeps freed blocks of 1 MiB or more for itself
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
     try:
         _loaded = Predictor(model, most=most, keep_log=keep_log)
     except (UserError, OSError) as error:

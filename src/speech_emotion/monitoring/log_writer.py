@@ -36,7 +36,7 @@ class LogWriter:
 
     async def start(self) -> None:
         """Start the process; raises UserError if the log cannot be written."""
-        command = (sys.executable, "-P", "-m", "speech_emotion.serving.log_writer", *self._order)
+        command = (sys.executable, "-P", "-m", "speech_emotion.monitoring.log_writer", *self._order)
         self._process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         problem = await self._process.stdout.readline()  # type: ignore[union-attr]
         if problem != b"\n":

@@ -1,7 +1,6 @@
 """Test `speech-emotion serve --log-predictions`: content, processes, and kills."""
 
 import json
-import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers import recordings
-from helpers.emotion_server import EmotionServer, emotion_server, records
+from helpers.emotion_server import EmotionServer, emotion_server, records, wait_until
 from helpers.tiny_package import make_package
 from speech_emotion.audio.decode import decode
 from speech_emotion.inference.recognizer import Recognizer
@@ -38,12 +37,8 @@ def writer(server: EmotionServer) -> psutil.Process:
 
 def wait_for(folder: Path, rows: int) -> pa.Table:
     """Return the log once it has so many rows."""
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        if list(folder.glob("*.parquet")) and len(found := read(folder)) >= rows:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{rows} rows were not written")
+    wait_until(lambda: list(folder.glob("*.parquet")) and len(read(folder)) >= rows)
+    return read(folder)
 
 
 def test_log_holds_predictions_and_nothing_else(tmp_path: Path, package: Path) -> None:
@@ -83,11 +78,9 @@ def test_killed_writer_is_replaced(tmp_path: Path, package: Path) -> None:
         wait_for(folder, 1)
         first = writer(server)
         first.kill()
-        end = time.monotonic() + 120
-        while len(read(folder)) < 2 and time.monotonic() < end:
-            server.predict(WAV)  # answered all the while
+        # answered all the while
+        wait_until(lambda: server.predict(WAV) and len(read(folder)) >= 2)
 
-        assert len(read(folder)) >= 2
         assert writer(server).pid != first.pid
         assert [line["level"] for line in server.events("log writer ended")] == ["error"]
 
