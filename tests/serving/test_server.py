@@ -200,17 +200,17 @@ def split(**table: object) -> dict[str, Any]:
 
 
 ONE_KEY = "expected an object with exactly one of the keys"
-NO_JSON = "not valid JSON in UTF-8"
+NO_JSON = "the body: Invalid JSON"
 BODIES: dict[str, tuple[Any, str]] = {
     "no body": (b"", NO_JSON),
     "not JSON": (b"audio=abc", NO_JSON),
     "half JSON": (b'{"instances": [', NO_JSON),
     "not UTF-8": (b'{"instances": "\xff\xfe"}', NO_JSON),
     "UTF-16": (json.dumps(records(WAV)).encode("utf-16"), NO_JSON),
-    "NaN for a recording": (b'{"instances": [{"audio": NaN}]}', NO_JSON),
-    "infinity in params": (b'{"instances": [{"audio": "QUJD"}], "params": {"a": -Infinity}}', NO_JSON),
+    "NaN for a recording": (b'{"instances": [{"audio": NaN}]}', "instances.0.audio: Input should be"),
+    "infinity in params": (b'{"instances": [{"audio": "QUJD"}], "params": {"a": -Infinity}}', "row 0: is not audio"),
     "a number too long": (b"1" * 5000, NO_JSON),
-    "nested 1,050 deep": (b"[" * 1050, ""),  # newer versions of Python read it
+    "nested 1,050 deep": (b"[" * 1050, NO_JSON),
     "nested 100,000 deep": (b"[" * 100_000, "100000 commas and brackets"),
     "a million empty lists": (b'{"instances": [' + b"[]," * 1_000_000 + b"[]]}", "2000003 commas and brackets"),
     "thousands of objects": (instances(*["QUJD"] * 5000), "commas and brackets; at most 16 recordings"),
@@ -225,7 +225,7 @@ BODIES: dict[str, tuple[Any, str]] = {
     "params a list": ({**instances(TEXT), "params": []}, "params: Input should be"),
     "an empty list": ({"dataframe_records": []}, "dataframe_records: List should have at least 1"),
     "a null form": ({"dataframe_records": None}, "dataframe_records: Input should be"),
-    "an object for a list": ({"instances": {"audio": TEXT}}, "instances: Input should be a valid list"),
+    "an object for a list": ({"instances": {"audio": TEXT}}, "instances: Input should be a valid array"),
     "another column": ({"dataframe_records": [{"sound": TEXT}]}, "dataframe_records.0.audio: Field required"),
     "a column more": ({"instances": [{"audio": TEXT, "x": 1}]}, "instances.0: Extra inputs"),
     "split in another orient": ({"dataframe_split": [{"audio": TEXT}]}, "dataframe_split"),
@@ -244,7 +244,7 @@ BODIES: dict[str, tuple[Any, str]] = {
     "not base64": (instances("Say the word!"), "row 0: is not base64"),
     "base64 for URLs": (instances("_-_-"), "row 0: is not base64"),
     "base64 of base64": (instances(base64.b64encode(TEXT.encode()).decode()), "row 0: is not audio"),
-    "a lone surrogate": (b'{"instances": [{"audio": "\\ud800"}]}', "row 0: is not base64"),
+    "a lone surrogate": (b'{"instances": [{"audio": "\\ud800"}]}', NO_JSON),
     "a path": (instances("../../etc/passwd"), "row 0: is not"),
     "a URL": (instances("http://127.0.0.1:1/a.wav"), "row 0: is not base64"),
     "empty text": (instances(""), "row 0: is empty"),

@@ -38,9 +38,8 @@ def serve(
     """
     from speech_emotion.config.base import section_or
     from speech_emotion.config.serving import DEFAULT
-    from speech_emotion.core.parallel import core_count
     from speech_emotion.serving.server import serve as run
 
     settings = section_or(DEFAULT, "serve")
     log = None if log_predictions is None else (log_predictions, monitor_settings().log)
-    run(model, settings, host=host, port=port, cores=core_count(), log=log)
+    run(model, settings, host=host, port=port, log=log)

@@ -1,6 +1,5 @@
 """Define requests and responses of /invocations; the same models validate them and describe them in OpenAPI."""
 
-import json
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -129,7 +128,7 @@ class Reply(NamedTuple):
 
 def refusal(message: str, code: str = "INVALID_PARAMETER_VALUE") -> bytes:
     """Return the JSON that MLflow clients expect for a refused request."""
-    return json.dumps({"error_code": code, "message": message}).encode()
+    return Refusal(error_code=code, message=message).model_dump_json().encode()
 
 
 def parse(body: bytes | bytearray, *, most: int) -> list[str]:
@@ -144,20 +143,12 @@ def parse(body: bytes | bytearray, *, most: int) -> list[str]:
     if tokens > _TOKENS_PER_RECORDING * most + _TOKENS_BESIDE:
         raise UserError(f"the request has {tokens} commas and brackets; at most {most} recordings are accepted")
     try:
-        # by default json also accepts UTF-16 and NaN, which are not JSON
-        content = json.loads(body.decode("utf-8-sig"), parse_constant=_reject)
-        texts = Request.model_validate(content).texts()
+        texts = Request.model_validate_json(body).texts()
     except ValidationError as error:
         raise UserError(_first_problem(error)) from None
-    except (ValueError, RecursionError):
-        raise UserError("the body is not valid JSON in UTF-8, or is nested too deeply") from None
     if len(texts) > most:
         raise UserError(f"the request has {len(texts)} recordings; at most {most} are accepted")
     return texts
-
-
-def _reject(constant: str) -> None:
-    raise ValueError(constant)
 
 
 def _first_problem(error: ValidationError) -> str:

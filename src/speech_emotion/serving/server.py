@@ -16,6 +16,7 @@ import uvicorn
 
 from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.config.serving import ServeSettings
+from speech_emotion.core.parallel import core_count
 from speech_emotion.monitoring.log_writer import LogWriter
 from speech_emotion.registry.model_source import Model, glance, may_change, model_of
 from speech_emotion.serving.app import Api
@@ -32,34 +33,26 @@ _SLOW_POLL_SECONDS: Final = 60.0
 
 
 def serve(
-    source: str | None,
-    settings: ServeSettings,
-    *,
-    host: str,
-    port: int,
-    cores: int,
-    log: tuple[Path, LogSettings] | None = None,
+    source: str | None, settings: ServeSettings, *, host: str, port: int, log: tuple[Path, LogSettings] | None = None
 ) -> None:
     """Serve a model until SIGTERM or SIGINT, then finish the requests in progress.
 
-    `source` is a package folder or a registry URI (None: the built-in package), `cores` the number of workers unless
-    the settings have one, and `log` the folder and settings of the prediction log. Raises UserError if there is no such
-    model, the port is taken, or the log cannot be written.
+    `source` is a package folder or a registry URI (None: the built-in package), and `log` the folder and settings of
+    the prediction log. Raises UserError if there is no such model, the port is taken, or the log cannot be written.
     """
     # workers must not import modules of the working folder, and give back freed blocks of 1 MiB or more (read by glibc)
     os.environ.update(PYTHONSAFEPATH="1", MALLOC_MMAP_THRESHOLD_=str(2**20))
     raise_file_limit()
-    asyncio.run(_Server(source, settings, settings.processes or cores, log).run(host, port))
+    asyncio.run(_Server(source, settings, log).run(host, port))
 
 
 class _Server:
-    def __init__(
-        self, source: str | None, settings: ServeSettings, workers: int, order: tuple[Path, LogSettings] | None
-    ) -> None:
+    def __init__(self, source: str | None, settings: ServeSettings, log: tuple[Path, LogSettings] | None) -> None:
         self._source, self._settings, self._began = source, settings, time.perf_counter()
         self._metrics = Metrics(lambda: self._pool.requests)
-        self._log_writer = None if order is None else LogWriter(*order, note=self._metrics.note)
-        self._pool = Pool(workers, settings, note=self._metrics.note, keep_log=order is not None)
+        self._log_writer = None if log is None else LogWriter(*log, note=self._metrics.note)
+        workers = settings.processes or core_count()
+        self._pool = Pool(workers, settings, note=self._metrics.note, keep_log=log is not None)
 
     async def run(self, host: str, port: int) -> None:
         starting = asyncio.ensure_future(self._start())
