@@ -19,15 +19,11 @@ from helpers.services import free_port
 HOME = "/opt/speech-emotion"
 
 
-def instructions(root: Path) -> list[tuple[str, str]]:
-    """Return the Dockerfile's instructions, in their order."""
+def stages(root: Path) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the instructions of the Dockerfile's two stages, in their order."""
     text = re.sub(r"\\\n\s*", "", (root / "Dockerfile").read_text())
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return [(first, rest) for first, _, rest in (line.partition(" ") for line in lines)]
-
-
-def stages(root: Path) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    found = instructions(root)
+    found = [(first, rest) for first, _, rest in (line.partition(" ") for line in lines)]
     _, second = [number for number, (first, _) in enumerate(found) if first == "FROM"]
     return found[:second], found[second:]
 
@@ -72,12 +68,9 @@ def test_imports_are_installed(root: Path) -> None:
 
     assert {"numpy", "onnxruntime", "threadpoolctl", "uvicorn"} <= imported
     # imported where installed, not required
-    optional = {name for name in imported if name.startswith("opentelemetry-")} | {
-        "orjson",
-        "python-multipart",
-        "ruamel-yaml-clib",
-    }
-    assert imported - {"speech-emotion"} - optional <= {normal(one) for one in installed(root)}
+    optional = {"speech-emotion", "orjson", "python-multipart", "ruamel-yaml-clib"}
+    required = {name for name in imported - optional if not name.startswith("opentelemetry-")}
+    assert required <= {normal(one) for one in installed(root)}
 
 
 def test_unprivileged_and_pinned(root: Path) -> None:

@@ -122,14 +122,12 @@ def test_documented_curl(server: EmotionServer, root: Path, tmp_path: Path) -> N
 
 def test_documented_client(server: EmotionServer, root: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.wav").write_bytes(WAV)
-    programs = re.findall(r"```python\n(.*?)```", (root / "docs/serving.md").read_text(), flags=re.DOTALL)
-    [program] = [one for one in programs if "/invocations" in one]
+    [program] = re.findall(r"```python\n(.*?)```", (root / "docs/serving.md").read_text(), flags=re.DOTALL)
     here = program.replace("http://localhost:5001", server.uri)
 
     done = subprocess.run([sys.executable, "-c", here, "clip.wav"], cwd=tmp_path, capture_output=True, text=True)
 
     assert done.stdout == f"{[row['label'] for row in server.predict(WAV)]}\n"
-    assert len([line for line in program.splitlines() if line.strip()]) <= 10
 
 
 def test_get_endpoints(server: EmotionServer) -> None:
