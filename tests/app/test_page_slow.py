@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -170,15 +171,15 @@ def test_fits_on_a_phone(served: EmotionPage, browser: Browser, scheme: str, tmp
     expect(opened.locator("#plot svg")).to_be_visible()
     opened.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
     assert opened.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    ink = opened.evaluate("getComputedStyle(document.querySelector('.se-label')).color")
-    ground = opened.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (brightness(ink) > 0.7, brightness(ground) < 0.3) == (scheme == "dark", scheme == "dark")
+    assert (brightness(opened, ".se-label", "color") > 0.7) == (scheme == "dark")
+    assert (brightness(opened, "body", "backgroundColor") < 0.3) == (scheme == "dark")
     context.close()
 
 
-def brightness(colour: str) -> float:
-    """Return how bright a CSS colour is, from 0 to 1."""
-    return sum(map(int, colour[colour.index("(") + 1 : -1].split(",")[:3])) / 765
+def brightness(page: Page, selector: str, style: str) -> float:
+    """Return how bright a colour of an element is, from 0 to 1."""
+    colour = page.evaluate(f"getComputedStyle(document.querySelector('{selector}')).{style}")
+    return sum(map(int, re.findall(r"\d+", colour)[:3])) / 765
 
 
 def test_keeps_recordings(browser: Browser, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import subprocess
 import sys
@@ -6,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from speech_emotion.app import uploads
 from speech_emotion.app.guard import Guard
-from speech_emotion.app.uploads import MOST_BYTES, MOST_FILES, SECONDS, Uploads, keep, working_folder
+from speech_emotion.app.uploads import MOST_BYTES, MOST_FILES, SECONDS, Uploads, keep, prepare, working_folder
 from speech_emotion.audio.decode import AudioError
+from speech_emotion.core.errors import UserError
 from speech_emotion.inference.response import LONGEST_BYTES
 
 
@@ -38,13 +38,14 @@ def age(path: Path) -> None:
 
 
 def test_upload_is_taken_once(client: TestClient, received: Uploads) -> None:
-    _, path = send(client)
+    first, second = send(client)[1], send(client)[1]
 
-    assert received.take(path) == b"voice"
+    assert received.take(first) == b"voice"
+    assert received.take(second) == b"voice"
 
     assert list(received.folder.iterdir()) == []
     with pytest.raises(AudioError, match="Send it again"):
-        received.take(path)
+        received.take(first)
 
 
 def test_takes_uploads_only(received: Uploads) -> None:
@@ -55,14 +56,6 @@ def test_takes_uploads_only(received: Uploads) -> None:
         received.take(str(mine))
 
     assert mine.exists()
-
-
-def test_equal_uploads_are_two_files(client: TestClient, received: Uploads) -> None:
-    first, second = send(client)[1], send(client)[1]
-
-    received.take(first)
-
-    assert received.take(second) == b"voice"
 
 
 def test_bounds_number_of_uploads(client: TestClient, received: Uploads) -> None:
@@ -87,7 +80,7 @@ def test_sweeps_forgotten_uploads(client: TestClient, received: Uploads) -> None
     old, new = Path(send(client)[1]), Path(send(client)[1])
     age(old)
 
-    received.sweep()
+    asyncio.run(received.sweep())
 
     assert (old.exists(), new.exists()) == (False, True)
 
@@ -131,7 +124,6 @@ def test_foreign_folders_are_not_deleted(tmp_path: Path, monkeypatch: pytest.Mon
         pass
 
     assert len(list(tmp_path.iterdir())) == 4
-    assert not FileLock(tmp_path / "mine" / "lock").is_locked
     assert list((tmp_path / "mine").iterdir()) == []
 
 
@@ -148,5 +140,5 @@ def test_keeps_recording_beside_result(tmp_path: Path, name: str) -> None:
 def test_keeping_folder_must_be_one(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(uploads.UserError, match=r"file: cannot keep recordings there"):
-        uploads.prepare(tmp_path / "file")
+    with pytest.raises(UserError, match=r"file: cannot keep recordings there"):
+        prepare(tmp_path / "file")

@@ -58,6 +58,8 @@ def emotion_page(folder: Path, *arguments: object) -> Iterator[EmotionPage]:
         "TMPDIR": str(folder / "tmp"),
         "PYTHONPATH": os.pathsep.join([str(GUARD), os.environ.get("PYTHONPATH", "")]),
         "NETWORK_GUARD_LOG": str(folder / "calls"),
+        # ignored: they would open the page to others
+        **dict.fromkeys(("GRADIO_ANALYTICS_ENABLED", "GRADIO_SHARE", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE"), "True"),
     }
     command = [sys.executable, "-m", "speech_emotion", "app", "--port", "0", *map(str, arguments)]
     with open(folder / "page.log", "wb") as log:

@@ -4,6 +4,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -64,14 +65,12 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request, answer it or pass it on."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-        else:
-            request = Request(scope, receive)
-            answer = await self._answer(request) if (refused := self._refuse(request)) is None else refused
-            if isinstance(answer, Response):
-                await answer(scope, receive, send)
-            else:
-                await self._app(scope, _body(answer, receive), send)
+            return await self._app(scope, receive, send)
+        request = Request(scope, receive)
+        answer = self._refuse(request) or await self._answer(request)
+        if isinstance(answer, Response):
+            return await answer(scope, receive, send)
+        await self._app(scope, receive if answer is None else _with_body(answer, receive), send)
 
     def _refuse(self, request: Request) -> Response | None:
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
@@ -111,20 +110,15 @@ class Guard:
         return call.model_dump_json().encode()
 
     def _is_own(self, host: str) -> bool:
-        try:
+        with suppress(ValueError):  # no name of a host, or no IP address
             name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            return False
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name in self._names
-        return True
+            return name in self._names or ipaddress.ip_address(name) is not None
+        return False
 
 
-def _body(body: bytes | None, receive: Receive) -> Receive:
-    """Return a `receive` that gives `body` first; None: that of the request."""
-    waiting = [] if body is None else [body]
+def _with_body(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives `body` first."""
+    waiting = [body]
 
     async def first() -> Message:
         if waiting:

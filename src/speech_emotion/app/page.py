@@ -8,10 +8,9 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 import pandas as pd
@@ -55,22 +54,11 @@ FOREIGN: Final = ("GRADIO_SHARE", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE", "GRADI
 """Variables that would open the page to others."""
 
 
-def serve(
-    choice: Choice, *, host: str, port: int, names: Sequence[str], kept: Path | None, say: Callable[[str], None]
-) -> None:
-    """Serve the page until SIGTERM, SIGINT or SIGHUP.
+def serve(choice: Choice, *, host: str, port: int, names: Sequence[str], kept: Path | None) -> None:
+    """Serve the page until SIGTERM, SIGINT or SIGHUP, and print its address.
 
-    Parameters
-    ----------
-    choice : Choice
-    host, port : str, int
-        Where to listen; port 0: any free one.
-    names : sequence of str
-        Further host names under which browsers reach the page.
-    kept : Path or None
-        The folder to keep recordings in; None: they are deleted.
-    say : callable
-        Called with the page's address once it responds.
+    Port 0 is any free one. `names` are further host names under which browsers reach the page. Recordings are kept in
+    the folder `kept`, or deleted if it is None.
     """
     folder = None if kept is None else prepare(kept)
     config = uvicorn.Config(
@@ -84,6 +72,7 @@ def serve(
         limit_concurrency=MOST_CONNECTIONS,
         h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=1,  # open pages do not hold up a stop
+        timeout_notify=SECONDS,
     )
     # uvicorn logs that a port is taken; the message below is enough
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -93,36 +82,22 @@ def serve(
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(working)
         uploads = Uploads(working)
         config.app = mounted(choice, uploads, folder, [host, *names])
-        server = _Server(config, uploads, partial(say, url(listener)))
+        config.callback_notify = uploads.sweep
+        server = uvicorn.Server(config)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             # at its end, uvicorn sends itself the signals it received; by default they would kill it
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
                 signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-        try:
-            server.run(sockets=[listener])
-        finally:
-            tempfile.tempdir = None
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, uploads: Uploads, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._uploads, self._ready = uploads, ready
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets=sockets)
-        if self.started:
-            self._ready()
-
-    async def on_tick(self, counter: int) -> bool:
-        if counter % (10 * SECONDS) == 0:  # uvicorn calls this every 0.1 s
-            self._uploads.sweep()
-        return await super().on_tick(counter)
+        print(f"the page: {url(listener)}", flush=True)  # a request waits until the server runs
+        server.run(sockets=[listener])
 
 
 def mounted(choice: Choice, uploads: Uploads, kept: Path | None, names: Sequence[str]) -> Guard:
     """Return the page as an ASGI application; see `serve`."""
-    gr = gradio()
+    os.environ.update(QUIET)
+    for name in FOREIGN:
+        os.environ.pop(name, None)
+    import gradio as gr
     from fastapi import FastAPI
 
     page = _page(gr, choice, uploads, kept)
@@ -148,16 +123,6 @@ def mounted(choice: Choice, uploads: Uploads, kept: Path | None, names: Sequence
     )
     inputs = {number: len(one.inputs) for number, one in page.fns.items() if one.fn is not None}
     return Guard(app, uploads, inputs=inputs, names=names)
-
-
-def gradio() -> ModuleType:
-    """Import Gradio without analytics."""
-    os.environ.update(QUIET)
-    for name in FOREIGN:
-        os.environ.pop(name, None)
-    import gradio
-
-    return gradio
 
 
 def _page(gr: Any, choice: Choice, uploads: Uploads, kept: Path | None) -> Any:
@@ -193,13 +158,13 @@ def _page(gr: Any, choice: Choice, uploads: Uploads, kept: Path | None) -> Any:
             f"“{package.description.corpus}”.\n\n{wording.small_print(package)}",
             elem_id="trust",
         )
-        desk = _Desk(gr, choice, uploads, kept)
+        handlers = _Handlers(gr, choice, uploads, kept)
         # preprocess: Gradio makes copies of what it hands on as a file
         how = {"show_progress": "minimal", "api_visibility": "private", "preprocess": False}
         answers = [
-            voice.stop_recording(partial(desk.uploaded, name="your recording"), voice, shown, **how),
-            file.upload(desk.uploaded, file, shown, **how),
-            *(button.click(partial(desk.example, name), None, shown, **how) for name, button in examples.items()),
+            voice.stop_recording(partial(handlers.uploaded, name="your recording"), voice, shown, **how),
+            file.upload(handlers.uploaded, file, shown, **how),
+            *(button.click(partial(handlers.example, name), None, shown, **how) for name, button in examples.items()),
         ]
         for answer in answers:
             answer.then(None, js=_ON_ANSWER)
@@ -226,8 +191,8 @@ def _answer(gr: Any, labels: Sequence[str]) -> list[Any]:
     return [verdict, probabilities, over_time, plot, table]
 
 
-class _Desk:
-    """Take recordings in and return what the page shows of each."""
+class _Handlers:
+    """Functions that the page calls; each returns the values of all outputs."""
 
     def __init__(self, gr: Any, choice: Choice, uploads: Uploads, kept: Path | None) -> None:
         self._gr, self._choice, self._uploads, self._kept = gr, choice, uploads, kept

@@ -88,7 +88,7 @@ class Uploads:
                 return recording
         raise AudioError("is no longer here. Send it again")
 
-    def sweep(self) -> None:
+    async def sweep(self) -> None:
         """Delete uploads that were not analysed within `SECONDS`."""
         for path, state in self._files().items():
             if time.time() - state.st_mtime > SECONDS:

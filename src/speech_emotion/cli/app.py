@@ -39,11 +39,4 @@ def app(
 
     choice = choose(model)
     typer.echo(f"the model: {choice.words}")
-    serve(
-        choice,
-        host=host,
-        port=port,
-        names=allow_host or [],
-        kept=keep,
-        say=lambda address: typer.echo(f"the page: {address}"),
-    )
+    serve(choice, host=host, port=port, names=allow_host or [], kept=keep)

@@ -28,12 +28,7 @@ def listen(
     model: ChosenModel = None,
     every: Annotated[
         float | None,
-        typer.Option(
-            min=0.1,
-            max=60,
-            metavar="SECONDS",
-            help="Time between predictions. Default: that of the package.",
-        ),
+        typer.Option(min=0.1, max=60, metavar="SECONDS", help="Time between predictions. Default: the package's."),
     ] = None,
 ) -> None:
     """Predict the emotion live from the microphone: one bar per emotion, and the latency.
@@ -58,4 +53,4 @@ def listen(
     rate = choice.recognizer.package.description.features.sample_rate
     source = Microphone(device) if file is None else Played(file, rate)
     screen = live.screen_for(f"{source.name}: {choice.words}", choice.recognizer.labels, settings.seconds)
-    typer.echo(str(live.listen(source, choice.recognizer, settings, screen)), err=True)
+    typer.echo(live.listen(source, choice.recognizer, settings, screen), err=True)

@@ -3,9 +3,9 @@
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from statistics import median
-from typing import Final, Self, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import typer
@@ -24,27 +24,29 @@ from speech_emotion.config.serving import WindowSettings
 from speech_emotion.inference.recognizer import Recognizer
 
 _QUIETEST_DB: Final = -60.0
-_SILENT: Final = "·"
-_UNSURE: Final = "?"
 
 
-class Tally:
-    """Summary of a session, for its last line."""
+def listen(source: Source, recognizer: Recognizer, settings: WindowSettings, screen: "Screen") -> str:
+    """Predict audio window by window until it ends or Ctrl-C, and return a summary."""
+    answers: Counter[str] = Counter()
+    latencies: list[float] = []
 
-    def __init__(self) -> None:
-        self._answers: Counter[str] = Counter()
-        self._latencies: list[float] = []
+    def show(moments: Iterable[Moment]) -> None:
+        for moment in moments:
+            answers[said(moment)] += 1
+            latencies.append(moment.latency)
+            screen.show(moment)
 
-    def add(self, moment: Moment) -> None:
-        """Count a window."""
-        self._answers[said(moment)] += 1
-        self._latencies.append(moment.latency)
-
-    def __str__(self) -> str:
-        if not self._latencies:
-            return "no prediction: less than one window of audio"
-        counted = ", ".join(f"{answer} {count}" for answer, count in self._answers.most_common())
-        return f"{len(self._latencies)} answers: {counted}; median latency {1000 * median(self._latencies):.1f} ms"
+    with screen, suppress(KeyboardInterrupt):
+        stream = Stream(recognizer, settings, source.sample_rate)
+        for block in source:
+            show(stream.feed(block))
+            screen.sound(block.samples, stream.seconds, source.lost)
+        show(stream.finish())
+    if not latencies:
+        return "no prediction: less than one window of audio"
+    counted = ", ".join(f"{name} {count}" for name, count in answers.most_common())
+    return f"{len(latencies)} answers: {counted}; median latency {1000 * median(latencies):.1f} ms"
 
 
 def said(moment: Moment) -> str:
@@ -52,17 +54,12 @@ def said(moment: Moment) -> str:
     return "no answer" if moment.prediction is None else answer(moment.prediction)
 
 
-class Lines:
+class Lines(nullcontext[None]):
     """One line per window: from, to, prediction, probability, latency, separated by tabs."""
 
     def __init__(self, title: str) -> None:
+        super().__init__()
         typer.echo(title, err=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def sound(self, samples: np.ndarray, seconds: float, lost: int) -> None:
         """Show nothing."""
@@ -86,27 +83,27 @@ class Moving(Live):
         self, title: str, labels: Sequence[str], window_seconds: float, console: Console | None = None
     ) -> None:
         self._title, self._labels, self._window = title, labels, window_seconds
-        self._colours = {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels)}
-        self._moments: deque[Moment] = deque(maxlen=200)
+        self._newest: Moment | None = None
+        self._latencies: deque[float] = deque(maxlen=200)
         self._level, self._seconds, self._lost = _QUIETEST_DB, 0.0, 0
         super().__init__(console=console, get_renderable=self.draw, refresh_per_second=12)
 
     def sound(self, samples: np.ndarray, seconds: float, lost: int) -> None:
         """Update the level: at once when it rises, slowly when it falls."""
-        rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
+        rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
         level = max(_QUIETEST_DB, 20 * np.log10(max(rms, 1e-9)))
         self._level, self._seconds, self._lost = max(level, self._level - 3.0), seconds, lost
 
     def show(self, moment: Moment) -> None:
         """Update the bars."""
-        self._moments.append(moment)
+        self._newest = moment
+        self._latencies.append(moment.latency)
 
     def draw(self) -> RenderableType:
         """Return the screen as it is now."""
-        newest = self._moments[-1] if self._moments else None
-        parts = [self._sound(), Text(), self._headline(newest), Text(), self._bars(newest), Text(), self._track()]
         note = "Ctrl-C ends it. The model is trained on acted speech and does not know what a person feels."
-        return Panel(Group(*parts), title=escape(self._title), title_align="left", subtitle=note, subtitle_align="left")
+        parts = Group(self._sound(), Text(), self._headline(), Text(), self._bars())
+        return Panel(parts, title=escape(self._title), title_align="left", subtitle=note, subtitle_align="left")
 
     def _sound(self) -> RenderableType:
         table = _grid()
@@ -115,7 +112,8 @@ class Moving(Live):
         table.add_row("sound", Bar(1.0, 0.0, share), f"{self._level:.0f} dBFS")
         return Group(table, Text(f"{self._seconds:.1f} s of audio{lost}", style="dim"))
 
-    def _headline(self, moment: Moment | None) -> RenderableType:
+    def _headline(self) -> RenderableType:
+        moment = self._newest
         if moment is None:
             missing = max(0.0, self._window - self._seconds)
             return Text(f"listening; the first answer in {missing:.1f} s", style="bold")
@@ -125,38 +123,22 @@ class Moving(Live):
             text.append(f"  the window {moment.reason}", style="not bold dim")
         elif not found.sure:
             text.append(f"  closest is {words(found.label)}, {found.confidence:.0%}", style="not bold")
-        latencies = [one.latency for one in self._moments]
         text.append(
             f"\n{moment.start:.1f} to {moment.end:.1f} s, answered {1000 * moment.latency:.1f} ms after they came; "
-            f"median {1000 * median(latencies):.1f} ms",
+            f"median {1000 * median(self._latencies):.1f} ms",
             style="not bold dim",
         )
         return text
 
-    def _bars(self, moment: Moment | None) -> RenderableType:
-        shares = moment.prediction.probabilities if moment is not None and moment.prediction is not None else {}
+    def _bars(self) -> RenderableType:
+        found = None if self._newest is None else self._newest.prediction
         table = _grid()
-        for label in self._labels:
-            share = shares.get(label, 0.0)
-            bar = Bar(1.0, 0.0, share, color=self._colours[label])
-            best = moment is not None and moment.prediction is not None and moment.prediction.label == label
-            table.add_row(Text(words(label), style="bold" if best else ""), bar, f"{share:.1%}" if shares else "")
+        for number, label in enumerate(self._labels):
+            share = 0.0 if found is None else found.probabilities[label]
+            style = "bold" if found is not None and found.label == label else ""
+            bar = Bar(1.0, 0.0, share, color=COLOURS[number % len(COLOURS)])
+            table.add_row(Text(words(label), style=style), bar, "" if found is None else f"{share:.1%}")
         return table
-
-    def _track(self) -> RenderableType:
-        """Return one letter per window, the newest at the right."""
-        room = max(10, self.console.width - 18)
-        line = Text("over time  ", style="dim")
-        for moment in list(self._moments)[-room:]:
-            found = moment.prediction
-            if found is None:
-                line.append(_SILENT, style="not dim")
-            elif not found.sure:
-                line.append(_UNSURE, style="not dim")
-            else:
-                line.append(found.label[0].upper(), style=f"not dim bold {self._colours[found.label]}")
-        line.append(f"\n           {_UNSURE} {NOT_SURE}, {_SILENT} no answer, else the first letter", style="dim")
-        return line
 
 
 Screen: TypeAlias = Moving | Lines
@@ -165,24 +147,6 @@ Screen: TypeAlias = Moving | Lines
 def screen_for(title: str, labels: Sequence[str], window_seconds: float) -> Screen:
     """Return a moving screen on a terminal, else lines."""
     return Moving(title, labels, window_seconds) if sys.stdout.isatty() else Lines(title)
-
-
-def listen(source: Source, recognizer: Recognizer, settings: WindowSettings, screen: Screen) -> Tally:
-    """Predict audio window by window until it ends or Ctrl-C, and return a summary."""
-    tally = Tally()
-
-    def show(moments: Iterable[Moment]) -> None:
-        for moment in moments:
-            tally.add(moment)
-            screen.show(moment)
-
-    with source, screen, suppress(KeyboardInterrupt):
-        stream = Stream(recognizer, settings, source.sample_rate)
-        for block in source:
-            show(stream.feed(block))
-            screen.sound(block.samples, stream.seconds, source.lost)
-        show(stream.finish())
-    return tally
 
 
 def _grid() -> Table:

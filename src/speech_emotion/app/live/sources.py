@@ -1,11 +1,12 @@
-"""Audio sources of a live session: the microphone or a file, in blocks."""
+"""Audio sources of a live session, the microphone or a file: iterate over one to get blocks as they arrive."""
 
 import queue
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -41,12 +42,6 @@ class Played:
         except AudioError as error:
             raise UserError(f"{path}: {error}") from None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
     def __iter__(self) -> Iterator[Block]:
         size = round(BLOCK_SECONDS * self.sample_rate)
         began = time.perf_counter()
@@ -62,7 +57,14 @@ class Microphone:
     """A microphone, through PortAudio; `device` is its number or a part of its name."""
 
     def __init__(self, device: str | None = None) -> None:
-        self._sounddevice = _portaudio()
+        try:
+            import sounddevice
+        except OSError:
+            raise UserError(
+                "A microphone needs the library PortAudio, which is not installed (Debian and Ubuntu: "
+                f"apt install libportaudio2; macOS: brew install portaudio). Install it, {_RECORD}"
+            ) from None
+        self._sounddevice: Any = sounddevice
         found = self._find(device)
         self.name, self.sample_rate = str(found["name"]), int(found["default_samplerate"])
         self.lost = 0
@@ -82,9 +84,18 @@ class Microphone:
         listed = "; ".join(f"{one['index']}: {one['name']}" for one in inputs)
         raise UserError(f"--device {device}: no such microphone. Choose from: {listed}.")
 
-    def __enter__(self) -> Self:
+    def __iter__(self) -> Iterator[Block]:
+        with closing(self._start()) as stream:
+            while True:
+                try:
+                    yield self._blocks.get(timeout=1.0)
+                except queue.Empty:
+                    if not stream.active:
+                        raise UserError(f"The microphone {self.name} was unplugged.") from None
+
+    def _start(self) -> Any:
         try:
-            self._stream = self._sounddevice.InputStream(
+            stream = self._sounddevice.InputStream(
                 samplerate=self.sample_rate,
                 blocksize=round(BLOCK_SECONDS * self.sample_rate),
                 device=self._device,
@@ -92,23 +103,12 @@ class Microphone:
                 dtype="float32",
                 callback=self._take,
             )
-            self._stream.start()
+            stream.start()
         except self._sounddevice.PortAudioError as error:
             raise UserError(
                 f"Cannot open the microphone {self.name} ({error}). Choose another --device, {_RECORD}"
             ) from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-
-    def __iter__(self) -> Iterator[Block]:
-        while True:
-            try:
-                yield self._blocks.get(timeout=1.0)
-            except queue.Empty:
-                if not self._stream.active:
-                    raise UserError(f"The microphone {self.name} was unplugged.") from None
+        return stream
 
     def _take(self, samples: np.ndarray, count: int, when: Any, status: Any) -> None:
         """Put a block in the queue; PortAudio calls this from its own thread."""
@@ -120,15 +120,3 @@ class Microphone:
 
 
 Source: TypeAlias = Played | Microphone
-"""A source of blocks, open inside `with`."""
-
-
-def _portaudio() -> Any:
-    try:
-        import sounddevice
-    except OSError:
-        raise UserError(
-            "A microphone needs the library PortAudio, which is not installed (Debian and Ubuntu: "
-            f"apt install libportaudio2; macOS: brew install portaudio). Install it, {_RECORD}"
-        ) from None
-    return sounddevice
