@@ -1,6 +1,8 @@
-"""Detect drift of synthetic recordings."""
+"""Detect drift of synthetic recordings, and of TESS."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,75 +10,107 @@ import pytest
 from helpers.robustness_conditions import telephone
 from helpers.tiny_package import make_package
 from helpers.voices import RATE, logged, sounds, voices
+from speech_emotion.audio.decode import Sound, decode
 from speech_emotion.config.monitoring import DEFAULT, SurveySettings
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.monitoring.drift import Drift, Verdict, columns, compare
 from speech_emotion.monitoring.prediction_log import Entry, table
 from speech_emotion.monitoring.reference import Reference, make
+from speech_emotion.registry.model_resolution import PRETRAINED
 
 COUNT = 120
 
 
-@pytest.fixture(scope="module")
-def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
-    return Recognizer(make_package(tmp_path_factory.mktemp("drift") / "package"))
+@dataclass(frozen=True)
+class Data:
+    recognizer: Recognizer
+    reference: Reference
+    same: list[Entry]
+    """Other recordings of the reference's distribution."""
+
+    def log(self, recorded: Sequence[Sound]) -> list[Entry]:
+        return logged(self.recognizer, list(recorded))
+
+    def compare(self, entries: Sequence[Entry]) -> Drift:
+        return compare(columns(table(entries), self.recognizer.package.digest), self.reference, DEFAULT)
+
+    def drifted(self, entries: Sequence[Entry]) -> set[str]:
+        return drifted(self.compare(entries))
+
+
+def drifted(drift: Drift) -> set[str]:
+    return {one.measure.title for one in drift.having(Verdict.drifted)}
+
+
+def make_data(recognizer: Recognizer, known: list[Sound], same: list[Sound]) -> Data:
+    rows = logged(recognizer, known)
+    return Data(recognizer, make(rows, rows, SurveySettings(seed=7, halvings=50)), logged(recognizer, same))
 
 
 @pytest.fixture(scope="module")
-def reference(recognizer: Recognizer) -> Reference:
-    known = logged(recognizer, sounds(voices(300, seed=1)))
-    return make(known, known, SurveySettings(seed=7, halvings=50))
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    recognizer = Recognizer(make_package(tmp_path_factory.mktemp("drift") / "package"))
+    return make_data(recognizer, sounds(voices(300, seed=1)), sounds(voices(400, seed=2)))
 
 
-@pytest.fixture(scope="module")
-def same(recognizer: Recognizer) -> list[Entry]:
-    return logged(recognizer, sounds(voices(400, seed=2)))
-
-
-def compared(entries: Sequence[Entry], reference: Reference, recognizer: Recognizer) -> Drift:
-    return compare(columns(table(entries), recognizer.package.digest), reference, DEFAULT)
-
-
-def drifted(drift: Drift) -> list[str]:
-    return [one.measure.title for one in drift.having(Verdict.drifted)]
-
-
-def test_training_distribution_has_no_drift(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
+def assert_no_drift(data: Data) -> None:
     rng = np.random.default_rng(3)
-    draws = [rng.choice(len(same), COUNT, replace=False) for _ in range(20)]
+    draws = [rng.choice(len(data.same), COUNT, replace=False) for _ in range(20)]
 
-    found = [drifted(compared([same[place] for place in draw], reference, recognizer)) for draw in draws]
-
-    assert found == [[]] * 20
+    assert [data.drifted([data.same[place] for place in draw]) for draw in draws] == [set()] * 20
 
 
-CHANGES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, set[str], set[str]]] = {
-    "telephone": (lambda voice: telephone(voice, RATE), 8000, {"bandwidth", "sample rate"}, {"pitch", "channels"}),
-    "12 dB louder": (
-        lambda voice: voice * np.float32(10 ** (12 / 20)),
-        RATE,
-        {"level", "peak", "noise floor"},
-        {"pitch", "bandwidth", "duration", "sample rate"},
-    ),
-    "stereo": (lambda voice: np.stack([voice, voice], axis=1), RATE, {"channels"}, {"level", "pitch", "sample rate"}),
-}
-"""Change, resulting sample rate, measures that must drift, measures that must not."""
+def test_training_distribution_has_no_drift(data: Data) -> None:
+    assert_no_drift(data)
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_names_what_changed(name: str, recognizer: Recognizer, reference: Reference) -> None:
-    change, rate, expected, spared = CHANGES[name]
+def test_other_speaker_has_another_pitch(data: Data) -> None:
+    found = data.drifted(data.log(sounds(voices(COUNT, seed=5, pitch=120.0))))
 
-    found = set(drifted(compared(_changed(recognizer, change, rate), reference, recognizer)))
+    assert "pitch" in found
+    assert not {"level", "sample rate", "duration", "noise floor"} & found
+
+
+@pytest.mark.slow
+def test_speakers_of_tess(tess_dir: Path) -> None:
+    rng = np.random.default_rng(7)
+    older, younger = (
+        [decode(path) for path in rng.permutation(sorted(tess_dir.rglob(f"{start}*.wav")))[:600]]
+        for start in ("OA", "YAF")
+    )
+    data = make_data(Recognizer.load(PRETRAINED), older[:300], older[300:])
+
+    assert_no_drift(data)
+    found = data.drifted(data.log(younger[:COUNT]))
+    assert {"pitch", "spectral centroid"} <= found
+    assert not {"sample rate", "channels"} & found
+
+
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+def louder(voice: np.ndarray) -> np.ndarray:
+    return voice * np.float32(10 ** (12 / 20))
+
+
+@pytest.mark.parametrize(
+    ("change", "rate", "expected", "spared"),
+    [
+        (lambda voice: telephone(voice, RATE), 8000, {"bandwidth", "sample rate"}, {"pitch", "channels"}),
+        (louder, RATE, {"level", "peak", "noise floor"}, {"pitch", "bandwidth", "duration", "sample rate"}),
+        (lambda voice: np.stack([voice, voice], axis=1), RATE, {"channels"}, {"level", "pitch", "sample rate"}),
+    ],
+    ids=["telephone", "louder", "stereo"],
+)
+def test_names_what_changed(data: Data, change: Change, rate: int, expected: set[str], spared: set[str]) -> None:
+    found = data.drifted(data.log(sounds([change(voice) for voice in voices(COUNT, seed=4)], rate)))
 
     assert expected <= found
     assert not spared & found
 
 
-def test_gain_in_decibels(recognizer: Recognizer, reference: Reference) -> None:
-    drift = compared(
-        _changed(recognizer, lambda voice: voice * np.float32(10 ** (12 / 20)), RATE), reference, recognizer
-    )
+def test_gain_in_decibels(data: Data) -> None:
+    drift = data.compare(data.log(sounds([louder(voice) for voice in voices(COUNT, seed=4)])))
 
     [level] = [one for one in drift.having(Verdict.drifted) if one.measure.title == "level"]
     assert level.change == pytest.approx(12, abs=1.5)
@@ -85,55 +119,42 @@ def test_gain_in_decibels(recognizer: Recognizer, reference: Reference) -> None:
     assert level.p < 1e-6
 
 
-def test_other_speaker_has_another_pitch(recognizer: Recognizer, reference: Reference) -> None:
-    drift = compared(logged(recognizer, sounds(voices(COUNT, seed=5, pitch=120.0))), reference, recognizer)
-
-    assert "pitch" in drifted(drift)
-    assert not {"level", "sample rate", "duration", "noise floor"} & set(drifted(drift))
-
-
-def test_answers_of_other_packages_are_ignored(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
-    sad = [{**row, "label": "sad", "confidence": 0.4} for row in same[:COUNT]]
+def test_answers_of_other_packages_are_ignored(data: Data) -> None:
+    sad = [{**row, "label": "sad", "confidence": 0.4} for row in data.same[:COUNT]]
     others = [{**row, "package_digest": "of another"} for row in sad]
 
-    own, mixed = compared(sad, reference, recognizer), compared([*same[:COUNT], *others], reference, recognizer)
+    mixed = data.compare([*data.same[:COUNT], *others])
 
-    assert {"predicted shares", "confidence"} <= set(drifted(own))
-    assert drifted(mixed) == []
+    assert {"predicted shares", "confidence"} <= data.drifted(sad)
+    assert drifted(mixed) == set()
     assert (mixed.recordings, mixed.answers) == (2 * COUNT, COUNT)
 
 
-def test_too_few_rows(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
-    drift = compared([{**row, "level_dbfs": 0.0} for row in same[:50]], reference, recognizer)
+def test_too_few_rows(data: Data) -> None:
+    drift = data.compare([{**row, "level_dbfs": 0.0} for row in data.same[:50]])
 
     assert {one.verdict for one in drift.findings} == {Verdict.too_few}
-    assert len(drift.having(Verdict.too_few)) == len(reference.numbers) + len(reference.classes)
-    assert drifted(compared([], reference, recognizer)) == []
+    assert len(drift.findings) == len(data.reference.numbers) + len(data.reference.classes)
+    assert data.drifted([]) == set()
 
 
-def test_small_difference_is_no_drift(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
-    louder = [{**row, "level_dbfs": row["level_dbfs"] + 2.0} for row in same] * 25
-    patient = DEFAULT.model_copy(update={"least": DEFAULT.least.model_copy(update={"level_dbfs": 4.0})})
-    found = columns(table(louder), recognizer.package.digest)
+def test_small_difference_is_no_drift(data: Data) -> None:
+    rows = [{**row, "level_dbfs": row["level_dbfs"] + 2.0} for row in data.same] * 25
+    period = columns(table(rows), data.recognizer.package.digest)
+    least = DEFAULT.model_copy(update={"least": DEFAULT.least.model_copy(update={"level_dbfs": 4.0})})
+    wide = data.reference.numbers["level_dbfs"].model_copy(update={"halves": 4.0})
+    uneven = data.reference.model_copy(update={"numbers": {**data.reference.numbers, "level_dbfs": wide}})
 
-    strict, lenient = (
-        next(one for one in compare(found, reference, settings).findings if one.measure.title == "level")
-        for settings in (DEFAULT, patient)
-    )
+    found = [
+        next(one for one in drift.findings if one.measure.title == "level")
+        for drift in (
+            compare(period, data.reference, DEFAULT),
+            compare(period, data.reference, least),
+            compare(period, uneven, DEFAULT),
+        )
+    ]
 
-    assert strict.p == lenient.p < 1e-4
-    assert (strict.verdict, lenient.verdict) == (Verdict.drifted, Verdict.steady)
-    assert lenient.limit == 4.0 > reference.numbers["level_dbfs"].halves
-
-
-def test_difference_of_halves_is_no_drift(recognizer: Recognizer, reference: Reference, same: list[Entry]) -> None:
-    louder = columns(table([{**row, "level_dbfs": row["level_dbfs"] + 2.0} for row in same]), recognizer.package.digest)
-    wide = reference.numbers["level_dbfs"].model_copy(update={"halves": 3.0})
-    uneven = reference.model_copy(update={"numbers": {**reference.numbers, "level_dbfs": wide}})
-
-    assert drifted(compare(louder, reference, DEFAULT)) == ["level"]
-    assert drifted(compare(louder, uneven, DEFAULT)) == []
-
-
-def _changed(recognizer: Recognizer, change: Callable[[np.ndarray], np.ndarray], rate: int) -> list[Entry]:
-    return logged(recognizer, sounds([change(voice) for voice in voices(COUNT, seed=4)], rate))
+    assert found[0].p < 1e-4
+    assert [one.p for one in found] == [found[0].p] * 3
+    assert [one.verdict for one in found] == [Verdict.drifted, Verdict.steady, Verdict.steady]
+    assert [one.limit for one in found[1:]] == [4.0, 4.0]

@@ -70,15 +70,18 @@ def describe(sound: Sound) -> AudioStats:
     """Return the statistics of a sound, rounded: finer numbers would identify the recording."""
     rate = sound.sample_rate
     mono = sound.mono(rate)
+    length = max(1, round(_FRAME_SECONDS * rate))
+    frames = _frames(mono, length=length, hop=length)
+    quiet = float(np.quantile(np.einsum("ij,ij->i", frames, frames) / length, _QUIET))
     voiced, pitch, width = _voice(mono, rate)
     centroid, highest = _spectrum(mono, rate)
     return AudioStats(
         sample_rate=rate,
         channels=sound.channels,
         seconds=round(sound.seconds, 2),
-        level_dbfs=_dbfs(_power(sound.samples)),
+        level_dbfs=_dbfs(float(np.mean(np.square(sound.samples, dtype=np.float64)))),
         peak_dbfs=_dbfs(sound.peak**2),
-        noise_dbfs=_dbfs(_quiet_power(mono, rate)),
+        noise_dbfs=_dbfs(quiet),
         voiced_share=round(voiced, 2),
         pitch_hz=pitch,
         pitch_range=width,
@@ -101,12 +104,6 @@ def _of_file(path: Path) -> dict[str, Any]:
         return asdict(describe(decode(path)))
     except AudioError as error:
         raise UserError(f"{path}: {error}. It was readable in prepare: run `dvc repro` again.") from None
-
-
-def _quiet_power(mono: np.ndarray, rate: int) -> float:
-    """Return the mean square of the pauses."""
-    pieces = _frames(mono, length=max(1, round(_FRAME_SECONDS * rate)), hop=max(1, round(_FRAME_SECONDS * rate)))
-    return float(np.quantile(np.einsum("ij,ij->i", pieces, pieces) / pieces.shape[1], _QUIET))
 
 
 def _spectrum(mono: np.ndarray, rate: int) -> tuple[float, float]:
@@ -146,10 +143,6 @@ def _frames(mono: np.ndarray, *, length: int, hop: int, most: int = _MOST_FRAMES
     padded = mono if len(mono) >= length else np.pad(mono, (0, length - len(mono)))
     step = max(hop, -(-(len(padded) - length + 1) // most))
     return np.lib.stride_tricks.sliding_window_view(padded, length)[::step]
-
-
-def _power(samples: np.ndarray) -> float:
-    return float(np.mean(np.square(samples, dtype=np.float64)))
 
 
 def _dbfs(power: float) -> float:

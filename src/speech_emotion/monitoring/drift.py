@@ -122,14 +122,11 @@ def compare(period: Mapping[str, np.ndarray], reference: Reference, settings: Mo
         tested.append(Finding(measure, Verdict.steady, len(values), limit=limit, **result))
     if tested:
         corrected = stats.false_discovery_control([one.p for one in tested], method="by").tolist()
-        tested = [_judge(one, p, settings) for one, p in zip(tested, corrected, strict=True)]
+        for place, (one, p) in enumerate(zip(tested, corrected, strict=True)):
+            is_drifted = p <= settings.false_discovery and one.distance > one.limit
+            tested[place] = replace(one, p=p, verdict=Verdict.drifted if is_drifted else Verdict.steady)
         tested.sort(key=lambda one: (one.verdict is not Verdict.drifted, -one.distance / max(one.limit, 1e-9)))
     return Drift((*tested, *too_few), len(period["sample_rate"]), len(period["sure"]))
-
-
-def _judge(finding: Finding, p: float, settings: MonitorSettings) -> Finding:
-    drifted = p <= settings.false_discovery and finding.distance > finding.limit
-    return replace(finding, p=p, verdict=Verdict.drifted if drifted else Verdict.steady)
 
 
 def _compare_numbers(values: np.ndarray, known: np.ndarray, draws: int, rng: np.random.Generator) -> dict[str, Any]:

@@ -131,14 +131,20 @@ def make(
     """
     rows = {"recordings": recordings, "answers": answers}
     numbers, classes = {}, {}
-    for place, measure in enumerate(NUMBERS):
+    for place, measure in enumerate((*NUMBERS, *CLASSES)):
         found = [row[measure.name] for row in rows[measure.subject] if row[measure.name] is not None]
-        if len(found) >= 4:
-            numbers[measure.name] = _numbers(np.array(found, np.float64), settings, place)
-    for place, measure in enumerate(CLASSES):
-        names = [class_name(measure, row[measure.name]) for row in rows[measure.subject]]
-        if len(names) >= 4:
-            classes[measure.name] = _classes(names, settings, len(NUMBERS) + place)
+        rng = np.random.default_rng([settings.seed, place])
+        if len(found) < 4:
+            continue
+        if measure in NUMBERS:
+            values = np.array(found, np.float64)
+            quantiles = tuple(map(_short, np.quantile(values, np.linspace(0, 1, _QUANTILES))))
+            halves = _halves_distance(values, number_distance, settings.halvings, rng)
+            numbers[measure.name] = NumberReference(rows=len(values), quantiles=quantiles, halves=halves)
+        else:
+            values = np.array([class_name(measure, value) for value in found])
+            halves = _halves_distance(values, _class_distance, settings.halvings, rng)
+            classes[measure.name] = ClassReference(counts=_counts(values), halves=halves)
     return Reference(format=1, recordings=len(recordings), answers=len(answers), numbers=numbers, classes=classes)
 
 
@@ -169,29 +175,22 @@ def read(package: Path) -> Reference:
         raise UserError(f"{path}: damaged or unreadable. Fetch the package again.") from None
 
 
-def _numbers(values: np.ndarray, settings: SurveySettings, place: int) -> NumberReference:
-    quantiles = np.quantile(values, np.linspace(0, 1, _QUANTILES))
-    halves = _halves_distance(values, number_distance, settings, place)
-    return NumberReference(rows=len(values), quantiles=tuple(map(_short, quantiles)), halves=halves)
-
-
-def _classes(names: list[str], settings: SurveySettings, place: int) -> ClassReference:
-    def distance(one: np.ndarray, other: np.ndarray) -> float:
-        return share_distance(Counter(one.tolist()), Counter(other.tolist()))
-
-    halves = _halves_distance(np.array(names), distance, settings, place)
-    return ClassReference(counts=dict(sorted(Counter(names).items())), halves=halves)
-
-
 def _halves_distance(
-    values: np.ndarray, distance: Callable[[np.ndarray, np.ndarray], float], settings: SurveySettings, place: int
+    values: np.ndarray, distance: Callable[..., float], halvings: int, rng: np.random.Generator
 ) -> float:
-    """Return the distance of two random halves; each measure has its own seed."""
-    rng = np.random.default_rng([settings.seed, place])
+    """Return the 95 % quantile of the distance of two random halves."""
     half = len(values) // 2
-    orders = [rng.permutation(len(values)) for _ in range(settings.halvings)]
+    orders = [rng.permutation(len(values)) for _ in range(halvings)]
     distances = [distance(values[order[:half]], values[order[half:]]) for order in orders]
     return _short(np.quantile(distances, _MOSTLY))
+
+
+def _class_distance(one: np.ndarray, other: np.ndarray) -> float:
+    return share_distance(_counts(one), _counts(other))
+
+
+def _counts(names: np.ndarray) -> dict[str, int]:
+    return dict(sorted(Counter(names.tolist()).items()))
 
 
 def _short(value: float) -> float:

@@ -37,6 +37,15 @@ def write_page(
     period: Period,
 ) -> None:
     """Write the page atomically."""
+    pictures: list[tuple[bool, str, Picture]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for one in drift.findings:
+            if one.verdict is not Verdict.too_few:
+                path, title = Path(folder, f"{one.measure.name}.png"), one.measure.title
+                _draw(path, one.measure, values[one.measure.name], reference)
+                _, verdict, before, after, *_ = cells(one)
+                caption = f"{title}: {before} in training, {after} in the period, {verdict}"
+                pictures.append((one.verdict is Verdict.drifted, title, picture(path, caption)))
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -47,7 +56,7 @@ def write_page(
         rows=[(one.verdict is Verdict.drifted, cells(one)) for one in drift.findings],
         drifted=[one.measure.title for one in drift.having(Verdict.drifted)],
         too_few=[one.measure.title for one in drift.having(Verdict.too_few)],
-        pictures=_pictures(drift, values, reference),
+        pictures=pictures,
         reference=reference,
         settings=settings,
         description=package.description,
@@ -57,29 +66,11 @@ def write_page(
     write_text(target, page)
 
 
-def _pictures(drift: Drift, values: Mapping[str, np.ndarray], reference: Reference) -> list[tuple[bool, str, Picture]]:
-    """Return whether a measure drifted, its title and its plot, for each measure that was compared."""
-    shown = []
-    with tempfile.TemporaryDirectory() as folder:
-        for one in drift.findings:
-            if one.verdict is not Verdict.too_few:
-                path = Path(folder, f"{one.measure.name}.png")
-                _draw(path, one.measure, values[one.measure.name], reference)
-                _, verdict, before, after, *_ = cells(one)
-                caption = f"{one.measure.title}: {before} in training, {after} in the period, {verdict}"
-                shown.append((one.verdict is Verdict.drifted, one.measure.title, picture(path, caption)))
-    return shown
-
-
 def _draw(path: Path, measure: Measure, values: np.ndarray, reference: Reference) -> None:
     """Draw the distribution of a measure in training and in the period."""
     known = reference.values(measure)
-    frame = pd.DataFrame(
-        {
-            "value": np.concatenate([known, values]),
-            "data": ["training"] * len(known) + ["period"] * len(values),
-        }
-    )
+    data = ["training"] * len(known) + ["period"] * len(values)
+    frame = pd.DataFrame({"value": np.concatenate([known, values]), "data": data})
     how: dict[str, Any] = {}
     if measure.name in reference.numbers:
         how = {"element": "step", "bins": 25}
