@@ -47,13 +47,6 @@ def test_preset_shows_a_diff(command: Command, workspace: Path) -> None:
     assert "input: time_mean" in (workspace / "params.yaml").read_text()
 
 
-def test_unknown_preset(command: Command, workspace: Path) -> None:
-    done = command("preset", "refrence", cwd=workspace)
-
-    assert done.returncode == 1
-    assert "Did you mean 'reference'?" in done.stderr
-
-
 def test_runs_without_a_database(command: Command, workspace: Path) -> None:
     done = command("runs", cwd=workspace)
 

@@ -174,20 +174,6 @@ def test_missing_file_says_where_to_run(params: Path) -> None:
         read_params(params)
 
 
-def test_yaml_numbers(params: Path) -> None:
-    params.write_text("featurize: {f_min: 1e-1, trim_db: 40}\n")
-
-    assert read_params(params) == {"featurize": {"f_min": 0.1, "trim_db": 40}}
-
-
-def test_settings_are_frozen(root: Path) -> None:
-    settings = read_settings(root / "params.yaml")
-
-    with pytest.raises(ValueError, match="frozen"):
-        settings.train.epochs = 1  # type: ignore[misc]
-    assert isinstance(settings.train.network.lstm, tuple)
-
-
 def test_section_or_default(params: Path) -> None:
     assert section_or(OWN, "corpus", params) is OWN
     params.write_text("lr: 0.1\n")

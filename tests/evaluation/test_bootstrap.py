@@ -59,16 +59,6 @@ def test_coverage_of_intervals() -> None:
     assert 0.90 <= held / 100 <= 1
 
 
-def test_mean_over_folds_is_narrower() -> None:
-    widths = [
-        found.high - found.low
-        for folds in ([predictions(seed=1)], [predictions(seed=1), predictions(seed=2)])
-        for found in [intervals(folds, settings=settings(1000))["uar"]]
-    ]
-
-    assert widths[1] < 0.85 * widths[0]
-
-
 def test_paired_differences() -> None:
     better = differences([predictions(accuracy=1.0)], [predictions(accuracy=0.2)], settings=settings(199))["uar"]
     equal = differences([predictions()], [predictions()], settings=settings())["uar"]

@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
-from scipy.special import softmax
 
 from speech_emotion.evaluation.metrics import (
     expected_calibration_error,
     mean_of,
     metrics,
     reliability,
-    uncalibrated,
 )
 
 LABELS = ("angry", "happy", "sad")
@@ -56,15 +54,6 @@ def test_reliability_bins() -> None:
     gap = (found["utterances"] * (found["accuracy"] - found["confidence"]).abs()).sum() / 4
     assert gap == pytest.approx(expected_calibration_error(truth, probabilities, bins=10))
     assert gap == pytest.approx((3 * abs(2 / 3 - 0.9) + abs(1 - 0.6)) / 4)
-
-
-@pytest.mark.parametrize("temperature", [0.2, 1.0, 3.7])
-def test_uncalibrated(temperature: float) -> None:
-    logits = np.random.default_rng(1).normal(0, 5, (50, 4))
-
-    found = uncalibrated(softmax(logits / temperature, axis=1), temperature)
-
-    assert found == pytest.approx(softmax(logits, axis=1), abs=1e-9)
 
 
 def test_mean_weighs_folds_equally() -> None:

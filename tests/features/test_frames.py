@@ -44,7 +44,3 @@ def test_chosen_from_several_sources(stored: StoredFrames) -> None:
 
     assert same(list(chosen), [FRAMES[2], FRAMES[1]])
     assert lengths_of(chosen).tolist() == [7, 1]
-
-
-def test_empty(tmp_path: Path) -> None:
-    assert list(StoredFrames([], tmp_path)) == []

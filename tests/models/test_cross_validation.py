@@ -18,7 +18,7 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_folder
 from speech_emotion.data import splits
 from speech_emotion.evaluation.comparison import read_contest, write_comparison
-from speech_emotion.evaluation.protocol_report import evaluate_protocol, write_overview
+from speech_emotion.evaluation.protocol_report import ProtocolResult, evaluate_protocol, write_overview
 from speech_emotion.features.augmentation import Copy
 from speech_emotion.features.extract import Recorded, UtteranceVersion, shard_tasks, write_index, write_shard
 from speech_emotion.features.functionals import functionals
@@ -83,10 +83,12 @@ class Corpus:
             calibrate=CalibrateSettings(risk=risk),
         )
 
+    def report(self, protocol: str, models: Path, target: Path, *, split: Path | None = None) -> ProtocolResult:
+        split = split or self.folder / f"{protocol}.csv"
+        return evaluate_protocol(split, models=models, store=self.store, settings=EVALUATE, target=target)
+
     def evaluate(self, protocol: str, models: Path, target: Path, *, split: Path | None = None) -> dict:
-        return evaluate_protocol(
-            split or self.folder / f"{protocol}.csv", models=models, store=self.store, settings=EVALUATE, target=target
-        ).metrics
+        return self.report(protocol, models, target, split=split).metrics
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +135,6 @@ def test_too_many_cepstra_are_refused(corpus: Corpus, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"train\.inputs\.n_mfcc: 99 is more than the \d+ cepstra"):
         corpus.train("full", tmp_path, inputs=InputSettings(n_mfcc=99, prosody=True))
-
-
-def test_fold_has_package_and_history(trained: Path) -> None:
-    record = json.loads((trained / "speaker/A/training.json").read_text())
-
-    assert sorted(path.name for path in (trained / "speaker").iterdir()) == ["A", "B"]
-    assert list(pd.read_csv(trained / "speaker/A/history.csv")["epoch"]) == list(range(1, EPOCHS + 1))
-    assert record["epochs"] == record["best_epoch"] == EPOCHS
-    assert set(record["lineage"]) == {"data", "features", "params", "spec", "split", "training"}
-    assert set(record["settings"]) == {"train", "featurize", "augment", "calibrate"}
 
 
 def test_new_calibration_reuses_the_training(corpus: Corpus, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,35 +238,16 @@ def test_leaking_normalization_is_refused(corpus: Corpus, copied: Path, tmp_path
 
 
 def test_overview_has_every_protocol_and_fold(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
-    results = {
-        protocol: evaluate_protocol(
-            corpus.folder / f"{protocol}.csv",
-            models=trained / protocol,
-            store=corpus.store,
-            settings=EVALUATE,
-            target=tmp_path / protocol,
-        )
-        for protocol in SPLIT.protocols
-    }
+    results = {name: corpus.report(name, trained / name, tmp_path / name) for name in SPLIT.protocols}
 
     write_overview(results, tmp_path)
 
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     curves = pd.read_csv(tmp_path / "curves.csv")
-    assert {name: set(values) for name, values in metrics.items()} == {
-        "speaker": {"uar", "ece"},
-        "full": {"uar", "ece"},
-    }
+    assert {name: set(values) for name, values in metrics.items()} == {key: {"uar", "ece"} for key in SPLIT.protocols}
     folds = {("speaker", "A"), ("speaker", "B"), ("full", "all")}
     assert set(zip(curves["protocol"], curves["fold"], strict=True)) == folds
     assert len(pd.read_csv(tmp_path / "confusion.csv")) == sum(len(one.predictions) for one in results.values())
-
-
-def test_full_is_evaluated_on_validation(corpus: Corpus, trained: Path, tmp_path: Path) -> None:
-    summary = corpus.evaluate("full", trained / "full", tmp_path / "report")
-
-    assert summary["part"] == "validation"
-    assert summary["folds"]["all"]["utterances"] == len(corpus.folds("full")[0].validation)
 
 
 def test_training_and_evaluation_are_reproducible(
@@ -307,14 +280,8 @@ def test_comparison_with_every_baseline(
     (tmp_path / "baselines").mkdir()
     pd.concat(tables).to_csv(tmp_path / "baselines" / "speaker.csv", index=False)
 
-    write_comparison(
-        ["speaker"],
-        reports=tmp_path,
-        baselines=tmp_path / "baselines",
-        settings=EVALUATE,
-        target=tmp_path / "table",
-        corpus="tones",
-    )
+    places = {"reports": tmp_path, "baselines": tmp_path / "baselines", "target": tmp_path / "table"}
+    write_comparison(["speaker"], settings=EVALUATE, corpus="tones", **places)
 
     table = pd.read_csv(tmp_path / "table" / "table.csv").set_index(["name", "fold"])
     assert set(table.index) == {(name, fold) for name in ("model", *DESCRIPTIONS) for fold in ("A", "B", "mean")}
@@ -348,12 +315,3 @@ def test_calibration_is_fitted_on_the_validation_part(corpus: Corpus, trained: P
     assert description.temperature == record["temperature"]
     assert description.rejection is not None
     assert np.mean([answer.sure for answer in answers]) == pytest.approx(description.rejection.coverage, abs=0.01)
-
-
-def test_not_sure_below_the_threshold(copied: Path) -> None:
-    edit(copied / "A", rejection={"threshold": 0.6, "risk": 0.1, "coverage": 0.5})
-    recognizer = Recognizer.load(copied / "A")
-
-    answers = recognizer.answers(np.array([[0.59, 0.41, 0.0], [0.6, 0.4, 0.0]]))
-
-    assert [answer.sure for answer in answers] == [False, True]
