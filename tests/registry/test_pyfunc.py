@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
 from helpers import recordings, tracked
-from helpers.emotion_server import EmotionServer
+from helpers.emotion_server import EmotionServer, records
 from helpers.services import mlflow_server, scoring_server
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.registry.publish import publish
@@ -215,7 +215,7 @@ def test_mlflow_server(at_home: Path, expected: dict[str, Any], tmp_path: Path) 
         for form in forms:
             status, body, _ = client.ask(form)
             assert (status, json.loads(body)) == (200, {"predictions": [expected]})
-        status, body, _ = client.ask({"instances": [{"audio": text(b"hello, world" * 1000)}]})
+        status, body, _ = client.ask(records(b"hello, world" * 1000))
 
     assert status == 400
     assert "row 0: is not audio that can be read" in json.loads(body)["message"]
