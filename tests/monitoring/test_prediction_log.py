@@ -1,5 +1,6 @@
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,10 +55,8 @@ def test_columns_are_documented(root: Path) -> None:
 
 
 def test_writes_by_rows_or_age(tmp_path: Path) -> None:
-    counted, timed = (
-        Logbook(tmp_path / "counted", LogSettings(rows=3, minutes=60.0)),
-        Logbook(tmp_path / "timed", LogSettings(rows=1000, minutes=1e-9)),
-    )
+    counted = Logbook(tmp_path / "counted", LogSettings(rows=3, minutes=60.0))
+    timed = Logbook(tmp_path / "timed", LogSettings(rows=1000, minutes=1e-9))
 
     counted.add([row()] * 7)
     timed.add([row()])
@@ -96,22 +95,29 @@ def test_unfinished_files_are_ignored(tmp_path: Path) -> None:
     assert not stale.exists()
 
 
-def test_names_damaged_files(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(UserError, match="no prediction log here"):
-            read(path)
-    (tmp_path / "half.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"half\.parquet: cannot read it as Parquet"):
-        read(tmp_path)
-    pq.write_table(pa.table({"x": [1]}), tmp_path / "half.parquet")
-    with pytest.raises(UserError, match=r"half\.parquet: not a file of a prediction log"):
-        read(tmp_path)
-    (tmp_path / "half.parquet").unlink()
-    os.mkfifo(tmp_path / "half.parquet")
-    with pytest.raises(UserError, match=r"half\.parquet: cannot read"):
-        read(tmp_path)
-    with pytest.raises(UserError, match=r"half\.parquet"):
-        read(tmp_path / "half.parquet")
+def damaged(path: Path) -> None:
+    path.write_bytes(b"PAR1")
+
+
+def foreign(path: Path) -> None:
+    pq.write_table(pa.table({"x": [1]}), path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "no prediction log here"),
+        (damaged, r"log\.parquet: cannot read it as Parquet"),
+        (foreign, r"log\.parquet: not a file of a prediction log"),
+        (os.mkfifo, r"log\.parquet: cannot read"),
+    ],
+)
+def test_names_unusable_files(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+    make(tmp_path / "log.parquet")
+
+    for log in (tmp_path, tmp_path / "log.parquet"):
+        with pytest.raises(UserError, match=message):
+            read(log)
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:
