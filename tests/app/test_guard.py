@@ -27,7 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmotionPage]:
         os.mkfifo(page.folder / "fifo")
         (page.uploads / "link").symlink_to(page.folder / "secret.wav")
         yield page
-        assert httpx.get(f"{page.uri}/config").status_code == 200
+        assert status(page) == 200
         assert [one for one in page.files() if not one.is_symlink()] == []
     assert page.calls == ""
     assert "Traceback" not in page.said
@@ -37,6 +37,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmotionPage]:
 def client(served: EmotionPage) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=served.uri, timeout=30) as client:
         yield client
+
+
+def status(page: EmotionPage) -> int:
+    """Return the status of a new connection."""
+    return httpx.get(f"{page.uri}/config", timeout=30).status_code
 
 
 def file(path: object) -> dict[str, Any]:
@@ -197,9 +202,8 @@ def raw(page: EmotionPage, request: bytes) -> str:
 
 @pytest.mark.parametrize("name", ["a.wav", "../../secret.wav", "a.html", "a.json", "/etc/passwd", "a.wav\n.sh"])
 def test_answers_uploads(served: EmotionPage, client: httpx.Client, name: str) -> None:
-    [path] = client.post(
-        UPLOAD, files={"files": (name, recordings.encoded(recordings.tone()))}, headers={"Origin": served.uri}
-    ).json()
+    form = {"files": (name, recordings.encoded(recordings.tone()))}
+    [path] = client.post(UPLOAD, files=form, headers={"Origin": served.uri}).json()
     assert os.path.dirname(path) == str(served.uploads)
     assert path.endswith((".wav", ".audio"))
 
@@ -225,8 +229,8 @@ def test_bounds_connections(served: EmotionPage, client: httpx.Client) -> None:
     with ExitStack() as opened:
         for _ in range(100):
             opened.enter_context(socket.create_connection((address.hostname, address.port)))
-        assert httpx.get(f"{served.uri}/config").status_code == 503
+        assert status(served) == 503
 
     end = time.monotonic() + 60
-    while httpx.get(f"{served.uri}/config").status_code != 200:  # until the page has seen the connections close
+    while status(served) != 200:  # until the page has seen the connections close
         assert time.monotonic() < end

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,10 +76,8 @@ def emotion_page(folder: Path, *arguments: object) -> Iterator[EmotionPage]:
         assert page.uri, page.said
         yield page
     finally:
-        if process.poll() is None:
-            process.terminate()
-        try:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
             process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()

@@ -1,6 +1,5 @@
 """Synthesize the example recordings of the page with eSpeak NG."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +18,6 @@ EXAMPLES: Final = {
     CHANGING: ("sad", "neutral", "happy", "angry", "fear", "sad"),
 }
 """Examples, and the manners of `corpora.demo` in each."""
-
-
-def available() -> bool:
-    """Return whether the synthesiser is installed."""
-    return find_spec("espeakng_loader") is not None
 
 
 def speak(example: str, folder: Path) -> Path:

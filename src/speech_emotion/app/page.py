@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -147,7 +148,7 @@ def _page(gr: Any, choice: Choice, uploads: Uploads, kept: Path | None) -> Any:
                 # gr.Audio refuses what a phone has recorded by its name
                 file = gr.File(label="Or drop a file", type="filepath", height=130)
                 examples = {}
-                if app_examples.available():
+                if find_spec("espeakng_loader") is not None:
                     gr.Markdown("Or try synthetic speech.")
                     with gr.Row(elem_id="examples"):
                         examples = {name: gr.Button(name, size="md", min_width=120) for name in app_examples.EXAMPLES}
@@ -212,9 +213,8 @@ class _Handlers:
         """Answer synthetic speech."""
         with tempfile.TemporaryDirectory(dir=self._uploads.folder) as folder:
             try:
-                return self._show(
-                    app_examples.speak(name, Path(folder)).read_bytes(), f"synthetic speech, “{name}”", kept_as=None
-                )
+                spoken = app_examples.speak(name, Path(folder)).read_bytes()
+                return self._show(spoken, f"synthetic speech, “{name}”", kept_as=None)
             except UserError as error:
                 return self._shown(wording.refusal(str(error)))
 

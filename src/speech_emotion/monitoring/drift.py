@@ -247,8 +247,7 @@ def content(drift: Drift, reference: Reference) -> dict[str, Any]:
 def _measure(finding: Finding) -> dict[str, Any]:
     values = asdict(finding) | {"change": finding.change}
     measure, focus = values.pop("measure"), values.pop("focus")
-    numbers = {
-        name: (None if math.isnan(value) else round(value, 6)) if isinstance(value, float) else value
-        for name, value in values.items()
-    }
-    return {"title": measure["title"], "unit": "share" if focus else measure["unit"], "class": focus or None, **numbers}
+    for name, value in values.items():
+        if isinstance(value, float):
+            values[name] = None if math.isnan(value) else round(value, 6)
+    return {"title": measure["title"], "unit": "share" if focus else measure["unit"], "class": focus or None, **values}

@@ -76,9 +76,8 @@ def test_plays_whole_recording(tmp_path: Path) -> None:
 
     found = list(Played(tmp_path / "clip.ogg", 8000))
 
-    np.testing.assert_array_equal(
-        np.concatenate([block.samples for block in found]), decode(tmp_path / "clip.ogg", 8000)
-    )
+    samples = np.concatenate([block.samples for block in found])
+    np.testing.assert_array_equal(samples, decode(tmp_path / "clip.ogg", 8000))
     assert len(found[0].samples) == BLOCK_SECONDS * 8000
     assert found[-1].arrived - found[0].arrived == pytest.approx(0.25, abs=0.06)
 
