@@ -4,15 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import measuring
 import table
-from measuring import Figure, Times
-from speech_emotion.core.errors import UserError
+from measuring import Figure
 
 ROWS = {row.name: row for row in table.ROWS}
 WRITTEN = {
@@ -23,33 +21,6 @@ WRITTEN = {
 }
 
 
-def test_ways_take_turns() -> None:
-    done: list[str] = []
-
-    times = measuring.interleaved({"a": lambda: done.append("a"), "b": lambda: done.append("b")}, 3)
-
-    assert done == ["a", "b"] * 4  # the first round is not counted
-    assert [len(one.seconds) for one in times.values()] == [3, 3]
-
-
-def make_writer() -> Callable[[Path], object]:
-    return lambda path: path.write_text(str(os.getpid()))
-
-
-def test_apart_uses_processes_of_their_own(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        with measuring.apart(make_writer, [tmp_path / name]) as way:
-            assert len(way()) == 1
-
-    assert len({os.getpid(), *(int((tmp_path / name).read_text()) for name in ("a", "b"))}) == 3
-
-
-def test_ratio_is_taken_per_repeat() -> None:
-    figure = Figure.ratio("mfcc", Times((1.0, 2.0, 4.0)), Times((3.0, 8.0, 8.0)))
-
-    assert (figure.median, figure.low, figure.high) == (3.0, 2.0, 4.0)
-
-
 def test_memory_includes_children() -> None:
     hold = "import time; kept = bytearray(60_000_000); time.sleep(2)"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}]); print('done')"
@@ -58,11 +29,6 @@ def test_memory_includes_children() -> None:
 
     assert run.output == "done\n"
     assert run.peak > 60_000_000
-
-
-def test_failed_command_ends_the_benchmark() -> None:
-    with pytest.raises(UserError, match=r"(?s)ended with status 3.*no such clip"):
-        measuring.run("python", "-c", "import sys; print('no such clip'); sys.exit(3)")
 
 
 @pytest.mark.parametrize(("folder", "message"), [("", "is not set"), ("/nowhere", "is not a folder")])
@@ -115,17 +81,6 @@ def test_table_shows_unmeasured_rows_and_stages(tmp_path: Path) -> None:
     assert sum(line.endswith("| not measured |") for line in lines) == len(table.ROWS) - 1
     assert any("55 s" in line and line.endswith("| must |") for line in lines)
     assert "| split | 2 | 90 |" in lines
-
-
-def test_table_replaces_only_its_part(tmp_path: Path, root: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text((root / "docs" / "performance.md").read_text(encoding="utf-8"))
-    before, after = page.read_text().split(table.MARKS[0])[0], page.read_text().split(table.MARKS[1])[1]
-
-    for _ in range(2):
-        table.write_between(page, "new\n")
-
-    assert page.read_text() == f"{before}{table.MARKS[0]}\nnew\n{table.MARKS[1]}{after}"
 
 
 @pytest.mark.slow

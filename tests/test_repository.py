@@ -86,10 +86,6 @@ def test_lock_satisfies_pyproject(lock: dict[str, Version]) -> None:
     assert (missing, unmet) == ([], []), "`make lock` writes requirements.lock anew"
 
 
-def test_lock_leaves_out_the_project(lock: dict[str, Version]) -> None:
-    assert "speech-emotion" not in lock
-
-
 def test_lock_has_the_build_system(lock: dict[str, Version]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     [builder] = [Requirement(line) for line in project["build-system"]["requires"]]

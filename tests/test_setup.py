@@ -27,12 +27,7 @@ def test_uv_uses_the_sources_of_pip(setup: dict[str, Any], monkeypatch: pytest.M
     assert sources["UV_DEFAULT_INDEX"] == "https://one.example"
     assert sources["UV_INDEX"] == "https://two.example https://three.example"
     assert sources["UV_FIND_LINKS"] == "/first,/second"  # variables take precedence over files
-
-
-def test_variables_of_uv_take_precedence(setup: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_INDEX_URL", "https://one.example")
     monkeypatch.setenv("UV_DEFAULT_INDEX", "https://other.example")
-
     assert setup["pip_sources"](sys.executable)["UV_DEFAULT_INDEX"] == "https://other.example"
 
 

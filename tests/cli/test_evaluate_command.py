@@ -104,10 +104,3 @@ def test_impossible_mapping(pairs: list[str], left_out: list[str], message: str)
         label_mapping({"joy", "sad"}, ("happy", "sad"), pairs, left_out)
 
     assert str(error.value) == message
-
-
-def test_known_label_can_be_mapped() -> None:
-    assert label_mapping({"joy", "sad"}, ("happy", "sad"), ["joy=happy", "sad=happy"], []) == {
-        "joy": "happy",
-        "sad": "happy",
-    }

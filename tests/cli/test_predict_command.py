@@ -38,15 +38,6 @@ def test_csv(command: Command, model: Path, clips: Path) -> None:
     }
 
 
-def test_json(command: Command, model: Path, clips: Path) -> None:
-    done = command("predict", clips, "--model", model, "--format", "json")
-
-    rows = json.loads(done.stdout)
-    assert [Path(row["path"]).name for row in rows] == ["a.wav", "b.webm", "c.FLAC"]
-    assert all(set(row) == {"path", "label", "confidence", "sure", "probabilities"} for row in rows)
-    assert all(set(row["probabilities"]) == set(LABELS) for row in rows)
-
-
 def test_formats_without_any_prediction(command: Command, model: Path, clips: Path) -> None:
     bad = clips / "deeper" / "bad.mp3"
 
@@ -74,19 +65,6 @@ def test_names_that_are_not_text(command: Command, model: Path, clips: Path) -> 
 
     assert done.returncode == 0
     assert len(json.loads(done.stdout)) == 1
-
-
-def test_order_of_many_recordings(command: Command, model: Path, clips: Path, tmp_path: Path) -> None:
-    many = tmp_path / "many"
-    many.mkdir()
-    for number in range(150):
-        (many / f"{number:03}.wav").write_bytes((clips / "a.wav").read_bytes() if number % 7 else b"")
-
-    done = command("predict", many, "--model", model)
-
-    names = [Path(line.split("\t")[0]).stem for line in done.stdout.splitlines()[1:]]
-    assert names == [f"{number:03}" for number in range(150) if number % 7]
-    assert done.stderr.startswith("22 of 150 recordings could not be used:")
 
 
 def test_predict_imports_no_heavy_library(model: Path, clips: Path) -> None:

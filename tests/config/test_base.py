@@ -8,7 +8,6 @@ from ruamel.yaml import YAML
 
 from speech_emotion.config.base import parse_section, read_params, read_section, section_or
 from speech_emotion.config.data import CorpusSettings
-from speech_emotion.config.features import FeaturizeSettings
 from speech_emotion.config.params import Settings, read_settings
 from speech_emotion.config.training import TrainSettings
 from speech_emotion.core.errors import UserError
@@ -107,13 +106,6 @@ def test_committed_params_are_valid(root: Path) -> None:
     settings = read_settings(root / "params.yaml")
 
     assert settings.train == read_section("train", TrainSettings, root / "params.yaml")
-
-
-def test_section_ignores_other_sections(params: Path, values: dict[str, Any]) -> None:
-    change(values, "train.epochs", "many")
-    YAML().dump(values, params)
-
-    assert read_section("featurize", FeaturizeSettings, params).n_fft == values["featurize"]["n_fft"]
 
 
 def test_misspelt_section_is_suggested(params: Path) -> None:

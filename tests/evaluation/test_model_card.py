@@ -97,13 +97,6 @@ def test_findings_start_with_the_unseen_speaker(description: Description) -> Non
     assert confident.value == "8.0\N{NO-BREAK SPACE}points"
 
 
-def test_findings_without_speaker_protocol(description: Description) -> None:
-    good, whom, _ = findings(description, {"word": EVIDENCE["word"]}, "tess")
-
-    assert good.value == whom.value == "99.0\N{NO-BREAK SPACE}%"
-    assert "Unseen speakers are not evaluated." in whom.notes
-
-
 def test_training_cost(tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text('{"epochs": 10, "weights": 1000, "frames": 360000}')
 

@@ -92,11 +92,6 @@ def test_page_is_complete_and_offline(page: str) -> None:
     assert len(page.encode()) < LARGEST_BYTES
 
 
-@pytest.mark.slow
-def test_page_is_deterministic(tmp_path: Path, page: str, package: Package, reports: Path) -> None:
-    assert page == render(tmp_path / "again.html", package, reports)
-
-
 def test_first_screen_and_further_folders(page: str) -> None:
     header = page.partition("<header>")[2].partition("</header>")[0]
 
@@ -122,13 +117,6 @@ def test_unknown_intervals_of_own_corpus(tmp_path: Path, package: Package, repor
     assert "interval unknown" in page
     assert "<small>nan" not in page
     assert not re.search("TESS|actress|Toronto|unseen words", page)
-
-
-def test_corpus_without_test_parts(tmp_path: Path, package: Package, reports: Path) -> None:
-    shutil.copytree(reports, tmp_path / "reports", ignore=shutil.ignore_patterns("*.png"))
-    (tmp_path / "reports" / "comparison" / "table.csv").unlink()
-
-    assert "nothing to compare" in render(tmp_path / "report.html", package, tmp_path / "reports")
 
 
 def test_missing_report_is_named(tmp_path: Path, package: Package, reports: Path) -> None:

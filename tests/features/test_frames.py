@@ -24,12 +24,9 @@ def test_index_slice_and_iteration(stored: StoredFrames) -> None:
     assert same(list(stored), FRAMES)
     assert same([stored[-1]], FRAMES[-1:])
     assert same(list(stored[1:]), FRAMES[1:])
+    assert lengths_of(stored).tolist() == lengths_of(FRAMES).tolist() == [4, 1, 7]
     with pytest.raises(IndexError):
         stored[3]
-
-
-def test_lengths(stored: StoredFrames) -> None:
-    assert lengths_of(stored).tolist() == lengths_of(FRAMES).tolist() == [4, 1, 7]
 
 
 def test_ordered_view(stored: StoredFrames) -> None:

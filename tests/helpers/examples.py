@@ -20,19 +20,9 @@ EMOTIONS = ("angry", "happy", "sad")
 
 def featurize_settings(**changes: Any) -> FeaturizeSettings:
     values = {
-        "sample_rate": 16000,
-        "n_fft": 512,
-        "win_length": 400,
-        "hop_length": 320,
-        "n_mels": 64,
-        "f_min": 0.0,
-        "f_max": None,
-        "n_mfcc": 13,
-        "c0": True,
-        "deltas": 0,
-        "utterance_normalization": "none",
-        "prosody": False,
-        "trim_db": None,
+        **{"sample_rate": 16000, "n_fft": 512, "win_length": 400, "hop_length": 320, "n_mels": 64, "f_min": 0.0},
+        **{"f_max": None, "n_mfcc": 13, "c0": True, "deltas": 0, "utterance_normalization": "none"},
+        **{"prosody": False, "trim_db": None},
     }
     return FeaturizeSettings(**(values | changes))
 
@@ -83,9 +73,7 @@ def train_settings(*, network: NetworkSettings | None = None, **changes: Any) ->
     return TrainSettings(**(values | changes))
 
 
-def manifest(
-    *, speakers: Sequence[str] = ("A", "B"), words: int = 10, emotions: Sequence[str] = EMOTIONS
-) -> pd.DataFrame:
+def manifest(*, speakers: Sequence[str] = ("A", "B"), words: int = 10) -> pd.DataFrame:
     """Return a manifest of every speaker saying every word with every emotion."""
     rows = [
         {
@@ -103,19 +91,15 @@ def manifest(
             "part": "",
         }
         for speaker in speakers
-        for emotion in emotions
+        for emotion in EMOTIONS
         for word in range(words)
     ]
     return pd.DataFrame(rows)
 
 
-def clusters(
-    count: int, *, labels: int = 3, coefficients: int = 5, seed: int = 0
-) -> tuple[list[np.ndarray], np.ndarray]:
+def clusters(count: int, *, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
     """Return sequences of unequal length whose level says their label."""
     rng = np.random.default_rng(seed)
-    truth = np.arange(count) % labels
-    frames = [
-        (rng.standard_normal((rng.integers(8, 30), coefficients)) * 0.5 + label).astype(np.float32) for label in truth
-    ]
+    truth = np.arange(count) % 3
+    frames = [(rng.standard_normal((rng.integers(8, 30), 5)) * 0.5 + label).astype(np.float32) for label in truth]
     return frames, truth

@@ -29,24 +29,20 @@ def make_explained(folder: Path) -> dict[str, Any]:
         smooth = np.ones(1 + 3 * EMOTIONS.index(row.emotion))
         wave = np.convolve(rng.standard_normal(rng.integers(6000, 9000)), smooth / len(smooth), mode="same")
         soundfile.write(path, 0.1 * wave, 16000)
-    make_package(folder / "package", seed=0)
-    copy_architecture(folder / "package")
-    rows["part"] = np.where(rows["text"] == sorted(set(rows["text"]))[0], "train", "validation")
-    return {
-        "recordings": rows,
-        "raw": folder / "raw",
-        "package": folder / "package",
-        "predictions": {"speaker": predict(folder, rows)},
-        "settings": SETTINGS,
-    }
-
-
-def copy_architecture(package: Path) -> None:
-    """Give a package the architecture.json of the pretrained one, which can be drawn."""
+    package = make_package(folder / "package", seed=0).folder
+    # the architecture of the pretrained package can be drawn
     shutil.copyfile(PRETRAINED / "architecture.json", package / "architecture.json")
     description = json.loads((package / "package.json").read_text())
     description["files"]["architecture.json"] = digest_file(package / "architecture.json")
     write_json(package / "package.json", description)
+    rows["part"] = np.where(rows["text"] == sorted(set(rows["text"]))[0], "train", "validation")
+    return {
+        "recordings": rows,
+        "raw": folder / "raw",
+        "package": package,
+        "predictions": {"speaker": predict(folder, rows)},
+        "settings": SETTINGS,
+    }
 
 
 def predict(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:

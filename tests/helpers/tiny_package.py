@@ -14,13 +14,13 @@ from speech_emotion.models.package import ARCHITECTURE, GRAPH, WEIGHTS, Package,
 LABELS = ("angry", "happy", "sad")
 
 FEATURES = featurize_settings()
+COEFFICIENTS = coefficient_count(FEATURES)
 
 
 def make_package(folder: Path, *, temperature: float = 1.0, seed: int = 3) -> Package:
     """Write a package whose network has random weights, and knows three emotions."""
     folder.mkdir(parents=True, exist_ok=True)
-    coefficients = coefficient_count(FEATURES)
-    write_mean_graph(folder / GRAPH, coefficients, len(LABELS), seed)
+    _write_mean_graph(folder / GRAPH, seed)
     (folder / ARCHITECTURE).write_text("{}\n")
     (folder / WEIGHTS).write_bytes(b"weights")
     return write_package_files(
@@ -31,16 +31,16 @@ def make_package(folder: Path, *, temperature: float = 1.0, seed: int = 3) -> Pa
         fold="all",
         labels=LABELS,
         features=FEATURES,
-        statistics=(np.zeros(coefficients, np.float32), np.ones(coefficients, np.float32)),
+        statistics=(np.zeros(COEFFICIENTS, np.float32), np.ones(COEFFICIENTS, np.float32)),
         lineage={"split": "a" * 64},
         temperature=temperature,
         limits=PackageSettings(min_seconds=0.2, max_seconds=10.0),
     )
 
 
-def write_mean_graph(path: Path, coefficients: int, labels: int, seed: int) -> None:
+def _write_mean_graph(path: Path, seed: int) -> None:
     """Write the graph: logits = mean over real frames @ weights, embedding = that mean."""
-    weights = np.random.default_rng(seed).normal(0, 0.01, (coefficients, labels)).astype(np.float32)
+    weights = np.random.default_rng(seed).normal(0, 0.01, (COEFFICIENTS, len(LABELS))).astype(np.float32)
     constants = {
         "weights": weights,
         "start": np.array(0, np.int32),
@@ -66,19 +66,14 @@ def write_mean_graph(path: Path, coefficients: int, labels: int, seed: int) -> N
         helper.make_node("Div", ["sum", "count"], ["embedding"]),
         helper.make_node("MatMul", ["embedding", "weights"], ["logits"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "mean",
-        [
-            helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["batch", "time", coefficients]),
-            helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
-        ],
-        [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels]),
-            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", coefficients]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
+    values = [
+        helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["batch", "time", COEFFICIENTS]),
+        helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)]),
+        helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", COEFFICIENTS]),
+    ]
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "mean", values[:2], values[2:], initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))

@@ -51,33 +51,33 @@ def tune_settings(**changes: Any) -> TuneSettings:
     return parse_section("tune", TuneSettings, TUNE | changes)
 
 
-def inputs(*, network: dict[str, Any] | None = None, **changes: Any) -> SearchInputs:
+def inputs(**changes: Any) -> SearchInputs:
     """Return the search in the working folder; `changes` are of the section `tune`."""
-    settings = train_settings(epochs=3, network=network_settings(**({"lstm": (4,), "dense": (4,)} | (network or {}))))
+    settings = train_settings(epochs=3, network=network_settings(lstm=(4,), dense=(4,)))
     return SearchInputs(CORPUS, tune_settings(**changes), settings, CalibrateSettings(risk=0.1))
 
 
-def make_inputs(folder: Path, *, words: int = 8, frames: tuple[int, int] = (8, 20), **changes: Any) -> SearchInputs:
+def make_inputs(folder: Path, *, words: int = 8) -> SearchInputs:
     """Write features and splits below `folder`, and return the search in it."""
     table = manifest(words=words)
     data = folder / "data" / CORPUS.name
     for place in ("features", "splits"):
         (data / place).mkdir(parents=True, exist_ok=True)
-    _write_features(data / "features", table, frames)
+    _write_features(data / "features", table)
     split = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.25)
     for protocol in ("speaker", "random"):
         splits.write(data / "splits" / f"{protocol}.csv", splits.make(table, protocol, split))
-    return inputs(**changes)
+    return inputs()
 
 
-def _write_features(folder: Path, table: pd.DataFrame, frames: tuple[int, int]) -> None:
+def _write_features(folder: Path, table: pd.DataFrame) -> None:
     """Write features whose level depends on the label, and slightly on the copy."""
     rng = np.random.default_rng(0)
     width = len(names(featurize_settings()))
     shards: list[dict[str, int | str]] = []
     for number, copy in enumerate((RECORDED, "copy-0")):
         rows = [
-            rng.standard_normal((rng.integers(*frames), width)).astype(np.float32)
+            rng.standard_normal((rng.integers(8, 20), width)).astype(np.float32)
             + np.float32(0.5 * EMOTIONS.index(emotion) + 0.1 * number)
             for emotion in table["emotion"]
         ]

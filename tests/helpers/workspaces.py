@@ -125,29 +125,17 @@ class Workspace:
 
 @dataclass(frozen=True)
 class DemoRun:
-    """One undisturbed `make demo` in a new clone without a network.
-
-    Attributes
-    ----------
-    home : Workspace
-        The clone in which the demo was started.
-    demo : Workspace
-        The clone inside it, in which the pipeline ran.
-    output : str
-    seconds : dict
-        Time of each stage.
-    calls : Path
-        Log of connections to other machines.
-    lock : Path
-        Held while the demo is changed or copied by one of several test processes.
-    """
+    """One undisturbed `make demo` in a new clone, `home`, without a network; the pipeline ran in its clone `demo`."""
 
     home: Workspace
     demo: Workspace
     output: str
     seconds: dict[str, float]
+    """Of each stage."""
     calls: Path
+    """Log of connections to other machines."""
     lock: Path
+    """Held while the demo is changed or copied."""
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -3,16 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from helpers.tiny_package import FEATURES, LABELS, make_package
 from speech_emotion.config.serving import PackageSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file
-from speech_emotion.models.package import REQUIRED_DISTRIBUTIONS, Package, assemble, write_package_files
+from speech_emotion.models.package import REQUIRED_DISTRIBUTIONS, Package, assemble
 
 FILES = {
     "LICENSE.md",
@@ -51,20 +49,6 @@ def test_requirements_are_pinned(folder: Path) -> None:
 
     assert [line.partition("==")[0] for line in requirements] == list(REQUIRED_DISTRIBUTIONS)
     assert all("==" in line and "+" not in line for line in requirements)
-
-
-@pytest.mark.parametrize(
-    ("statistics", "mean", "deviation"), [((np.zeros(13), np.ones(13)), [0.0] * 13, [1.0] * 13), (None, None, None)]
-)
-def test_normalization_is_written(folder: Path, statistics: Any, mean: Any, deviation: Any) -> None:
-    write(folder, statistics=statistics)
-
-    assert json.loads((folder / "normalization.json").read_text()) == {"mean": mean, "deviation": deviation}
-
-
-def test_statistics_of_other_features_are_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"13 coefficients, and statistics of shape \(12,\)"):
-        write(folder, statistics=(np.zeros(12, np.float32), np.ones(12, np.float32)))
 
 
 def test_assembled_package_has_the_licence(folder: Path, tmp_path: Path) -> None:
@@ -160,25 +144,3 @@ def test_assembling_a_damaged_package_writes_nothing(folder: Path, tmp_path: Pat
         assemble(folder, {}, tmp_path / "out" / "package")
 
     assert not (tmp_path / "out").exists()
-
-
-def test_damaged_evidence_is_named(folder: Path, tmp_path: Path) -> None:
-    package = assemble(folder, {"word": {}}, tmp_path / "out")
-    (tmp_path / "out" / "evidence" / "word.json").write_text("{")
-
-    with pytest.raises(UserError, match=r"word\.json: is not valid JSON"):
-        package.evidence()
-
-
-def write(folder: Path, **changes: object) -> Package:
-    values: dict = {
-        "corpus": "tiny",
-        "kind": "folder",
-        "protocol": "full",
-        "fold": "all",
-        "labels": LABELS,
-        "features": FEATURES,
-        "statistics": (np.zeros(13, np.float32), np.ones(13, np.float32)),
-        "lineage": {},
-    }
-    return write_package_files(folder, **(values | changes))

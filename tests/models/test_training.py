@@ -134,18 +134,10 @@ def test_epoch_has_every_utterance_once() -> None:
     made = list(batches(lengths, 32, seed=1, epoch=0))
 
     assert sorted(np.concatenate(made)) == list(range(1000))
+    others = [batches(lengths, 32, seed=seed, epoch=epoch) for seed, epoch in ((1, 0), (1, 1), (2, 0))]
+    assert [np.array_equal(np.concatenate(list(one)), np.concatenate(made)) for one in others] == [True, False, False]
     padded = sum(len(batch) * lengths[batch].max() for batch in made)
     assert padded / lengths.sum() < 1.1
-
-
-def test_order_depends_on_seed_and_epoch() -> None:
-    lengths = np.arange(100)
-    orders = [
-        np.concatenate(list(batches(lengths, 8, seed=s, epoch=e))).tolist() for s, e in [(1, 0), (1, 0), (1, 1), (2, 0)]
-    ]
-
-    assert orders[0] == orders[1]
-    assert len({tuple(order) for order in orders}) == 3
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.process import process_name
 from speech_emotion.tuning.objective import SearchInputs, subsample
 from speech_emotion.tuning.study import (
+    FIRST_ATTEMPT,
     INTERRUPTED,
     PROCESS,
     REASON,
@@ -81,6 +82,18 @@ def test_killed_trial_is_retried_once(study: optuna.Study, inputs: SearchInputs)
     assert retry_stale(study, storage) == 0, "the retry still carries the process of the dead attempt"
     study.tell(again, 0.75)
     assert [trial.number for trial in finished(study)] == [2]
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_retry_keeps_complete_parameters_only(study: optuna.Study, inputs: SearchInputs, complete: bool) -> None:
+    trial = running(study, DEAD)
+    trial.suggest_float("rate", 0.01, 0.5)
+    if complete:
+        trial.set_user_attr(FIRST_ATTEMPT, trial.number)
+
+    assert retry_stale(study, Storage.of(inputs.tune)) == 1
+
+    assert [set(one.params) for one in last_attempts(study)] == [{"rate"} if complete else set()]
 
 
 def test_retries_are_limited(study: optuna.Study, inputs: SearchInputs) -> None:

@@ -30,18 +30,9 @@ from speech_emotion.cli import (
 from speech_emotion.core.errors import UserError, in_words, print_masked_traceback
 
 _EXTRAS = {
-    "boto3": "s3",
-    "fastapi": "serve",
-    "gradio": "app",
-    "mlflow": "mlflow",
-    "pebble": "serve",
-    "prometheus_client": "serve",
-    "psycopg2": "postgres",
-    "pyarrow": "parquet",
-    "ray": "cluster",
-    "sounddevice": "listen",
-    "starlette": "serve",
-    "uvicorn": "serve",
+    **dict.fromkeys(("fastapi", "pebble", "prometheus_client", "starlette", "uvicorn"), "serve"),
+    **{"boto3": "s3", "mlflow": "mlflow", "psycopg2": "postgres", "pyarrow": "parquet", "ray": "cluster"},
+    **{"gradio": "app", "sounddevice": "listen"},
 }
 """The extra that installs a package, where it is not `pipeline`."""
 

@@ -3,9 +3,8 @@
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,13 +20,6 @@ EXAMPLES = """Examples:
 speech-emotion evaluate models/tess/package --on recordings/
 speech-emotion evaluate models:/speech-emotion-tess@challenger --on recordings/ --map joy=happy --leave-out boredom
 """
-
-
-class ReportFormat(StrEnum):
-    """Output formats of metrics."""
-
-    table = "table"
-    json = "json"
 
 
 def evaluate(
@@ -50,7 +42,7 @@ def evaluate(
         typer.Option("--leave-out", metavar="YOURS", help="A label to exclude. Repeatable."),
     ] = None,
     bins: Annotated[int, typer.Option(min=2, max=100, help="Bins of the calibration error (ECE).")] = 15,
-    format: Annotated[ReportFormat, typer.Option("--format", "-f", help="Output format.")] = ReportFormat.table,
+    format: Annotated[Literal["table", "json"], typer.Option("--format", "-f", help="Output format.")] = "table",
 ) -> None:
     """Evaluate a model on your own labelled recordings.
 
@@ -70,7 +62,7 @@ def evaluate(
     truth = {path: mapping[emotion] for path, emotion in emotions.items() if emotion in mapping}
     bad: list[Bad] = []
     metrics, confusion = _measure(recognizer, truth, bins, bad)
-    if metrics and format is ReportFormat.json:
+    if metrics and format == "json":
         typer.echo(json.dumps({**metrics, "labels": recognizer.labels, "confusion": confusion}, indent=2))
     elif metrics:
         _print_tables(metrics, confusion, recognizer.labels)
@@ -80,13 +72,7 @@ def evaluate(
 def label_mapping(
     found: set[str], known: Sequence[str], pairs: Sequence[str], left_out: Sequence[str]
 ) -> dict[str, str]:
-    """Return the model's label for each label of the folder that is not left out.
-
-    Raises
-    ------
-    UserError
-        A label is not known, or is both mapped and left out; an option names a label that does not exist.
-    """
+    """Return the model's label for each label of the folder; raise a UserError if one is neither known nor left out."""
     mapped: dict[str, str] = {}
     for pair in pairs:
         yours, _, model = pair.partition("=")

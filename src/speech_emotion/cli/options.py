@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -58,11 +58,8 @@ class Format(StrEnum):
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Output format.")]
 
 
-class ComputeOption(StrEnum):
-    """Where parallel work runs."""
-
-    local = "local"
-    ray = "ray"
+Compute = Literal["local", "ray"]
+"""Where parallel work runs."""
 
 
 def monitor_settings() -> "MonitorSettings":

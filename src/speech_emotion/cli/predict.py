@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import ComputeOption, ModelOption, monitor_settings
+from speech_emotion.cli.options import Compute, ModelOption, monitor_settings
 from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,13 +25,7 @@ speech-emotion predict recordings/ --output emotions.csv --log predictions/
 """
 
 
-class PredictFormat(StrEnum):
-    """Output formats of predictions."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    parquet = "parquet"
+Format = Literal["table", "csv", "json", "parquet"]
 
 
 def predict(
@@ -42,7 +35,7 @@ def predict(
     ],
     model: ModelOption = None,
     format: Annotated[
-        PredictFormat | None,
+        Format | None,
         typer.Option("--format", "-f", help="Output format. Default: the suffix of --output, else table."),
     ] = None,
     output: Annotated[
@@ -58,7 +51,7 @@ def predict(
         int | None, typer.Option(min=1, max=1024, help="Processes, for many recordings. Default: one per core.")
     ] = None,
     compute: Annotated[
-        ComputeOption | None,
+        Compute | None,
         typer.Option(help="ray: the cluster of params.yaml. Default, for many recordings: its compute.backend."),
     ] = None,
     log: Annotated[
@@ -111,32 +104,32 @@ def predict(
     report(bad + [Bad(Path(row.path), row.reason) for row in failed], len(found) + len(bad))
 
 
-def _format(format: PredictFormat | None, output: Path | None) -> PredictFormat:
+def _format(format: Format | None, output: Path | None) -> str:
     """Return the given format, or the one of the output's suffix."""
     if output is None:
-        if format is PredictFormat.parquet:
+        if format == "parquet":
             raise UserError("--format parquet needs --output FILE.")
-        return format or PredictFormat.table
+        return format or "table"
     suffix = output.suffix.lower().removeprefix(".")
-    chosen = format or next((one for one in PredictFormat if one.value == suffix), PredictFormat.table)
-    if chosen is PredictFormat.table:
+    chosen = format or suffix
+    if chosen == "table" or chosen not in get_args(Format):
         raise UserError(f"{output}: give the format of the file with --format csv, json or parquet.")
     return chosen
 
 
-def _cluster(compute: ComputeOption | None, *, recordings: int, workers: int | None) -> "RaySettings | None":
+def _cluster(compute: Compute | None, *, recordings: int, workers: int | None) -> "RaySettings | None":
     """Return the cluster to use; None for this machine."""
     from speech_emotion.inference.batch import FEW
 
     # --workers means processes of this machine, and few recordings take less time than connecting to a cluster
-    here = compute is ComputeOption.local or workers is not None or recordings <= FEW
-    if here and compute is not ComputeOption.ray:
+    here = compute == "local" or workers is not None or recordings <= FEW
+    if here and compute != "ray":
         return None
     from speech_emotion.config.base import section_or
     from speech_emotion.config.params import ComputeSettings
 
     settings = section_or(ComputeSettings(workers=None), "compute")
-    return settings.ray if compute is ComputeOption.ray else settings.cluster
+    return settings.ray if compute == "ray" else settings.cluster
 
 
 def _successful(
@@ -152,14 +145,14 @@ def _successful(
             yield row
 
 
-def _print(format: PredictFormat, results: "Iterator[BatchRow]", recognizer: "Recognizer") -> None:
+def _print(format: str, results: "Iterator[BatchRow]", recognizer: "Recognizer") -> None:
     from speech_emotion.inference.batch import write_csv, write_json
 
-    if format is PredictFormat.table:
+    if format == "table":
         columns = ("recording", "emotion", "confidence", "next best")
         tables.write(columns, ((row.path, *_ranked(row, recognizer.labels)) for row in results))
     else:
-        (write_csv if format is PredictFormat.csv else write_json)(results, recognizer.labels, sys.stdout)
+        (write_csv if format == "csv" else write_json)(results, recognizer.labels, sys.stdout)
 
 
 def _ranked(row: "BatchRow", labels: Sequence[str]) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speech_emotion.cli.options import ComputeOption
+from speech_emotion.cli.options import Compute
 
 if TYPE_CHECKING:
     from speech_emotion.tuning.objective import SearchInputs
@@ -28,7 +28,7 @@ def tune(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Parallel trials. Default: compute.workers.", show_default=False)
     ] = None,
-    compute: Annotated[ComputeOption | None, typer.Option(help="Default: compute.backend.", show_default=False)] = None,
+    compute: Annotated[Compute | None, typer.Option(help="Default: compute.backend.", show_default=False)] = None,
 ) -> None:
     """Search for better training settings in the space `tune.space` of params.yaml.
 
@@ -46,7 +46,7 @@ def tune(
         _apply(inputs)
         return
     place = ComputeSettings(
-        backend=compute.value if compute else settings.compute.backend,
+        backend=compute or settings.compute.backend,
         workers=workers or settings.compute.workers,
         ray=settings.compute.ray,
     )

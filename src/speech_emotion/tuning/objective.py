@@ -22,7 +22,7 @@ from speech_emotion.data import splits
 from speech_emotion.features.store import FeatureStore
 from speech_emotion.tracking.connection import flat
 from speech_emotion.tuning.space import Space
-from speech_emotion.tuning.study import trial_name
+from speech_emotion.tuning.study import FIRST_ATTEMPT, trial_name
 
 if TYPE_CHECKING:  # imports TensorFlow, which only workers need
     from speech_emotion.models.cross_validation import Experiment
@@ -108,8 +108,8 @@ class Objective:
         settings = self._space.settings(self._space.suggest(trial))
         settings = settings.model_copy(update={"epochs": self.recipe.epochs})
         experiment = self._experiment(settings)
-        first_attempt = trial.user_attrs.get("first_attempt", trial.number)
-        trial.set_user_attr("first_attempt", first_attempt)  # Optuna copies it to a retry
+        first_attempt = trial.user_attrs.get(FIRST_ATTEMPT, trial.number)
+        trial.set_user_attr(FIRST_ATTEMPT, first_attempt)  # Optuna copies it to a retry
         digest = digest_json(settings.model_dump(mode="json"))
         scratch = SCRATCH / "tune" / self.study / f"{first_attempt}-{digest[:12]}"
         keep = False

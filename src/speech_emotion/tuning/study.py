@@ -32,6 +32,8 @@ STUDIES: Final = Path("tuning") / "studies"
 # attributes of a trial
 PROCESS: Final = "process"
 REASON: Final = "reason"
+FIRST_ATTEMPT: Final = "first_attempt"
+"""Number of a trial's first attempt, recorded once all parameters are chosen."""
 
 INTERRUPTED: Final = "interrupted"
 KILLED: Final = "process was killed"
@@ -47,6 +49,16 @@ class _Database(RDBStorage):
         # Optuna's heartbeat thread would end here with a traceback; the trial itself notices a lost database
         with suppress(StorageInternalError):
             super().record_heartbeat(trial_id)
+
+
+class _Retry(RetryHeartbeatStaleTrialCallback):
+    """Queue a failed trial again, with its parameters."""
+
+    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        if FIRST_ATTEMPT not in trial.user_attrs:
+            # killed between two parameters: the sampler, seeded as before, chooses the same ones again
+            trial.params, trial.distributions = {}, {}
+        super().__call__(study, trial)
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,7 @@ class Storage:
                 self.url,
                 engine_kwargs={"pool_pre_ping": True},
                 heartbeat_interval=self.heartbeat_seconds,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(self.retries),
+                heartbeat_stale_trial_callback=_Retry(self.retries),
             )
         except (SQLAlchemyError, ImportError, ValueError) as error:
             raise UserError(f"tune.storage: cannot reach the database {self.url} ({first_line(error)}).") from None
@@ -211,7 +223,7 @@ def retry_stale(study: Study, storage: Storage) -> int:
 
 def requeue(study: Study, trial: FrozenTrial, retries: int | None = None) -> None:
     """Queue a failed trial again, at most `retries` times."""
-    RetryHeartbeatStaleTrialCallback(retries)(study, trial)
+    _Retry(retries)(study, trial)
 
 
 def _is_stale(trial: FrozenTrial) -> bool:
