@@ -4,9 +4,6 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRATCH = ROOT / ".scratch"
-UNSENT = SCRATCH / "tracking"
-"""Results that were not sent to MLflow yet; there is no other copy."""
 WHOLE = (".demo", ".pytest_cache", ".mypy_cache", ".ruff_cache", "dvc_plots", "build")
 CODE = ("src", "pipeline", "scripts", "tests", "benchmarks")
 
@@ -14,7 +11,7 @@ CODE = ("src", "pipeline", "scripts", "tests", "benchmarks")
 def main() -> None:
     """Remove, and print a line for each folder."""
     freed = 0
-    for folder in [*(ROOT / name for name in WHOLE), *scratch(), *bytecode()]:
+    for folder in [*(ROOT / name for name in WHOLE), *sorted((ROOT / ".scratch").glob("*")), *bytecode()]:
         if folder.is_dir():
             size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
             shutil.rmtree(folder)
@@ -22,11 +19,6 @@ def main() -> None:
             if folder.name != "__pycache__":
                 print(f"{folder.relative_to(ROOT)}/  {size / 1e6:.1f} MB")
     print(f"freed {freed / 1e6:.1f} MB. Kept: .venv, data, models, reports, the DVC cache, mlflow.db and mlruns.")
-
-
-def scratch() -> list[Path]:
-    """Return the folders of .scratch that can be recreated."""
-    return [folder for folder in sorted(SCRATCH.glob("*")) if folder != UNSENT]
 
 
 def bytecode() -> list[Path]:

@@ -19,7 +19,6 @@ MADE_AGAIN = (
 KEPT = (
     ".venv/bin/python",
     ".dvc/cache/files/a",
-    ".scratch/tracking/unsent.jsonl",
     "data/tess/raw/a.wav",
     "models/tess/package/package.json",
     "reports/tess/a.md",

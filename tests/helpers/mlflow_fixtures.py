@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import tracked
+from helpers import released, tracked
 from speech_emotion.tracking import connection
 
 
@@ -16,6 +16,18 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("database") / "mlflow.db"
     connection.connect(connection.MlflowLocation(f"sqlite:///{file}", None)).search_experiments()
     return file
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """A workspace with three registered versions: two good ones, and a poor one, the challenger. Tests only read it."""
+    folder = tracked.make_workspace(tmp_path_factory.mktemp("three") / "a workspace")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for seed, skill in ((1, 0.9), (2, 0.9), (3, 0.5)):
+            released.release(folder, seed=seed, skill=skill)
+    return folder
 
 
 @pytest.fixture

@@ -140,14 +140,6 @@ def mlflow_server(folder: Path, *, backend: str, port: int | None = None) -> Ite
 
 
 @contextmanager
-def mlflow_ui(folder: Path) -> Iterator[Service]:
-    """Start `mlflow ui` in a folder without options except the port."""
-    port = free_port()
-    with _mlflow(["ui", "--port", str(port)], folder, f"http://127.0.0.1:{port}", "/health") as service:
-        yield service
-
-
-@contextmanager
 def scoring_server(model_uri: str, folder: Path, environment: dict[str, str]) -> Iterator[Service]:
     """Start `mlflow models serve` for a model."""
     port = free_port()

@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,21 +14,9 @@ pytest_plugins = ("helpers.mlflow_fixtures",)
 SETTINGS = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=300, seed=1))
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
-    """A workspace with two registered versions, a good one and a poor one, which is the challenger."""
-    folder = tracked.make_workspace(tmp_path_factory.mktemp("two") / "workspace")
-    shutil.copy(empty_database, folder / "mlflow.db")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for seed, skill in ((1, 0.9), (2, 0.5)):
-            released.release(folder, seed=seed, skill=skill)
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def _inside(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(two)
+def _inside(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(three)
 
 
 def compared(first: str, second: str) -> Comparison:
@@ -39,27 +26,11 @@ def compared(first: str, second: str) -> Comparison:
 def test_better_version() -> None:
     found = compared("1", "challenger")
 
-    assert (found.first, found.second) == ("version 1", "version 2")
+    assert (found.first, found.second) == ("version 1", "version 3")
     [uar] = [line for line in found.rows if (line.protocol, line.metric) == ("random", "uar")]
     assert uar.first > uar.second
     assert uar.difference.value == pytest.approx(uar.first - uar.second)
     assert uar.difference.interval.low > 0
-
-
-def test_runs_by_abbreviated_id() -> None:
-    ids = [run.info.run_id for run in tracked.runs() if run.data.tags["protocol"] == "random"]
-
-    found = compared(ids[0][:12], ids[1])
-
-    assert {line.protocol for line in found.rows} == {"random"}
-    assert found.first == f"run {ids[0][:8]} (random/all)"
-
-
-def test_runs_of_different_protocols_are_refused() -> None:
-    by_protocol = {run.data.tags["protocol"]: run.info.run_id for run in tracked.runs()}
-
-    with pytest.raises(UserError, match=r"cannot be compared\. random: the second has no predictions of it"):
-        compared(by_protocol["random"], by_protocol["speaker"])
 
 
 @pytest.mark.parametrize(
@@ -67,8 +38,6 @@ def test_runs_of_different_protocols_are_refused() -> None:
     [
         ("7", "there is no version '7'. Versions: 1, 2"),
         ("champion", "there is no alias 'champion'"),
-        ("nobody", "'nobody' is no alias, version or run of this corpus"),
-        ("", "'' is the beginning of several run ids"),
     ],
 )
 def test_unknown_name_lists_what_exists(name: str, message: str) -> None:
@@ -76,13 +45,13 @@ def test_unknown_name_lists_what_exists(name: str, message: str) -> None:
         compared("1", name)
 
 
-def test_command(tmp_path: Path, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command(tmp_path: Path, three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = (released.ROOT / "params.yaml").read_text().replace("  name: tess ", f"  name: {tracked.CORPUS} ")
     (tmp_path / "params.yaml").write_text(params)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{two / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{three / 'mlflow.db'}")
 
-    result = CliRunner().invoke(app, ["compare", "1", "2"])
+    result = CliRunner().invoke(app, ["compare", "1", "3"])
 
     assert result.exit_code == 0, result.output
     lines = [line.split("\t") for line in result.stdout.splitlines() if line.startswith("random\tuar")]

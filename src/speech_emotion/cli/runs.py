@@ -1,14 +1,16 @@
 """The command that lists trainings in MLflow."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from speech_emotion.cli import tables
 from speech_emotion.cli.options import CorpusOption, corpus_name
+from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
-    from speech_emotion.registry.runs import RunSummary
+    from mlflow.entities import Run
 
 EXAMPLES = """
 Examples:
@@ -28,14 +30,37 @@ def runs(
     UAR and accuracy are of the test part; of `full`, which has none, of the validation part. A `+` after a commit means
     that sources or settings differed from it. `mlflow ui` shows everything else.
     """
-    from speech_emotion.registry.runs import list_runs
-
     columns = ("protocol", "fold", "status", "part", "UAR", "accuracy", "when", "commit", "run")
-    tables.write(columns, map(_row, list_runs(corpus_name(corpus), limit=limit)))
+    tables.write(columns, map(_row, _newest_runs(corpus_name(corpus), limit)))
 
 
-def _row(run: "RunSummary") -> tuple[str, ...]:
-    commit = f"{run.commit[:8]}{'+' if run.dirty else ''}" if run.commit else "-"
-    figures = ("-" if value is None else f"{value:.4f}" for value in (run.uar, run.accuracy))
-    started = f"{run.started:%Y-%m-%d %H:%M}"
-    return (run.protocol, run.fold, run.status, run.part or "-", *figures, started, commit, run.run_id[:8])
+def _newest_runs(corpus: str, limit: int) -> list["Run"]:
+    from speech_emotion.tracking.connection import find_experiment, locate, model_name, session
+
+    where = locate()
+    found: list[Run] = []
+    if not where.is_missing:
+        with session("") as client:
+            experiment = find_experiment(client, model_name(corpus))
+            if experiment is not None:
+                found = list(client.search_runs([experiment], order_by=["start_time DESC"], max_results=limit))
+    if not found:
+        raise UserError(f"{where.name} has no runs of '{corpus}' yet. Run `dvc repro`, or `speech-emotion publish`.")
+    return found
+
+
+def _row(run: "Run") -> tuple[str, ...]:
+    metrics, tags = run.data.metrics, run.data.tags
+    part = next((part for part in ("test", "validation") if f"{part}/uar" in metrics), "-")
+    commit = tags.get("git.commit", "unknown")
+    changed = "true" in (tags.get("git.source_dirty"), tags.get("git.params_dirty"))
+    return (
+        tags.get("protocol", ""),
+        tags.get("fold", ""),
+        run.info.status,
+        part,
+        *(f"{metrics[name]:.4f}" if name in metrics else "-" for name in (f"{part}/uar", f"{part}/accuracy")),
+        f"{datetime.fromtimestamp(run.info.start_time / 1000):%Y-%m-%d %H:%M}",
+        "-" if commit.startswith("unknown") else commit[:8] + ("+" if changed else ""),
+        run.info.run_id[:8],
+    )

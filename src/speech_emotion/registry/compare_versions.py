@@ -1,4 +1,4 @@
-"""Compare two registered versions, or two runs, on the same utterances, with paired intervals.
+"""Compare two registered versions on the same utterances, with paired intervals.
 
 A registered version carries its predictions beside its package: metrics alone say nothing about a difference.
 """
@@ -14,8 +14,7 @@ from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.evaluation.bootstrap import Difference, Predictions, differences
 from speech_emotion.evaluation.metrics import mean_of, metrics
-from speech_emotion.registry.runs import RunSummary, list_runs
-from speech_emotion.registry.versions import CHALLENGER, CHAMPION, Version, find, has_files
+from speech_emotion.registry.versions import Version, find, has_files
 from speech_emotion.tracking.connection import model_name, session
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ PREDICTIONS: Final = "predictions"
 
 SPLITS: Final = "splits.json"
 """The file beside them with the digest of each protocol's split."""
-
-_VERSION_DIGITS: Final = 5
-"""A longer number is the beginning of a run's id."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +62,7 @@ class Comparison:
 
 
 def compare(corpus: str, first: str, second: str, settings: EvaluateSettings) -> Comparison:
-    """Compare two models by their predictions for the same utterances.
-
-    Each is an alias (`champion`), a version number (`3`), or a run id or its beginning, as `speech-emotion runs` shows.
-    """
+    """Compare two versions (aliases or numbers) by their predictions for the same utterances."""
     (title, ours), (other_title, theirs) = (_load(corpus, name) for name in (first, second))
     rows: list[MetricComparison] = []
     refused = []
@@ -95,13 +88,6 @@ def why_incomparable(one: ProtocolPredictions, other: ProtocolPredictions) -> st
     return ""
 
 
-def paired_differences(
-    one: ProtocolPredictions, other: ProtocolPredictions, settings: EvaluateSettings
-) -> dict[str, Difference]:
-    """Return the difference of each metric, with a bootstrap that draws the same words for both models."""
-    return differences(one.folds, other.folds, settings=settings)
-
-
 def predictions_of(client: "MlflowClient", version: Version) -> dict[str, ProtocolPredictions]:
     """Download the predictions of a version, by protocol; empty if it has none, or its files are gone."""
     from mlflow.artifacts import download_artifacts, list_artifacts
@@ -120,52 +106,27 @@ def read_predictions(folder: Path) -> dict[str, ProtocolPredictions]:
     return {protocol: _read(folder / f"{protocol}.csv", split) for protocol, split in splits.items()}
 
 
-def _read(path: Path, split: str, *, fold: str | None = None) -> ProtocolPredictions:
-    """Read a predictions.csv, or one fold of it."""
+def _read(path: Path, split: str) -> ProtocolPredictions:
     from speech_emotion.core.tables import read_table
     from speech_emotion.evaluation.protocol_report import as_predictions
 
     try:
-        rows = read_table(path)
-        rows = rows[rows["fold"] == (fold or rows["fold"])]
-        rows = rows.sort_values(["fold", "id"], kind="stable").reset_index(drop=True)
+        rows = read_table(path).sort_values(["fold", "id"], kind="stable").reset_index(drop=True)
         labels = tuple(str(name).removeprefix("p_") for name in rows.columns if str(name).startswith("p_"))
         folds = tuple(as_predictions(part, labels) for _, part in rows.groupby("fold", sort=True))
     except (UserError, ValueError, KeyError) as error:
         raise UserError(f"{path.name}: the predictions of a model in MLflow are damaged ({error}).") from None
-    if not folds:
-        raise UserError(f"{path.name}: the predictions of a model in MLflow have no fold '{fold}'.")
     return ProtocolPredictions(split, tuple(zip(rows["fold"], rows["id"], strict=True)), labels, folds)
 
 
 def _load(corpus: str, name: str) -> tuple[str, Mapping[str, ProtocolPredictions]]:
-    """Return the title and the predictions of a version or run."""
-    if name not in {CHAMPION, CHALLENGER} and not (name.isdecimal() and len(name) <= _VERSION_DIGITS):
-        return _load_run(corpus, name)
+    """Return the title and the predictions of a version."""
     with session("") as client:
         version = find(client, model_name(corpus), name)
         found = predictions_of(client, version)
     if not found:
         raise UserError(f"{version.uri}: it has no predictions. `speech-emotion publish` registers them.")
     return f"version {version.number}", found
-
-
-def _load_run(corpus: str, name: str) -> tuple[str, Mapping[str, ProtocolPredictions]]:
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    matches: list[RunSummary] = [run for run in list_runs(corpus, limit=1000) if run.run_id.startswith(name)]
-    if len(matches) != 1:
-        what = "is the beginning of several run ids" if matches else "is no alias, version or run of this corpus"
-        raise UserError(f"'{name}' {what}. `speech-emotion runs` and `speech-emotion registry` list them.")
-    [run] = matches
-    title = f"run {run.run_id[:8]} ({run.protocol}/{run.fold})"
-    with session(""), tempfile.TemporaryDirectory() as folder:
-        try:
-            path = download_artifacts(run_id=run.run_id, artifact_path="evaluation/predictions.csv", dst_path=folder)
-        except (MlflowException, OSError):
-            raise UserError(f"{title}: has no predictions. `speech-emotion publish` sends them.") from None
-        return title, {run.protocol: _read(Path(path), run.split, fold=run.fold)}
 
 
 def _compare_metrics(
@@ -176,5 +137,5 @@ def _compare_metrics(
         mean_of([metrics(fold.truth, fold.probabilities, side.labels, bins=bins) for fold in side.folds])
         for side in (one, other)
     )
-    for metric, difference in paired_differences(one, other, settings).items():
+    for metric, difference in differences(one.folds, other.folds, settings=settings).items():
         yield MetricComparison(protocol, metric, first[metric], second[metric], difference)

@@ -15,9 +15,9 @@ import numpy as np
 
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.config.registry import PromoteSettings, ProtocolGates
-from speech_emotion.evaluation.bootstrap import Interval
+from speech_emotion.evaluation.bootstrap import Interval, differences
 from speech_emotion.evaluation.model_card import CARD, ROBUSTNESS
-from speech_emotion.registry.compare_versions import ProtocolPredictions, paired_differences, why_incomparable
+from speech_emotion.registry.compare_versions import ProtocolPredictions, why_incomparable
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _champion_gate(
         return Gate(name, "-", limit, False, f"{which} has no predictions of {protocol} in the registry")
     if why := why_incomparable(ours, theirs):
         return Gate(name, "-", limit, False, f"refused: {why}")
-    found = paired_differences(ours, theirs, evaluate)["uar"]
+    found = differences(ours.folds, theirs.folds, settings=evaluate)["uar"]
     high = found.interval.high
     worse = f"worse by {-found.value:.4f}, at least {-high:.4f}; " if high < 0 else ""
     # an unknown interval fails: nothing shows that the version is not worse

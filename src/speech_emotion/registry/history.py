@@ -232,9 +232,8 @@ def _parse(key: str, value: str) -> PromotionEvent:
 
 
 def _as_text(event: PromotionEvent) -> str:
-    """Return an event as JSON; if it is too long for MLflow, gates lose their details, then passed gates go."""
-    bare = tuple(replace(gate, detail="") for gate in event.gates)
-    for gates in (event.gates, bare, tuple(gate for gate in bare if not gate.passed), ()):
+    """Return an event as JSON; if it is too long for MLflow, without the details of its gates."""
+    for gates in (event.gates, tuple(replace(gate, detail="") for gate in event.gates), ()):
         values = asdict(event) | {"gates": [list(asdict(gate).values()) for gate in gates]}
         del values["number"], values["unique"]
         text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +34,7 @@ from speech_emotion.registry.versions import (
     Version,
     find,
     has_files,
+    no_model,
     versions,
 )
 from speech_emotion.tracking.connection import locate, model_name, session
@@ -52,11 +53,7 @@ _HEADING: Final = "\n\n## Promotion\n"
 
 @dataclass(frozen=True)
 class PromotionResult:
-    """The result of a promotion or rollback.
-
-    `gates` is empty if they were skipped, `moved` tells whether the version became champion, `refused` whether a failed
-    gate prevented it, and `lines` say what happened.
-    """
+    """The result of a promotion or rollback: `refused` if a gate failed; `lines` say what happened."""
 
     version: int
     gates: tuple[Gate, ...]
@@ -102,11 +99,13 @@ def promote(
         checked = () if mode == "off" else tuple(_check(client, candidate, now, root, corpus, settings, evaluate))
         failed = tuple(gate for gate in checked if not gate.passed)
         if mode == "dry_run" or (failed and not force):
-            lines = (*notes, *_verdict(candidate, now, checked, failed))
-            return PromotionResult(candidate.number, checked, False, bool(failed), lines)
+            lines = [f"failed: {gate.sentence}" for gate in failed]
+            count = f"{len(failed)} of {len(checked)} gates failed" if failed else "all gates passed (dry run)"
+            lines.append(f"{candidate.uri}: {count}; nothing was changed, the champion is {_version(now.champion)}")
+            return PromotionResult(candidate.number, checked, False, bool(failed), (*notes, *lines))
         _require_files(client, candidate)
-        event = _event(root, now, "promoted", candidate.number, reason, checked, forced=bool(failed), mode=mode)
-        return _carry_out(client, name, event, notes)
+        event = _event(root, now, "promoted", candidate.number, reason)
+        return _carry_out(client, name, replace(event, gates=checked, forced=bool(failed), mode=mode), notes)
 
 
 def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = "") -> PromotionResult:
@@ -148,14 +147,13 @@ def overview(corpus: str, *, files: bool = True) -> RegistryOverview:
 def _registry(corpus: str) -> Iterator[tuple["MlflowClient", str]]:
     """Connect to MLflow and yield the client and the registered model's name."""
     name = model_name(corpus)
-    missing = UserError(f"{name}: nothing is registered at {locate().uri} yet. Run `dvc repro`, or `publish`.")
     if locate().is_missing:
-        raise missing
+        raise no_model(name)
     with session(
         "Nothing was changed, unless an event is in the history already: the next `speech-emotion history` finishes it."
     ) as client:
         if not client.search_registered_models(f"name = '{name}'"):
-            raise missing
+            raise no_model(name)
         yield client, name
 
 
@@ -183,6 +181,22 @@ def _finish(client: "MlflowClient", name: str) -> list[str]:
     ]
 
 
+def _event(root: Path, now: ChampionHistory, kind: Kind, target: int, reason: str) -> PromotionEvent:
+    commit = source_tags(root)["git.commit"]
+    return PromotionEvent(
+        number=now.next_number,
+        unique=uuid.uuid4().hex[:12],
+        kind=kind,
+        source=now.champion,
+        target=target,
+        seconds=int(time.time()),
+        user=f"{user()}@{socket.gethostname()}",
+        reason=reason,
+        commit="" if commit.startswith("unknown") else commit,
+        process=process_name(),
+    )
+
+
 def _carry_out(client: "MlflowClient", name: str, event: PromotionEvent, notes: Sequence[str]) -> PromotionResult:
     """Write the event, move the alias, and report the champion."""
     assert event.target is not None
@@ -198,61 +212,19 @@ def _carry_out(client: "MlflowClient", name: str, event: PromotionEvent, notes: 
 
 def _describe(client: "MlflowClient", name: str, events: Sequence[PromotionEvent]) -> None:
     """Add promotions and their gates to the descriptions of their versions, which MLflow's pages show."""
-    from mlflow.exceptions import MlflowException
-
+    existing = {version.number for version in versions(client, name)}
     for event in events:
-        if event.kind != "promoted":
-            continue
-        try:
+        if event.kind == "promoted" and event.target in existing:
             before = (client.get_model_version(name, str(event.target)).description or "").partition(_HEADING)[0]
             text = (before + _HEADING + _as_markdown(event))[:MAX_DESCRIPTION_LENGTH]
             client.update_model_version(name, str(event.target), description=text)
-        except MlflowException as error:
-            # it was deleted in the meantime; the history has the event
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
 
 
 def _as_markdown(event: PromotionEvent) -> str:
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event.seconds))
     forced = "**forced** by" if event.forced else "by"
-    head = f"Promoted {when}, {forced} {event.user}" + (f": {event.reason}" if event.reason else "")
-    if not event.gates:
-        return f"{head}\n\nGates were skipped.\n"
-    lines = [head, "", "| gate | figure | limit | verdict | detail |", "|---|---|---|---|---|"]
-    for gate in event.gates:
-        cells = (gate.name, gate.figure, gate.limit, gate.verdict, gate.detail)
-        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _event(
-    root: Path,
-    now: ChampionHistory,
-    kind: Kind,
-    target: int,
-    reason: str,
-    checked: tuple[Gate, ...] = (),
-    *,
-    forced: bool = False,
-    mode: str = "",
-) -> PromotionEvent:
-    commit = source_tags(root)["git.commit"]
-    return PromotionEvent(
-        number=now.next_number,
-        unique=uuid.uuid4().hex[:12],
-        kind=kind,
-        source=now.champion,
-        target=target,
-        seconds=int(time.time()),
-        user=f"{user()}@{socket.gethostname()}",
-        reason=reason,
-        gates=checked,
-        forced=forced,
-        mode=mode,
-        commit="" if commit.startswith("unknown") else commit,
-        process=process_name(),
-    )
+    gates = [f"* {gate.verdict}: {gate.sentence}" for gate in event.gates] or ["Gates were skipped."]
+    return "\n".join([f"{when}, {forced} {event.user}: {event.reason or 'no reason given'}", "", *gates])
 
 
 def _check(
@@ -299,26 +271,19 @@ def _files_gate(candidate: Version, model: Path, package: Package) -> Gate:
         shutil.rmtree(compiled)  # Python would run it instead of the code
     registered = {"package": candidate.package_digest, "code": candidate.tags.get(CODE_DIGEST, "")}
     found = {"package": package.digest, "code": digest_folder(model / "code")}
-    changed = [
-        f"the {name} was registered as {registered[name][:12] or 'unknown'}"
-        for name in found
-        if found[name] != registered[name]
-    ]
+    changed = [f"the {name} was changed" for name in found if found[name] != registered[name]]
     return Gate("package", package.digest[:12], "what was registered", not changed, "; ".join(changed))
 
 
 def _previous(client: "MlflowClient", now: ChampionHistory) -> Version:
     by_number = {one.number: one for one in versions(client, now.name)}
-    former = now.former()
-    found = next((by_number[number] for number in former if number in by_number), None)
-    if found is None:
-        gone = ", ".join(map(str, former))
-        why = f"version {gone} was deleted" if former else "the history has no champion before it"
-        raise UserError(
-            f"{now.name}: the champion is {_version(now.champion)}, and there is none to roll back to: {why}. Name one "
-            "with `--to VERSION`. Nothing was changed."
-        )
-    return found
+    for number in now.former():
+        if number in by_number:
+            return by_number[number]
+    raise UserError(
+        f"{now.name}: the champion is {_version(now.champion)}, and the history has no champion before it that still "
+        "exists. Name a version with `--to VERSION`. Nothing was changed."
+    )
 
 
 def _require_files(client: "MlflowClient", version: Version) -> None:
@@ -330,20 +295,8 @@ def _require_files(client: "MlflowClient", version: Version) -> None:
 
 
 def _unchanged(version: Version, notes: Sequence[str]) -> PromotionResult:
-    line = f"{version.name} version {version.number} is the champion already: nothing to do"
+    line = f"{version.uri} is the champion already: nothing to do"
     return PromotionResult(version.number, (), False, False, (*notes, line))
-
-
-def _verdict(
-    candidate: Version, now: ChampionHistory, checked: Sequence[Gate], failed: Sequence[Gate]
-) -> Iterator[str]:
-    for gate in failed:
-        yield f"failed: {gate.sentence}"
-    count = f"{len(failed)} of {len(checked)} gates failed" if failed else f"all {len(checked)} gates passed (dry run)"
-    yield (
-        f"{candidate.name} version {candidate.number}: {count}; nothing was changed, the champion is still "
-        f"{_version(now.champion)}"
-    )
 
 
 def _check_reason(reason: str, *, required: bool) -> None:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import digest_file, digest_json, write_json
+from speech_emotion.core.io import digest_folder, digest_json, write_json
 from speech_emotion.core.process import SCRATCH, alone
 from speech_emotion.models.package import Package
 from speech_emotion.registry.compare_versions import PREDICTIONS, SPLITS
@@ -33,10 +32,8 @@ from speech_emotion.tracking.mlflow_run import (
     log_metrics,
     log_params,
     log_training_files,
-    logged_epochs,
     mark_killed_runs,
     now,
-    set_tags,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +43,7 @@ if TYPE_CHECKING:
 PUBLISHED: Final = "published"
 """The tag of a run that has everything: the digest of what the workspace had."""
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 """Increase it when runs get other content, so that existing runs are completed."""
 
 
@@ -54,9 +51,8 @@ _FORMAT: Final = 2
 class PublishResult:
     """What `publish` did.
 
-    `created` and `completed` name trainings (protocol/fold), `killed` counts runs that were RUNNING although their
-    process was killed, `version` is that of the package (None: the workspace has none), `registered` tells whether it
-    is new, and `moved` whether it became the challenger.
+    `created` and `completed` name trainings (protocol/fold), `killed` counts runs, and `version` is that of the package
+    (None: there is none), which may be newly `registered`, or `moved` to by the alias.
     """
 
     where: MlflowLocation
@@ -91,12 +87,11 @@ class PublishResult:
 
 
 def publish(root: Path, *, corpus: str) -> PublishResult:
-    """Sync the workspace `root` to MLflow.
+    """Sync the workspace `root` to MLflow; if MLflow does not respond, the next call sends the rest.
 
-    Live runs get their test metrics, figures, data sets and lineage. Trainings without a run (restored from a cache,
-    pulled, trained while MLflow was away) get one. Runs whose process was killed are marked. The package is registered
-    unless a version has it, and its version becomes `challenger`, except in a temporary experiment. If MLflow does not
-    respond, the next call sends the rest.
+    Every training gets a run, also one that was pulled, with test metrics, figures, data sets and lineage. Runs whose
+    process was killed are marked. The package is registered unless a version has it, and its version becomes
+    `challenger`, except in a temporary experiment.
     """
     where, name = locate(), model_name(corpus)
     trainings = _finished_trainings(root, corpus)
@@ -126,8 +121,8 @@ class _FinishedTraining:
     @cached_property
     def content(self) -> str:
         """The digest of everything that its run gets."""
-        files = {"files": _digests(self.folder), "report": _digests(self.reports)}
-        return digest_json({"format": _FORMAT, "tags": self.tags, **files})
+        folders = [digest_folder(folder) for folder in (self.folder, self.reports) if folder.is_dir()]
+        return digest_json({"format": _FORMAT, "tags": self.tags, "folders": folders})
 
     @property
     def time(self) -> int:
@@ -183,9 +178,10 @@ def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTra
     run = found or create_run(client, experiment, training.info, training.time, **tags)
     run_id = run.info.run_id
     log_params(client, run_id, training.info.params)
-    set_tags(client, run_id, training.tags)
+    for key, value in training.tags.items():
+        client.set_tag(run_id, key, value)
     # what the training could not send
-    logged = logged_epochs(client, run_id)
+    logged = {metric.step for metric in client.get_metric_history(run_id, "loss")}
     log_metrics(client, run_id, [entry for entry in training.epochs() if entry.step not in logged])
     log_metrics(client, run_id, [training.results()])
     _log_data_sets(client, run_id, training)
@@ -209,21 +205,17 @@ def _log_data_sets(client: "MlflowClient", run_id: str, training: _FinishedTrain
     """Log the parts of the split as inputs of the run, if the split is in the workspace."""
     if not training.split.exists():
         return
-    import pandas as pd
-    from mlflow.data.pandas_dataset import from_pandas
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    info = training.info
-    split = pd.read_csv(training.split, dtype=str, keep_default_na=False)
+    from speech_emotion.core.tables import read_table
+
+    info, split = training.info, read_table(training.split).astype(str)
+    source = json.dumps({"uri": f"data/{info.corpus}/splits/{training.split.name}"})
     inputs = []
     for part, rows in split[split["fold"] == info.fold].groupby("part"):
         name, digest = f"{info.corpus}/{info.name}/{part}", digest_json(rows.values.tolist())[:32]
-        with warnings.catch_warnings():
-            # MLflow finds two kinds of source for a path, and takes the right one
-            warnings.simplefilter("ignore", UserWarning)
-            source = f"data/{info.corpus}/splits/{training.split.name}"
-            data_set = from_pandas(rows, source=source, name=name, digest=digest)
-        inputs.append(DatasetInput(Dataset(**data_set.to_dict()), [InputTag("mlflow.data.context", str(part))]))
+        data_set = Dataset(name, digest, "local", source, profile=json.dumps({"num_rows": len(rows)}))
+        inputs.append(DatasetInput(data_set, [InputTag("mlflow.data.context", str(part))]))
     client.log_inputs(run_id, datasets=inputs)
 
 
@@ -279,11 +271,6 @@ def _copy_predictions(trainings: Iterable[_FinishedTraining], evidence: Mapping[
     return target
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -294,11 +281,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _numbers(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
     """Return the numbers among nested values, by a path that is valid as the name of an MLflow metric."""
-    found: dict[str, float] = {}
-    for key, value in values.items():
-        name = prefix + re.sub(r"[^\w.\- ]", "_", key)
-        if isinstance(value, Mapping):
-            found |= _numbers(value, f"{name}/")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[name] = float(value)
-    return found
+    numbers = {
+        key: float(value)
+        for key, value in flat(values, prefix, separator="/").items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    return {re.sub(r"[^\w.\-/ ]", "_", key): value for key, value in numbers.items()}

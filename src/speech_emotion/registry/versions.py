@@ -84,8 +84,7 @@ def find(client: "MlflowClient", name: str, wanted: str) -> Version:
     """Return the version with a number or an alias, if `publish` registered it."""
     existing = versions(client, name)
     if not existing:
-        names = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
-        raise _no_model(name, names)
+        raise no_model(name, *(model.name for model in client.search_registered_models()))
     found = next((one for one in existing if wanted in (str(one.number), *one.aliases)), None)
     if found is None:
         kind = "version" if wanted.isdecimal() else "alias"
@@ -97,6 +96,14 @@ def find(client: "MlflowClient", name: str, wanted: str) -> Version:
     return found
 
 
+def no_model(name: str, *registered: str) -> UserError:
+    """Return the error for a registered model that does not exist."""
+    return UserError(
+        f"{name}: no such registered model at {locate().name}. Registered: {', '.join(registered) or 'none'}. Run "
+        "`dvc repro` or `speech-emotion publish` to register one."
+    )
+
+
 def fetch(model: str) -> tuple[Version, Path]:
     """Download the package of `models:/<name>@<alias>` or `models:/<name>/<number>`, unless the cache has it.
 
@@ -104,7 +111,7 @@ def fetch(model: str) -> tuple[Version, Path]:
     """
     match = parse(model)
     if locate().is_missing:
-        raise _no_model(match["name"], "none; run `dvc repro` or `speech-emotion publish`")
+        raise no_model(match["name"])
     with session("Try again when it is available.") as client:
         version = find(client, match["name"], match["alias"] or match["number"])
         folder = cache() / version.package_digest
@@ -156,10 +163,6 @@ def _download(client: "MlflowClient", version: Version, folder: Path) -> None:
         with replacing_folder(folder) as target:
             for file in downloaded.iterdir():
                 file.rename(target / file.name)
-
-
-def _no_model(name: str, registered: str) -> UserError:
-    return UserError(f"models:/{name}: there is no such registered model at {locate().uri}. Registered: {registered}.")
 
 
 def _version(found: "ModelVersion", aliases: Mapping[str, str]) -> Version:

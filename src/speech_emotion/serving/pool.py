@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from speech_emotion.config.serving import ServeSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.registry.model_source import Model
+from speech_emotion.registry.model_resolution import Model
 from speech_emotion.serving import worker
 from speech_emotion.serving.schemas import Reply
 

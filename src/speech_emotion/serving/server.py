@@ -18,7 +18,7 @@ from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.config.serving import ServeSettings
 from speech_emotion.core.parallel import core_count
 from speech_emotion.monitoring.log_writer import LogWriter
-from speech_emotion.registry.model_source import Model, glance, may_change, model_of
+from speech_emotion.registry.model_resolution import Model, glance, may_change, model_of
 from speech_emotion.serving.app import Api
 from speech_emotion.serving.limits import HEAD_BYTES
 from speech_emotion.serving.metrics import Metrics, log

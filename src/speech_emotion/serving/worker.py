@@ -10,7 +10,7 @@ import signal
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.process import die_with_parent
 from speech_emotion.inference.response import decode_base64, row
-from speech_emotion.registry.model_source import Model
+from speech_emotion.registry.model_resolution import Model
 from speech_emotion.serving.schemas import Reply, parse, refusal
 
 _loaded: "Predictor | UserError"

@@ -62,13 +62,7 @@ def home() -> Path:
 
 
 def locate() -> MlflowLocation:
-    """Return MLFLOW_TRACKING_URI, else the mlflow.db that a bare `mlflow ui` in the root of the repository opens.
-
-    Raises
-    ------
-    UserError
-        MLFLOW_TRACKING_URI is neither a server nor a database.
-    """
+    """Return MLFLOW_TRACKING_URI, else the mlflow.db that a bare `mlflow ui` in the root of the repository opens."""
     uri = os.environ.get(VARIABLE, "").strip() or f"sqlite:///{(home() / 'mlflow.db').as_posix()}"
     if re.match("sqlite:///.", uri):
         database = Path(uri.removeprefix("sqlite:///")).resolve()
@@ -91,8 +85,8 @@ def connect(where: MlflowLocation) -> "MlflowClient":
     from mlflow import MlflowClient
 
     if where.artifacts is not None:
-        if where.is_missing:
-            _create_database(where)
+        if where.database is not None and not where.database.exists() and where.database.parent.is_dir():
+            _create_database(where.database)
         _check_database(where)
     return MlflowClient(tracking_uri=where.uri, registry_uri=where.uri)
 
@@ -176,11 +170,12 @@ def find_experiment(client: "MlflowClient", name: str) -> str | None:
     return str(found.experiment_id)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings with dotted keys, as MLflow lists parameters."""
+def flat(values: Mapping[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
+    """Return nested values by their paths, such as `train.epochs`, as MLflow lists parameters."""
     items: dict[str, Any] = {}
     for key, value in values.items():
-        items |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        path = f"{prefix}{key}"
+        items |= flat(value, path + separator, separator) if isinstance(value, Mapping) else {path: value}
     return items
 
 
@@ -227,13 +222,10 @@ def _check_database(where: MlflowLocation) -> None:
     create_engine(where.uri, connect_args=limits, poolclass=NullPool).connect().close()
 
 
-def _create_database(where: MlflowLocation) -> None:
+def _create_database(database: Path) -> None:
     """Create MLflow's database under another name, then move it: MLflow cannot use one whose creation was cut off."""
     from mlflow import MlflowClient
 
-    database = where.database
-    if database is None or not database.parent.is_dir():
-        return
     # MLflow keeps its connections by address, so each name is used once
     new_folder = tempfile.TemporaryDirectory(prefix=f"{database.name}.", dir=database.parent)
     # after a failure, MLflow creates it itself, or reports why it cannot

@@ -43,11 +43,7 @@ REASON: Final = "reason"
 
 @dataclass(frozen=True)
 class TrainingInfo:
-    """Describe a training: the name, parameters and tags of its MLflow run.
-
-    `digest` covers everything that decides the weights, `params` has dotted keys, and `lineage` holds the digests of
-    the inputs.
-    """
+    """A training: `digest` covers everything that decides the weights, `lineage` has the digests of its inputs."""
 
     corpus: str
     protocol: str
@@ -120,18 +116,6 @@ def log_metrics(client: "MlflowClient", run_id: str, entries: Iterable[LogEntry]
     client.log_batch(run_id, metrics=metrics)
 
 
-def logged_epochs(client: "MlflowClient", run_id: str) -> set[int]:
-    """Return the epochs that a run already has."""
-    return {metric.step for metric in client.get_metric_history(run_id, "loss")}
-
-
-def set_tags(client: "MlflowClient", run_id: str, tags: Mapping[str, str]) -> None:
-    """Set tags in one request."""
-    from mlflow.entities import RunTag
-
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-
-
 def log_training_files(client: "MlflowClient", run_id: str, folder: Path) -> None:
     """Log the history and the record of a training as artifacts."""
     for path in (folder / name for name in ("history.csv", "training.json")):
@@ -165,20 +149,15 @@ def start(
     params: Mapping[str, Any],
     lineage: Mapping[str, str],
 ) -> "LiveRun":
-    """Follow a training in MLflow; a training that was killed continues in the same run.
-
-    Use the result as a context manager: call `epoch` after each epoch and `finish` at the end. A server that is dead,
-    hangs or dies during the training costs a few seconds in all, and `registry.publish` sends what it lacks. See
-    `TrainingInfo` for the arguments.
-    """
+    """Follow a training in MLflow; a training that was killed continues in the same run."""
     return LiveRun(TrainingInfo(corpus, protocol, fold, training_digest, dict(params), dict(lineage)))
 
 
 class LiveRun:
-    """The MLflow run of a training in progress.
+    """The MLflow run of a training in progress, as a context manager.
 
-    No method fails because of MLflow, and only `finish` waits for it. Leaving the context without `finish` marks the
-    run as failed or killed.
+    Call `epoch` after each epoch and `finish` at the end; leaving without `finish` marks the run as failed or killed.
+    No method fails because of MLflow, and only `finish` waits for it, for seconds.
     """
 
     def __init__(self, training: TrainingInfo) -> None:
@@ -241,7 +220,7 @@ class LiveRun:
         experiment = experiment_id(client, where, self._training.corpus)
         mark_killed_runs(client, experiment)
         run_id = _resume_or_create(client, experiment, self._training)
-        logged = logged_epochs(client, run_id)
+        logged = {metric.step for metric in client.get_metric_history(run_id, "loss")}
         monitor = SystemMetricsMonitor(
             run_id, sampling_interval=SAMPLE_SECONDS, resume_logging=True, tracking_uri=where.uri
         )
@@ -276,7 +255,8 @@ def _resume_or_create(client: "MlflowClient", experiment: str, training: Trainin
     [run] = found
     run_id = str(run.info.run_id)
     resumed = int(run.data.tags.get("resumed", "0")) + 1
-    set_tags(client, run_id, {PROCESS: process_name(), "resumed": str(resumed)})
+    client.set_tag(run_id, PROCESS, process_name())
+    client.set_tag(run_id, "resumed", resumed)
     if REASON in run.data.tags:
         client.delete_tag(run_id, REASON)
     client.update_run(run_id, status="RUNNING")
