@@ -105,18 +105,6 @@ def test_worse_challenger_is_refused(workspace: Path) -> None:
     assert (after.tags, after.aliases) == (before.tags, before.aliases)
 
 
-def test_description_shows_the_last_promotion(workspace: Path) -> None:
-    ask(1)
-    ask(2, reason="newer")
-    back()
-    ask(2, reason="newer after all")
-
-    description = tracked.client().get_model_version(NAME, "2").description
-    assert description.count("## Promotion") == 1
-    for text in ("newer after all", "passed: random.uar: 0.", "the speaker protocol counts", "| random | 0."):
-        assert text in description
-
-
 def test_force_needs_a_reason_and_is_recorded(workspace: Path) -> None:
     # a version that passes is not recorded as forced
     assert ask(2, force=True, reason="sure").moved

@@ -44,13 +44,6 @@ def test_cache_serves_without_the_registry(workspace: Path) -> None:
     assert (folder / "package.json").exists()
 
 
-def test_fetch_below_the_root(registered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(registered / "models")
-
-    assert (versions.fetch(versions.uri(tracked.MODEL))[1] / "package.json").exists()
-    assert not (registered / "models" / "mlflow.db").exists()
-
-
 MISTAKES = [
     (
         "models:/",

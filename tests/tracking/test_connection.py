@@ -217,6 +217,9 @@ def recording_server(status: int = 200, location: str = "") -> Iterator[tuple[st
 
         do_POST = do_GET  # noqa: N815
 
+        def log_message(self, *_: object) -> None:
+            pass
+
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", seen

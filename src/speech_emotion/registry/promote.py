@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.config.registry import Mode, PromoteSettings
@@ -43,12 +43,6 @@ from speech_emotion.tracking.mlflow_run import user
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-
-MAX_DESCRIPTION_LENGTH: Final = 5000
-"""The length of a description in MLflow's databases."""
-
-_HEADING: Final = "\n\n## Promotion\n"
 
 
 @dataclass(frozen=True)
@@ -172,7 +166,6 @@ def _finish(client: "MlflowClient", name: str) -> list[str]:
     if not before.begun:
         return []
     after, finished = history.settle(client, name)
-    _describe(client, name, finished)
     when = "before" if before.champion != before.expected else "after"
     return [
         f"a move to version {event.target} by {event.user} was cut off {when} the alias moved; it is finished now, "
@@ -201,30 +194,12 @@ def _carry_out(client: "MlflowClient", name: str, event: PromotionEvent, notes: 
     """Write the event, move the alias, and report the champion."""
     assert event.target is not None
     history.append(client, name, event)
-    after, finished = history.settle(client, name)
-    _describe(client, name, finished)
+    after, _ = history.settle(client, name)
     moved = after.champion == event.target
     line = f"{name}: the champion is version {event.target}; before, it was {_version(event.source)}"
     if not moved:
         line = f"{name}: someone else moved the champion at the same moment, to {_version(after.champion)}"
     return PromotionResult(event.target, event.gates, moved, False, (*notes, line))
-
-
-def _describe(client: "MlflowClient", name: str, events: Sequence[PromotionEvent]) -> None:
-    """Add promotions and their gates to the descriptions of their versions, which MLflow's pages show."""
-    existing = {version.number for version in versions(client, name)}
-    for event in events:
-        if event.kind == "promoted" and event.target in existing:
-            before = (client.get_model_version(name, str(event.target)).description or "").partition(_HEADING)[0]
-            text = (before + _HEADING + _as_markdown(event))[:MAX_DESCRIPTION_LENGTH]
-            client.update_model_version(name, str(event.target), description=text)
-
-
-def _as_markdown(event: PromotionEvent) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event.seconds))
-    forced = "**forced** by" if event.forced else "by"
-    gates = [f"* {gate.verdict}: {gate.sentence}" for gate in event.gates] or ["Gates were skipped."]
-    return "\n".join([f"{when}, {forced} {event.user}: {event.reason or 'no reason given'}", "", *gates])
 
 
 def _check(
