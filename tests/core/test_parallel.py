@@ -140,11 +140,6 @@ def test_crew_ends_with_its_block() -> None:
     assert "was killed" in workers.losses[0]
 
 
-def test_only_backend_ray_has_a_cluster() -> None:
-    assert ComputeSettings(workers=None).cluster is None
-    assert ComputeSettings(workers=None, backend="ray").cluster == RaySettings()
-
-
 def test_shards_must_be_a_url() -> None:
     with pytest.raises(UserError, match=r"compute\.ray\.shards: allowed: a URL such as s3://.* not '/tmp/x'"):
         parse_section("compute", ComputeSettings, {"workers": None, "ray": {"shards": "/tmp/x"}})
@@ -241,9 +236,8 @@ def test_killed_node_loses_no_shard_in_bucket(
 
 @pytest.mark.slow
 def test_unwritable_shards_are_named(raw: Path, tmp_path: Path, cluster: Any) -> None:
-    compute = ComputeSettings(
-        workers=None, backend="ray", ray=RaySettings(address=cluster.address, shards="file:///proc/here")
-    )
+    ray = RaySettings(address=cluster.address, shards="file:///proc/here")
+    compute = ComputeSettings(workers=None, backend="ray", ray=ray)
     work = tasks(raw, tmp_path / "features")[:1]
 
     with pytest.raises(UserError, match=r"file:///proc/here/data/x/recorded-00000\.parquet: cannot be written"):

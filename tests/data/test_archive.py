@@ -48,19 +48,6 @@ def test_folder_in_order_without_hidden_files(tmp_path: Path) -> None:
     assert contents(tmp_path) == {name: name.encode() for name in ("README.txt", "a/1.WAV", "b/2.wav")}
 
 
-def test_follows_links_once(tmp_path: Path) -> None:
-    recordings = tmp_path / "elsewhere"
-    recordings.mkdir()
-    (recordings / "1.wav").write_bytes(b"one")
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "linked").symlink_to(recordings)
-    (folder / "2.wav").symlink_to(recordings / "1.wav")
-    (folder / "circle").symlink_to(folder)
-    (folder / "dangling.wav").symlink_to(tmp_path / "nowhere")
-    assert contents(folder) == {"2.wav": b"one", "linked/1.wav": b"one"}
-
-
 def test_zips_inside_are_opened(tmp_path: Path) -> None:
     inner = zipped({"deep/2.wav": b"two", "__MACOSX/._2.wav": b"junk"})
     (tmp_path / "a.zip").write_bytes(zipped({"1.wav": b"one", "more/inner.ZIP": inner, "empty/": b""}))

@@ -28,13 +28,8 @@ def dataset(*names: str, **misbehaviour: object) -> DataverseServer:
 
 
 def settings(server: str, *, retries: int = 3, timeout: float = 5.0, connections: int = 3) -> DownloadSettings:
-    return DownloadSettings(
-        server=server,
-        persistent_id=PERSISTENT_ID,
-        connections=connections,
-        timeout_seconds=timeout,
-        retries=retries,
-    )
+    dataset = {"server": server, "persistent_id": PERSISTENT_ID}
+    return DownloadSettings(**dataset, connections=connections, timeout_seconds=timeout, retries=retries)
 
 
 @pytest.fixture(autouse=True)
@@ -70,14 +65,6 @@ def test_leaves_no_partial_files(connect: Start, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_lists_directory_size_and_checksum(connect: Start) -> None:
-    served = dataset("OAF_fear/a.wav")
-    [file] = files_of(connect(served))
-    md5 = hashlib.md5(content("OAF_fear/a.wav")).hexdigest()
-    assert (file.name, file.size, file.checksum) == ("OAF_fear/a.wav", 50_000, f"md5:{md5}")
-    assert file.content_type == "audio/x-wav"
-
-
 def test_requests_the_upload_behind_a_table(connect: Start, tmp_path: Path) -> None:
     table = {"filename": "a.tab", "filesize": 7, "originalFileName": "a.wav", "originalFileSize": 50_000}
     served = dataset(labels={"a.wav": {**table, "tabularData": True}})
@@ -90,14 +77,6 @@ def test_checks_other_checksums(connect: Start, tmp_path: Path) -> None:
     served = dataset("a.wav", "b.wav", labels={"a.wav": {"checksum": right}, "b.wav": {"checksum": wrong}})
     with pytest.raises(UserError, match=r"b\.wav: gave up after 2 tries: its sha256 is"):
         fetch_all(connect(served, retries=1), tmp_path)
-
-
-def test_downloads_in_parallel(connect: Start, tmp_path: Path) -> None:
-    names = [f"{number}.wav" for number in range(6)]
-    meeting = threading.Barrier(len(names), timeout=20)
-    served = dataset(*names, plan={name: [Act(meeting=meeting)] for name in names})
-    assert fetch_all(connect(served, connections=6, timeout=30), tmp_path) == served.files
-    assert not meeting.broken
 
 
 @pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
@@ -175,12 +154,6 @@ def test_bounds_undeclared_sizes(connect: Start, tmp_path: Path, monkeypatch: py
     assert len(served.asked("a.wav")) == 2
 
 
-def test_bounds_the_list_of_files(connect: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "LARGEST_UNDECLARED_FILE", 100)
-    with pytest.raises(UserError, match="no declared size"):
-        files_of(connect(dataset()))
-
-
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 429])
 def test_retries_passing_errors(connect: Start, tmp_path: Path, status: int) -> None:
     served = dataset(plan={"list": [Act(status=status)], "a.wav": [Act(status=status)] * 2})
@@ -243,12 +216,6 @@ def test_retries_a_silent_server(connect: Start, tmp_path: Path) -> None:
     served = dataset(plan={"a.wav": [Act(silence=3)]})
     assert fetch_all(connect(served, timeout=1), tmp_path) == served.files
     assert len(served.asked("a.wav")) >= 2
-
-
-def test_waits_for_a_slow_server(connect: Start, tmp_path: Path) -> None:
-    served = dataset(piece=2_500, pause=0.1)
-    assert fetch_all(connect(served, timeout=1.5), tmp_path) == served.files
-    assert len(served.asked("a.wav")) == 1
 
 
 def test_redirects_keep_the_range(connect: Start, tmp_path: Path) -> None:

@@ -100,8 +100,12 @@ def test_validation_share_holds_with_few_texts(protocol, words, tmp_path: Path) 
 def test_unsupported_protocols_are_listed_together() -> None:
     rows = manifest(speakers=("A",)).assign(text="")
 
-    with pytest.raises(UserError, match=r"(?s)'word'.*text.*'speaker'.*split\.protocols"):
+    with pytest.raises(UserError, match=r"(?s)'word'.*text.*'speaker'.*at least 2 .*split\.protocols"):
         splits.refuse_unsupported(rows, SETTINGS)
+    with pytest.raises(UserError, match="the validation part is empty"):
+        splits.make(manifest(words=1), "random", SETTINGS)
+    with pytest.raises(UserError, match=r"the test part is empty; the table of your corpus names none .* 'split'"):
+        splits.make(manifest().assign(part="train"), "random", SETTINGS)
     splits.refuse_unsupported(manifest(), SETTINGS)
 
 
@@ -137,38 +141,10 @@ def test_leak_is_named(protocol, column, leak) -> None:
         splits.check(split, rows, protocol)
 
 
-@pytest.mark.parametrize(
-    ("rows", "protocol", "message"),
-    [
-        (manifest(speakers=("A",)), "speaker", "at least 2 different ones, found 1"),
-        (manifest().assign(text=""), "word", "needs the text of every utterance"),
-        (manifest(words=1), "random", "the validation part is empty"),
-    ],
-)
-def test_unsupported_corpus(rows, protocol, message) -> None:
-    with pytest.raises(UserError, match=message):
-        splits.make(rows, protocol, SETTINGS)
-
-
-def test_named_parts_are_kept(tmp_path: Path) -> None:
-    rows = manifest()
-    rows["part"] = [
-        "test" if text in {"word1", "word2"} else "validation" if text == "word3" else "train" for text in rows["text"]
-    ]
-
-    (fold,) = folds(rows, "random", tmp_path)
-
-    assert set(fold.test) == set(rows.loc[rows["part"] == "test", "id"])
-
-
-def parts_of_a_table(rows: pd.DataFrame) -> list[str]:
-    return ["test" if text in {"word1", "word2"} else "train" for text in rows["text"]]
-
-
 @pytest.mark.parametrize("protocol", ["random", "full"])
 def test_validation_is_drawn_from_named_training_part(protocol, tmp_path: Path) -> None:
     rows = manifest()
-    rows["part"] = parts_of_a_table(rows)
+    rows["part"] = rows["text"].map({"word1": "test", "word2": "test"}).fillna("train")
     copies = rows.assign(id=rows["id"] + "_again")
     both = pd.concat([rows, copies], ignore_index=True)
 
@@ -178,14 +154,6 @@ def test_validation_is_drawn_from_named_training_part(protocol, tmp_path: Path) 
     assert set(fold.test) == (tested if protocol == "random" else set())
     originals = {name.removesuffix("_again") for name in fold.validation}
     assert len(fold.validation) == 2 * len(originals)
-
-
-def test_missing_named_part() -> None:
-    rows = manifest()
-    rows["part"] = "train"
-
-    with pytest.raises(UserError, match=r"the test part is empty; the table of your corpus names none .* 'split'"):
-        splits.make(rows, "random", SETTINGS)
 
 
 def test_utterances_are_read_back_as_text(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ class Act:
     cut: int | None = None  # bytes of the body after which the connection is closed
     garbage: bool = False  # other bytes of the same length
     silence: float = 0.0  # seconds before the answer begins
-    meeting: threading.Barrier | None = None  # the answer waits until as many requests are there
 
 
 @dataclass
@@ -101,9 +100,6 @@ class _Handler(BaseHTTPRequestHandler):
             name, body = request.path, self.dataset.documents.get(request.path)
         act = Act(status=404) if body is None else self.dataset.act(name)
         time.sleep(act.silence)
-        if act.meeting is not None:
-            with suppress(threading.BrokenBarrierError):
-                act.meeting.wait()
         if act.status:
             said = json.dumps({"status": "ERROR", "message": "said by the server"}).encode()
             self._send(request, act.status, said, act)

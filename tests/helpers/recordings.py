@@ -98,45 +98,32 @@ def _video() -> bytes:
     return file.getvalue()
 
 
+_UNKNOWN = "is not audio that can be read"
+
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "is empty (0 bytes)"),
-    "text": (lambda: b"Say the word back. " * 100, "is not audio that can be read"),
-    "UTF-16 text": (lambda: "Say the word back. ".encode("utf-16") * 100, "is not audio that can be read"),
-    "zeros": (lambda: bytes(10_000), "is not audio that can be read"),
-    "noise": (lambda: np.random.default_rng(1).bytes(10_000), "is not audio that can be read"),
-    "MP3 sync and noise": (lambda: b"\xff\xfb" + np.random.default_rng(1).bytes(5000), "is not audio that can be read"),
-    "picture": (lambda: b"\x89PNG\r\n\x1a\n" + np.random.default_rng(1).bytes(5000), "is not audio that can be read"),
-    "list of other files": (
-        lambda: b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n/etc/hostname\n",
-        "is not audio that can be read",
-    ),
-    "concatenation of other files": (
-        lambda: b"ffconcat version 1.0\nfile /etc/hostname\n",
-        "is not audio that can be read",
-    ),
-    "RIFF alone": (lambda: b"RIFF", "is not audio that can be read"),
+    "text": (lambda: b"Say the word back. " * 100, _UNKNOWN),
+    "UTF-16 text": (lambda: "Say the word back. ".encode("utf-16") * 100, _UNKNOWN),
+    "zeros": (lambda: bytes(10_000), _UNKNOWN),
+    "noise": (lambda: np.random.default_rng(1).bytes(10_000), _UNKNOWN),
+    "MP3 sync and noise": (lambda: b"\xff\xfb" + np.random.default_rng(1).bytes(5000), _UNKNOWN),
+    "picture": (lambda: b"\x89PNG\r\n\x1a\n" + np.random.default_rng(1).bytes(5000), _UNKNOWN),
+    "list of other files": (lambda: b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n/etc/hostname\n", _UNKNOWN),
+    "concatenation of other files": (lambda: b"ffconcat version 1.0\nfile /etc/hostname\n", _UNKNOWN),
+    "RIFF alone": (lambda: b"RIFF", _UNKNOWN),
     "WAV without samples": (wav_header, "holds no sound (0 samples)"),
-    "Ogg and noise": (lambda: b"OggS" + np.random.default_rng(1).bytes(500), "is not audio that can be read"),
-    "half an MP4": (
-        lambda: _half(lossy("MP4, AAC")),
-        "is not audio that can be read",
-    ),
+    "Ogg and noise": (lambda: b"OggS" + np.random.default_rng(1).bytes(500), _UNKNOWN),
+    "half an MP4": (lambda: _half(lossy("MP4, AAC")), _UNKNOWN),
     "half a FLAC": (lambda: _half(encoded(tone(), "FLAC")), "is damaged or cut off"),
     "video without sound": (_video, "holds no audio track that can be read"),
     "60 channels": (lambda: encoded(np.zeros((800, 60), np.float32)), "has 60 channels; 1 to 32 can be used"),
     "1 Hz": (lambda: encoded(tone(), rate=1), "has a sample rate of 1 Hz; 1000 to 768000 Hz can be used"),
-    "2 MHz": (
-        lambda: encoded(tone(), rate=2_000_000),
-        "has a sample rate of 2000000 Hz; 1000 to 768000 Hz can be used",
-    ),
+    "2 MHz": (lambda: encoded(tone(), rate=2_000_000), "has a sample rate of 2000000 Hz"),
     "NaN": (lambda: _with_sample(np.nan), "holds samples that are not numbers (NaN or infinity)"),
     "infinity": (lambda: _with_sample(-np.inf), "holds samples that are not numbers (NaN or infinity)"),
     "1e30": (lambda: _with_sample(1e30), "holds samples of 1e+30, where full scale is 1"),
     "longer than allowed": (lambda: encoded(tone(11.0)), "is longer than 10 s"),
-    "longer than allowed, WebM": (
-        lambda: lossy("WebM, Opus", 11.0),
-        "is longer than 10 s",
-    ),
+    "longer than allowed, WebM": (lambda: lossy("WebM, Opus", 11.0), "is longer than 10 s"),
 }
 """Kinds of bytes that cannot be used where at most 10 s are allowed: how they are made, and what is said of them."""
 

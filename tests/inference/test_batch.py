@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers import recordings
-from helpers.irregular import IRREGULAR
 from helpers.tiny_package import LABELS, make_package
 from speech_emotion.audio.decode import Sound
 from speech_emotion.config.params import RaySettings
@@ -225,16 +224,6 @@ def test_crashing_recording_costs_no_other(tmp_path: Path, recognizer: Recognize
     assert [row.confidence for row in answered] == pytest.approx([row.confidence for row in expected], abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", IRREGULAR)
-def test_irregular_file_is_refused(kind: str, tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
-    path = IRREGULAR[kind](tmp_path / "x.wav")
-
-    [first, second] = batch.rows(recognizer, [path, clips[0]])
-
-    assert first.reason == f"cannot be read ({kind}, not a regular file)"
-    assert second.reason == ""
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_cluster_with_killed_node_gives_equal_rows(
@@ -254,14 +243,8 @@ def test_cluster_with_killed_node_gives_equal_rows(
                 kill_another(nodes)
             yield row
 
-    bad = predict_into(
-        tmp_path / "out.csv",
-        FileFormat.csv,
-        recognizer,
-        many,
-        cluster=RaySettings(address=cluster.address),
-        watch=watch,
-    )
+    remote = RaySettings(address=cluster.address)
+    bad = predict_into(tmp_path / "out.csv", FileFormat.csv, recognizer, many, cluster=remote, watch=watch)
 
     predict_into(tmp_path / "here.csv", FileFormat.csv, recognizer, many, workers=1)
     assert seen == len(many)

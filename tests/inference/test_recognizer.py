@@ -5,13 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helpers.examples import network_settings
 from helpers.recordings import RATE, encoded, lossy, tone
 from helpers.tiny_package import LABELS, make_package
 from speech_emotion.audio.decode import AudioError
@@ -35,23 +34,17 @@ def recognizer(folder: Path) -> Recognizer:
     return Recognizer.load(folder)
 
 
-def test_probabilities_sum_to_one(recognizer: Recognizer) -> None:
-    prediction = recognizer.predict(encoded(tone()))
+def test_predicts_paths_bytes_and_samples(recognizer: Recognizer, tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    path.write_bytes(encoded(tone(), coding="FLOAT"))
 
+    prediction = recognizer.predict(path)
+
+    assert prediction == recognizer.predict(path.read_bytes()) == recognizer.predict(tone(), sample_rate=RATE)
     assert list(prediction.probabilities) == list(LABELS)
     assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-12)
     assert prediction.confidence == max(prediction.probabilities.values())
     assert prediction.probabilities[prediction.label] == prediction.confidence
-
-
-def test_path_bytes_and_samples_agree(recognizer: Recognizer, tmp_path: Path) -> None:
-    path = tmp_path / "clip.wav"
-    path.write_bytes(encoded(tone(), coding="FLOAT"))
-
-    answers = [recognizer.predict(path), recognizer.predict(str(path)), recognizer.predict(path.read_bytes())]
-    answers.append(recognizer.predict(tone(), sample_rate=RATE))
-
-    assert all(answer == answers[0] for answer in answers)
 
 
 def test_temperature_softens_and_keeps_the_label(recognizer: Recognizer, tmp_path: Path) -> None:
@@ -97,20 +90,9 @@ def test_empty_batch(recognizer: Recognizer) -> None:
 def test_threads_share_a_recognizer(recognizer: Recognizer) -> None:
     recordings = [encoded(tone(1.0, hertz=100.0 + 20 * n)) for n in range(8)]
     expected = [recognizer.predict(recording) for recording in recordings]
-    wrong: list[int] = []
 
-    def work(number: int) -> None:
-        for _ in range(10):
-            if recognizer.predict(recordings[number]) != expected[number]:
-                wrong.append(number)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert not wrong
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(recognizer.predict, 10 * recordings)) == 10 * expected
 
 
 def update_digest(package: Path) -> None:
@@ -123,16 +105,12 @@ def update_digest(package: Path) -> None:
     ("samples", "reason"),
     [
         (tone(0.1), r"is shorter than 0.2 s \(0.100 s\)"),
-        (tone(10.1), r"is longer than 10 s"),
-        (np.zeros(RATE), r"is silent \(never louder than -80 dBFS\)"),
-        (
-            np.random.default_rng(2).choice([-1, 0, 1], RATE).astype(np.int16),
-            r"is silent \(never louder than -80 dBFS\)",
-        ),
+        (tone(10.1), "is longer than 10 s"),
+        (np.random.default_rng(2).choice([-1, 0, 1], RATE).astype(np.int16), "is silent"),
     ],
 )
 def test_limits_of_a_package(recognizer: Recognizer, samples: np.ndarray, reason: str) -> None:
-    with pytest.raises(AudioError, match=f"^{reason}$"):
+    with pytest.raises(AudioError, match=f"^{reason}"):
         recognizer.predict(samples, RATE)
 
 
@@ -161,26 +139,6 @@ def test_damaged_graph(folder: Path, tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"graph\.onnx: ONNX Runtime cannot load it \([A-Za-z]+\)\.$"):
         Recognizer.load(broken)
-
-
-def test_graph_of_a_keras_network(tmp_path: Path) -> None:
-    from speech_emotion.models import network as models_network
-    from speech_emotion.models import onnx_export
-
-    settings = network_settings()
-    network = models_network.build(settings, coefficients=13, labels=3, statistics=None)
-    make_package(tmp_path)
-    onnx_export.write_graph(tmp_path / "graph.onnx", settings, onnx_export.layer_weights(network), coefficients=13)
-    update_digest(tmp_path)
-    frames = [np.random.default_rng(n).normal(0, 1, (20 + 7 * n, 13)).astype(np.float32) for n in range(9)]
-
-    recognizer = Recognizer.load(tmp_path)
-    together = recognizer.predict_frames(frames)
-
-    np.testing.assert_allclose(
-        together, np.concatenate([recognizer.predict_frames([one]) for one in frames]), atol=1e-5
-    )
-    assert recognizer.embed_frames(frames).shape == (9, 8)
 
 
 def test_prediction_imports_only_what_the_package_requires(folder: Path, tmp_path: Path) -> None:

@@ -88,13 +88,6 @@ def test_refuses_a_single_label(workspace: Path, root: Path) -> None:
     assert not (workspace / "out").exists()
 
 
-def test_mistake_in_params(workspace: Path, root: Path) -> None:
-    (workspace / "params.yaml").write_text(PARAMS.replace("bad_recordings: stop", "bad_recordings: ignore"))
-    result = prepare(workspace, root)
-    assert result.returncode == 1
-    assert result.stderr.startswith('error: params.yaml: prepare.bad_recordings: found "ignore". Input should be ')
-
-
 @pytest.mark.parametrize(
     ("occupied", "out"),
     [(".scratch", "out"), ("out", "out"), ("data", "data/manifest"), ("data", "data/mine/manifest")],

@@ -108,10 +108,7 @@ class Sound:
 def decode(source: bytes | str | Path, *, max_seconds: float | None = None) -> Sound:
     """Decode a recording, given as bytes or as a path, by its content.
 
-    Raises
-    ------
-    AudioError
-        Not a regular file, not audio, damaged, empty, longer than `max_seconds`, or not a possible recording.
+    Raise `AudioError` if it is not a regular file, not audio, damaged, empty, or longer than `max_seconds`.
     """
     with _opened(source) as file:
         try:
@@ -132,17 +129,10 @@ def load(source: bytes | str | Path, sample_rate: int, *, max_seconds: float | N
 
 
 def from_array(samples: np.ndarray, sample_rate: int, *, max_seconds: float | None = None) -> Sound:
-    """Return samples in memory as a sound.
+    """Return samples in memory [shape=(n,) or (n, channels)] as a sound.
 
-    Parameters
-    ----------
-    samples : np.ndarray [shape=(n,) or (n, channels)]
-        Floats with full scale -1 to 1, or integers with the full scale of their type.
-
-    Raises
-    ------
-    AudioError
-        As `decode`, or the shape or type of the array is not that of audio.
+    They are floats with full scale -1 to 1, or integers with the full scale of their type. Raise `AudioError` as
+    `decode`, or if the shape or type of the array is not that of audio.
     """
     if samples.ndim not in (1, 2):
         raise AudioError(f"is an array of shape {samples.shape}; expected (samples,) or (samples, channels)")

@@ -6,9 +6,9 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,12 +79,7 @@ def walk_files(folder: Path, *, hidden: bool = False) -> list[Path]:
     """Return all files below a folder, sorted; other things than folders are files here.
 
     Links are followed, and each folder is entered once. Names that begin with a dot, and `__MACOSX`, are left out
-    unless `hidden`.
-
-    Raises
-    ------
-    UserError
-        A folder cannot be read.
+    unless `hidden`. Raise `UserError` if a folder cannot be read.
     """
     found: list[Path] = []
     entered = set()
@@ -107,12 +102,8 @@ def is_hidden(name: str) -> bool:
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; on success it replaces `target`, on failure it is removed."""
-    _sweep(target)
-    handle, name = tempfile.mkstemp(prefix=_aside_prefix(target), suffix=".partial", dir=target.parent)
-    os.close(handle)
-    aside = Path(name)
-    # mkstemp makes files private; outputs are for whoever may read the folder
-    aside.chmod(0o666 & ~_umask())
+    aside = _aside(target)
+    aside.touch(exist_ok=False)
     try:
         yield aside
         os.replace(aside, target)
@@ -123,9 +114,8 @@ def replacing(target: Path) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
     """Yield an empty temporary folder; on success it replaces `target`, on failure it is removed."""
-    _sweep(target)
-    aside = Path(tempfile.mkdtemp(prefix=_aside_prefix(target), suffix=".partial", dir=target.parent))
-    aside.chmod(0o777 & ~_umask())
+    aside = _aside(target)
+    aside.mkdir()
     try:
         yield aside
         if target.exists():
@@ -162,12 +152,8 @@ def _refuse_folder(error: OSError) -> None:
     raise UserError(f"{error.filename}: folder cannot be read ({error.strerror}). Allow reading it, or move it away.")
 
 
-def _aside_prefix(target: Path) -> str:
-    return f".{target.name}.{os.getpid()}-"
-
-
-def _sweep(target: Path) -> None:
-    """Create the target's folder, and remove temporary files that killed processes left in it."""
+def _aside(target: Path) -> Path:
+    """Return a temporary name beside the target, after removing what killed processes left under such names."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{glob.escape(target.name)}.*-*.partial"):
         owner = left.name.removeprefix(f".{target.name}.").partition("-")[0]
@@ -176,6 +162,7 @@ def _sweep(target: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
+    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 def _is_gone(pid: int) -> bool:
@@ -186,9 +173,3 @@ def _is_gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -48,19 +48,9 @@ def parallel_map(
     BLAS has one thread in every worker: the bits of a matrix product depend on the number of threads, and results must
     not depend on the number of workers.
 
-    Parameters
-    ----------
-    workers : int or None
-        Number of processes; None: one per core. One worker is this process.
-    cluster : Cluster or None
-        Use this cluster instead. An item whose node dies is computed again on another one.
-
-    Raises
-    ------
-    UserError
-        Raised by the function; or the cluster does not answer, or has lost an item too often.
-    WorkerKilledError
-        A worker was killed or crashed. Results that were yielded before are complete.
+    `workers` is the number of processes (None: one per core); one worker is this process. On a `cluster`, an item whose
+    node dies is computed again on another one. A killed or crashed worker raises a `WorkerKilledError`; results that
+    were yielded before are complete.
     """
     if cluster is not None and items:
         from speech_emotion.core import ray_cluster

@@ -25,10 +25,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 def read_table(path: Path, *, text: Iterable[str] = TEXT, advice: str = "") -> pd.DataFrame:
     """Read a table. The columns `text` stay text, also `01` or `NA`; empty cells of other columns are NaN.
 
-    Raises
-    ------
-    UserError
-        The file cannot be read or is not a table; `advice` ends the message.
+    Raise a `UserError` that ends with `advice` if the file cannot be read or is not a table.
     """
     text = tuple(text)
     try:

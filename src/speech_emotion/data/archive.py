@@ -82,7 +82,13 @@ def unpack(source: Path, folder: Path, *, limits: Limits = LIMITS) -> None:
     """
     with _readable(str(source)), zipfile.ZipFile(source) as archive:
         members = _checked(archive, str(source), _Budget(limits, source))
-        _check_collisions(members, str(source))
+        seen: dict[str, str] = {}
+        for member in members:
+            # many file systems know neither upper and lower case nor two ways to write an accent
+            key = unicodedata.normalize("NFC", "/".join(_parts(member.filename))).casefold()
+            if key in seen:
+                raise _refusal(str(source), member, f"its name collides with '{seen[key]}'")
+            seen[key] = member.filename
         check_space(sum(member.file_size for member in members), folder)
         for member in members:
             target = folder.joinpath(*_parts(member.filename))
@@ -169,16 +175,6 @@ def _checked(archive: zipfile.ZipFile, name: str, budget: _Budget) -> list[zipfi
             raise _refusal(name, member, "it is encrypted; unpack the zip with its password and name the folder")
         budget.take(member, name)
     return [one for one in members if not one.is_dir() and not any(map(is_hidden, _parts(one.filename)))]
-
-
-def _check_collisions(members: list[zipfile.ZipInfo], name: str) -> None:
-    seen: dict[str, str] = {}
-    for member in members:
-        # many file systems know neither upper and lower case nor two ways to write an accent
-        key = unicodedata.normalize("NFC", "/".join(_parts(member.filename))).casefold()
-        if key in seen:
-            raise _refusal(name, member, f"its name collides with '{seen[key]}'")
-        seen[key] = member.filename
 
 
 def _parts(path: str) -> list[str]:

@@ -23,15 +23,8 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int16), ctype
 def speak(library: str, voice: str, text: str, *, rate: int, pitch: int, spread: int, volume: int) -> tuple[bytes, int]:
     """Return a text as 16-bit mono samples in this machine's byte order, and the sample rate in Hz.
 
-    Parameters
-    ----------
-    library : str
-        Path of eSpeak NG's shared library, with `espeak-ng-data` beside it.
-    voice : str
-        A language and a variant, such as ``en-us+f2``.
-    text : str
-    rate, pitch, spread, volume : int
-        Words per minute, pitch and its range (0 to 99, usually 50), volume (usually 100).
+    `library` is the path of eSpeak NG's shared library, with `espeak-ng-data` beside it. `voice` is a language and a
+    variant, such as ``en-us+f2``. See `corpora.demo.Manner` for the numbers.
     """
     engine = ctypes.CDLL(library)
     # the library keeps the path of its data in 160 bytes; a relative one is short

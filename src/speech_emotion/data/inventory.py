@@ -37,15 +37,13 @@ def _state(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
 
 def _waiting(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
     """Return where a copy waits that `dvc repro` will read; "" if there is none."""
-    source = root / chosen.source
-    if chosen.kind != kind:
+    if chosen.kind != kind or kind == "demo":
         return ""
-    if kind != "demo" and chosen.source.startswith("~"):
+    if chosen.source.startswith("~"):
         return f"corpus.source is {chosen.source}: DVC does not expand ~, write the whole path"
     if kind == "folder":
-        return f"`dvc repro` reads {chosen.source}" if source.exists() else f"there is no {chosen.source}"
-    if kind == "demo":
-        return ""
+        exists = (root / chosen.source).exists()
+        return f"`dvc repro` reads {chosen.source}" if exists else f"there is no {chosen.source}"
     try:
         copy = find_copy(kind, chosen, root)
     except UserError as error:

@@ -68,13 +68,7 @@ class Manifest:
 
 
 def check(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """Return a manifest if it fits the schema.
-
-    Raises
-    ------
-    UserError
-        Names `where`, the column, the row, what was found and what is allowed.
-    """
+    """Return a manifest if it fits the schema; otherwise raise a UserError with the column, row, value and rule."""
     if list(frame.columns) != list(SCHEMA):
         raise UserError(
             f"{where}: expected the columns {', '.join(SCHEMA)}; found {', '.join(map(str, frame.columns))}."

@@ -50,32 +50,25 @@ def make(manifest: pd.DataFrame, protocol: Protocol, settings: SplitSettings) ->
     `validation_share` of the texts. With fewer texts they are drawn like those of `random`. `random` and `full` keep a
     `part` that the user's own table names. If it names no validation part, one is drawn from its training part.
 
-    Returns
-    -------
-    pd.DataFrame [columns=COLUMNS]
-
-    Raises
-    ------
-    UserError
-        The corpus does not support the protocol. The message says what is missing and how to leave the protocol out.
+    The result has the columns `COLUMNS`. If the corpus does not support the protocol, a `UserError` says what is
+    missing and how to leave the protocol out.
     """
     named = bool((manifest["part"] != "").all())
     rng = np.random.default_rng([settings.seed, ["random", "word", "speaker", "full"].index(protocol)])
+    test_share, validation_share = settings.test_share, settings.validation_share
     if protocol == "random":
-        split = _one_fold(manifest, _random(manifest, rng, settings.test_share, settings.validation_share))
+        split = _one_fold(manifest, _random(manifest, rng, test_share, validation_share))
     elif protocol == "word":
         _need_groups(manifest, "text", 3, protocol)
-        split = _one_fold(manifest, _by_text(manifest, rng, settings.test_share, settings.validation_share))
+        split = _one_fold(manifest, _by_text(manifest, rng, test_share, validation_share))
     elif protocol == "speaker":
         _need_groups(manifest, "speaker", 2, protocol)
-        split = pd.concat(
-            [_leave_out(manifest, speaker, rng, settings.validation_share) for speaker in _groups(manifest, "speaker")],
-            ignore_index=True,
-        )
+        speakers = _groups(manifest, "speaker")
+        folds = [_leave_out(manifest, speaker, rng, validation_share) for speaker in speakers]
+        split = pd.concat(folds, ignore_index=True)
     else:
-        by_text = not named and _has_enough_texts(manifest, settings.validation_share)
-        deal = _by_text if by_text else _random
-        split = _one_fold(manifest, deal(manifest, rng, 0.0, settings.validation_share))
+        deal = _by_text if not named and _has_enough_texts(manifest, validation_share) else _random
+        split = _one_fold(manifest, deal(manifest, rng, 0.0, validation_share))
     check(split, manifest, protocol, named=protocol == "random" and named)
     return split.merge(manifest[_UTTERANCE], on="id", how="left", validate="m:1")[COLUMNS]
 
@@ -95,12 +88,8 @@ def refuse_unsupported(manifest: pd.DataFrame, settings: SplitSettings) -> None:
 def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, named: bool = False) -> None:
     """Check that a split fits its protocol.
 
-    Raises
-    ------
-    LeakError
-        An utterance, a text (`word`) or a speaker (`speaker`) is on two sides.
-    UserError
-        An utterance is unknown or missing, a part is empty, or a label has no training utterance.
+    Raise `LeakError` if an utterance, a text (`word`) or a speaker (`speaker`) is on two sides, and `UserError` if an
+    utterance is unknown or missing, a part is empty, or a label has no training utterance.
     """
     known = utterances[["id", "speaker", "emotion", "text", "sha256"]]
     rows = split[["fold", "id", "part"]].merge(known, on="id", how="left", validate="m:1")

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,7 @@ _SHOWN = 30
 
 @dataclass(frozen=True)
 class Measured:
-    """One recording: what was measured, or why it cannot be used."""
+    """One recording: the manifest's columns from `sample_rate` to `sha256`, or why it cannot be used."""
 
     sample_rate: int = 0
     channels: int = 0
@@ -34,11 +34,6 @@ class Measured:
     peak_dbfs: float = 0.0
     sha256: str = ""
     bad: str = ""
-
-    @property
-    def columns(self) -> tuple[int, int, float, float, float, str]:
-        """The manifest's columns from `sample_rate` to `sha256`."""
-        return self.sample_rate, self.channels, self.seconds, self.rms_dbfs, self.peak_dbfs, self.sha256
 
 
 def build(corpus: Corpus, raw: Path, *, settings: PrepareSettings, workers: int | None = None) -> Manifest:
@@ -51,7 +46,7 @@ def build(corpus: Corpus, raw: Path, *, settings: PrepareSettings, workers: int 
     measured = list(track(measuring, len(paths), "checking", "recordings"))
     reasons = _reasons(utterances, measured)
     rows = [
-        (name, one.path.as_posix(), one.speaker, one.emotion, one.text, *sound.columns, one.part)
+        (name, one.path.as_posix(), one.speaker, one.emotion, one.text, *astuple(sound)[:-1], one.part)
         for name, one, sound, reason in zip(_ids(utterances), utterances, measured, reasons, strict=True)
         if not reason
     ]
@@ -126,16 +121,13 @@ def _reasons(utterances: Sequence[Utterance], measured: Sequence[Measured]) -> l
     same: dict[str, list[Utterance]] = {}
     for one, sound in zip(utterances, measured, strict=True):
         same.setdefault(sound.sha256, []).append(one)
-    return [
-        sound.bad or _contradiction(one, same[sound.sha256]) for one, sound in zip(utterances, measured, strict=True)
-    ]
-
-
-def _contradiction(one: Utterance, same: Sequence[Utterance]) -> str:
-    for other in same:
-        if (other.emotion, other.speaker, other.text) != (one.emotion, one.speaker, one.text):
-            return f"has the same bytes as {other.path.as_posix()}, which has other labels"
-    return ""
+    reasons = []
+    for one, sound in zip(utterances, measured, strict=True):
+        labels = (one.emotion, one.speaker, one.text)
+        others = [other for other in same[sound.sha256] if (other.emotion, other.speaker, other.text) != labels]
+        contradiction = f"has the same bytes as {others[0].path.as_posix()}, which has other labels" if others else ""
+        reasons.append(sound.bad or contradiction)
+    return reasons
 
 
 def _ids(utterances: Sequence[Utterance]) -> list[str]:

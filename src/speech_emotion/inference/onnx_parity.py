@@ -20,10 +20,7 @@ AGREEMENT: Final = 1e-5
 def check_agreement(package: Path, frames: Sequence[np.ndarray]) -> float:
     """Return the largest difference between the probabilities of the ONNX graph and of the Keras network.
 
-    Raises
-    ------
-    UserError
-        It is larger than 1e-5.
+    Raise a UserError if it is larger than 1e-5.
     """
     recognizer = Recognizer.load(package)
     logits = predict_logits(load(package), frames).astype(np.float64) / recognizer.package.description.temperature

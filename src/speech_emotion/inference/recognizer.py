@@ -30,18 +30,10 @@ _BATCH_FRAMES: Final = 16_384
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction of one recording.
+    """The prediction of one recording: the most probable emotion and its probability.
 
-    Attributes
-    ----------
-    label : str
-        The most probable emotion.
-    confidence : float
-        Its probability.
-    probabilities : mapping of str to float
-        Of each label, in the package's order; the sum is 1.
-    sure : bool
-        Whether the confidence reaches the package's threshold. If not, report "not sure".
+    `probabilities` has those of all labels, in the package's order; the sum is 1. `sure` says whether the confidence
+    reaches the package's threshold. If not, report "not sure".
     """
 
     label: str
@@ -53,12 +45,7 @@ class Prediction:
 class Recognizer:
     """A loaded model. Any number of threads can use it at the same time.
 
-    Parameters
-    ----------
-    package : Package
-        The model.
-    threads : int
-        Threads of ONNX Runtime for one batch. With one, results do not depend on the number of cores.
+    `threads` are those of ONNX Runtime for one batch. With one, results do not depend on the number of cores.
 
     Raises
     ------
@@ -111,10 +98,7 @@ class Recognizer:
     def predict_batch(self, audio: Sequence[Audio], sample_rate: int | None = None) -> list[Prediction]:
         """Predict many recordings; each result equals that of `predict` within 1e-5.
 
-        Raises
-        ------
-        AudioError, UserError
-            As `predict`, for the first recording that cannot be used, which the message names.
+        Raise as `predict` for the first recording that cannot be used, which the message names.
         """
         frames = []
         for number, one in enumerate(audio):
@@ -127,21 +111,18 @@ class Recognizer:
 
     def frames(self, audio: Audio, sample_rate: int | None = None) -> np.ndarray:
         """Return a recording's features [shape=(t, coefficients)], float32; see `predict`."""
-        sound = self._sound(audio, sample_rate)
-        self._check(sound)
+        sound = self.sound(audio, sample_rate)
+        shortest = self.package.description.limits.min_seconds
+        if sound.seconds < shortest:
+            raise AudioError(f"is shorter than {shortest:g} s ({sound.seconds:.3f} s)")
+        if sound.peak < 10 ** (SILENCE_DBFS / 20):
+            raise AudioError(f"is silent (never louder than {SILENCE_DBFS:g} dBFS)")
         return self._extractor(sound.mono(self.package.description.features.sample_rate))
 
     def predict_frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the probabilities of utterances, given their features.
+        """Return the probabilities of utterances [shape=(n, labels)], given their features [shape=(t, coefficients)].
 
-        Parameters
-        ----------
-        frames : sequence of np.ndarray [shape=(t, coefficients)], float32
-
-        Returns
-        -------
-        np.ndarray [shape=(n, labels)], float64
-            Softmax of the logits divided by the package's temperature, one row per utterance.
+        They are the softmax of the logits divided by the package's temperature, in float64.
         """
         scaled = self._run("logits", frames).astype(np.float64) / self.package.description.temperature
         # softmax; importing SciPy would double the start-up time of `predict`
@@ -166,7 +147,8 @@ class Recognizer:
         """Return the inputs of the last layer [shape=(n, units)], float32; see `predict_frames`."""
         return self._run("embedding", frames)
 
-    def _sound(self, audio: Audio, sample_rate: int | None) -> Sound:
+    def sound(self, audio: Audio, sample_rate: int | None = None) -> Sound:
+        """Decode a recording within the package's limit of duration; see `predict`."""
         longest = self.package.description.limits.max_seconds
         if isinstance(audio, np.ndarray):
             if sample_rate is None:
@@ -177,13 +159,6 @@ class Recognizer:
         if sample_rate is not None:
             raise UserError("sample_rate is for samples only; a file has its own")
         return decode(audio, max_seconds=longest)
-
-    def _check(self, sound: Sound) -> None:
-        shortest = self.package.description.limits.min_seconds
-        if sound.seconds < shortest:
-            raise AudioError(f"is shorter than {shortest:g} s ({sound.seconds:.3f} s)")
-        if sound.peak < 10 ** (SILENCE_DBFS / 20):
-            raise AudioError(f"is silent (never louder than {SILENCE_DBFS:g} dBFS)")
 
     def _run(self, output: str, frames: Sequence[np.ndarray]) -> np.ndarray:
         if not frames:

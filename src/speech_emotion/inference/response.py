@@ -23,13 +23,7 @@ _DATA_URL: Final = re.compile(r"data:[^,]{0,200};base64,")
 
 
 def decode_base64(text: str) -> bytes:
-    """Decode base64 text, ignoring line breaks and the prefix of a data URL.
-
-    Raises
-    ------
-    UserError
-        It is not base64, is empty, or is longer than `LONGEST_BYTES`.
-    """
+    """Decode base64 text, ignoring line breaks and the prefix of a data URL; at most `LONGEST_BYTES`."""
     if len(text) > LONGEST_BYTES * 4 // 3:
         raise UserError(f"is longer than {LONGEST_BYTES // 2**20} MiB")
     body = text[match.end() :] if (match := _DATA_URL.match(text)) else text
@@ -44,14 +38,7 @@ def decode_base64(text: str) -> bytes:
 
 
 def row(answer: "Answer", versions: Mapping[str, str]) -> dict[str, Any]:
-    """Return the predictions of one recording, ready for JSON.
-
-    Parameters
-    ----------
-    answer : Answer
-    versions : mapping of str to str
-        `model`, `model_version` and `package_digest`.
-    """
+    """Return the predictions of one recording and the `versions` of the model, ready for JSON."""
     windows = [
         {"start": window.start, "end": window.end, **_prediction(window.prediction)} for window in answer.windows
     ]

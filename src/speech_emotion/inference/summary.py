@@ -13,20 +13,9 @@ from speech_emotion.models.package import ARCHITECTURE
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a network.
+    """One layer of a network, such as a "bidirectional LSTM" with the detail "64 units per direction".
 
-    Attributes
-    ----------
-    kind : str
-        Such as "bidirectional LSTM".
-    detail : str
-        Such as "64 units per direction"; may be empty.
-    width : int
-        Number of outputs, per time step if `steps` is true.
-    steps : bool
-        Whether the output is a sequence.
-    parameters : int
-        Number of trainable weights.
+    `width` is the number of outputs, per time step if the output is a sequence (`steps`).
     """
 
     kind: str
@@ -42,13 +31,7 @@ class Layer:
 
 
 def read_layers(package: Path) -> list[Layer]:
-    """Return the layers from frames to logits.
-
-    Raises
-    ------
-    UserError
-        architecture.json is missing or damaged.
-    """
+    """Return the layers from frames to logits; raise a UserError if architecture.json is missing or damaged."""
     path = package / ARCHITECTURE
     try:
         described = json.loads(path.read_text(encoding="utf-8"))["config"]["layers"]
@@ -66,44 +49,34 @@ def read_layers(package: Path) -> list[Layer]:
 
 
 def _layer(name: str, config: Mapping[str, Any], before: Layer) -> Layer:
+    inputs, steps = before.width, before.steps
     if name == "Bidirectional":
-        units = config["layer"]["config"]["units"]
-        steps = config["layer"]["config"]["return_sequences"]
-        return Layer(
-            "bidirectional LSTM", f"{units} units per direction", 2 * units, steps, 2 * _lstm(units, before.width)
-        )
+        inner = config["layer"]["config"]
+        units, parameters = inner["units"], 2 * _lstm(inner["units"], inputs)
+        detail = f"{units} units per direction"
+        return Layer("bidirectional LSTM", detail, 2 * units, inner["return_sequences"], parameters)
     if name == "LSTM":
         units = config["units"]
-        return Layer("LSTM", f"{units} units", units, config["return_sequences"], _lstm(units, before.width))
+        return Layer("LSTM", f"{units} units", units, config["return_sequences"], _lstm(units, inputs))
     if name == "Dense":
         units, activation = config["units"], config["activation"]
-        output = activation == "linear"
-        detail = (
-            "softmax gives the probabilities"
-            if output
-            else f"{units} units, {_ACTIVATIONS.get(activation, activation)}"
-        )
-        return Layer("output" if output else "dense", detail, units, before.steps, (before.width + 1) * units)
+        if activation == "linear":
+            return Layer("output", "softmax gives the probabilities", units, steps, (inputs + 1) * units)
+        detail = f"{units} units, {_ACTIVATIONS.get(activation, activation)}"
+        return Layer("dense", detail, units, steps, (inputs + 1) * units)
     if name == "PoolOverTime":
-        width = before.width * (2 if config["how"] == "mean_and_std" else 1)
+        width = inputs * (2 if config["how"] == "mean_and_std" else 1)
         return Layer("pooling over time", config["how"], width, False, 0)
     if name == "Reshape":
-        return Layer(
-            "reshape",
-            "the mean frame as a sequence, one value per step",
-            math.prod(config["target_shape"][1:]),
-            True,
-            0,
-        )
+        width = math.prod(config["target_shape"][1:])
+        return Layer("reshape", "the mean frame as a sequence, one value per step", width, True, 0)
     if name == "BatchNormalization":
-        return Layer("batch normalisation", "", before.width, before.steps, 2 * before.width)
+        return Layer("batch normalisation", "", inputs, steps, 2 * inputs)
     if name == "Dropout":
-        return Layer("dropout", f"{config['rate']:.0%} in training", before.width, before.steps, 0)
+        return Layer("dropout", f"{config['rate']:.0%} in training", inputs, steps, 0)
     if name == "Standardize":
-        return Layer(
-            "standardise", "by mean and standard deviation of the training part", before.width, before.steps, 0
-        )
-    return Layer(_ACTIVATIONS.get(name, name), "", before.width, before.steps, 0)
+        return Layer("standardise", "by mean and standard deviation of the training part", inputs, steps, 0)
+    return Layer(_ACTIVATIONS.get(name, name), "", inputs, steps, 0)
 
 
 _ACTIVATIONS: Mapping[str, str] = {"relu": "ReLU", "ReLU": "ReLU"}

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from speech_emotion.audio.decode import AudioError, decode, from_array
+from speech_emotion.audio.decode import AudioError
 from speech_emotion.config.serving import WindowSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Audio, Prediction, Recognizer
@@ -27,14 +27,7 @@ _TOGETHER: Final = 8
 
 @dataclass(frozen=True)
 class Window:
-    """The prediction of a part of a recording.
-
-    Attributes
-    ----------
-    start, end : float
-        Seconds from the start of the recording.
-    prediction : Prediction
-    """
+    """The prediction of a part of a recording, from `start` to `end` in seconds."""
 
     start: float
     end: float
@@ -45,12 +38,8 @@ class Window:
 class Answer:
     """The predictions of a recording.
 
-    Attributes
-    ----------
-    whole : Prediction
-        Of `Recognizer.predict`.
-    windows : tuple of Window
-        In order of time, without silent ones; empty if the recording is not longer than one window.
+    `whole` is that of `Recognizer.predict`. `windows` are in order of time, without silent ones; empty if the recording
+    is not longer than one window.
     """
 
     whole: Prediction
@@ -60,16 +49,7 @@ class Answer:
 class Listener:
     """A recognizer that predicts windows, too. Any number of threads can use it at the same time.
 
-    Parameters
-    ----------
-    recognizer : Recognizer
-    settings : WindowSettings, optional
-        None: the settings of the package.
-
-    Raises
-    ------
-    UserError
-        The package's settings are damaged.
+    Without `settings`, those of the package apply; see `settings_of`.
     """
 
     def __init__(self, recognizer: Recognizer, settings: WindowSettings | None = None) -> None:
@@ -86,11 +66,7 @@ class Listener:
         return Answer(whole, self._windows(audio, sample_rate) if seconds > self.settings.seconds else ())
 
     def _windows(self, audio: Audio, sample_rate: int | None) -> tuple[Window, ...]:
-        longest = self.recognizer.package.description.limits.max_seconds
-        if sample_rate is None:
-            sound = decode(audio, max_seconds=longest)  # type: ignore[arg-type]
-        else:
-            sound = from_array(audio, sample_rate, max_seconds=longest)  # type: ignore[arg-type]
+        sound = self.recognizer.sound(audio, sample_rate)
         rate = self.recognizer.package.description.features.sample_rate
         samples, frames, used = sound.mono(rate), [], []
         for start, end in spans(sound.seconds, self.settings):
@@ -114,17 +90,8 @@ class Listener:
 def spans(seconds: float, settings: WindowSettings) -> list[tuple[float, float]]:
     """Return the start and end of each window of a recording, in seconds.
 
-    Parameters
-    ----------
-    seconds : float
-        Duration of the recording.
-    settings : WindowSettings
-
-    Returns
-    -------
-    list of tuple of float
-        Empty if the recording is not longer than one window. Otherwise one window every `hop_seconds`; the last ends
-        where the recording ends.
+    One window begins every `hop_seconds`; the last ends where the recording ends. A recording that is not longer than
+    one window has none.
 
     Examples
     --------
@@ -140,13 +107,7 @@ def spans(seconds: float, settings: WindowSettings) -> list[tuple[float, float]]
 
 
 def settings_of(package: Package) -> WindowSettings:
-    """Return the window settings of a package, or `DEFAULT`.
-
-    Raises
-    ------
-    UserError
-        The file is damaged.
-    """
+    """Return the window settings of a package, or `DEFAULT`; raise a UserError if the file is damaged."""
     path = package.folder / FILE
     if not path.is_file():
         return DEFAULT

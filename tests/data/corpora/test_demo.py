@@ -10,7 +10,7 @@ import soundfile
 
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import digest_file, digest_folder
+from speech_emotion.core.io import digest_file
 from speech_emotion.data.corpora import demo
 from speech_emotion.data.corpora.demo import WORDS, Clip, DemoCorpus, speak_clip
 
@@ -76,25 +76,6 @@ def test_long_path_of_the_library(raw: Path, tmp_path: Path) -> None:
     assert digest_file(tmp_path / "clip.wav") == digest_file(raw / clip.path)
 
 
-def test_emotions_can_be_learned(raw: Path) -> None:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import cross_val_score
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    from helpers.examples import featurize_settings
-    from speech_emotion.audio.decode import load
-    from speech_emotion.features.mfcc import Extractor
-
-    extractor = Extractor(featurize_settings(n_mfcc=40))
-    utterances = DemoCorpus(SETTINGS).utterances(raw)
-    frames = [extractor(load(raw / one.path, 16000)) for one in utterances]
-    statistics = np.array([np.r_[one.mean(0), one.std(0), np.diff(one, axis=0).std(0)] for one in frames])
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-    accuracy = cross_val_score(classifier, statistics, [one.emotion for one in utterances], cv=4)
-    assert accuracy.mean() > 0.95
-
-
 def test_broken_library_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_library", lambda: str(tmp_path / "libespeak-ng.so"))
     with pytest.raises(
@@ -103,14 +84,3 @@ def test_broken_library_is_one_message(tmp_path: Path, monkeypatch: pytest.Monke
         DemoCorpus(SETTINGS).fetch(tmp_path / "raw")
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_fetch_replaces_the_raw_tree(tmp_path: Path) -> None:
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "stray.wav").write_bytes(b"")
-    small = DemoCorpus(SETTINGS, words=WORDS[:1])
-    small.fetch(tmp_path / "raw")
-    first = digest_folder(tmp_path / "raw")
-    small.fetch(tmp_path / "raw")
-    assert digest_folder(tmp_path / "raw") == first
-    assert len(list((tmp_path / "raw").rglob("*.wav"))) == 14

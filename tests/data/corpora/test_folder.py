@@ -8,7 +8,6 @@ from helpers.recordings import encoded, tone
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder
-from speech_emotion.data.corpora import open_corpus
 from speech_emotion.data.corpora.folder import FolderCorpus
 
 WAV = encoded(tone(0.3))
@@ -22,10 +21,6 @@ def corpus(source: Path) -> FolderCorpus:
 
 def recordings(raw: Path) -> dict[str, bytes]:
     return {name: content for name, content in tree(raw).items() if name.endswith((".wav", ".flac"))}
-
-
-def test_open_corpus(tmp_path: Path) -> None:
-    assert open_corpus(CorpusSettings(name="mine", kind="folder", source=str(tmp_path))).kind == "folder"
 
 
 def test_copies_every_byte(tmp_path: Path) -> None:
@@ -74,14 +69,6 @@ def test_refuses_irregular_files(tmp_path: Path, kind: str) -> None:
     assert not list((tmp_path / "data").iterdir())
 
 
-def test_notices_added_and_removed_recordings(tmp_path: Path) -> None:
-    source, raw = fill(tmp_path / "source", FILES), tmp_path / "raw"
-    corpus(source).fetch(raw)
-    (source / "S1/sad/a.wav").rename(source / "S2/joy/new.wav")
-    corpus(source).fetch(raw)
-    assert set(recordings(raw)) == {"S1/joy/b.flac", "S2/sad/c.wav", "S2/joy/d.wav", "S2/joy/new.wav"}
-
-
 @pytest.mark.parametrize("wrapping", ["", "Corpus/"])
 @pytest.mark.parametrize("inside", ["the zip itself", "alone in a folder"])
 def test_zip_equals_folder(tmp_path: Path, wrapping: str, inside: str) -> None:
@@ -97,11 +84,6 @@ def test_raw_tree_is_deterministic(tmp_path: Path) -> None:
     corpus(fill(tmp_path / "source", FILES)).fetch(tmp_path / "one")
     corpus(fill(tmp_path, {"source.zip": zipped(dict(reversed(FILES.items())))}) / "source.zip").fetch(tmp_path / "two")
     assert digest_folder(tmp_path / "one") == digest_folder(tmp_path / "two")
-
-
-def test_missing_source(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no such folder or zip"):
-        corpus(tmp_path / "none").fetch(tmp_path / "raw")
 
 
 REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
@@ -138,7 +120,9 @@ def test_refuses_overlapping_source(tmp_path: Path, source: str, raw: str) -> No
     assert recordings(tmp_path / source) == FILES
 
 
-def test_incomplete_raw_tree(tmp_path: Path) -> None:
+def test_missing_source_or_raw_tree(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such folder or zip"):
+        corpus(tmp_path / "none").fetch(tmp_path / "raw")
     with pytest.raises(UserError, match=r"has no labels.csv. Run `dvc repro download`."):
         corpus(tmp_path).utterances(tmp_path)
 

@@ -8,14 +8,7 @@ from speech_emotion.data.corpora.base import Corpus, CorpusFacts
 
 
 def open_corpus(corpus: CorpusSettings, download: DownloadSettings | None = None) -> Corpus:
-    """Return the corpus that `corpus.kind` names.
-
-    Parameters
-    ----------
-    corpus : CorpusSettings
-    download : DownloadSettings or None
-        For `fetch` only.
-    """
+    """Return the corpus that `corpus.kind` names; only `fetch` needs the settings of the download."""
     opened: Corpus = _module(corpus.kind).CORPUS(corpus, download)
     return opened
 

@@ -7,18 +7,10 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Utterance:
-    """A recording and its labels.
+    """A recording, its path in the raw tree, and its labels as the corpus spells them.
 
-    Attributes
-    ----------
-    path : Path
-        Relative to the raw tree.
-    speaker, emotion : str
-        Labels as the corpus spells them; speaker is "" if unknown.
-    text : str
-        The words spoken, or "".
-    part : str
-        "train", "validation" or "test" if the corpus has a split of its own, else "".
+    `speaker` and `text`, the words spoken, are "" if unknown. `part` is "train", "validation" or "test" if the corpus
+    has a split of its own, else "".
     """
 
     path: Path
@@ -32,16 +24,9 @@ class Utterance:
 class CorpusFacts:
     """What a corpus is and what a model trained on it may be used for. Texts are Markdown.
 
-    Attributes
-    ----------
-    title, licence : str
-        What it is, and the licence of the recordings.
-    not_here : str
-        How to get it, when it is not on this machine.
-    weights_licence : str
-        Licence of a model trained on it, for LICENSE.md of the package.
-    caveat, limits, data, card_licence : str
-        Sentences of the model card: the limit that matters most, all limits, the data, and the licence.
+    `licence` is that of the recordings, `weights_licence` that of a model trained on them, for LICENSE.md of the
+    package; `not_here` says how to get them. The last four are sentences of the model card: the limit that matters
+    most, all limits, the data, and the licence.
     """
 
     title: str

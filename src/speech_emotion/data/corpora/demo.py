@@ -7,7 +7,7 @@ as a separate program, `data.espeak`. Its output is not a derivative of its code
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +63,6 @@ MANNERS: Final[Mapping[str, Manner]] = MappingProxyType(
     }
 )
 
-_NAMES: Final[Mapping[str, str]] = MappingProxyType({"pleasant_surprise": "ps"})
-
 
 @dataclass(frozen=True)
 class Clip:
@@ -77,8 +75,8 @@ class Clip:
     @property
     def path(self) -> Path:
         """Path in the raw tree: `{speaker}_{emotion}/{speaker}_{word}_{emotion}.wav`, as in TESS."""
-        name = f"{self.speaker}_{self.word}_{_NAMES.get(self.emotion, self.emotion)}.wav"
-        return Path(f"{self.speaker}_{self.emotion}", name)
+        ending = "ps" if self.emotion == "pleasant_surprise" else self.emotion
+        return Path(f"{self.speaker}_{self.emotion}", f"{self.speaker}_{self.word}_{ending}.wav")
 
     @property
     def text(self) -> str:
@@ -103,11 +101,13 @@ class DemoCorpus:
     def fetch(self, raw: Path) -> None:
         """Synthesize every clip into the folder `raw`; raise `UserError` if eSpeak NG does not run on this machine."""
         library = _library()
-        with replacing_folder(raw) as aside:
-            for clip in self.clips():
-                (aside / clip.path).parent.mkdir(exist_ok=True)
+        # threads are enough: they wait for processes, which do the work
+        with replacing_folder(raw) as aside, ThreadPoolExecutor(max_workers=core_count()) as pool:
             clips = list(self.clips())
-            for _ in track(_speak_all(clips, aside, library), len(clips), "synthesizing", "clips"):
+            for clip in clips:
+                (aside / clip.path).parent.mkdir(exist_ok=True)
+            spoken = pool.map(lambda clip: speak_clip(clip, aside / clip.path, library), clips)
+            for _ in track(spoken, len(clips), "synthesizing", "clips"):
                 pass
 
     def utterances(self, raw: Path) -> list[Utterance]:
@@ -137,15 +137,6 @@ def speak_clip(clip: Clip, target: Path, library: str) -> None:
             f"the demo corpus cannot be made: eSpeak NG does not run on this machine ({why}). "
             "Reinstall espeakng-loader, or choose another corpus.kind in params.yaml."
         )
-
-
-def _speak_all(clips: Iterable[Clip], folder: Path, library: str) -> Iterator[None]:
-    # threads are enough: they wait for processes, which do the work
-    pool = ThreadPoolExecutor(max_workers=core_count())
-    try:
-        yield from pool.map(lambda clip: speak_clip(clip, folder / clip.path, library), clips)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _library() -> str:

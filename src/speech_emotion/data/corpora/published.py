@@ -38,15 +38,9 @@ _LARGEST_RECORDING: Final = 8 << 20
 class PublishedCorpus(ABC):
     """A corpus whose recordings are a fixed list of files.
 
-    Parameters
-    ----------
-    settings : CorpusSettings
-        `source` is a zip, or a folder of recordings or zips. If it is `data/incoming` and empty, the environment
-        variable `<KIND>_DIR` may name a copy; otherwise the recordings are downloaded.
-    download : DownloadSettings or None
-        None if nothing is downloaded.
-    checksums : mapping of str to str, optional
-        Path in the raw tree to SHA-256 (hex) of each recording. Default: the originals.
+    `settings.source` is a zip, or a folder of recordings or zips. If it is `data/incoming` and empty, the environment
+    variable `<KIND>_DIR` may name a copy; otherwise the recordings are downloaded. `checksums` map the path of each
+    recording in the raw tree to its SHA-256 (hex); by default those of the originals.
     """
 
     kind: ClassVar[str]
@@ -62,7 +56,7 @@ class PublishedCorpus(ABC):
     emotions: ClassVar[Mapping[str, str]]
     """Label by its spelling in names."""
     texts: ClassVar[Mapping[str, str]] = {}
-    """What is said by its code in names; a text that is missing here is identified by its code."""
+    """What is said by its code in names; other texts are identified by their code."""
 
     def __init__(
         self,
@@ -115,8 +109,7 @@ class PublishedCorpus(ABC):
         return [one for path in sorted(found) if (one := self.parse_name(Path(path)))]
 
     def _fetch_from_server(self, raw: Path) -> None:
-        if self.download is None:
-            raise ValueError("to fetch, the settings of the server are needed")
+        assert self.download is not None, "fetch needs the settings of the server"
         settings = self.download
         digest = digest_json([self.kind, settings.server, settings.persistent_id])
         with alone(f"download/{digest[:16]}") as scratch, Downloader(settings) as downloader:
@@ -138,15 +131,9 @@ class PublishedCorpus(ABC):
 
     def _fill(self, raw: Path, entries: Iterable[Entry], source: str, advice: str) -> None:
         total = len(self.checksums)
-        require_originals = self.settings.checksums == "require"
+        accept_altered = self.settings.checksums == "ignore"
         with replacing_folder(raw) as aside:
-            census = take_census(
-                entries,
-                self.checksums,
-                plain=self.plain,
-                accept_altered=not require_originals,
-                keep=lambda path, content: _write(aside / path, content),
-            )
+            census = take_census(entries, aside, self.checksums, plain=self.plain, accept_altered=accept_altered)
             if not census.is_complete:
                 raise UserError(f"{_report(census, self.title, source, total)}\n{advice}")
         verified = "each with its original SHA-256"
@@ -206,17 +193,16 @@ class Census:
 
 def take_census(
     entries: Iterable[Entry],
+    target: Path,
     checksums: Mapping[str, str],
     *,
     plain: Callable[[str], str],
     accept_altered: bool,
-    keep: Callable[[str, bytes], None],
 ) -> Census:
-    """Read every file of a copy and identify the recordings by their content.
+    """Read every file of a copy, identify the recordings by their content, and write each to the folder `target`.
 
     `checksums` map paths in the raw tree to SHA-256 (hex); `plain` returns the part of a path on which copies agree.
-    With `accept_altered`, a file with the name of a recording may have another content. `keep` is called once for each
-    recording, with its path in the raw tree and its content.
+    With `accept_altered`, a file with the name of a recording may have another content.
     """
     by_digest: dict[str, list[str]] = defaultdict(list)  # some corpora have two recordings with one content
     for path, digest in checksums.items():
@@ -245,7 +231,8 @@ def take_census(
                 continue
             places[path].append(entry.name)
             if len(places[path]) == 1:
-                keep(path, content)
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+                (target / path).write_bytes(content)
                 yield path
 
     for _ in track(recordings(), len(checksums), "checking", "recordings"):
@@ -362,8 +349,3 @@ def _has_recordings(source: Path, setting: str) -> bool:
     if not source.is_file() or not zipfile.is_zipfile(source):
         raise UserError(f"{source}: is neither a folder nor a complete zip. Get it again, or change {setting}.")
     return True
-
-
-def _write(target: Path, content: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(content)
