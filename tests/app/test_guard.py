@@ -3,7 +3,6 @@
 import os
 import re
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from helpers import recordings
 from helpers.emotion_page import EmotionPage, emotion_page
+from helpers.emotion_server import wait_until
 
 SECRET = "only for the owner"
 JOIN = "/gradio_api/queue/join"
@@ -231,6 +231,4 @@ def test_bounds_connections(served: EmotionPage, client: httpx.Client) -> None:
             opened.enter_context(socket.create_connection((address.hostname, address.port)))
         assert status(served) == 503
 
-    end = time.monotonic() + 60
-    while status(served) != 200:  # until the page has seen the connections close
-        assert time.monotonic() < end
+    wait_until(lambda: status(served) == 200)  # the page has seen the connections close

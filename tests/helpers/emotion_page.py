@@ -1,15 +1,14 @@
 """Start `speech-emotion app` on a free port, without access to other machines."""
 
 import os
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.emotion_server import wait_until
 from helpers.workspaces import GUARD
 
 
@@ -68,12 +67,9 @@ def emotion_page(folder: Path, *arguments: object) -> Iterator[EmotionPage]:
         )
     page = EmotionPage("", process, folder)
     try:
-        end = time.monotonic() + 240
-        while process.poll() is None and time.monotonic() < end and not page.uri:
-            time.sleep(0.1)
-            found = re.search(r"^the page: (http://\S+)\n", page.said, flags=re.MULTILINE)
-            page.uri = found[1] if found else ""
-        assert page.uri, page.said
+        wait_until(lambda: "the page: " in page.said or process.poll() is not None, seconds=240)
+        assert process.poll() is None, page.said
+        page.uri = page.said.partition("the page: ")[2].split()[0]
         yield page
     finally:
         process.terminate()
