@@ -50,12 +50,12 @@ class Row:
         return self.unit in ("times", "per second")
 
     def verdict(self, value: float | None) -> str:
-        """Return "aim", "must", "missed" or "not measured"."""
+        """Return "meets aim", "meets must", "missed" or "not measured"."""
         if value is None:
             return "not measured"
         if not self._holds(value, self.must):
             return "missed"
-        return "aim" if self.aim is not None and self._holds(value, self.aim) else "must"
+        return "meets aim" if self.aim is not None and self._holds(value, self.aim) else "meets must"
 
     def limit(self, limit: float | None) -> str:
         """Return a limit in words."""

@@ -18,7 +18,7 @@ speech-emotion app --model models/tess/package --keep recordings-of-today
 
 def app(
     model: ChosenModel = None,
-    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0: all interfaces.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all interfaces.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free port.")] = 7860,
     allow_host: Annotated[
         list[str] | None,

@@ -24,7 +24,7 @@ def compare(first: Name, second: Name) -> None:
     """Compare two registered versions on the utterances that both were evaluated on.
 
     The difference is the first minus the second, with the 95 % interval of a bootstrap that draws the same words for
-    both, and its p-value. Higher is better for accuracy, UAR and macro-F1, lower for the others.
+    both, and the p-value of the difference. Higher is better for accuracy, UAR and macro-F1, lower for the others.
     """
     from speech_emotion.config.base import read_section
     from speech_emotion.config.data import CorpusSettings

@@ -13,7 +13,7 @@ TESS_DIR=~/TESS dvc repro
 def data() -> None:
     """List the corpora, their licences, and which of them are on this machine.
 
-    `corpus.kind` in params.yaml chooses one: tess, demo (synthetic, offline), or a folder of your own recordings.
+    `corpus.kind` in params.yaml chooses one by the name in the first column.
     """
     from speech_emotion.data.inventory import survey
 

@@ -49,12 +49,12 @@ def monitor(
     model: ModelOption = None,
     since: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Start of the period: 2026-03-01, 2026-03-01T18 (UTC), or 12h, 7d ago."),
+        typer.Option(metavar="TIME", help="Start of the period: 2026-03-01, 2026-03-01T18 (UTC), or an age: 12h, 7d."),
     ] = None,
     until: Annotated[
         str | None, typer.Option(metavar="TIME", help="End of the period (exclusive), as --since.")
     ] = None,
-    format: Annotated[MonitorFormat, typer.Option("--format", "-f", help="table or json.")] = MonitorFormat.table,
+    format: Annotated[MonitorFormat, typer.Option("--format", "-f", help="Output format.")] = MonitorFormat.table,
     page: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write an HTML report with a plot of each measure.")
     ] = None,

@@ -13,7 +13,11 @@ git checkout params.yaml
 def preset(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="File in presets/ (reference) or a path.", show_default=False),
+        typer.Argument(
+            metavar="NAME",
+            help="demo, own or reference (files in presets/), or the path of a YAML file.",
+            show_default=False,
+        ),
     ],
 ) -> None:
     """Write a preset into params.yaml and show the diff.

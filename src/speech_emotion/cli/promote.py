@@ -116,7 +116,7 @@ def rollback(
     reason: ReasonOption = "",
     corpus: CorpusOption = None,
 ) -> None:
-    """Move the champion back to the previous one, without gates.
+    """Make the previous champion the champion again, without gates.
 
     Repeat it to go back further.
     """

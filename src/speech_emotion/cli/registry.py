@@ -20,7 +20,7 @@ app = typer.Typer(name="registry", rich_markup_mode="markdown")
 
 @app.callback(invoke_without_command=True, epilog=EXAMPLES)
 def registry(context: typer.Context, corpus: CorpusOption = None) -> None:
-    """List the registered versions: aliases, UAR, commit, and whether their files exist."""
+    """List the registered versions (without a command): aliases, UAR, commit, and whether their files exist."""
     if context.invoked_subcommand is not None:
         return
     from speech_emotion.registry.promote import overview

@@ -34,7 +34,8 @@ def serve(
     """Serve predictions over HTTP with MLflow's scoring protocol, request limits, metrics and a graceful stop.
 
     Endpoints: POST /invocations, GET /ping, /version, /metrics, /openapi.json. The section `serve` of params.yaml sets
-    the limits. A new champion replaces the model without downtime. The log is one JSON object per line.
+    the limits. With `--model models:/NAME@champion`, a new champion replaces the model without downtime. The log is
+    one JSON object per line.
     """
     from speech_emotion.config.base import section_or
     from speech_emotion.config.serving import DEFAULT

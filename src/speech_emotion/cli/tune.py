@@ -18,7 +18,9 @@ speech-emotion tune --apply && dvc repro
 
 
 def tune(
-    apply: Annotated[bool, typer.Option("--apply", help="Write the best settings found into params.yaml.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the best settings found so far into params.yaml; no search.")
+    ] = False,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Trials of the study. Default: tune.trials.", show_default=False)
     ] = None,
@@ -28,7 +30,9 @@ def tune(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Parallel trials. Default: compute.workers.", show_default=False)
     ] = None,
-    compute: Annotated[Compute | None, typer.Option(help="Default: compute.backend.", show_default=False)] = None,
+    compute: Annotated[
+        Compute | None, typer.Option(help="ray: the cluster of params.yaml. Default: compute.backend.")
+    ] = None,
 ) -> None:
     """Search for better training settings in the space `tune.space` of params.yaml.
 
