@@ -56,7 +56,7 @@ class Api:
         app.post(
             "/invocations",
             description=f"Predict the emotion of recordings ({limits}); all of them or none.",
-            response_model=schemas.Predictions,
+            response_model=schemas.PredictionResponse,
             responses={status: {"model": schemas.Refusal} for status in (400, 408, 413, 415, 503, 504)},
             openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA}}}},
         )(self.invocations)

@@ -78,7 +78,7 @@ class Request(_Strict):
         return [row.audio for row in content]
 
 
-class Prediction(BaseModel):
+class PredictionBody(BaseModel):
     """Prediction for a recording or a window."""
 
     label: str
@@ -87,14 +87,14 @@ class Prediction(BaseModel):
     probabilities: dict[str, Probability]
 
 
-class WindowPrediction(Prediction):
+class WindowPrediction(PredictionBody):
     """Prediction for a part of a long recording."""
 
     start: Annotated[float, Field(description="seconds")]
     end: Annotated[float, Field(description="seconds")]
 
 
-class RecordingPrediction(Prediction):
+class RecordingPrediction(PredictionBody):
     """Prediction for a recording."""
 
     windows: Annotated[list[WindowPrediction], Field(description="Empty unless the recording exceeds one window.")]
@@ -103,7 +103,7 @@ class RecordingPrediction(Prediction):
     package_digest: str
 
 
-class Predictions(BaseModel):
+class PredictionResponse(BaseModel):
     """One prediction per recording, in order."""
 
     predictions: list[RecordingPrediction]
