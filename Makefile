@@ -49,7 +49,7 @@ types: setup  ## mypy
 dvc-lock: setup  ## does dvc.lock agree with code, parameters and tracked results?
 	@python scripts/check_lock.py
 
-format: setup  ## let ruff mend what it can
+format: setup  ## fix and format with ruff
 	@ruff check --fix .
 	@ruff format .
 
@@ -60,5 +60,5 @@ lock: setup  ## write requirements.lock from pyproject.toml
 pretrained: setup  ## after `make tess`: put its package into the library, as the model that `predict` uses by itself
 	@python scripts/pretrained.py
 
-clean:  ## remove .demo, .scratch and caches, and say what that frees; no recordings, models or runs
+clean:  ## remove .demo, .scratch and caches, and print the freed space; no recordings, models or runs
 	@$(PYTHON) scripts/clean.py

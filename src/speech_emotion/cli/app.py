@@ -9,9 +9,7 @@ from speech_emotion.cli.options import ChosenModel
 
 EXAMPLES = """
 Examples:
-
 speech-emotion app
-
 speech-emotion app --model models/tess/package --keep recordings-of-today
 """
 

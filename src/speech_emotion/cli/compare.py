@@ -8,9 +8,7 @@ from speech_emotion.cli import tables
 
 EXAMPLES = """
 Examples:
-
 speech-emotion compare challenger champion
-
 speech-emotion compare 3 2
 """
 

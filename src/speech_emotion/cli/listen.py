@@ -9,9 +9,7 @@ from speech_emotion.cli.options import ChosenModel
 
 EXAMPLES = """
 Examples:
-
 speech-emotion listen
-
 speech-emotion listen --file clip.wav --every 0.5
 """
 

@@ -15,11 +15,8 @@ from speech_emotion.core.errors import UserError
 
 EXAMPLES = """
 Examples:
-
 speech-emotion monitor predictions/ --since 7d
-
 speech-emotion monitor predictions/ --model models:/speech-emotion-tess@champion --page drift.html
-
 speech-emotion monitor predictions/ --since 2026-03-01 --until 2026-04-01 --format json
 """
 

@@ -21,27 +21,20 @@ if TYPE_CHECKING:
 
 PROMOTE_EXAMPLES = """
 Examples:
-
 speech-emotion promote --mode dry-run
-
 speech-emotion promote 3 --reason "better for the second speaker"
-
 speech-emotion promote --force --reason "the previous one is broken, measured by hand"
 """
 
 ROLLBACK_EXAMPLES = """
 Examples:
-
 speech-emotion rollback --reason "overconfident in production"
-
 speech-emotion rollback --to 2
 """
 
 HISTORY_EXAMPLES = """
 Examples:
-
 speech-emotion history
-
 speech-emotion history --format json
 """
 

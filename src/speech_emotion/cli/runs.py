@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 Examples:
-
 speech-emotion runs
-
 speech-emotion runs --corpus demo --limit 100
 """
 

@@ -9,11 +9,8 @@ from speech_emotion.cli.options import ModelOption, monitor_settings
 
 EXAMPLES = """
 Examples:
-
 speech-emotion serve
-
 speech-emotion serve --model models:/speech-emotion-tess@champion --host 0.0.0.0 --port 8080
-
 speech-emotion serve --log-predictions predictions/
 """
 

@@ -73,12 +73,12 @@ def listing(lines: Sequence[str], shown: int | None = 20) -> str:
 
 def in_words(error: OSError) -> str:
     """Return what the machine refuses and what to do, in one line; an empty text if the mistake may be ours."""
-    # of two names the second is where something was to go
+    # filename2 is the target of a rename or copy
     name = error.filename if error.filename2 is None else error.filename2
     place = "" if name is None or isinstance(name, int) else os.fsdecode(name)
     way_out = _WAYS_OUT.get(error.errno or 0)
     if way_out is _NO_FOLDER:
-        # the system names what was to lie in the folder; what is in the way is the file above it
+        # the error names the new path; report the parent that is a file
         place = next((str(path) for path in (Path(place), *Path(place).parents) if path.is_file()), "")
     # without a name these may be about a port, a process, or a file that we should not have made twice
     if way_out is None or (not place and way_out in (_NO_FOLDER, _NO_RIGHT)):

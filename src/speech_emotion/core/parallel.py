@@ -77,7 +77,7 @@ def parallel_map(
 
 
 def with_threads(threads: int | None, function: Callable[[ItemT], ResultT], item: ItemT) -> ResultT:
-    """Apply a function while BLAS has so many threads; None: as many as it wants."""
+    """Apply a function while BLAS has so many threads; None: no limit."""
     from threadpoolctl import threadpool_limits
 
     # not once when the worker starts: a library that is loaded later would not be limited

@@ -110,7 +110,7 @@ def check_space(needed: int, folder: Path) -> None:
 
 
 def check_apart(source: Path, raw: Path) -> None:
-    """Raise `UserError` if a copy of recordings lies around or within the folder that it would be copied to."""
+    """Raise `UserError` if a copy of recordings contains, or is inside, the target folder."""
     source, raw = source.resolve(), raw.resolve()
     if raw.is_relative_to(source) or source.is_relative_to(raw):
         raise UserError(

@@ -217,7 +217,7 @@ class Downloader:
 
 
 class _RetryError(Exception):
-    """It may work later: `after` so many seconds, if the server says so."""
+    """A temporary failure. Retry after `after` seconds, if the server says so."""
 
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
@@ -243,7 +243,7 @@ def list_dataverse(downloader: Downloader, server: str, persistent_id: str) -> l
 
 def _dataverse_file(server: str, entry: dict[str, Any]) -> RemoteFile:
     file = entry["dataFile"]
-    # of an uploaded table the server offers its own version as well; the checksum is that of the upload
+    # Dataverse also serves a converted table; the checksum is that of the original
     is_table = bool(file.get("originalFileFormat") or file.get("tabularData"))
     name = file.get("originalFileName") or file.get("filename") or entry["label"]
     size = file.get("originalFileSize") if is_table else file.get("filesize")

@@ -25,10 +25,10 @@ def survey(root: Path) -> list[CorpusState]:
 def _state(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:
     """Return where the recordings of a kind are; "" if they are not here."""
     name = chosen.name if chosen.kind == kind else kind
-    # the demonstration has a clone of its own
+    # `make demo` works in a clone
     places = [root / "data" / name / "raw", root / ".demo" / "data" / name / "raw"]
     if kind == "folder":
-        # bears a name of the user's, of which params.yaml may speak no longer: its table tells it
+        # the user chose the folder's name; find it by its table
         places += sorted(table.parent for table in (root / "data").glob(f"*/raw/{TABLE}"))
     found = {raw.relative_to(root).as_posix(): len(walk_files(raw)) for raw in places if raw.is_dir()}
     here = [f"{raw} ({count:,} file{'s' if count > 1 else ''})" for raw, count in found.items() if count]

@@ -91,7 +91,7 @@ def is_recording(path: PurePath) -> bool:
 
 
 def _unwrapped(folder: Path) -> Path:
-    """Enter lone sub-folders down to a table, or until recordings lie no deeper than labels can."""
+    """Enter lone sub-folders down to a table, or until recordings are at most as deep as labels can be."""
     depths = [len(path.relative_to(folder).parts) for path in walk_files(folder) if is_recording(path)]
     chain = [folder]
     while (inner := _lone_folder(chain[-1])) is not None:

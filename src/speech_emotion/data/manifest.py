@@ -22,7 +22,7 @@ PARTS: Final = ("", "train", "validation", "test")
 """What a user's table may say in its column `split`."""
 
 DECIMALS: Final = 6
-"""Of numbers in the file and in a frame, so that reading gives back what was written."""
+"""Decimals of numbers in CSV and in memory, so that a round trip is exact."""
 
 
 @dataclass(frozen=True)

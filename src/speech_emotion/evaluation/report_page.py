@@ -274,12 +274,10 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "predicted emotion; red supported the prediction. c1, c2, … are cepstral coefficients, from the broad shape of the "
     "spectrum to its fine structure. Alpha ratio: energy from 1 to 5 kHz relative to that below 1 kHz, in dB.",
     "embeddings": "Nearby points are similar; long distances have no meaning.",
-    "tuning/optimization_history": "UAR on the validation part by trial, and the best so far.",
+    "tuning/optimization_history": "Loss (NLL) on the validation part by trial, and the best so far; lower is better.",
     "tuning/param_importances": "Share of the differences between trials that each hyperparameter explains (fANOVA).",
-    "tuning/parallel_coordinate": "Every completed trial as a line through its hyperparameters; darker is better.",
-    "tuning/slice": "UAR by hyperparameter; darker is later.",
     "tuning/timeline": "When each trial ran, and how it ended.",
-    "tuning/intermediate_values": "UAR of each trial by epoch, the mean over the folds trained so far. Trials that end "
-    "early were pruned.",
-    "tuning/pareto_front": "UAR against the second objective; the best trade-offs are marked.",
+    "tuning/intermediate_values": "Loss of each trial by epoch, the mean over the folds trained so far. Trials that "
+    "end early were pruned.",
+    "tuning/pareto_front": "Loss against the second objective; the best trade-offs are marked.",
 }

@@ -284,7 +284,7 @@ def _check_reason(reason: str, *, required: bool) -> None:
 def _by_hand_note(found: ChampionHistory) -> str:
     return (
         f"the alias was moved by hand, from {_version(found.expected)} to {_version(found.champion)}, or deleted with "
-        "its version; the history shows it"
+        "its version. See `speech-emotion history`."
     )
 
 

@@ -54,7 +54,7 @@ class Predictor:
 
 
 def load(model: Model, most: int, keep_log: bool) -> None:
-    """Prepare this process and load the model; keeps an error for later, because pebble gives up a pool that raises."""
+    """Prepare this process and load the model; keep an error, because pebble stops a pool whose initializer raises."""
     global _loaded
     from threadpoolctl import threadpool_limits
 

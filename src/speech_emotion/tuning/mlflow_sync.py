@@ -9,14 +9,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from speech_emotion.tracking.connection import connect, experiment_id, first_line, flat, locate, timeouts
-from speech_emotion.tracking.mlflow_run import Status, now
+from speech_emotion.tracking.mlflow_run import Status, log_params, now
 from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.study import INTERRUPTED, KILLED, ranked, reason, trial_name, trials_of
 
@@ -98,7 +98,7 @@ class StudySync:
         tags = self._tags("study") | {f"digest.{key}": value for key, value in self._digests.items()}
         run = client.create_run(self._experiment, run_name=self._study.study_name, tags=tags)
         settings = self._inputs.tune.model_dump(mode="json", exclude={"storage", "space"})
-        _log_params(client, run.info.run_id, {"recipe": self._recipe, **flat({"tune": settings})})
+        log_params(client, run.info.run_id, {"recipe": self._recipe, **flat({"tune": settings})})
         client.log_text(run.info.run_id, json.dumps(self._inputs.tune.space, indent=2) + "\n", "study/space.json")
         return str(run.info.run_id)
 
@@ -126,7 +126,7 @@ class StudySync:
         losses = [("val_loss", value, start + step, step) for step, value in trial.intermediate_values.items()]
         values = dict(zip(self._study.metric_names or [], trial.values or (), strict=False))
         _log_metrics(client, run, losses + [(key, value, end, 0) for key, value in values.items()])
-        _log_params(client, run, self._inputs.space.values(trial.params))
+        log_params(client, run, self._inputs.space.values(trial.params))
         status = "FINISHED" if not why else "KILLED" if why in {INTERRUPTED, KILLED} else "FAILED"
         client.set_terminated(run, status=status, end_time=end)
         self._ended.add(trial.number)
@@ -142,13 +142,6 @@ def _log_metrics(client: "MlflowClient", run: str, values: Sequence[tuple[str, f
 
     for start in range(0, len(values), _METRICS_PER_REQUEST):
         client.log_batch(run, metrics=[Metric(*one) for one in values[start : start + _METRICS_PER_REQUEST]])
-
-
-def _log_params(client: "MlflowClient", run: str, values: Mapping[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    texts = {key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in values.items()}
-    client.log_batch(run, params=[Param(key, text) for key, text in texts.items()])
 
 
 def _best_so_far(study: Study) -> list[tuple[str, float, int, int]]:

@@ -56,7 +56,7 @@ class PublishedCorpus(ABC):
     emotions: ClassVar[Mapping[str, str]]
     """Label by its spelling in names."""
     texts: ClassVar[Mapping[str, str]] = {}
-    """What is said by its code in names; other texts are identified by their code."""
+    """Text by its code in file names; other texts are identified by their code."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ EMOTIONS: Final = {
 TEXTS: Final = {
     f"{emotion}{number}": f"common sentence {number}" for emotion in EMOTIONS for number in ("01", "02", "03")
 }
-"""Three sentences are said with every emotion. The names do not tell the words."""
+"""Three sentences are said with every emotion. File names do not contain the text."""
 
 
 class SaveeCorpus(PublishedCorpus):
