@@ -5,6 +5,7 @@ Settings are those of params.yaml with a benchmark's changes. MLflow uses a data
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -90,7 +91,9 @@ def tess() -> Corpus:
     if not made.manifest.is_file():
         made.folder.mkdir(parents=True, exist_ok=True)
         made.set({"corpus": {"name": "tess", "kind": "tess", "source": str(source)}})
-        made.stage("download", "raw")
+        made.stage("download")
+        shutil.rmtree(made.raw, ignore_errors=True)  # of a run that was killed
+        (made.folder / "data" / "tess" / "raw").rename(made.raw)
         made.stage("prepare", "raw", "manifest")
     return Corpus(made.raw, manifests.read(made.manifest))
 
