@@ -595,7 +595,8 @@ def test_missing_model(tmp_path: Path, model: str) -> None:
     done = serve(tmp_path, "--port", "0", "--model", model)
 
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {model.partition('@')[0]}")
+    assert done.stderr.startswith("error: ")
+    assert model.removeprefix("models:/").partition("@")[0] in done.stderr
     assert "Traceback" not in done.stderr
 
 

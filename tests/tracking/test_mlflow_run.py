@@ -50,6 +50,15 @@ def test_run_has_metrics_parameters_and_lineage(workspace: Path) -> None:
     assert tracked.artifacts(run, "training") == {"training/history.csv", "training/training.json"}
 
 
+def test_repeated_training_keeps_its_run(workspace: Path) -> None:
+    for _ in range(2):
+        tracked.train(workspace, "random")
+
+    [run] = tracked.runs()
+    assert run.info.status == "FINISHED"
+    assert tracked.steps(run, "loss") == [1, 2, 3]
+
+
 def test_exception_fails_the_run(workspace: Path) -> None:
     with pytest.raises(ValueError, match="no number"), tracked.started("random"):
         raise ValueError("the loss is no number")

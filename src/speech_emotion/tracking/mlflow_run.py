@@ -247,9 +247,12 @@ class LiveRun:
 
 
 def _resume_or_create(client: "MlflowClient", experiment: str, training: TrainingInfo) -> str:
-    """Return the id of the training's unfinished run, which is set back to running, or of a new run."""
+    """Return the id of the training's run, which is set back to running, or of a new run.
+
+    A training that ended before DVC recorded its stage is repeated from its checkpoint: its finished run is reused.
+    """
     found = client.search_runs([experiment], f"tags.{TRAINING_DIGEST} = '{training.digest}'", max_results=1)
-    if not found or found[0].info.status in ("FINISHED", "RUNNING"):
+    if not found or found[0].info.status == "RUNNING":
         tags = source_tags(Path()) | dvc_tags(locked_outputs(Path()), corpus=training.corpus, trained=False)
         return str(create_run(client, experiment, training, now(), **tags, recorded="live").info.run_id)
     [run] = found
