@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ import pytest
 from helpers import recordings
 from helpers.emotion_page import EmotionPage, emotion_page
 from helpers.emotion_server import wait_until
+from speech_emotion.inference.response import LONGEST_BYTES
 
 SECRET = "only for the owner"
 JOIN = "/gradio_api/queue/join"
@@ -32,6 +34,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmotionPage]:
         assert [one for one in page.files() if not one.is_symlink()] == []
     assert page.calls == ""
     assert "Traceback" not in page.said
+
+
+@pytest.fixture(scope="module", autouse=True)
+def baseline(served: EmotionPage) -> int:
+    """The memory after one normal upload, before the attacks."""
+    with httpx.Client(base_url=served.uri, timeout=30) as client:
+        assert "se-label" in analyse(client, upload(client, recordings.encoded(recordings.tone())))
+    return served.memory()
 
 
 @pytest.fixture
@@ -53,6 +63,10 @@ def call(*data: Any, **changes: Any) -> dict[str, Any]:
     return {"data": list(data), "fn_index": 0, "session_hash": "attack", **changes}
 
 
+def join(client: httpx.Client, body: Any) -> httpx.Response:
+    return client.post(JOIN, content=body) if isinstance(body, bytes) else client.post(JOIN, json=body)
+
+
 def events(client: httpx.Client, session: str) -> str:
     """Return all events of a session until its calls are done."""
     found = ""
@@ -62,6 +76,20 @@ def events(client: httpx.Client, session: str) -> str:
             if "close_stream" in line:
                 break
     return found
+
+
+def upload(client: httpx.Client, content: bytes, name: str = "a.wav") -> str:
+    """Return the path of an upload; empty if it was refused because of the load."""
+    answer = client.post(UPLOAD, files={"files": (name, content)})
+    assert answer.status_code in {200, 503}
+    return str(answer.json()[0]) if answer.status_code == 200 else ""
+
+
+def analyse(client: httpx.Client, path: str, name: str = "a.wav") -> str:
+    """Return the events of a prediction."""
+    body = call(file(path) | {"orig_name": name}, fn_index=functions(client)[-1])
+    assert join(client, body).status_code == 200
+    return events(client, "attack")
 
 
 def functions(client: httpx.Client) -> list[int]:
@@ -111,9 +139,7 @@ CALLS: list[Any] = [
 
 @pytest.mark.parametrize("body", CALLS, ids=range(len(CALLS)))
 def test_refuses_odd_calls(client: httpx.Client, body: Any) -> None:
-    answer = client.post(JOIN, content=body) if isinstance(body, bytes) else client.post(JOIN, json=body)
-
-    assert answer.status_code in {400, 403, 413}
+    assert join(client, body).status_code in {400, 403, 413}
 
 
 ROUTES = [
@@ -203,15 +229,12 @@ def raw(page: EmotionPage, request: bytes) -> str:
 
 @pytest.mark.parametrize("name", ["a.wav", "../../secret.wav", "a.html", "a.json", "/etc/passwd", "a.wav\n.sh"])
 def test_answers_uploads(served: EmotionPage, client: httpx.Client, name: str) -> None:
-    form = {"files": (name, recordings.encoded(recordings.tone()))}
-    [path] = client.post(UPLOAD, files=form, headers={"Origin": served.uri}).json()
+    path = upload(client, recordings.encoded(recordings.tone()), name)
     assert os.path.dirname(path) == str(served.uploads)
     assert path.endswith((".wav", ".audio"))
 
-    joined = client.post(JOIN, json=call(file(path) | {"orig_name": name}, fn_index=functions(client)[-1]))
+    shown = analyse(client, path, name)
 
-    assert joined.status_code == 200
-    shown = events(client, "attack")
     assert '"success":true' in shown
     assert "se-label" in shown
 
@@ -222,11 +245,9 @@ def test_bounds_the_queue(served: EmotionPage, client: httpx.Client) -> None:
         one["id"] for one in client.get("/config").json()["dependencies"] if not one["inputs"] and one["outputs"]
     )
 
-    def join(_: int) -> int:
-        return client.post(JOIN, json=call(fn_index=example, session_hash="flood")).status_code
-
+    flood = [call(fn_index=example, session_hash="flood")] * 100
     with ThreadPoolExecutor(40) as senders:  # one after another, they may come no faster than they are answered
-        statuses = list(senders.map(join, range(100)))
+        statuses = [answer.status_code for answer in senders.map(partial(join, client), flood)]
 
     assert set(statuses) == {200, 503}
     assert events(client, "flood").count('"process_completed"') == statuses.count(200)
@@ -240,3 +261,21 @@ def test_bounds_connections(served: EmotionPage, client: httpx.Client) -> None:
         assert status(served) == 503
 
     wait_until(lambda: status(served) == 200)  # the page has seen the connections close
+
+
+def test_memory_under_attack(served: EmotionPage, baseline: int, client: httpx.Client) -> None:
+    """Runs last on the shared page, whose other attacks count as well."""
+    bad = [make() for make, _ in recordings.BAD.values()]
+    for _ in range(3):
+        for body in CALLS:
+            join(client, body)
+        for request in UPLOADS:
+            raw(served, request)
+        for content in bad:
+            assert '"success":true' in analyse(client, upload(client, content))
+        with ThreadPoolExecutor(8) as senders:
+            paths = list(senders.map(lambda _: upload(client, bytes(LONGEST_BYTES)), range(8)))
+        for path in filter(None, paths):
+            assert "se-refusal" in analyse(client, path)
+
+    assert served.memory("VmHWM") < 2 * baseline

@@ -1,12 +1,15 @@
 """Start `speech-emotion app` on a free port, without access to other machines."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from helpers.emotion_server import wait_until
 from helpers.workspaces import GUARD
@@ -42,6 +45,12 @@ class EmotionPage:
     def said(self) -> str:
         """The output of the process."""
         return (self.folder / "page.log").read_text()
+
+    def memory(self, field: str = "VmRSS") -> int:
+        """Return the resident bytes of all its processes; `VmHWM`: the most of each since its start."""
+        own = psutil.Process(self.process.pid)
+        states = [Path(f"/proc/{one.pid}/status").read_text() for one in (own, *own.children(recursive=True))]
+        return sum(1024 * int(size) for state in states for size in re.findall(rf"{field}:\s+(\d+) kB", state))
 
     def files(self) -> list[Path]:
         """Return the temporary files, without the lock."""
