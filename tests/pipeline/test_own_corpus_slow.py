@@ -11,7 +11,7 @@ import soundfile
 from ruamel.yaml import YAML
 
 from helpers.voices import RATE, voices
-from helpers.workspaces import PIPELINE, Workspace, commit, fresh_clone, kill, shrink, stages_run
+from helpers.workspaces import PIPELINE, Workspace, commit, fresh_clone, git, kill, shrink, stages_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -73,6 +73,12 @@ def test_own_corpus_becomes_champion(workspace: Workspace) -> None:
     printed = workspace.run("speech-emotion", "predict", str(clip), "--model", model, "--format", "json")
     [answer] = json.loads(printed[printed.index("[") :])
     assert set(answer["probabilities"]) == set(PITCHES)
+
+    git("config", "user.name", "tests", at=workspace.folder)
+    git("config", "user.email", "tests@example.org", at=workspace.folder)
+    output = workspace.run("dvc", "exp", "run", "--temp", "-S", "split.seed=8", "split")
+    assert "Stage 'download' didn't change" in output  # the source is beside the repository, not beside its copy
+    assert stages_run(output) == ["prepare", "split"]
 
     clip.with_name("new.flac").write_bytes(clip.read_bytes()[:-1])
     assert "eigene Aufnahmen" in workspace.run("dvc", "status", "download")
