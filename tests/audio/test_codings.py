@@ -1,5 +1,6 @@
 """Every format and coding that libsndfile can write here, unfinished headers, tags, and random damage."""
 
+import io
 import struct
 
 import numpy as np
@@ -52,35 +53,51 @@ def test_all_supported_containers_are_written() -> None:
     assert len(CODINGS) >= 140
 
 
-@pytest.mark.parametrize("size", [0, 36, 4088, 0x7FFF0000, 0x7FFFFFFF, 0x80000000 - 44, 0xFFFFFFFF])
-@pytest.mark.parametrize("container", ["WAV", "RF64", "AIFF", "AU"])
+@pytest.mark.parametrize("size", [0, 36, 4088, 0x7FFF0000, 0x7FFFFFFF, 0x80000000 - 44, 0xFFFFFFFF, 2**64 - 1])
+@pytest.mark.parametrize("container", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF"])
 def test_unfinished_header_is_read_to_the_end(container: str, size: int) -> None:
-    sound = decode(unfinished(container, size))
+    whole = encoded(tone(SECONDS), container, "PCM_16")
+    at, form = {
+        "WAV": (whole.find(b"data") + 4, "<I"),
+        "RF64": (28, "<Q"),
+        "W64": (whole.find(b"data") + 16, "<Q"),
+        "AIFF": (whole.find(b"SSND") + 4, ">I"),
+        "AU": (8, ">I"),
+        "CAF": (whole.find(b"data") + 4, ">Q"),  # 2**64 - 1 is -1, the size that CAF's specification calls unknown
+    }[container]
+    content = bytearray(whole)
+    struct.pack_into(form, content, at, size & 0xFFFFFFFF if form.endswith("I") else size)
 
-    np.testing.assert_array_equal(sound.samples, decode(encoded(tone(SECONDS), container, "PCM_16")).samples)
+    sound = decode(bytes(content))
+
+    np.testing.assert_array_equal(sound.samples, decode(whole).samples)
     assert not sound.truncated
 
 
-def unfinished(container: str, size: int) -> bytes:
-    """Return a recording of a program that did not come back to write the size of the audio."""
-    content = bytearray(encoded(tone(SECONDS), container, "PCM_16"))
-    at, form = {
-        "WAV": (content.find(b"data") + 4, "<I"),
-        "RF64": (28, "<Q"),
-        "AIFF": (content.find(b"SSND") + 4, ">I"),
-        "AU": (8, ">I"),
-    }[container]
-    struct.pack_into(form, content, at, size)
-    if container == "WAV":
-        struct.pack_into("<I", content, 4, size)
-    return bytes(content)
+@pytest.mark.parametrize("container", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF"])
+def test_killed_recorder(container: str) -> None:
+    file = io.BytesIO()
+    recorder = soundfile.SoundFile(file, "w", 16000, 1, format=container, subtype="PCM_16")
+    recorder.write(tone(SECONDS))
+
+    np.testing.assert_array_equal(decode(file.getvalue()).samples[:, 0], decode(encoded(tone(SECONDS))).samples[:, 0])
+    recorder.close()
 
 
-def test_empty_audio_before_a_chunk_stays_empty() -> None:
-    wav = encoded(np.zeros(0, np.float32))
+@pytest.mark.parametrize(
+    ("container", "chunk"),
+    [
+        ("WAV", b"LIST" + struct.pack("<I", 400)),
+        ("W64", b"levl\xf3\xac\xd3\x11\x8c\xd1\0\xc0O\x8e\xdb\x8a" + struct.pack("<Q", 424)),
+        ("CAF", b"info" + struct.pack(">Q", 400)),
+    ],
+)
+def test_chunk_after_the_audio_is_not_read(container: str, chunk: bytes) -> None:
+    empty, short = encoded(np.zeros(0, np.float32), container), encoded(tone(0.01)[:152], container)
 
+    assert decode(short + chunk + bytes(400)).samples.shape == (152, 1)
     with pytest.raises(AudioError, match="holds no sound"):
-        decode(wav + b"LIST" + struct.pack("<I", 400) + bytes(400))
+        decode(empty + chunk + bytes(400))
 
 
 @pytest.mark.parametrize("tags", [1, 2])

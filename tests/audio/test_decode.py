@@ -69,7 +69,7 @@ def test_rejects_missing_files(tmp_path: Path) -> None:
         decode("a\0b")
 
 
-@pytest.mark.parametrize("container", ["WAV", "AIFF", "AU"])
+@pytest.mark.parametrize("container", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF"])
 def test_half_a_file_is_truncated(container: str) -> None:
     recording = encoded(tone(), container)
 

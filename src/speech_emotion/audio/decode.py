@@ -47,16 +47,19 @@ MAX_SAMPLE_RATE: Final = 768_000
 MAX_SAMPLES: Final = 2**26
 """Of all channels together, 256 MiB: 25 minutes of mono at 44.1 kHz. This bounds the memory of decoding."""
 
-_LIBSNDFILE_MAGIC: Final = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b".snd", b"caff", b"NIST_1A")
+_LIBSNDFILE_MAGIC: Final = (
+    *(b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff", b".snd"),
+    *(b"fLaC", b"OggS", b"NIST_1A"),
+)
 # libsndfile would try more: MP3 with a library that writes to stderr, and formats that nobody uses
-_LIBSNDFILE_FORMATS: Final = frozenset({"WAV", "WAVEX", "RF64", "AIFF", "FLAC", "OGG", "AU", "CAF", "NIST"})
+_LIBSNDFILE_FORMATS: Final = frozenset({"WAV", "WAVEX", "RF64", "W64", "AIFF", "FLAC", "OGG", "AU", "CAF", "NIST"})
 _FFMPEG_DEMUXERS: Final = "aac,aiff,amr,asf,au,caf,flac,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,ogg,wav,w64"
 # by name, for FFmpeg also has demuxers that open other files and hosts that a recording names (HLS, concat)
 
 _EXACT_CODINGS: Final = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 _FULL_SCALE_LIMIT: Final = 1e6
 # float samples far beyond full scale overflow the power spectrum; int16 values stored as float stay below
-_UNKNOWN_SIZE: Final = 0x7FFF0000 - 8
+_UNKNOWN_SIZE: Final = 0x7FFF0000 - 24
 # programs that write into a pipe put this number or a larger one where a header has the length of the audio
 _CANCELLED: Final = 0.01
 # channels whose mean is this much lower than the loudest of them are in opposite phase
@@ -185,14 +188,14 @@ def _end_of_tags(file: BinaryIO) -> int:
 
 
 class _View:
-    """A file from `start` on, with some bytes replaced. It has no name, from which FFmpeg would guess the format."""
+    """A part of a file, with some bytes replaced. It has no name, from which FFmpeg would guess the format."""
 
     def __init__(self, file: BinaryIO, start: int = 0) -> None:
         self.file = file
         self.start = start
         self.replaced: dict[int, bytes] = {}
         self._position = 0
-        self.length = max(0, file.seek(0, io.SEEK_END) - start)
+        self.length = self.whole = max(0, file.seek(0, io.SEEK_END) - start)
 
     def tell(self) -> int:
         return self._position
@@ -207,7 +210,8 @@ class _View:
 
     def read(self, count: int = -1) -> bytes:
         self.file.seek(self.start + self._position)
-        block = self.file.read(count)
+        left = max(0, self.length - self._position)
+        block = self.file.read(left if count < 0 else min(count, left))
         for at, content in self.replaced.items():
             inside = at - self._position
             if 0 <= inside <= len(block) - len(content):
@@ -228,7 +232,7 @@ def _decode_libsndfile(view: _View, max_seconds: float | None) -> Sound | None:
     promised, present = _audio_bytes(view)
     view.seek(0)
     handle: _View | int = view
-    if not view.start and not view.replaced and not isinstance(view.file, io.BytesIO):
+    if not (view.start or view.replaced or view.length < view.whole or isinstance(view.file, io.BytesIO)):
         # A descriptor is faster than Python's file, and has no name from which a format could be guessed.
         # A copy of it: libsndfile up to 1.2.0 closes what it cannot read, even where it is told to leave it open.
         view.file.seek(0)
@@ -255,48 +259,96 @@ def _decode_libsndfile(view: _View, max_seconds: float | None) -> Sound | None:
         return Sound(samples, sound.samplerate, declared)
 
 
-def _audio_bytes(view: _View) -> tuple[int, int]:
-    """Return how many bytes of audio the header of a WAV, AIFF or AU declares (0: unknown) and how many there are.
+@dataclass(frozen=True)
+class _Chunks:
+    """How a container writes its chunks: each begins with a name and a size."""
 
-    A recorder that crashed, or wrote into a pipe, leaves the size at 0 or at that of the first block. The view then
-    shows the size that means unknown, so that the file is read to its end.
+    first: int
+    """Where the first chunk begins."""
+    size: str
+    """Format of the size, for `struct`."""
+    name: int = 4
+    """Bytes of a name."""
+    counts_header: bool = False
+    """Whether the size includes name and size."""
+    align: int = 2
+    audio: bytes = b"data"
+    """What the name of the chunk with the audio begins with."""
+    before: int = 0
+    """Bytes of that chunk that precede the audio."""
+
+
+_CHUNKS: Final = {
+    b"RIFF": _Chunks(12, "<I"),
+    b"RIFX": _Chunks(12, ">I"),
+    b"RF64": _Chunks(12, "<I"),
+    b"riff": _Chunks(40, "<Q", name=16, counts_header=True, align=8),  # Wave64
+    b"FORM": _Chunks(12, ">I", audio=b"SSND", before=8),
+    b"caff": _Chunks(8, ">Q", align=1, before=4),
+}
+
+
+@dataclass(frozen=True)
+class _Audio:
+    """Where the audio of a file begins, its declared bytes, and where and how its header writes their number."""
+
+    offset: int
+    size: int
+    size_at: int
+    form: str
+    align: int = 2
+    more: int = 0
+    """How much larger the written number is."""
+
+
+def _audio_bytes(view: _View) -> tuple[int, int]:
+    """Return how many bytes of audio a header declares (0: unknown) and how many there are.
+
+    A recorder that crashed, or wrote into a pipe, leaves the size at 0 or at that of the first block, or writes one
+    that means unknown: -1 in CAF, a very large one elsewhere. The view then shows the size that there is.
     """
+    audio = _find_audio(view)
+    if audio is None or audio.offset >= view.length:
+        return 0, 1
+    present = view.length - audio.offset
+    unknown = audio.size >= _UNKNOWN_SIZE or _is_unfinished(view, audio)
+    if unknown or audio.size > present:
+        view.replaced[audio.size_at] = struct.pack(audio.form, present + audio.more)
+    elif audio.align == 8:  # Wave64, which libsndfile would read to the end of the file
+        view.length = audio.offset + audio.size
+    return (0 if unknown else audio.size), present
+
+
+def _find_audio(view: _View) -> _Audio | None:
     view.seek(0)
     head = view.read(36)
-    offset, size, size_at = 0, 0, 8
     if head.startswith(b".snd") and len(head) >= 12:
-        offset, size = struct.unpack_from(">II", head, 4)
-    elif head[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
-        offset, size = _audio_chunk(view, "<" if head[:4] in (b"RIFF", b"RF64") else ">")
-        size_at = offset - 12 if head.startswith(b"FORM") else offset - 4
-    if head.startswith(b"RF64") and head[12:16] == b"ds64":
-        [size], size_at = struct.unpack_from("<Q", head, 28), 28
-    present = max(1, view.length - offset)
-    if offset and (size >= _UNKNOWN_SIZE or _is_unfinished(view, offset + size, present - size, size)):
-        view.replaced[size_at] = b"\xff" * 4
-        return 0, present
-    return (size if offset < view.length else 0), present
-
-
-def _audio_chunk(view: _View, order: str) -> tuple[int, int]:
-    """Return where the audio of a RIFF, RF64 or FORM file begins and how many bytes its chunk says it has."""
-    position = 12
-    while position + 8 <= view.length:
+        return _Audio(*struct.unpack_from(">II", head, 4), size_at=8, form=">I")
+    chunks = _CHUNKS.get(head[:4])
+    if chunks is None:
+        return None
+    position, width = chunks.first, chunks.name + struct.calcsize(chunks.size)
+    while position + width <= view.length:
         view.seek(position)
-        name, size = struct.unpack(f"{order}4sI", view.read(8))
-        if name == b"data":
-            return position + 8, size
-        if name == b"SSND":  # begins with two numbers of its own
-            return position + 16, max(0, size - 8)
-        position += 8 + size + size % 2
-    return 0, 0
+        start = view.read(width)
+        [size] = struct.unpack_from(chunks.size, start, chunks.name)
+        counted = width if chunks.counts_header else 0
+        if start.startswith(chunks.audio):
+            offset, more = position + width + chunks.before, chunks.before + counted
+            if head.startswith(b"RF64") and head[12:16] == b"ds64":
+                return _Audio(offset, *struct.unpack_from("<Q", head, 28), size_at=28, form="<Q")
+            return _Audio(offset, max(0, size - more), position + chunks.name, chunks.size, chunks.align, more)
+        position += max(width, width + size - counted)
+        position += -position % chunks.align
+    return None
 
 
-def _is_unfinished(view: _View, end: int, rest: int, size: int) -> bool:
+def _is_unfinished(view: _View, audio: _Audio) -> bool:
     """Return whether audio continues after its declared end: more follows than was declared, and it is no chunk."""
-    if rest <= size:
+    end = audio.offset + audio.size
+    if view.length - end <= audio.size:
         return False
-    view.seek(end + end % 2)
+    view.seek(end + -end % audio.align)
     name = view.read(4)
     return not (len(name) == 4 and all(32 <= byte < 127 for byte in name))
 
