@@ -323,7 +323,8 @@ def _find_audio(view: _View) -> _Audio | None:
     view.seek(0)
     head = view.read(36)
     if head.startswith(b".snd") and len(head) >= 12:
-        return _Audio(*struct.unpack_from(">II", head, 4), size_at=8, form=">I")
+        offset, size = struct.unpack_from(">II", head, 4)
+        return _Audio(offset, size, size_at=8, form=">I")
     chunks = _CHUNKS.get(head[:4])
     if chunks is None:
         return None
@@ -336,7 +337,8 @@ def _find_audio(view: _View) -> _Audio | None:
         if start.startswith(chunks.audio):
             offset, more = position + width + chunks.before, chunks.before + counted
             if head.startswith(b"RF64") and head[12:16] == b"ds64":
-                return _Audio(offset, *struct.unpack_from("<Q", head, 28), size_at=28, form="<Q")
+                [size] = struct.unpack_from("<Q", head, 28)
+                return _Audio(offset, size, 28, "<Q")
             return _Audio(offset, max(0, size - more), position + chunks.name, chunks.size, chunks.align, more)
         position += max(width, width + size - counted)
         position += -position % chunks.align
