@@ -7,14 +7,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 import unicodedata
 from pathlib import Path
 
 import pytest
 
 from helpers.emotion_server import emotion_server, records
-from helpers.irregular import IRREGULAR
 from helpers.tiny_package import LABELS, make_package
 from speech_emotion.audio.decode import AudioError, decode
 from speech_emotion.core.errors import UserError
@@ -84,17 +82,6 @@ def test_folder_of_recordings(cases: Path, expected: dict[str, dict], tmp_path: 
     answered = {f"audio/{Path(row['path']).name}" for row in read_table(tmp_path / "out.csv").to_dict("records")}
     assert answered == good
     assert all(name.removeprefix("audio/") in done[1].stdout for name in good)
-
-
-@pytest.mark.parametrize("kind", ["a named pipe", "a device"])
-def test_irregular_recording(kind: str, cases: Path, tmp_path: Path) -> None:
-    path = IRREGULAR[kind](tmp_path / "x.wav")
-    began = time.monotonic()
-
-    with pytest.raises(AudioError, match="not a regular file"):
-        decode(path)
-
-    assert time.monotonic() - began < 1
 
 
 def test_server_answers_every_recording(cases: Path, expected: dict[str, dict], tmp_path: Path) -> None:

@@ -2,11 +2,10 @@
 
 import ast
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import grimp
 import pytest
 from ruamel.yaml import YAML
 
@@ -29,6 +28,8 @@ READ_ONLY = {
     "report": {"data/splits.py"},
 }
 """Modules that only read a declared input, or write files that `evaluate` checks: a change of theirs reruns nothing."""
+
+IMPORTS = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
 
 DEFINITIONS: dict = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -98,56 +99,11 @@ def test_only_download_depends_on_the_source_folder(stage: str) -> None:
 
 def closure(script: Path) -> set[str]:
     """Return the modules below src/ that a script imports, directly or not."""
-    found: set[Import] = set()
-    waiting = set(imports(script))
-    while waiting:
-        one = waiting.pop()
-        found.add(one)
-        waiting |= imports(SOURCES / one.file, only_its_top=one.as_parent) - found
-    return {one.file for one in found}
-
-
-@dataclass(frozen=True)
-class Import:
-    """A module that is imported: by name, or as the package around such a one, of which only the top then runs."""
-
-    file: str
-    as_parent: bool
-
-
-@cache
-def imports(file: Path, only_its_top: bool = False) -> frozenset[Import]:
-    """Return the library's modules that a file imports: at its top and, unless that is all that runs, in functions."""
-    found: set[Import] = set()
-    for node in statements(parse(file), only_its_top=only_its_top):
-        if isinstance(node, ast.Import):
-            found |= {one for alias in node.names for one in modules(alias.name)}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: imports are absolute here"
-            found |= {one for alias in node.names for one in modules(f"{node.module}.{alias.name}")}
-    return frozenset(found)
-
-
-def statements(node: ast.AST, *, only_its_top: bool) -> Iterator[ast.AST]:
-    """Yield what is inside a node and can run; imports that only a type checker sees cannot."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING":
-            continue
-        if only_its_top and isinstance(child, ast.FunctionDef):
-            continue
-        yield child
-        yield from statements(child, only_its_top=only_its_top)
-
-
-def modules(name: str) -> Iterator[Import]:
-    """Yield the files that an import of a dotted name runs: its packages, and itself where it is a module."""
-    parts = name.split(".")
-    if parts[0] != PACKAGE:
-        return
-    bases = [Path(*parts[:end]) for end in range(1, len(parts) + 1)]
-    candidates = [path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py")]
-    files = [path.as_posix() for path in candidates if (SOURCES / path).is_file()]
-    yield from (Import(file, as_parent=file != files[-1]) for file in files)
+    nodes = [node for node in ast.walk(parse(script)) if isinstance(node, ast.ImportFrom)]
+    names = {f"{node.module}.{alias.name}" for node in nodes for alias in node.names}
+    direct = {name if name in IMPORTS.modules else name.rpartition(".")[0] for name in names} & IMPORTS.modules
+    files = [Path(*name.split(".")) for name in direct.union(*map(IMPORTS.find_upstream_modules, direct))]
+    return {(one / "__init__.py" if (SOURCES / one).is_dir() else one.with_suffix(".py")).as_posix() for one in files}
 
 
 def sections(file: Path) -> set[str]:

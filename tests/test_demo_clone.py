@@ -35,20 +35,6 @@ def lock(checkout: Path) -> Path:
     return lock
 
 
-def test_new_clone_has_no_lock(checkout: Path) -> None:
-    renew(checkout)
-
-    assert not (checkout / ".demo" / "dvc.lock").exists()
-
-
-def test_clone_keeps_its_lock(checkout: Path, lock: Path) -> None:
-    before = lock.read_text()
-
-    renew(checkout)
-
-    assert lock.read_text() == before
-
-
 @pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.62, 0.9])
 def test_partial_lock_is_dropped(checkout: Path, lock: Path, share: float) -> None:
     whole = lock.read_text()
