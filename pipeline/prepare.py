@@ -23,7 +23,7 @@ def main() -> None:
     settings = read_section("prepare", PrepareSettings)
     workers = read_section("compute", ComputeSettings).workers
     with alone("prepare") as scratch:
-        found = build(open_corpus(corpus), paths.raw, settings=settings, workers=workers)
+        found = build(open_corpus(corpus), paths.raw, settings=settings, labels=corpus.labels, workers=workers)
         print(describe(found), flush=True)
         refuse_bad(found, settings, report=scratch / BAD_RECORDINGS)
         check(found.good, str(paths.raw))

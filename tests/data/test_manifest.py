@@ -17,6 +17,7 @@ def a_frame(rows: int = 4) -> pd.DataFrame:
         {
             "id": [f"sad/{row}" for row in range(rows)],
             "path": [f"sad/{row}.wav" for row in range(rows)],
+            "corpus": "",
             "speaker": "S",
             "emotion": [("sad", "joy")[row % 2] for row in range(rows)],
             "text": "null",

@@ -166,3 +166,60 @@ def test_utterances_are_read_back_as_text(tmp_path: Path) -> None:
     assert sorted(found["id"]) == sorted(rows["id"])
     assert set(found["speaker"]) == {"01", "NA"}
     assert set(found["text"]) == {"1e3"}
+
+
+VOICES = [
+    *(f"big/{number:02}" for number in range(20)),
+    *(f"small/{number}" for number in range(10)),
+    "pair/a",
+    "pair/b",
+]
+
+
+def mixed_folds(protocol, tmp_path: Path, **changes) -> tuple[pd.DataFrame, list[splits.Fold]]:
+    """Return the manifest of a mix of three corpora, and its folds."""
+    rows = manifest(speakers=VOICES, words=3)
+    mixed = {"speaker_folds": 5, "test_speakers": ("big/03", "small/7"), "validation_share": 0.2}
+    settings = SETTINGS.model_copy(update=mixed | changes)
+    splits.write(tmp_path / "split.csv", splits.make(rows, protocol, settings))
+    return rows.set_index("id"), splits.read(tmp_path / "split.csv")
+
+
+def test_speaker_folds_are_spread_over_corpora(tmp_path: Path) -> None:
+    rows, found = mixed_folds("speaker", tmp_path)
+
+    tested = [set(rows["speaker"][list(fold.test)]) for fold in found]
+    assert sorted(speaker for group in tested for speaker in group) == sorted(set(VOICES) - {"big/03", "small/7"})
+    assert {sum(one.startswith("big") for one in group) for group in tested} <= {3, 4}
+    assert not any({"pair/a", "pair/b"} <= group for group in tested)
+
+
+@pytest.mark.parametrize("protocol", ["speaker", "corpus", "full"])
+def test_validation_has_other_speakers(protocol, tmp_path: Path) -> None:
+    rows, found = mixed_folds(protocol, tmp_path)
+
+    for fold in found:
+        trained, validated = (set(rows["speaker"][list(part)]) for part in (fold.train, fold.validation))
+        assert validated
+        assert not trained & validated
+
+
+def test_corpus_leaves_one_out(tmp_path: Path) -> None:
+    rows, found = mixed_folds("corpus", tmp_path)
+
+    assert [fold.name for fold in found] == ["big", "pair", "small"]
+    for fold in found:
+        assert set(rows["corpus"][list(fold.test)]) == {fold.name}
+        assert fold.name not in set(rows["corpus"][list(fold.train + fold.validation)])
+
+
+def test_test_speakers_are_only_in_the_test_part_of_full(tmp_path: Path) -> None:
+    for protocol in ("random", "word", "speaker", "corpus", "full"):
+        rows, found = mixed_folds(protocol, tmp_path)
+        for fold in found:
+            speakers = rows["speaker"][list(fold.train + fold.validation + fold.test)]
+            assert ({"big/03", "small/7"} <= set(speakers)) == (protocol == "full")
+            if protocol == "full":
+                assert set(rows["speaker"][list(fold.test)]) == {"big/03", "small/7"}
+    with pytest.raises(UserError, match="no recording is of the speaker 'big/99'"):
+        mixed_folds("full", tmp_path, test_speakers=("big/99",))

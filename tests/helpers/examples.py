@@ -74,11 +74,12 @@ def train_settings(*, network: NetworkSettings | None = None, **changes: Any) ->
 
 
 def manifest(*, speakers: Sequence[str] = ("A", "B"), words: int = 10) -> pd.DataFrame:
-    """Return a manifest of every speaker saying every word with every emotion."""
+    """Return a manifest of every speaker, such as `A` or `corpus/A`, saying every word with every emotion."""
     rows = [
         {
             "id": f"{speaker}_{word}_{emotion}",
-            "path": f"{speaker}_{emotion}/{speaker}_{word}_{emotion}.wav",
+            "path": f"{speaker}_{word}_{emotion}.wav",
+            "corpus": speaker.rpartition("/")[0],
             "speaker": speaker,
             "emotion": emotion,
             "text": f"word{word}",

@@ -174,5 +174,5 @@ def _write_data(data: Path) -> None:
     for protocol, folds in {"random": ["all"], "speaker": ["A", "B"], "full": ["all"]}.items():
         parts = [("train", "validation", "test")[number % 3] for number in range(len(table))]
         split = pd.concat([table[["id"]].assign(fold=fold, part=parts) for fold in folds])
-        columns = ["fold", "id", "part", "path", "speaker", "emotion", "text", "sha256"]
+        columns = ["fold", "id", "part", "path", "corpus", "speaker", "emotion", "text", "sha256"]
         split.merge(table, on="id")[columns].to_csv(data / "splits" / f"{protocol}.csv", index=False)

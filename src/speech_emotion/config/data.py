@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from speech_emotion.config.base import Section
 
-CorpusName = Literal["tess", "ravdess", "crema_d", "savee", "emodb", "demo", "folder"]
+CorpusName = Literal["tess", "ravdess", "crema_d", "savee", "emodb", "demo", "folder", "mix"]
 """Each is a module of data/corpora."""
 
 
@@ -17,10 +17,34 @@ class CorpusSettings(Section):
     """Names folders in data/, models/ and reports/, the experiment and the registered model. Shells see it."""
     kind: CorpusName
     source: Annotated[str, Field(min_length=1)]
-    """A folder or zip of recordings. A published corpus is downloaded if this is `data/incoming` and empty."""
+    """A folder or zip of recordings; of a mix, a folder with a sub-folder for each corpus. A published corpus is
+    downloaded if this is `data/incoming` and empty."""
+    corpora: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], ...] = ()
+    """Of a mix: published corpora by their kind; any other name is a folder of labelled recordings."""
     checksums: Literal["require", "ignore"] = "require"
     """`ignore`: accept recordings of a published corpus by their name, such as copies that were decoded from another
     format. Their figures are not those of the original recordings."""
+    labels: dict[str, str | None] = Field(default_factory=dict)
+    """New names of labels; null leaves the recordings of a label out."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if (self.kind == "mix") != bool(self.corpora):
+            raise ValueError("corpora with kind 'mix', and only with it")
+        if len(set(self.corpora)) != len(self.corpora) or {"mix", "folder", "demo"} & set(self.corpora):
+            raise ValueError("each of the corpora once, and no mix within a mix")
+        return self
+
+    def member(self, name: str) -> "CorpusSettings":
+        """Return the settings of one corpus of a mix: the sub-folder `name` of `source`."""
+        return self.model_copy(
+            update={"kind": self.kind_of(name), "source": f"{self.source}/{name}", "corpora": (), "labels": {}}
+        )
+
+    @staticmethod
+    def kind_of(name: str) -> CorpusName:
+        """Return the kind of a corpus of a mix: that of its name, or `folder`."""
+        return name if name in get_args(CorpusName) else "folder"  # type: ignore[return-value]
 
 
 class DownloadSettings(Section):
@@ -51,19 +75,23 @@ class PrepareSettings(Section):
         return self
 
 
-Protocol = Literal["random", "word", "speaker", "full"]
+Protocol = Literal["random", "word", "speaker", "corpus", "full"]
 
 PROTOCOLS = get_args(Protocol)
 """In reporting order."""
 
 
 class SplitSettings(Section):
-    """Shares are of utterances, or of texts where a part holds whole texts (see `data.splits.make`)."""
+    """Shares are of utterances, or of speakers or texts where a part holds whole ones (see `data.splits.make`)."""
 
     protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     test_share: Annotated[float, Field(gt=0, lt=1)]
     validation_share: Annotated[float, Field(gt=0, lt=1)]
+    speaker_folds: Annotated[int, Field(ge=2)] | None = None
+    """Groups of speakers that `speaker` leaves out in turn; null: each speaker alone."""
+    test_speakers: tuple[str, ...] = ()
+    """In no other part than the test part of `full`: the model that is packaged is evaluated on them."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

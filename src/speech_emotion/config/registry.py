@@ -6,10 +6,10 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field
 
 from speech_emotion.config.base import Section
+from speech_emotion.config.data import Protocol
 
 Mode: TypeAlias = Literal["enforce", "dry_run", "off"]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Protocol: TypeAlias = Literal["random", "word", "speaker", "full"]
 
 
 class ProtocolGates(Section):
@@ -31,6 +31,7 @@ class ProtocolsGates(Section):
     random: ProtocolGates | None = None
     word: ProtocolGates | None = None
     speaker: ProtocolGates | None = None
+    corpus: ProtocolGates | None = None
     full: ProtocolGates | None = None
 
 

@@ -44,6 +44,7 @@ SCHEMA: Final[Mapping[str, Column]] = MappingProxyType(
     {
         "id": _KEY,
         "path": _KEY,
+        "corpus": _TEXT,
         "speaker": _TEXT,
         "emotion": Column(str, bool, "text, not empty"),
         "text": _TEXT,

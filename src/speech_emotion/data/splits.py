@@ -18,10 +18,10 @@ TRAIN: Final = "train"
 VALIDATION: Final = "validation"
 TEST: Final = "test"
 ONE_FOLD: Final = "all"
-COLUMNS: Final = ["fold", "id", "part", "path", "speaker", "emotion", "text", "sha256"]
-"""Columns of a split. Later stages read labels and speakers from here, not from the manifest."""
+_UTTERANCE: Final = ["id", "path", "corpus", "speaker", "emotion", "text", "sha256"]
 
-_UTTERANCE: Final = ["id", "path", "speaker", "emotion", "text", "sha256"]
+COLUMNS: Final = ["fold", "id", "part", *_UTTERANCE[1:]]
+"""Columns of a split. Later stages read labels and speakers from here, not from the manifest."""
 
 
 class LeakError(UserError):
@@ -43,19 +43,25 @@ def make(manifest: pd.DataFrame, protocol: Protocol, settings: SplitSettings) ->
 
     * random: stratified by speaker and emotion;
     * word: no text on two sides; each part has at least one text;
-    * speaker: leave one speaker out, one fold each;
-    * full: no test part.
+    * speaker: leave each speaker out in turn, or each of `speaker_folds` groups of speakers, spread over the corpora;
+    * corpus: leave each corpus of a mix out in turn;
+    * full: the test part is `test_speakers`, which are in no other protocol.
 
-    The validation parts of `speaker` and `full` hold other texts than the training part if one text is at most
-    `validation_share` of the texts. With fewer texts they are drawn like those of `random`. `random` and `full` keep a
-    `part` that the user's own table names. If it names no validation part, one is drawn from its training part.
+    The validation parts of `speaker`, `corpus` and `full` hold other speakers than the training part if one speaker is
+    at most `validation_share` of the speakers of a corpus, else other texts if one text is at most that share, else
+    they are drawn like those of `random`. `random` and `full` keep a `part` that the user's own table names. If it
+    names no validation part, one is drawn from its training part.
 
     The result has the columns `COLUMNS`. If the corpus does not support the protocol, a `UserError` says what is
     missing and how to leave the protocol out.
     """
     named = bool((manifest["part"] != "").all())
-    rng = np.random.default_rng([settings.seed, ["random", "word", "speaker", "full"].index(protocol)])
+    rng = np.random.default_rng([settings.seed, ["random", "word", "speaker", "full", "corpus"].index(protocol)])
     test_share, validation_share = settings.test_share, settings.validation_share
+    utterances, tested = manifest, manifest["speaker"].isin(settings.test_speakers)
+    if unknown := sorted(set(settings.test_speakers) - set(manifest["speaker"])):
+        raise UserError(f"params.yaml: split.test_speakers: no recording is of the speaker '{unknown[0]}'.")
+    manifest = manifest[~tested]
     if protocol == "random":
         split = _one_fold(manifest, _random(manifest, rng, test_share, validation_share))
     elif protocol == "word":
@@ -63,14 +69,19 @@ def make(manifest: pd.DataFrame, protocol: Protocol, settings: SplitSettings) ->
         split = _one_fold(manifest, _by_text(manifest, rng, test_share, validation_share))
     elif protocol == "speaker":
         _need_groups(manifest, "speaker", 2, protocol)
-        speakers = _groups(manifest, "speaker")
-        folds = [_leave_out(manifest, speaker, rng, validation_share) for speaker in speakers]
-        split = pd.concat(folds, ignore_index=True)
+        groups = manifest["speaker"]
+        if settings.speaker_folds:
+            _need_groups(manifest, "speaker", settings.speaker_folds, protocol)
+            groups = groups.map(_speaker_groups(manifest, settings.speaker_folds, rng))
+        split = _leave_out(manifest, groups, rng, validation_share)
+    elif protocol == "corpus":
+        _need_groups(manifest, "corpus", 2, protocol)
+        split = _leave_out(manifest, manifest["corpus"], rng, validation_share)
     else:
-        deal = _by_text if not named and _has_enough_texts(manifest, validation_share) else _random
-        split = _one_fold(manifest, deal(manifest, rng, 0.0, validation_share))
-    check(split, manifest, protocol, named=protocol == "random" and named)
-    return split.merge(manifest[_UTTERANCE], on="id", how="left", validate="m:1")[COLUMNS]
+        parts = (_random if named else _validation)(manifest, rng, 0.0, validation_share)
+        split = pd.concat([_one_fold(manifest, parts), _one_fold(utterances[tested], TEST)], ignore_index=True)
+    check(split, utterances if protocol == "full" else manifest, protocol, named=protocol == "random" and named)
+    return split.merge(utterances[_UTTERANCE], on="id", how="left", validate="m:1")[COLUMNS]
 
 
 def refuse_unsupported(manifest: pd.DataFrame, settings: SplitSettings) -> None:
@@ -91,7 +102,7 @@ def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, 
     Raise `LeakError` if an utterance, a text (`word`) or a speaker (`speaker`) is on two sides, and `UserError` if an
     utterance is unknown or missing, a part is empty, or a label has no training utterance.
     """
-    known = utterances[["id", "speaker", "emotion", "text", "sha256"]]
+    known = utterances[["id", "corpus", "speaker", "emotion", "text", "sha256"]]
     rows = split[["fold", "id", "part"]].merge(known, on="id", how="left", validate="m:1")
     unknown = rows.loc[rows["speaker"].isna(), "id"]
     if len(unknown):
@@ -105,9 +116,9 @@ def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, 
         _one_side_only(part, "sha256", where)
         if protocol == "word":
             _one_side_only(part, "text", where)
-        if protocol == "speaker":
+        if protocol in ("speaker", "corpus"):
             learned = part["part"].where(part["part"] == TEST, TRAIN)
-            _one_side_only(part.assign(part=learned), "speaker", where)
+            _one_side_only(part.assign(part=learned), protocol, where)
         if len(part) != len(utterances):
             raise UserError(f"{where}: has {len(part)} of {len(utterances)} utterances.")
         for needed in (TRAIN, VALIDATION) if protocol == "full" else (TRAIN, VALIDATION, TEST):
@@ -137,7 +148,7 @@ def read(path: Path) -> list[Fold]:
 
 
 def utterances(path: Path) -> pd.DataFrame:
-    """Read the utterances of a split, one row each [columns=(id, path, speaker, emotion, text, sha256)], all text."""
+    """Read the utterances of a split, one row each, all text."""
     return _read_table(path)[_UTTERANCE].drop_duplicates("id").reset_index(drop=True)
 
 
@@ -148,7 +159,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     return split
 
 
-def _one_fold(manifest: pd.DataFrame, parts: np.ndarray) -> pd.DataFrame:
+def _one_fold(manifest: pd.DataFrame, parts: np.ndarray | str) -> pd.DataFrame:
     return pd.DataFrame({"fold": ONE_FOLD, "id": manifest["id"].to_numpy(), "part": parts})
 
 
@@ -199,13 +210,36 @@ def _by_text(
     return manifest["text"].map(dealt).to_numpy()
 
 
-def _leave_out(manifest: pd.DataFrame, speaker: str, rng: np.random.Generator, validation_share: float) -> pd.DataFrame:
-    left_out = (manifest["speaker"] == speaker).to_numpy()
-    others = manifest[~left_out]
-    by_text = _has_enough_texts(others, validation_share)
-    parts = np.full(len(manifest), TEST, dtype=object)
-    parts[~left_out] = (_by_text if by_text else _random)(others.assign(part=""), rng, 0.0, validation_share)
-    return pd.DataFrame({"fold": speaker, "id": manifest["id"].to_numpy(), "part": parts})
+def _leave_out(
+    manifest: pd.DataFrame, groups: pd.Series, rng: np.random.Generator, validation_share: float
+) -> pd.DataFrame:
+    """Return one fold for each group, which is its test part."""
+    folds = []
+    for group in sorted(set(groups)):
+        left_out = (groups == group).to_numpy()
+        parts = np.full(len(manifest), TEST, dtype=object)
+        parts[~left_out] = _validation(manifest[~left_out].assign(part=""), rng, 0.0, validation_share)
+        folds.append(pd.DataFrame({"fold": group, "id": manifest["id"].to_numpy(), "part": parts}))
+    return pd.concat(folds, ignore_index=True)
+
+
+def _speaker_groups(manifest: pd.DataFrame, count: int, rng: np.random.Generator) -> dict[str, str]:
+    """Deal the speakers of each corpus to groups named 1, 2, …, whose sizes differ by one at most."""
+    speakers = [rng.permutation(_groups(rows, "speaker")) for _, rows in manifest.groupby("corpus", sort=True)]
+    return {speaker: str(1 + number % count) for number, speaker in enumerate(np.concatenate(speakers))}
+
+
+def _validation(
+    manifest: pd.DataFrame, rng: np.random.Generator, test_share: float, validation_share: float
+) -> np.ndarray:
+    """Draw a validation part of whole speakers if there are enough, else of whole texts, else of utterances."""
+    by_corpus = [_groups(rows, "speaker") for _, rows in manifest.groupby("corpus", sort=True)]
+    counts = [int(len(speakers) * validation_share) for speakers in by_corpus]
+    if any(counts) and (manifest["speaker"] != "").all():
+        parts = [_assigned(speakers, rng, 0, count) for speakers, count in zip(by_corpus, counts, strict=True)]
+        return manifest["speaker"].map({speaker: part for some in parts for speaker, part in some.items()}).to_numpy()
+    deal = _by_text if _has_enough_texts(manifest, validation_share) else _random
+    return deal(manifest, rng, test_share, validation_share)
 
 
 def _has_enough_texts(manifest: pd.DataFrame, validation_share: float) -> bool:

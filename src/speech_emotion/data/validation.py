@@ -3,10 +3,11 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from speech_emotion.core.progress import track
 from speech_emotion.data.corpora.base import Corpus, Utterance
 from speech_emotion.data.manifest import BAD_COLUMNS, DECIMALS, SCHEMA, Manifest, write_bad
 
-_SHOWN = 30
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,19 @@ class Measured:
     bad: str = ""
 
 
-def build(corpus: Corpus, raw: Path, *, settings: PrepareSettings, workers: int | None = None) -> Manifest:
-    """Decode and measure every recording of a corpus in `raw`, with `workers` processes (None: one per core)."""
-    utterances = corpus.utterances(raw)
+def build(
+    corpus: Corpus,
+    raw: Path,
+    *,
+    settings: PrepareSettings,
+    labels: Mapping[str, str | None] = MappingProxyType({}),
+    workers: int | None = None,
+) -> Manifest:
+    """Decode and measure every recording of a corpus in `raw`, with `workers` processes (None: one per core).
+
+    `labels` are the new names of labels; recordings with a label that becomes None are left out.
+    """
+    utterances = _relabelled(corpus.utterances(raw), labels)
     if not utterances:
         raise UserError(f"{raw}: has no utterances. Run `dvc repro download`.")
     paths = [raw / one.path for one in utterances]
@@ -46,7 +57,7 @@ def build(corpus: Corpus, raw: Path, *, settings: PrepareSettings, workers: int 
     measured = list(track(measuring, len(paths), "checking", "recordings"))
     reasons = _reasons(utterances, measured)
     rows = [
-        (name, one.path.as_posix(), one.speaker, one.emotion, one.text, *astuple(sound)[:-1], one.part)
+        (name, one.path.as_posix(), one.corpus, one.speaker, one.emotion, one.text, *astuple(sound)[:-1], one.part)
         for name, one, sound, reason in zip(_ids(utterances), utterances, measured, reasons, strict=True)
         if not reason
     ]
@@ -61,10 +72,11 @@ def refuse_bad(manifest: Manifest, settings: PrepareSettings, *, report: Path) -
     if manifest.bad.empty:
         return
     write_bad(report, manifest.bad)
-    if settings.bad_recordings == "leave_out":
-        return
     count = len(manifest.bad)
     lines = [f"{path}: {reason}" for path, reason in manifest.bad.itertuples(index=False)]
+    if settings.bad_recordings == "leave_out":
+        print(f"left out:\n{listing(lines)}", flush=True)
+        return
     raise UserError(
         f"{count} of {count + len(manifest.good)} recordings cannot be used:\n{listing(lines)}\n"
         f"All are listed in {report}. Repair or remove them in your copy, "
@@ -79,13 +91,24 @@ def describe(manifest: Manifest) -> str:
     def counts(column: str) -> str:
         found = good[column].value_counts(sort=False).sort_index()
         shown = ", ".join(f"{name or 'unknown'} ({count})" for name, count in found.head(_SHOWN).items())
-        return f"{shown}, and {len(found) - _SHOWN} more" if len(found) > _SHOWN else shown
+        return f"{len(found)}, such as {shown}" if len(found) > _SHOWN else shown
 
     left_out = f", {len(manifest.bad)} left out" if len(manifest.bad) else ""
+    corpora = f"corpora: {counts('corpus')}\n" if good["corpus"].any() else ""
     return (
-        f"{len(good):,} recordings, {good['seconds'].sum():,.0f} s{left_out}\n"
+        f"{len(good):,} recordings, {good['seconds'].sum():,.0f} s{left_out}\n{corpora}"
         f"labels: {counts('emotion')}\nspeakers: {counts('speaker')}"
     )
+
+
+def _relabelled(utterances: Sequence[Utterance], labels: Mapping[str, str | None]) -> list[Utterance]:
+    known = {one.emotion for one in utterances}
+    if unknown := sorted(labels.keys() - known):
+        raise UserError(
+            f"params.yaml: corpus.labels: no recording is labelled '{unknown[0]}'. Labels: {', '.join(sorted(known))}."
+        )
+    renamed = [(one, labels.get(one.emotion, one.emotion)) for one in utterances]
+    return [replace(one, emotion=emotion) for one, emotion in renamed if emotion]
 
 
 def measure(path: Path, *, settings: PrepareSettings) -> Measured:

@@ -1,5 +1,6 @@
 """Open the corpus that params.yaml names. Each kind of corpus is a module here with `CORPUS` and `FACTS`."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
@@ -13,9 +14,10 @@ def open_corpus(corpus: CorpusSettings, download: DownloadSettings | None = None
     return opened
 
 
-def facts(kind: CorpusName) -> CorpusFacts:
-    """Return title, licences and the texts of the model card for a kind of corpus."""
-    found: CorpusFacts = _module(kind).FACTS
+def facts(kind: CorpusName, corpora: Sequence[str] = ()) -> CorpusFacts:
+    """Return title, licences and the texts of the model card for a kind of corpus; `corpora` are those of a mix."""
+    module = _module(kind)
+    found: CorpusFacts = module.mixed_facts(corpora) if corpora else module.FACTS
     return found
 
 

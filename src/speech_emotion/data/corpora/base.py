@@ -10,7 +10,7 @@ class Utterance:
     """A recording, its path in the raw tree, and its labels as the corpus spells them.
 
     `speaker` and `text`, the words spoken, are "" if unknown. `part` is "train", "validation" or "test" if the corpus
-    has a split of its own, else "".
+    has a split of its own, else "". `corpus` is the corpus of a mix, else "".
     """
 
     path: Path
@@ -18,6 +18,7 @@ class Utterance:
     emotion: str
     text: str = ""
     part: str = ""
+    corpus: str = ""
 
 
 @dataclass(frozen=True)

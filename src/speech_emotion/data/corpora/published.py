@@ -280,7 +280,8 @@ def find_copy(kind: str, settings: CorpusSettings, root: Path = Path()) -> Path 
     """
     variable = variable_of(kind)
     source = root / Path(settings.source).expanduser()
-    is_default = source.resolve() == (root / DEFAULT_SOURCE).resolve()
+    # in a mix, the copy of a corpus is a sub-folder
+    is_default = source.resolve() in [(root / place).resolve() for place in (DEFAULT_SOURCE, DEFAULT_SOURCE / kind)]
     if (source.exists() or not is_default) and _has_recordings(source, "corpus.source in params.yaml"):
         return source
     if not is_default:
