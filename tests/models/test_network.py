@@ -20,6 +20,9 @@ NETWORKS = [
         [{"bidirectional": True, "dense": (7, 6)}, {"bidirectional": False, "lstm_relu": True, "dense": ()}],
         ["last", "mean", "mean_and_std", "max"],
     )
+] + [
+    network_settings(lstm=(6, 4), stack=stack, statistics=statistics)
+    for stack, statistics in [(1, True), (2, True), (3, False), (5, True)]
 ]
 
 
@@ -42,7 +45,9 @@ def network(settings: NetworkSettings, *, statistics=STATISTICS, seed=1):
     return built
 
 
-@pytest.mark.parametrize("settings", NETWORKS, ids=lambda one: f"{one.input}-{one.pooling}-{one.bidirectional}")
+@pytest.mark.parametrize(
+    "settings", NETWORKS, ids=lambda one: f"{one.input}-{one.pooling}-{one.bidirectional}-{one.stack}-{one.statistics}"
+)
 def test_onnx_agrees_with_keras(settings: NetworkSettings, tmp_path: Path) -> None:
     frames, lengths = sounds()
     built = network(settings)
@@ -56,7 +61,7 @@ def test_onnx_agrees_with_keras(settings: NetworkSettings, tmp_path: Path) -> No
     assert embedding.shape[0] == len(frames)
 
 
-@pytest.mark.parametrize("settings", NETWORKS[:4], ids=lambda one: one.pooling)
+@pytest.mark.parametrize("settings", [*NETWORKS[:4], *NETWORKS[-4:]], ids=lambda one: f"{one.pooling}-{one.stack}")
 def test_padding_changes_nothing(settings: NetworkSettings) -> None:
     frames, lengths = sounds()
     built = network(settings)

@@ -49,6 +49,10 @@ class NetworkSettings(Section):
 
     input: Literal["frames", "time_mean"]
     """`time_mean`: the mean of each coefficient over time, read as a sequence of numbers (the reference model)."""
+    stack: Annotated[int, Field(ge=1, le=8)] = 1
+    """Consecutive frames that a step of the LSTM layers reads at once."""
+    statistics: bool = False
+    """Append mean and deviation over time of each feature to the output of the pooling."""
     lstm: Annotated[tuple[Units, ...], Field(min_length=1, max_length=4)]
     bidirectional: bool
     lstm_relu: bool

@@ -41,6 +41,31 @@ class FrameMask(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="speech_emotion")
+class StackFrames(keras.layers.Layer):
+    """Join groups of `count` consecutive frames to one step, the last one filled with zeros."""
+
+    def __init__(self, count: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.count = count
+
+    def call(self, frames: Any, real: Any) -> Any:
+        """Return (batch, ceil(time / count), count * coefficients); `real` is the mask of frames."""
+        frames = ops.where(real[:, :, None], frames, 0.0)
+        steps = (ops.shape(frames)[1] + self.count - 1) // self.count
+        padded = ops.pad(frames, [[0, 0], [0, self.count - 1], [0, 0]])[:, : steps * self.count]
+        return ops.reshape(padded, (-1, steps, self.count * frames.shape[-1]))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...], *_: Any) -> tuple[int | None, ...]:
+        """Return (batch, time, count * coefficients)."""
+        batch, _time, coefficients = input_shape
+        return batch, None, self.count * (coefficients or 0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of `__init__`."""
+        return {**super().get_config(), "count": self.count}
+
+
+@keras.saving.register_keras_serializable(package="speech_emotion")
 class PoolOverTime(keras.layers.Layer):
     """Pool a sequence over time, ignoring padding.
 
@@ -111,6 +136,13 @@ def build(
         standardize = Standardize(name="standardize")
         sequence = standardize(sequence)
         standardize.set_weights(list(statistics))
+    statistics_of_frames = (
+        [PoolOverTime("mean_and_std", name="statistics")(sequence, mask)] if settings.statistics else []
+    )
+    if settings.stack > 1:
+        sequence = StackFrames(settings.stack, name="stack")(sequence, mask)
+        steps = (lengths + settings.stack - 1) // settings.stack
+        mask = FrameMask(name="step_mask")(sequence, steps)
     if settings.input == "time_mean":
         sequence = PoolOverTime("mean", name="time_mean")(sequence, mask)
         sequence = keras.layers.Reshape((coefficients, 1), name="coefficients_as_steps")(sequence)
@@ -126,6 +158,8 @@ def build(
             sequence
         )
     hidden = sequence if settings.pooling == "last" else PoolOverTime(settings.pooling, name="pool")(sequence, mask)
+    if statistics_of_frames:
+        hidden = keras.layers.Concatenate(name="pool_and_statistics")([hidden, *statistics_of_frames])
     for number, units in enumerate(settings.dense, start=1):
         glorot = keras.initializers.GlorotUniform(seed=next(seeds))
         hidden = keras.layers.Dense(units, "relu", kernel_initializer=glorot, name=f"dense_{number}")(hidden)

@@ -106,7 +106,8 @@ class _Builder:
         return output
 
     def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=dtype), name))
+        if name not in (one.name for one in self.constants):
+            self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=dtype), name))
         return name
 
     def _network(self) -> tuple[str, str]:
@@ -117,7 +118,10 @@ class _Builder:
             sequence = self.node("Div", [sequence, self.constant("deviation", deviation)], "standardized")
         # ONNX's LSTM reads time first: (time, batch, coefficients)
         sequence = self.node("Transpose", [sequence], "time_first", perm=[1, 0, 2])
-        steps = self._real_frames(sequence)
+        steps = self._real_frames(sequence, "lengths", "frames")
+        statistics = self._mean_and_deviation(sequence, "statistics", steps) if self.settings.statistics else None
+        if self.settings.stack > 1:
+            sequence, steps = self._stack(sequence, steps)
         if self.settings.input == "time_mean":
             rows = self.node("Transpose", [self._mean(sequence, "time_mean", steps)], "coefficients_first", perm=[1, 0])
             sequence = self.node("Unsqueeze", [rows, self.constant("axis_2", [2], np.int64)], "coefficients_as_steps")
@@ -126,26 +130,46 @@ class _Builder:
         for number, units in enumerate(self.settings.lstm, start=1):
             sequence, last = self._lstm(sequence, steps, number, units)
         hidden = last if self.settings.pooling == "last" else self._pool(sequence, steps)
+        if statistics:
+            hidden = self.node("Concat", [hidden, statistics], "pool_and_statistics", axis=1)
         for number in range(1, len(self.settings.dense) + 1):
             hidden = self.node("Relu", [self._dense(hidden, f"dense_{number}")], f"dense_{number}_relu")
             if self.settings.batch_norm:
                 hidden = self._batch_norm(hidden, f"dense_{number}_norm")
         return hidden, self._dense(hidden, "logits", output="logits_of_labels")
 
-    def _real_frames(self, sequence: str) -> _Steps:
-        """Build the mask of frames that are not padding from `lengths`."""
-        shape = self.node("Shape", [sequence], "shape")
-        steps = self.node("Gather", [shape, self.constant("first", 0, np.int64)], "steps")
-        steps = self.node("Cast", [steps], "steps_32", to=TensorProto.INT32)
+    def _real_frames(self, sequence: str, lengths: str, name: str) -> _Steps:
+        """Build the mask of steps that are not padding from `lengths`."""
+        shape = self.node("Shape", [sequence], f"{name}_shape")
+        steps = self.node("Gather", [shape, self.constant("first", 0, np.int64)], f"{name}_count")
+        steps = self.node("Cast", [steps], f"{name}_count_32", to=TensorProto.INT32)
         start, step = self.constant("start", 0, np.int32), self.constant("step", 1, np.int32)
-        numbers = self.node("Range", [start, steps, step], "numbers")
-        column = self.node("Unsqueeze", [numbers, self.constant("axis_1", [1], np.int64)], "numbers_column")
-        row = self.node("Unsqueeze", ["lengths", self.constant("axis_0", [0], np.int64)], "lengths_row")
-        less = self.node("Less", [column, row], "is_real")
-        real = self.node("Unsqueeze", [less, self.constant("axis_last", [2], np.int64)], "frame_is_real")
-        floats = self.node("Cast", ["lengths"], "lengths_float", to=TensorProto.FLOAT)
-        count = self.node("Unsqueeze", [floats, self.constant("axis_column", [1], np.int64)], "frame_count")
-        return _Steps(lengths="lengths", real=real, count=count)
+        numbers = self.node("Range", [start, steps, step], f"{name}_numbers")
+        column = self.node("Unsqueeze", [numbers, self.constant("axis_1", [1], np.int64)], f"{name}_numbers_column")
+        row = self.node("Unsqueeze", [lengths, self.constant("axis_0", [0], np.int64)], f"{name}_lengths_row")
+        less = self.node("Less", [column, row], f"{name}_less")
+        real = self.node("Unsqueeze", [less, self.constant("axis_last", [2], np.int64)], f"{name}_real")
+        floats = self.node("Cast", [lengths], f"{name}_lengths_float", to=TensorProto.FLOAT)
+        count = self.node("Unsqueeze", [floats, self.constant("axis_column", [1], np.int64)], f"{name}_lengths_column")
+        return _Steps(lengths=lengths, real=real, count=count)
+
+    def _stack(self, frames: str, steps: _Steps) -> tuple[str, _Steps]:
+        """Join groups of consecutive frames to one step, the last one filled with zeros."""
+        size, count = self.settings.stack, self.constant("stack", self.settings.stack, np.int32)
+        zeroed = self.node("Where", [steps.real or "", frames, self.constant("stack_zero", 0.0)], "stack_zeroed")
+        by_batch = self.node("Transpose", [zeroed], "stack_by_batch", perm=[1, 0, 2])
+        missing = self.node("Mod", [self.node("Neg", ["frames_count_32"], "stack_negative"), count], "stack_missing")
+        missing = self.node("Reshape", [missing, self.constant("one_element", [1], np.int64)], "stack_missing_1")
+        missing = self.node("Cast", [missing], "stack_missing_64", to=TensorProto.INT64)
+        before, after = self.constant("pads_before", [0] * 4, np.int64), self.constant("pads_after", [0], np.int64)
+        pads = self.node("Concat", [before, missing, after], "stack_pads", axis=0)
+        padded = self.node("Pad", [by_batch, pads], "stack_padded")
+        shape = self.constant("stack_shape", [0, -1, size * self.coefficients], np.int64)
+        joined = self.node("Reshape", [padded, shape], "stack_joined")
+        sequence = self.node("Transpose", [joined], "stack_time_first", perm=[1, 0, 2])
+        more = self.node("Add", [steps.lengths, self.constant("stack_less_one", size - 1, np.int32)], "stack_more")
+        lengths = self.node("Div", [more, count], "stack_lengths")
+        return sequence, self._real_frames(sequence, lengths, "steps")
 
     def _lstm(self, sequence: str, steps: _Steps, number: int, units: int) -> tuple[str, str]:
         name = f"lstm_{number}"
@@ -191,13 +215,17 @@ class _Builder:
             if steps.real:
                 sequence = self.node("Where", [steps.real, sequence, self.constant("never", -1e9)], "pool_real")
             return self.node("ReduceMax", [sequence], "pool", axes=[0], keepdims=0)
-        mean = self._mean(sequence, "pool_mean", steps)
         if self.settings.pooling == "mean":
-            return mean
-        centred = self.node("Sub", [sequence, mean], "pool_centred")
-        variance = self._mean(self.node("Mul", [centred, centred], "pool_squares"), "pool_variance", steps)
-        floored = self.node("Add", [variance, self.constant("variance_floor", VARIANCE_FLOOR)], "pool_variance_floored")
-        return self.node("Concat", [mean, self.node("Sqrt", [floored], "pool_deviation")], "pool", axis=1)
+            return self._mean(sequence, "pool", steps)
+        return self._mean_and_deviation(sequence, "pool", steps)
+
+    def _mean_and_deviation(self, sequence: str, name: str, steps: _Steps) -> str:
+        mean = self._mean(sequence, f"{name}_mean", steps)
+        centred = self.node("Sub", [sequence, mean], f"{name}_centred")
+        squares = self.node("Mul", [centred, centred], f"{name}_squares")
+        variance = self._mean(squares, f"{name}_variance", steps)
+        floored = self.node("Add", [variance, self.constant("variance_floor", VARIANCE_FLOOR)], f"{name}_floored")
+        return self.node("Concat", [mean, self.node("Sqrt", [floored], f"{name}_deviation")], name, axis=1)
 
     def _dense(self, inputs: str, name: str, *, output: str | None = None) -> str:
         kernel, bias = self.weights[name]
