@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
@@ -60,9 +60,9 @@ class Api:
             responses={status: {"model": schemas.Refusal} for status in (400, 408, 413, 415, 503, 504)},
             openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA}}}},
         )(self.invocations)
-        app.add_exception_handler(HTTPException, _refuse)
+        for kind in (HTTPException, Exception):
+            app.add_exception_handler(kind, _refuse)
         app.add_exception_handler(ClientDisconnect, lambda *_: Response(status_code=499))
-        app.add_exception_handler(Exception, _fail)
         return limited(app, report=self._report)
 
     async def invocations(self, request: Request) -> Response:
@@ -71,7 +71,6 @@ class Api:
             raise HTTPException(415, "expected Content-Type: application/json, in UTF-8")
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise HTTPException(415, "the body is compressed; send it uncompressed")
-        self._pool.check_room()
         body = bytearray()
         try:
             await self._read(request, body)
@@ -98,7 +97,7 @@ class Api:
 
     async def metrics(self) -> Response:
         """Return metrics in Prometheus format."""
-        return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def _read(self, request: Request, body: bytearray) -> None:
         limit = self._settings.receive_seconds
@@ -134,11 +133,9 @@ class Api:
 
 
 async def _refuse(request: Request, error: Any) -> Response:
+    if not isinstance(error, HTTPException):
+        error = HTTPException(500, "internal error; see the server's log")
     known = {404: "not found; see /openapi.json", 405: f"this path accepts {(error.headers or {}).get('Allow')}"}
     code = _CODES.get(error.status_code, "INVALID_PARAMETER_VALUE")
     body = schemas.refusal(known.get(error.status_code, error.detail), code)
     return Response(body, error.status_code, error.headers, "application/json")
-
-
-async def _fail(request: Request, error: Exception) -> Response:
-    return await _refuse(request, HTTPException(500, "internal error; see the server's log"))

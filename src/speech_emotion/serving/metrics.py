@@ -8,9 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-
-from speech_emotion.registry.model_resolution import Model
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -19,34 +17,24 @@ class Metrics:
     """Metrics of the server; `working` returns the number of requests in progress or waiting."""
 
     def __init__(self, working: Callable[[], float]) -> None:
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        own: dict[str, Any] = {"registry": self._registry, "namespace": "speech_emotion"}
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        own: dict[str, Any] = {"registry": self.registry, "namespace": "speech_emotion"}
         self._requests = Counter("requests", "Requests.", ("path", "status"), **own)
         self._seconds = Histogram("request_seconds", "Duration of a request.", ("path",), buckets=_SECONDS, **own)
         self.recordings = Counter("recordings", "Recordings predicted.", **own)
         self._events = Counter("events", "Other events, such as a new model or a lost worker.", ("event",), **own)
         Gauge("working", "Requests in progress or waiting.", **own).set_function(working)
-        self._model = Gauge("model_info", "The model in use.", ("model", "model_version", "package_digest"), **own)
 
     def observe(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
-    def model(self, model: Model) -> None:
-        """Set the model in use."""
-        self._model.clear()
-        self._model.labels(model.name, model.version, model.digest).set(1)
-
     def note(self, event: str, *, level: str = "info", **details: Any) -> None:
         """Count an event and write it to the log."""
         self._events.labels(event).inc()
         log(event, level=level, **details)
-
-    def text(self) -> bytes:
-        """Return all metrics in Prometheus format."""
-        return generate_latest(self._registry)
 
 
 def log(event: str, *, level: str = "info", **details: Any) -> None:

@@ -54,14 +54,10 @@ class Pool:
             self._end(self._pool, kill=broken is not None)
             self._pool, self.model, self.healthy = fresh, replace(model, digest=digest), True
 
-    def check_room(self) -> None:
-        """Raise 503 if no further request is accepted."""
-        if self.requests >= self._size + self._settings.waiting:
-            raise unavailable("server busy, retry later")
-
     async def answer(self, body: bytes | bytearray) -> Reply:
         """Answer a request; raises 400, 503 or 504 as HTTPException."""
-        self.check_room()
+        if self.requests >= self._size + self._settings.waiting:
+            raise unavailable("server busy, retry later")
         limit = self._settings.answer_seconds
         end = time.monotonic() + limit
         self.requests += 1

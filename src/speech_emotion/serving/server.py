@@ -29,7 +29,7 @@ _OPEN_FILES: Final = 4096
 """Enough for all connections; many systems allow 1,024 by default."""
 
 _SLOW_POLL_SECONDS: Final = 60.0
-"""Between polls of a registry that is slow to read, or that failed."""
+"""Between polls of a registry that fails."""
 
 
 def serve(
@@ -72,7 +72,7 @@ class _Server:
     async def _start(self) -> None:
         if self._log_writer is not None:
             await self._log_writer.start()
-        await self._change(await model_of(self._source))
+        await self._pool.change(await model_of(self._source))
 
     async def _serve(self, host: str, port: int) -> None:
         config = uvicorn.Config(
@@ -100,23 +100,18 @@ class _Server:
         finally:
             polling.cancel()
 
-    async def _change(self, model: Model) -> None:
-        await self._pool.change(model)
-        self._metrics.model(self._pool.model)
-
     async def _poll(self) -> None:
         """Switch to a new champion when its workers have loaded it."""
-        source, often = self._source, self._settings.poll_seconds
-        pause, seldom = often, max(often, _SLOW_POLL_SECONDS)
+        source, pause = self._source, self._settings.poll_seconds
         while source is not None and may_change(source):
             await asyncio.sleep(pause)
-            pause = seldom
+            pause = max(self._settings.poll_seconds, _SLOW_POLL_SECONDS)
             try:
                 seen = await asyncio.to_thread(glance, source)
                 if seen != self._pool.model and (found := await model_of(source)) != self._pool.model:
-                    await self._change(found)
+                    await self._pool.change(found)
                     self._metrics.note("model changed", **_names(found))
-                pause = seldom if seen is None else often
+                pause = self._settings.poll_seconds
             except Exception as error:  # the next poll may succeed
                 self._metrics.note("champion not polled", level="warning", reason=str(error) or repr(error))
 

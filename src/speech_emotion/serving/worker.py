@@ -24,9 +24,8 @@ class Predictor:
         from speech_emotion.registry.model_resolution import load as load_recognizer
 
         self._listener, self._most, self._keep_log = Listener(load_recognizer(model.folder)), most, keep_log
-        self._package = self._listener.recognizer.package
-        self.digest = self._package.digest
-        self._versions = {"model": model.name, "model_version": model.version, "package_digest": self.digest}
+        self.package = self._listener.recognizer.package
+        self._versions = {"model": model.name, "model_version": model.version, "package_digest": self.package.digest}
 
     def __call__(self, body: bytes | bytearray) -> Reply:
         """Answer a request; one unusable recording refuses all of it, as with MLflow's server."""
@@ -34,7 +33,7 @@ class Predictor:
         from speech_emotion.monitoring.audio_stats import describe
         from speech_emotion.monitoring.prediction_log import entry
 
-        longest = self._package.description.limits.max_seconds
+        longest = self.package.description.limits.max_seconds
         where, rows, log_rows = "", [], []
         try:
             for number, text in enumerate(parse(body, most=self._most)):
@@ -72,7 +71,7 @@ def load(model: Model, most: int, keep_log: bool) -> None:
 
 def digest() -> str:
     """Return the digest of the loaded package, or raise why there is none."""
-    return _predictor().digest
+    return _predictor().package.digest
 
 
 def answer(body: bytes | bytearray) -> Reply:
