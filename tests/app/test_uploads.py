@@ -11,9 +11,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from speech_emotion.app.guard import Guard
-from speech_emotion.app.uploads import MOST_BYTES, MOST_FILES, SECONDS, Uploads, keep, prepare, working_folder
+from speech_emotion.app.uploads import MOST_BYTES, MOST_FILES, SECONDS, Uploads, keep, working_folder
 from speech_emotion.audio.decode import AudioError
-from speech_emotion.core.errors import UserError
 from speech_emotion.inference.response import LONGEST_BYTES
 
 
@@ -128,10 +127,3 @@ def test_keeps_recording_beside_result(tmp_path: Path, name: str) -> None:
     [recording, result] = sorted((tmp_path / "kept").iterdir(), key=lambda path: path.suffix == ".json")
     assert (recording, result) == (target, target.with_suffix(".json"))
     assert "happy" in result.read_text()
-
-
-def test_keeping_folder_must_be_one(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-
-    with pytest.raises(UserError, match=r"file: cannot keep recordings there"):
-        prepare(tmp_path / "file")

@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from speech_emotion.app import examples as app_examples
 from speech_emotion.app import wording
 from speech_emotion.app.guard import Guard
-from speech_emotion.app.uploads import SECONDS, Uploads, keep, prepare, working_folder
+from speech_emotion.app.uploads import SECONDS, Uploads, keep, working_folder
 from speech_emotion.audio.decode import AudioError, decode
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.response import LONGEST_BYTES, row
@@ -61,7 +61,8 @@ def serve(choice: Choice, *, host: str, port: int, names: Sequence[str], kept: P
     Port 0 is any free one. `names` are further host names under which browsers reach the page. Recordings are kept in
     the folder `kept`, or deleted if it is None.
     """
-    folder = None if kept is None else prepare(kept)
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
     config = uvicorn.Config(
         Starlette(),
         host=host,
@@ -82,7 +83,7 @@ def serve(choice: Choice, *, host: str, port: int, names: Sequence[str], kept: P
         # all that Gradio writes, it writes here
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(working)
         uploads = Uploads(working)
-        config.app = mounted(choice, uploads, folder, [host, *names])
+        config.app = mounted(choice, uploads, kept, [host, *names])
         config.callback_notify = uploads.sweep
         server = uvicorn.Server(config)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -21,7 +21,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from speech_emotion.audio.decode import SUFFIXES, AudioError
-from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, write_json
 from speech_emotion.inference.response import LONGEST_BYTES
 
@@ -120,15 +119,6 @@ def _delete_if_left(folder: Path) -> None:
         if is_own and time.time() - state.st_mtime > SECONDS:  # a new folder may not be locked yet
             with FileLock(folder / "lock", timeout=0):
                 shutil.rmtree(folder)
-
-
-def prepare(folder: Path) -> Path:
-    """Make the folder for recordings that are kept."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot keep recordings there ({error.strerror}). Choose another --keep.") from None
-    return folder
 
 
 def keep(recording: bytes, name: str, folder: Path, row: dict[str, Any]) -> Path:

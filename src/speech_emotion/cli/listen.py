@@ -50,5 +50,5 @@ def listen(
         settings = settings.model_copy(update={"hop_seconds": every})
     rate = choice.recognizer.package.description.features.sample_rate
     source = Microphone(device) if file is None else Played(file, rate)
-    screen = live.screen_for(f"{source.name}: {choice.words}", choice.recognizer.labels, settings.seconds)
+    screen = live.screen_for(f"{source.name}: {choice.words}", choice.recognizer.labels)
     typer.echo(live.listen(source, choice.recognizer, settings, screen), err=True)

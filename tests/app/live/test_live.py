@@ -105,22 +105,19 @@ def test_missing_portaudio(tmp_path: Path) -> None:
 
 def test_screen_shows_predictions(recognizer: Recognizer) -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
-    screen = Moving("clip.wav", LABELS, 1.0, console)
     moments = [*follow(recognizer, recordings.tone(1.3)), Moment(2.0, 3.0, None, "is silent", 0.001)]
 
-    console.print(screen.draw())
-    for moment in moments:
-        screen.show(moment)
-        console.print(screen.draw())
+    with Moving("clip.wav", LABELS, console) as screen:
+        for moment in moments:
+            screen.show(moment)
 
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "the first answer in 1.0 s" in shown
     first = moments[0].prediction
     assert first is not None
     for label in LABELS:
         assert re.search(rf"{label} .* {first.probabilities[label]:.1%}", shown)
     assert "█" in shown
-    assert re.search(r"0\.0 to 1\.0 s, answered [\d.]+ ms after", shown)
+    assert "0.0 to 1.0 s" in shown
     assert "the window is silent" in shown
 
 

@@ -1,13 +1,12 @@
 """Show live predictions: an updating screen on a terminal, one line per prediction elsewhere."""
 
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
 from statistics import median
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
 import typer
 from rich.bar import Bar
 from rich.console import Console, Group, RenderableType
@@ -21,9 +20,7 @@ from speech_emotion.app.live.sources import Source
 from speech_emotion.app.live.stream import Moment, Stream
 from speech_emotion.app.wording import COLOURS, NOT_SURE, answer, words
 from speech_emotion.config.serving import WindowSettings
-from speech_emotion.inference.recognizer import Recognizer
-
-_QUIETEST_DB: Final = -60.0
+from speech_emotion.inference.recognizer import Prediction, Recognizer
 
 
 def listen(source: Source, recognizer: Recognizer, settings: WindowSettings, screen: "Screen") -> str:
@@ -41,7 +38,6 @@ def listen(source: Source, recognizer: Recognizer, settings: WindowSettings, scr
         stream = Stream(recognizer, settings, source.sample_rate)
         for block in source:
             show(stream.feed(block))
-            screen.sound(block.samples, stream.seconds, source.lost)
         show(stream.finish())
     if not latencies:
         return "no prediction: less than one window of audio"
@@ -61,9 +57,6 @@ class Lines(nullcontext[None]):
         super().__init__()
         typer.echo(title, err=True)
 
-    def sound(self, samples: np.ndarray, seconds: float, lost: int) -> None:
-        """Show nothing."""
-
     def show(self, moment: Moment) -> None:
         """Print the line."""
         found = moment.prediction
@@ -79,60 +72,24 @@ class Lines(nullcontext[None]):
 class Moving(Live):
     """Moving bars on a terminal."""
 
-    def __init__(
-        self, title: str, labels: Sequence[str], window_seconds: float, console: Console | None = None
-    ) -> None:
-        self._title, self._labels, self._window = title, labels, window_seconds
-        self._newest: Moment | None = None
-        self._latencies: deque[float] = deque(maxlen=200)
-        self._level, self._seconds, self._lost = _QUIETEST_DB, 0.0, 0
-        super().__init__(console=console, get_renderable=self.draw, refresh_per_second=12)
-
-    def sound(self, samples: np.ndarray, seconds: float, lost: int) -> None:
-        """Update the level: at once when it rises, slowly when it falls."""
-        rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-        level = max(_QUIETEST_DB, 20 * np.log10(max(rms, 1e-9)))
-        self._level, self._seconds, self._lost = max(level, self._level - 3.0), seconds, lost
+    def __init__(self, title: str, labels: Sequence[str], console: Console | None = None) -> None:
+        self._title, self._labels = title, labels
+        super().__init__(self._drawn(None), console=console)
 
     def show(self, moment: Moment) -> None:
         """Update the bars."""
-        self._newest = moment
-        self._latencies.append(moment.latency)
+        self.update(self._drawn(moment), refresh=True)
 
-    def draw(self) -> RenderableType:
-        """Return the screen as it is now."""
+    def _drawn(self, moment: Moment | None) -> RenderableType:
         note = "Ctrl-C ends it. The model is trained on acted speech and does not know what a person feels."
-        parts = Group(self._sound(), Text(), self._headline(), Text(), self._bars())
+        parts = Group(_headline(moment), Text(), self._bars(None if moment is None else moment.prediction))
         return Panel(parts, title=escape(self._title), title_align="left", subtitle=note, subtitle_align="left")
 
-    def _sound(self) -> RenderableType:
-        table = _grid()
-        share = (self._level - _QUIETEST_DB) / -_QUIETEST_DB
-        lost = f", {self._lost} blocks lost" if self._lost else ""
-        table.add_row("sound", Bar(1.0, 0.0, share), f"{self._level:.0f} dBFS")
-        return Group(table, Text(f"{self._seconds:.1f} s of audio{lost}", style="dim"))
-
-    def _headline(self) -> RenderableType:
-        moment = self._newest
-        if moment is None:
-            missing = max(0.0, self._window - self._seconds)
-            return Text(f"listening; the first answer in {missing:.1f} s", style="bold")
-        text = Text(said(moment), style="bold")
-        found = moment.prediction
-        if found is None:
-            text.append(f"  the window {moment.reason}", style="not bold dim")
-        elif not found.sure:
-            text.append(f"  closest is {words(found.label)}, {found.confidence:.0%}", style="not bold")
-        text.append(
-            f"\n{moment.start:.1f} to {moment.end:.1f} s, answered {1000 * moment.latency:.1f} ms after they came; "
-            f"median {1000 * median(self._latencies):.1f} ms",
-            style="not bold dim",
-        )
-        return text
-
-    def _bars(self) -> RenderableType:
-        found = None if self._newest is None else self._newest.prediction
-        table = _grid()
+    def _bars(self, found: Prediction | None) -> RenderableType:
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(width=18, no_wrap=True)
+        table.add_column(ratio=1)
+        table.add_column(width=9, justify="right", no_wrap=True)
         for number, label in enumerate(self._labels):
             share = 0.0 if found is None else found.probabilities[label]
             style = "bold" if found is not None and found.label == label else ""
@@ -141,17 +98,23 @@ class Moving(Live):
         return table
 
 
+def _headline(moment: Moment | None) -> Text:
+    if moment is None:
+        return Text("listening", style="bold")
+    text = Text(said(moment), style="bold")
+    found = moment.prediction
+    if found is None:
+        text.append(f"  the window {moment.reason}", style="not bold dim")
+    elif not found.sure:
+        text.append(f"  closest is {words(found.label)}, {found.confidence:.0%}", style="not bold")
+    latency = f"answered {1000 * moment.latency:.1f} ms after they came"
+    text.append(f"\n{moment.start:.1f} to {moment.end:.1f} s, {latency}", style="not bold dim")
+    return text
+
+
 Screen: TypeAlias = Moving | Lines
 
 
-def screen_for(title: str, labels: Sequence[str], window_seconds: float) -> Screen:
+def screen_for(title: str, labels: Sequence[str]) -> Screen:
     """Return a moving screen on a terminal, else lines."""
-    return Moving(title, labels, window_seconds) if sys.stdout.isatty() else Lines(title)
-
-
-def _grid() -> Table:
-    table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(width=18, no_wrap=True)
-    table.add_column(ratio=1)
-    table.add_column(width=9, justify="right", no_wrap=True)
-    return table
+    return Moving(title, labels) if sys.stdout.isatty() else Lines(title)

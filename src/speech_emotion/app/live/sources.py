@@ -16,9 +16,6 @@ from speech_emotion.core.errors import UserError
 BLOCK_SECONDS: Final = 0.05
 """Length of a block."""
 
-WAITING_BLOCKS: Final = 200
-"""Ten seconds. If predictions are slower than the audio, further blocks are lost and counted."""
-
 _RECORD: Final = "or play a recording: --file clip.wav"
 
 
@@ -32,8 +29,6 @@ class Block:
 
 class Played:
     """A file in real time, without playback."""
-
-    lost = 0
 
     def __init__(self, path: Path, sample_rate: int) -> None:
         self.name, self.sample_rate = path.name, sample_rate
@@ -67,9 +62,8 @@ class Microphone:
         self._sounddevice: Any = sounddevice
         found = self._find(device)
         self.name, self.sample_rate = str(found["name"]), int(found["default_samplerate"])
-        self.lost = 0
         self._device = int(found["index"])
-        self._blocks: queue.Queue[Block] = queue.Queue(WAITING_BLOCKS)
+        self._blocks: queue.SimpleQueue[Block] = queue.SimpleQueue()
 
     def _find(self, device: str | None) -> dict[str, Any]:
         inputs = [one for one in self._sounddevice.query_devices() if one["max_input_channels"] > 0]
@@ -112,11 +106,7 @@ class Microphone:
 
     def _take(self, samples: np.ndarray, count: int, when: Any, status: Any) -> None:
         """Put a block in the queue; PortAudio calls this from its own thread."""
-        self.lost += bool(status.input_overflow)
-        try:
-            self._blocks.put_nowait(Block(samples[:, 0].copy(), time.perf_counter()))
-        except queue.Full:
-            self.lost += 1
+        self._blocks.put(Block(samples[:, 0].copy(), time.perf_counter()))
 
 
 Source: TypeAlias = Played | Microphone

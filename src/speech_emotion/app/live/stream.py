@@ -39,11 +39,6 @@ class Stream:
         self._answered = 0
         self._last_end = 0.0
 
-    @property
-    def seconds(self) -> float:
-        """Duration of the audio so far."""
-        return (self._dropped + len(self._held)) / self._rate
-
     def feed(self, block: Block) -> Iterator[Moment]:
         """Take a block and yield the prediction of each window that it completes."""
         self._held = np.concatenate([self._held, block.samples])
@@ -60,7 +55,7 @@ class Stream:
 
     def finish(self) -> Iterator[Moment]:
         """Yield the prediction of the last window, which ends with the audio."""
-        end = round(self.seconds, 3)
+        end = round((self._dropped + len(self._held)) / self._rate, 3)
         if end > self._last_end:
             yield self._answer(round(max(0.0, end - self._settings.seconds), 3), end, time.perf_counter())
 
