@@ -3,7 +3,6 @@
 Gradio builds the page; our own uvicorn serves it behind `Guard`, because Gradio's own start accesses the network.
 """
 
-import logging
 import os
 import signal
 import sys
@@ -56,7 +55,7 @@ FOREIGN: Final = ("GRADIO_SHARE", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE", "GRADI
 
 
 def serve(choice: Choice, *, host: str, port: int, names: Sequence[str], kept: Path | None) -> None:
-    """Serve the page until SIGTERM, SIGINT or SIGHUP, and print its address.
+    """Serve the page until SIGTERM or SIGINT, and print its address.
 
     Port 0 is any free one. `names` are further host names under which browsers reach the page. Recordings are kept in
     the folder `kept`, or deleted if it is None.
@@ -70,14 +69,13 @@ def serve(choice: Choice, *, host: str, port: int, names: Sequence[str], kept: P
         http=protocol(SECONDS, lambda *_, **__: None),
         ws="none",
         log_config=None,
+        log_level="critical",
         access_log=False,
         limit_concurrency=MOST_CONNECTIONS,
         h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=1,  # open pages do not hold up a stop
         timeout_notify=SECONDS,
     )
-    # uvicorn logs that a port is taken; the message below is enough
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     listener = bound(config)
     with working_folder() as working:
         # all that Gradio writes, it writes here
@@ -86,10 +84,9 @@ def serve(choice: Choice, *, host: str, port: int, names: Sequence[str], kept: P
         config.app = mounted(choice, uploads, kept, [host, *names])
         config.callback_notify = uploads.sweep
         server = uvicorn.Server(config)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             # at its end, uvicorn sends itself the signals it received; by default they would kill it
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-                signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         print(f"the page: {url(listener)}", flush=True)  # a request waits until the server runs
         server.run(sockets=[listener])
 

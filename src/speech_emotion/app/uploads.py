@@ -106,19 +106,14 @@ class Uploads:
 def working_folder() -> Iterator[Path]:
     """Make a temporary folder for this process, and delete those of processes that were killed."""
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        _delete_if_left(left)
+        with suppress(OSError, Timeout):
+            state = left.lstat()
+            is_own = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid()
+            if is_own and time.time() - state.st_mtime > SECONDS:  # a new folder may not be locked yet
+                with FileLock(left / "lock", timeout=0):
+                    shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, FileLock(Path(folder, "lock")):
         yield Path(folder).resolve()
-
-
-def _delete_if_left(folder: Path) -> None:
-    """Delete a working folder that is a minute old and that no process holds the lock of."""
-    with suppress(OSError, Timeout):
-        state = folder.lstat()
-        is_own = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid()
-        if is_own and time.time() - state.st_mtime > SECONDS:  # a new folder may not be locked yet
-            with FileLock(folder / "lock", timeout=0):
-                shutil.rmtree(folder)
 
 
 def keep(recording: bytes, name: str, folder: Path, row: dict[str, Any]) -> Path:

@@ -66,17 +66,13 @@ class Microphone:
         self._blocks: queue.SimpleQueue[Block] = queue.SimpleQueue()
 
     def _find(self, device: str | None) -> dict[str, Any]:
-        inputs = [one for one in self._sounddevice.query_devices() if one["max_input_channels"] > 0]
-        if not inputs:
-            raise UserError(f"There is no microphone on this machine. Plug one in, {_RECORD}")
-        if device is None:
-            preferred = self._sounddevice.default.device[0]
-            return next((one for one in inputs if one["index"] == preferred), inputs[0])
-        for one in inputs:
-            if device == str(one["index"]) or device.lower() in one["name"].lower():
-                return dict(one)
-        listed = "; ".join(f"{one['index']}: {one['name']}" for one in inputs)
-        raise UserError(f"--device {device}: no such microphone. Choose from: {listed}.")
+        named = int(device) if device is not None and device.isdecimal() else device
+        try:
+            return dict(self._sounddevice.query_devices(named, "input"))
+        except (ValueError, self._sounddevice.PortAudioError) as error:
+            inputs = [one for one in self._sounddevice.query_devices() if one["max_input_channels"] > 0]
+            listed = "; ".join(f"{one['index']}: {one['name']}" for one in inputs) or "none on this machine"
+            raise UserError(f"No such microphone ({error}). Choose a --device ({listed}), {_RECORD}") from None
 
     def __iter__(self) -> Iterator[Block]:
         with closing(self._start()) as stream:
