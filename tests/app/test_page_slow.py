@@ -36,7 +36,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmotionPage]:
 @pytest.fixture(scope="module")
 def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic speech, longer than two windows."""
-    return examples.speak(examples.CHANGING, tmp_path_factory.mktemp("voice"))
+    return examples.speak("changing", tmp_path_factory.mktemp("voice"))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_fits_on_a_phone(served: EmotionPage, browser: Browser, scheme: str) -> 
     context = browser.new_context(viewport=PHONE, color_scheme=scheme)  # type: ignore[arg-type]
     opened = context.new_page()
     opened.goto(served.uri)
-    opened.get_by_role("button", name=examples.CHANGING, exact=True).click()
+    opened.get_by_role("button", name="changing", exact=True).click()
 
     expect(opened.locator("#plot svg")).to_be_visible()
     assert opened.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -8,16 +8,13 @@ import soundfile
 
 from speech_emotion.data.corpora.demo import VOICES, Clip, speak_clip
 
-CHANGING: Final = "changing"
-"""The example that is longer than a window."""
-
 EXAMPLES: Final = {
     "angry": ("angry",),
     "happy": ("happy",),
     "sad": ("sad",),
-    CHANGING: ("sad", "neutral", "happy", "angry", "fear", "sad"),
+    "changing": ("sad", "neutral", "happy", "angry", "fear", "sad"),
 }
-"""Examples, and the manners of `corpora.demo` in each."""
+"""Examples, and the manners of `corpora.demo` in each; the last one is longer than a window."""
 
 
 def speak(example: str, folder: Path) -> Path:

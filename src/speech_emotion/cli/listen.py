@@ -1,5 +1,6 @@
 """`speech-emotion listen`: predict a microphone or a file live in the terminal."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -50,5 +51,6 @@ def listen(
         settings = settings.model_copy(update={"hop_seconds": every})
     rate = choice.recognizer.package.description.features.sample_rate
     source = Microphone(device) if file is None else Played(file, rate)
-    screen = live.screen_for(f"{source.name}: {choice.words}", choice.recognizer.labels)
+    title = f"{source.name}: {choice.words}"
+    screen = live.Moving(title, choice.recognizer.labels) if sys.stdout.isatty() else live.Lines(title)
     typer.echo(live.listen(source, choice.recognizer, settings, screen), err=True)

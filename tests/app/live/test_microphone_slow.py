@@ -32,7 +32,7 @@ pcm.!default {{ type plug slave.pcm "voice" }}
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ALSA is Linux's")
 def test_microphone(tmp_path: Path) -> None:
-    voice = examples.speak(examples.CHANGING, tmp_path)
+    voice = examples.speak("changing", tmp_path)
     samples, rate = soundfile.read(voice, dtype="float32")
     # some more of it, so that the device goes on until it is stopped
     soxr.resample(samples, rate, RATE).astype("<f4").tofile(tmp_path / "voice.raw")

@@ -1,6 +1,5 @@
 """Show live predictions: an updating screen on a terminal, one line per prediction elsewhere."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
@@ -66,7 +65,6 @@ class Lines(nullcontext[None]):
             text, share = words(found.label) + ("" if found.sure else f", {NOT_SURE}"), f"{found.confidence:.3f}"
         cells = (f"{moment.start:.2f}", f"{moment.end:.2f}", text, share, f"{1000 * moment.latency:.1f} ms")
         typer.echo("\t".join(cells))
-        sys.stdout.flush()
 
 
 class Moving(Live):
@@ -113,8 +111,3 @@ def _headline(moment: Moment | None) -> Text:
 
 
 Screen: TypeAlias = Moving | Lines
-
-
-def screen_for(title: str, labels: Sequence[str]) -> Screen:
-    """Return a moving screen on a terminal, else lines."""
-    return Moving(title, labels) if sys.stdout.isatty() else Lines(title)

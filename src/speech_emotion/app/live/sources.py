@@ -14,7 +14,6 @@ from speech_emotion.audio.decode import AudioError, decode
 from speech_emotion.core.errors import UserError
 
 BLOCK_SECONDS: Final = 0.05
-"""Length of a block."""
 
 _RECORD: Final = "or play a recording: --file clip.wav"
 
