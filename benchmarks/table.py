@@ -1,7 +1,8 @@
 """Run every benchmark and write the table in docs/performance.md: what `make bench` does.
 
     TESS_DIR=/path/to/tess python benchmarks/table.py
-    python benchmarks/table.py --no-run     # only write the table of the results at hand
+    python benchmarks/table.py --no-run             # only write the table of the results at hand
+    python benchmarks/table.py --record test 113    # the same, with a figure of RECORDED that you measured
 
 A benchmark that fails leaves its rows unmeasured.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import measuring
+from measuring import Figure
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import write_text
 
@@ -78,15 +80,25 @@ ROWS: Final = (
     Row("batch ratio", "the same", "a loop over librosa, `model.predict`", "times", 40),
     Row("cold", "cold `speech-emotion predict one.wav`", "", "s", 0.3, 0.2),
     Row("serve", "`speech-emotion serve`, 64 clients", "`mlflow models serve`", "times", 5),
+    Row("mix", "features of TESS, RAVDESS and CREMA-D, with six augmented copies, to disk", "", "min", 3, 2),
+    Row("voices", "`make voices`", "", "min", 100, 60),
+    Row("test", "`make test`", "", "s", 120),
+    Row("ci", "`.ci/run`", "", "min", 15),
 )
+
+RECORDED: Final = ("mix", "voices", "test", "ci")
+"""Rows that take longer than `make bench` may: measure them by hand, and write them with `--record`."""
 
 
 def main() -> None:
     """Run, draw and write."""
     parser = measuring.options(__doc__)
     parser.add_argument("--no-run", action="store_true", help="only write the table of the results at hand")
+    parser.add_argument("--record", nargs=2, metavar=("ROW", "VALUE"), help=f"one of {', '.join(RECORDED)}")
     given = parser.parse_args()
-    failed = [] if given.no_run else _run_all(tiny=given.tiny)
+    if given.record:
+        _record(given.record[0], float(given.record[1]))
+    failed = [] if given.no_run or given.record else _run_all(tiny=given.tiny)
     folder = measuring.results(tiny=given.tiny)
     results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}
     text = table(results)
@@ -97,6 +109,13 @@ def main() -> None:
         write_between(PAGE, text)
     if failed:
         raise UserError(f"{', '.join(failed)} failed; see above")
+
+
+def _record(row: str, value: float) -> None:
+    """Write a figure that was measured by hand to results/ROW.json."""
+    if row not in RECORDED:
+        raise UserError(f"{row}: is not one of {', '.join(RECORDED)}")
+    measuring.write_figures(row, [Figure.of(row, [value])], tiny=False)
 
 
 def _run_all(*, tiny: bool) -> list[str]:

@@ -102,8 +102,7 @@ class Workspace:
 
     def copy(self, folder: Path) -> "Workspace":
         """Return a copy with a copy of the tracking database, without checkpoints."""
-        ignored = shutil.ignore_patterns(".scratch")
-        shutil.copytree(self.folder, folder, symlinks=True, ignore=ignored, copy_function=_link_or_copy)
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".scratch"))
         database = Path(self.environment["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///"))
         shutil.copy(database, folder / "mlflow.db")
         environment = {
@@ -147,14 +146,6 @@ class DemoRun:
         """Return a copy of the demo."""
         with self.held():
             return self.demo.copy(folder)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """Link files of the DVC cache, which nothing writes in place; copy all others."""
-    if "/.dvc/cache/files/" in source:
-        os.link(source, target)
-    else:
-        shutil.copy2(source, target)
 
 
 def fresh_clone(folder: Path) -> Path:

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from helpers.dataverse_server import Act, DataverseServer, serve
+from helpers.emotion_server import wait_until
 from helpers.files import tree
 
 PARAMS = """\
@@ -83,13 +83,6 @@ def start(workspace: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not come to that"
-        time.sleep(0.02)
-
-
 def digests(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in tree(folder).items()}
 
@@ -113,7 +106,7 @@ def test_killed_download_resumes(workspace: Path, start: Start, how: signal.Sign
     raw = workspace / "data" / "tess" / "raw"
     with serve(DataverseServer(dict(RECORDINGS), piece=4_000, pause=0.03)) as server:
         first = start(server.url)
-        wait_for(lambda: len(whole(workspace)) >= 4 and bool(parts(workspace)))
+        wait_until(lambda: len(whole(workspace)) >= 4 and bool(parts(workspace)))
         first.send_signal(how)
         assert first.wait(timeout=20) != 0
         assert not raw.exists()
@@ -181,7 +174,7 @@ def test_tess_from_bad_server_with_kills(workspace: Path, root: Path, tess_dir: 
     with serve(DataverseServer(files, plan=plan, piece=1 << 14, pause=0.002)) as server:
         for count in (300, 900, 1500):
             process = start(server.url, *stage)
-            wait_for(lambda count=count: len(whole(workspace)) >= count, 180)  # type: ignore[misc]
+            wait_until(lambda count=count: len(whole(workspace)) >= count, 180)  # type: ignore[misc]
             process.kill()
             process.wait()
             assert not (workspace / "data" / "tess" / "raw").exists()

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import mlflow
 import psutil
 import pytest
 
+from helpers.emotion_server import wait_until
 from helpers.workspaces import PIPELINE, DemoRun, Workspace, commit, descendants, git, kill, stage_process, stages_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -180,7 +181,7 @@ def interrupt(workspace: Workspace, stage: str, usual: float, whom: str) -> str:
     """Run the pipeline up to a stage, kill -9 in the middle of it, and return what DVC printed."""
     for share in SHARES:
         with workspace.started("dvc", "repro", stage) as dvc:
-            assert eventually(lambda: stage_process(dvc, stage) is not None or dvc.poll() is not None, 300)
+            wait_until(lambda: stage_process(dvc, stage) is not None or dvc.poll() is not None, 300)
             process = stage_process(dvc, stage)
             if process is not None and stage == "train":
                 wait_for_an_epoch(workspace, process)
@@ -194,7 +195,7 @@ def interrupt(workspace: Workspace, stage: str, usual: float, whom: str) -> str:
                 with suppress(psutil.NoSuchProcess):
                     process.resume()
                 dvc.wait(60)
-                assert eventually(lambda: workspace.processes() == [], 60), (stage, whom)
+                wait_until(lambda: workspace.processes() == [], 60)
                 return workspace.started_log()
             # over already; DVC has to end by itself, for it writes dvc.lock in place, and killed then, it leaves half
             assert dvc.wait(60) == 0, workspace.started_log()
@@ -213,7 +214,7 @@ def is_held(process: psutil.Process) -> bool:
 
 def wait_for_workers(process: psutil.Process) -> None:
     """Wait until a stage has workers: by then it has asked the kernel to die with its parent."""
-    assert eventually(lambda: not process.is_running() or descendants(process) != [], 300)
+    wait_until(lambda: not process.is_running() or descendants(process) != [], 300)
 
 
 def wait_for_an_epoch(workspace: Workspace, training: psutil.Process) -> None:
@@ -223,17 +224,7 @@ def wait_for_an_epoch(workspace: Workspace, training: psutil.Process) -> None:
     def has_checkpoint() -> bool:
         return any(file.stat().st_mtime > began for file in scratch.glob("*/checkpoint*"))
 
-    assert eventually(lambda: has_checkpoint() or not training.is_running(), 120)
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
-    """Wait until a condition holds; return whether it did within the time."""
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
+    wait_until(lambda: has_checkpoint() or not training.is_running(), 120)
 
 
 def demo_runs(client: mlflow.MlflowClient) -> list[mlflow.entities.Run]:
