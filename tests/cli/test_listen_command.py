@@ -45,7 +45,7 @@ def test_terminal_gets_bars_until_ctrl_c(model: Path, tmp_path: Path) -> None:
     )
     os.close(inside)
 
-    shown = read_until(terminal, "median")
+    shown = read_until(terminal, "answered")
     process.send_signal(signal.SIGINT)
     shown += read_until(terminal, "median latency")
 
