@@ -59,7 +59,7 @@ def test_imports_are_installed(root: Path) -> None:
         "import sys; from importlib.metadata import packages_distributions\n"
         "import speech_emotion.cli.serve, speech_emotion.serving.server\n"
         "from speech_emotion.registry.model_resolution import Model; from speech_emotion.serving import worker\n"
-        "worker.load(Model(None), 1, False); worker.answer(b'{}')\n"
+        "worker.load(Model(), 1, False); worker.answer(b'{}')\n"
         "owners = packages_distributions()\n"
         "print(*{owner for module in sys.modules for owner in owners.get(module.partition('.')[0], ())})"
     )

@@ -20,8 +20,8 @@ from speech_emotion.config.registry import PromoteSettings, ProtocolGates, Proto
 from speech_emotion.core.io import write_json
 from speech_emotion.evaluation.protocol_report import summarize
 from speech_emotion.models.package import Package
+from speech_emotion.registry.gates import folder_md5
 from speech_emotion.registry.promote import PromotionResult, promote
-from speech_emotion.registry.provenance import folder_md5
 from speech_emotion.registry.publish import publish
 
 ROOT = Path(__file__).resolve().parent.parent.parent

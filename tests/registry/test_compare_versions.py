@@ -7,7 +7,7 @@ from helpers import released, tracked
 from speech_emotion.cli import app
 from speech_emotion.config.evaluation import BootstrapSettings, EvaluateSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.registry.compare_versions import Comparison, compare, read_predictions
+from speech_emotion.registry.compare_versions import MetricComparison, compare, read_predictions
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
 
@@ -19,15 +19,14 @@ def _inside(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(three)
 
 
-def compared(first: str, second: str) -> Comparison:
-    return compare(tracked.CORPUS, first, second, SETTINGS)
+def compared(first: str, second: str) -> list[MetricComparison]:
+    return compare(tracked.CORPUS, (first, second), SETTINGS)[1]
 
 
 def test_better_version() -> None:
     found = compared("1", "challenger")
 
-    assert (found.first, found.second) == ("version 1", "version 3")
-    [uar] = [line for line in found.rows if (line.protocol, line.metric) == ("random", "uar")]
+    [uar] = [line for line in found if (line.protocol, line.metric) == ("random", "uar")]
     assert uar.first > uar.second
     assert uar.difference.value == pytest.approx(uar.first - uar.second)
     assert uar.difference.interval.low > 0

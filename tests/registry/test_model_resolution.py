@@ -1,3 +1,5 @@
+import asyncio
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,66 +9,143 @@ import pytest
 from helpers import released, tracked
 from helpers.tiny_package import make_package
 from speech_emotion.core.errors import UserError
-from speech_emotion.registry.model_resolution import PRETRAINED, choose
+from speech_emotion.core.io import digest_folder
+from speech_emotion.registry.model_resolution import Model, cache, choose, fetch, resolve_apart
+from speech_emotion.registry.publish import publish
+from speech_emotion.registry.versions import PACKAGE_DIGEST
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
 
-BUILT_IN = "the built-in model"
+CHALLENGER = f"models:/{tracked.MODEL}@challenger"
+
+
+@pytest.fixture
+def registered(three: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A workspace with three versions as the working folder, with an empty cache."""
+    monkeypatch.chdir(three)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return three
+
+
+@pytest.fixture
+def published(workspace: Path) -> Path:
+    """A workspace with one version, for changing."""
+    tracked.package(workspace)
+    publish(workspace, corpus=tracked.CORPUS)
+    return workspace
+
+
+@pytest.mark.parametrize("uri", [CHALLENGER, f"models:/{tracked.MODEL}/3"])
+def test_fetch_returns_the_package(registered: Path, uri: str) -> None:
+    expected = digest_folder(registered / "models" / tracked.CORPUS / "package")
+
+    model = fetch(uri)
+
+    assert digest_folder(model.folder) == expected
+    assert (model.name, model.version, model.digest, model.folder.name) == (tracked.MODEL, "3", expected, expected)
+    assert asyncio.run(resolve_apart(uri)) == model
+
+
+def test_cache_serves_without_the_registry(published: Path) -> None:
+    model = fetch(CHALLENGER)
+    shutil.rmtree(published / "mlruns")
+
+    assert fetch(CHALLENGER) == model
+    assert (model.folder / "package.json").exists()
+
+
+MISTAKES = [
+    ("models:/", "not the URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>."),
+    (f"models:/{tracked.MODEL}/latest", "not the URI of a registered model"),
+    ("models:/other@challenger", f"no such registered model at .*Registered: {tracked.MODEL}"),
+    (f"models:/{tracked.MODEL}@champion", "there is no alias 'champion'. Versions: 1, 2, 3. Aliases: challenger."),
+    (f"models:/{tracked.MODEL}/7", "there is no version '7'. Versions: 1, 2, 3."),
+]
+
+
+@pytest.mark.parametrize(("uri", "message"), MISTAKES)
+def test_wrong_uri_lists_what_exists(registered: Path, uri: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        fetch(uri)
+    with pytest.raises(UserError, match=message):
+        asyncio.run(resolve_apart(uri))
+
+
+def test_changed_package_is_refused(published: Path) -> None:
+    for file in (published / "mlruns").rglob("package/package.json"):
+        file.write_text(file.read_text().replace("tiny", "huge"))
+
+    with pytest.raises(UserError, match="not the one that was registered"):
+        fetch(CHALLENGER)
+    assert not list(cache().glob("*"))
+
+
+def test_changed_cache_is_replaced(registered: Path) -> None:
+    folder = fetch(CHALLENGER).folder
+    (folder / "package.json").write_text("{}")
+
+    assert digest_folder(fetch(CHALLENGER).folder) == folder.name
+
+
+def test_version_without_a_valid_digest(published: Path) -> None:
+    tag = {"key": PACKAGE_DIGEST, "value": str(published / "models" / tracked.CORPUS / "package")}
+    tracked.client().set_model_version_tag(tracked.MODEL, "1", **tag)
+    other = tracked.client().create_model_version(tracked.MODEL, source=str(published / "mlruns" / "x"))
+
+    for number in (1, other.version):
+        with pytest.raises(UserError, match="has no package"):
+            fetch(f"models:/{tracked.MODEL}/{number}")
 
 
 def test_built_in_model_without_a_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    choice = choose(None)
-
-    assert (choice.words, choice.recognizer.package.folder) == (BUILT_IN, PRETRAINED)
-    assert choice.versions == {"model": "", "model_version": "", "package_digest": choice.recognizer.package.digest}
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_params_of_another_project_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "params.yaml").write_text("lr: 0.1\n")
     (tmp_path / "deeper").mkdir()
     monkeypatch.chdir(tmp_path / "deeper")
 
-    assert choose(None).words == BUILT_IN
+    model = choose(None)
+
+    assert (model, model.title) == (Model(), "the built-in model")
+    assert model.versions == {"model": "", "model_version": "", "package_digest": model.recognizer.package.digest}
+    with pytest.raises(UserError, match=r"no such registered model at .*Registered: none. Run `dvc repro`"):
+        fetch(CHALLENGER)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "deeper"]
+    # the settings of another project
+    (tmp_path / "params.yaml").write_text("lr: 0.1\n")
+    assert choose(None) == Model()
 
 
 @pytest.fixture
 def corpus(workspace: Path) -> Path:
-    """A workspace whose corpus is fully named."""
+    """A workspace whose corpus is fully named, with a version."""
     (workspace / "params.yaml").write_text(f"corpus: {{name: {tracked.CORPUS}, kind: demo, source: data/incoming}}\n")
+    released.release(workspace, seed=1, skill=0.9)
     return workspace
 
 
 def test_built_in_model_without_a_champion(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    released.release(corpus, seed=1, skill=0.9)
-    assert choose(None).words == BUILT_IN
+    assert choose(None) == Model()
 
     for uri in ("localhost:5000", "http://127.0.0.1:9"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        assert choose(None).words == BUILT_IN
+        assert choose(None) == Model()
 
 
 @pytest.mark.slow
 def test_champion_of_the_workspace(corpus: Path) -> None:
-    released.release(corpus, seed=1, skill=0.9)
     released.ask(1, reason="the first that we trust")
 
-    choice = choose(None)
+    model = choose(None)
 
-    assert choice.words == f"the champion of {tracked.MODEL}, version 1"
-    assert choice.versions["model"] == tracked.MODEL
-    assert choice.recognizer.package.digest == choice.versions["package_digest"]
-    assert choice.recognizer.package.description.corpus != "tess"
+    assert model.title == f"{tracked.MODEL}, version 1"
+    assert model.recognizer.package.digest == model.versions["package_digest"]
+    assert model.recognizer.package.description.corpus != "tess"
 
 
 def test_named_model(workspace: Path) -> None:
     make_package(workspace / "mine")
 
-    assert choose("mine").words == "mine"
+    assert choose("mine").title == "mine"
     with pytest.raises(UserError, match="no model package found"):
-        choose("nowhere")
+        choose("nowhere").recognizer  # noqa: B018
 
 
 def test_mlflow_is_not_imported_without_a_database(tmp_path: Path, root: Path) -> None:

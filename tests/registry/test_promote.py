@@ -240,7 +240,6 @@ def test_move_by_hand_is_shown_and_recorded(workspace: Path) -> None:
     found = overview(tracked.CORPUS)
     assert [(event.kind, event.source, event.target) for event in found.events][-1] == ("by hand", 1, 3)
     assert "by hand, from version 1 to version 3" in found.lines[0]
-    assert len(read().events) == 1
 
     ask(2, mode="off")
     assert moves()[1:] == [("by hand", 1, 3), ("promoted", 3, 2)]
@@ -258,8 +257,7 @@ def test_cut_off_promotion_is_finished(workspace: Path, moved: str) -> None:
 
     assert (champion(), found.events[-1]) == (2, replace(event, state="done"))
     assert found.lines == (
-        f"a move to version 2 by bob@elsewhere was cut off {moved} the alias moved; it is finished now, the "
-        "champion is version 2",
+        "a move to version 2 by bob@elsewhere was cut off; it is finished now, the champion is version 2",
     )
     assert overview(tracked.CORPUS).lines == ()
     assert back() == 1
@@ -386,7 +384,7 @@ def test_refused_move_is_finished_by_the_next_command(workspace: Path) -> None:
 
     with closing(sqlite3.connect("mlflow.db")) as database, database:
         database.execute("DROP TRIGGER no")
-    assert "cut off before the alias moved; it is finished now" in overview(tracked.CORPUS).lines[0]
+    assert "cut off; it is finished now" in overview(tracked.CORPUS).lines[0]
     assert (champion(), moves()) == (2, [("promoted", None, 1), ("promoted", 1, 2)])
 
 

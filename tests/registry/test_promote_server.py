@@ -147,7 +147,7 @@ def test_kill_before_the_alias_moves(team: Team) -> None:
     output = team.run("registry", user="grace")
 
     assert f"a move to version {target} by ada@" in output.stderr
-    assert "cut off before the alias moved; it is finished now" in output.stderr
+    assert "cut off; it is finished now" in output.stderr
     after = team.read()
     assert (after.champion, after.events[-1].state) == (target, "done")
     assert team.run("registry").stderr == ""

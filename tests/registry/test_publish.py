@@ -45,7 +45,7 @@ def test_runs_and_version_are_created(finished: Path) -> None:
     }
     assert expected.items() <= challenger.tags.items()
     assert len(challenger.tags) <= 12
-    assert "| random | 0.750 | 0.800 | - |" in challenger.description
+    assert "| random | 0.750 |" in challenger.description
 
 
 def test_run_from_files_is_complete(finished: Path) -> None:
@@ -63,11 +63,6 @@ def test_run_from_files_is_complete(finished: Path) -> None:
         "evaluation/predictions.csv",
     }
     assert tracked.artifacts(run, "training") == {"training/history.csv", "training/training.json"}
-    inputs = run.inputs.dataset_inputs
-    assert {(given.dataset.name, given.tags[0].value) for given in inputs} == {
-        (f"tiny/speaker/A/{part}", part) for part in ("test", "train", "validation")
-    }
-    assert len({given.dataset.digest for given in inputs}) == 3
     # a protocol without a test part
     assert tracked.run_named("full/all").data.metrics["validation/uar"] == 0.875
 
@@ -118,7 +113,6 @@ def test_interrupted_publish_continues(finished: Path) -> None:
     assert (result.created, result.completed) == ((), ALL)
     for run in tracked.runs():
         assert (run.info.status, tracked.steps(run, "loss")) == ("FINISHED", [1, 2, 3])
-        assert len(run.inputs.dataset_inputs) == 3
         assert len(client.get_metric_history(run.info.run_id, "learning_rate")) == 3
 
 
@@ -179,7 +173,7 @@ def test_publish_without_git_lock_splits_reports_or_package(workspace: Path) -> 
 
 
 def test_empty_workspace(workspace: Path) -> None:
-    assert published().lines == ("there is no package yet, so none was registered", "to see it: mlflow ui")
+    assert published().lines == ("there is no package yet, so none was registered",)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +195,6 @@ def test_stage_prints_what_it_did(finished: Path) -> None:
     command = [sys.executable, str(ROOT / "pipeline" / "publish.py")]
     first, second = (subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(2))
 
-    assert "speech-emotion-tiny version 1: registered, now the challenger" in first.stdout
+    assert "publish: registered: version 1\npublish: now the challenger: version 1" in first.stdout
     assert second.stdout.startswith("publish: up to date")
     assert (first.stderr, second.stderr) == ("", "")

@@ -6,11 +6,13 @@ from typer.testing import CliRunner
 from helpers import tracked
 from speech_emotion.cli import app
 from speech_emotion.core.errors import UserError
-from speech_emotion.registry import versions
+from speech_emotion.registry.model_resolution import fetch
 from speech_emotion.registry.publish import publish
 from speech_emotion.registry.relocate import relocate
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
+
+CHALLENGER = f"models:/{tracked.MODEL}@challenger"
 
 
 def test_moved_folder(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,11 +21,11 @@ def test_moved_folder(workspace: Path, tmp_path: Path, monkeypatch: pytest.Monke
     moved = workspace.rename(tmp_path / "another place")
     monkeypatch.chdir(moved)
     with pytest.raises((UserError, OSError)):
-        versions.fetch(versions.uri(tracked.MODEL))
+        fetch(CHALLENGER)
 
     assert relocate()[0] == moved / "mlruns"
 
-    assert (versions.fetch(versions.uri(tracked.MODEL))[1] / "package.json").exists()
+    assert (fetch(CHALLENGER).folder / "package.json").exists()
     assert "evaluation/metrics.json" in tracked.artifacts(tracked.run_named("random/all"), "evaluation")
     assert CliRunner().invoke(app, ["registry", "relocate"]).stdout == "nothing to repair\n"
     assert not publish(moved, corpus=tracked.CORPUS).registered

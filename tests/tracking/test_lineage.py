@@ -50,12 +50,6 @@ def test_hashes_of_dvc_lock_become_tags(clone: Path) -> None:
     }
     assert dvc_tags(locked_outputs(clone), corpus="tiny") == data
 
-    tracked.write_lock(clone, models="5" * 32 + ".dir")
-    models = {"dvc.model": "5" * 32 + ".dir"}
-    assert dvc_tags(locked_outputs(clone), corpus="tiny") == data | models
-    # while it trains, dvc.lock has the models of the previous training
-    assert dvc_tags(locked_outputs(clone), corpus="tiny", trained=False) == data
-
 
 @pytest.mark.parametrize("content", ["", "not: [yaml", "stages:\n  split:\n"])
 def test_no_hashes_without_a_valid_lock(tmp_path: Path, content: str) -> None:

@@ -25,7 +25,7 @@ from speech_emotion.audio.decode import AudioError, decode
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.response import LONGEST_BYTES, row
 from speech_emotion.inference.windows import Answer, Listener
-from speech_emotion.registry.model_resolution import Choice
+from speech_emotion.registry.model_resolution import Model
 from speech_emotion.serving.limits import HEAD_BYTES
 from speech_emotion.serving.protocol import bound, protocol, url
 
@@ -54,7 +54,7 @@ FOREIGN: Final = ("GRADIO_SHARE", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE", "GRADI
 """Variables that would open the page to others."""
 
 
-def serve(choice: Choice, *, host: str, port: int, names: Sequence[str], kept: Path | None) -> None:
+def serve(model: Model, *, host: str, port: int, names: Sequence[str], kept: Path | None) -> None:
     """Serve the page until SIGTERM or SIGINT, and print its address.
 
     Port 0 is any free one. `names` are further host names under which browsers reach the page. Recordings are kept in
@@ -81,7 +81,7 @@ def serve(choice: Choice, *, host: str, port: int, names: Sequence[str], kept: P
         # all that Gradio writes, it writes here
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(working)
         uploads = Uploads(working)
-        config.app = mounted(choice, uploads, kept, [host, *names])
+        config.app = mounted(model, uploads, kept, [host, *names])
         config.callback_notify = uploads.sweep
         server = uvicorn.Server(config)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,7 +91,7 @@ def serve(choice: Choice, *, host: str, port: int, names: Sequence[str], kept: P
         server.run(sockets=[listener])
 
 
-def mounted(choice: Choice, uploads: Uploads, kept: Path | None, names: Sequence[str]) -> Guard:
+def mounted(model: Model, uploads: Uploads, kept: Path | None, names: Sequence[str]) -> Guard:
     """Return the page as an ASGI application; see `serve`."""
     os.environ.update(QUIET)
     for name in FOREIGN:
@@ -99,7 +99,7 @@ def mounted(choice: Choice, uploads: Uploads, kept: Path | None, names: Sequence
     import gradio as gr
     from fastapi import FastAPI
 
-    page = _page(gr, choice, uploads, kept)
+    page = _page(gr, model, uploads, kept)
     page.queue(max_size=MOST_WAITING)
     # Gradio checks the paths that a client names only in a page that it has launched itself
     page.has_launched = True
@@ -124,8 +124,8 @@ def mounted(choice: Choice, uploads: Uploads, kept: Path | None, names: Sequence
     return Guard(app, uploads, inputs=inputs, names=names)
 
 
-def _page(gr: Any, choice: Choice, uploads: Uploads, kept: Path | None) -> Any:
-    package = choice.recognizer.package
+def _page(gr: Any, model: Model, uploads: Uploads, kept: Path | None) -> Any:
+    package = model.recognizer.package
     limits = package.description.limits
     promise = (
         "Recordings are analysed on the machine that serves this page and not kept."
@@ -153,11 +153,11 @@ def _page(gr: Any, choice: Choice, uploads: Uploads, kept: Path | None) -> Any:
             with gr.Column(scale=3, min_width=320):
                 shown = [voice, file, *_answer(gr, package.labels)]
         gr.Markdown(
-            f"### How reliable is it?\n**Model:** {choice.words}, trained on the corpus "
+            f"### How reliable is it?\n**Model:** {model.title}, trained on the corpus "
             f"“{package.description.corpus}”.\n\n{wording.small_print(package)}",
             elem_id="trust",
         )
-        handlers = _Handlers(gr, choice, uploads, kept)
+        handlers = _Handlers(gr, model, uploads, kept)
         # preprocess: Gradio makes copies of what it hands on as a file
         how = {"show_progress": "minimal", "api_visibility": "private", "preprocess": False}
         answers = [
@@ -193,9 +193,9 @@ def _answer(gr: Any, labels: Sequence[str]) -> list[Any]:
 class _Handlers:
     """Functions that the page calls; each returns the values of all outputs."""
 
-    def __init__(self, gr: Any, choice: Choice, uploads: Uploads, kept: Path | None) -> None:
-        self._gr, self._choice, self._uploads, self._kept = gr, choice, uploads, kept
-        self._listener = Listener(choice.recognizer)
+    def __init__(self, gr: Any, model: Model, uploads: Uploads, kept: Path | None) -> None:
+        self._gr, self._model, self._uploads, self._kept = gr, model, uploads, kept
+        self._listener = Listener(model.recognizer)
 
     def uploaded(self, upload: Mapping[str, Any] | None, name: str = "") -> list[Any]:
         """Answer what Gradio calls a file: a mapping with its `path` and its `orig_name`."""
@@ -217,12 +217,12 @@ class _Handlers:
                 return self._shown(wording.refusal(str(error)))
 
     def _show(self, recording: bytes, name: str, *, kept_as: str | None) -> list[Any]:
-        package = self._choice.recognizer.package
+        package = self._model.recognizer.package
         sound = decode(recording, max_seconds=package.description.limits.max_seconds)
         answer = self._listener(sound.samples, sound.sample_rate)
         if self._kept is not None and kept_as is not None:
             try:
-                keep(recording, kept_as, self._kept, row(answer, self._choice.versions))
+                keep(recording, kept_as, self._kept, row(answer, self._model.versions))
             except OSError as error:  # the answer is shown all the same
                 print(f"error: {self._kept}: a recording was not kept ({error.strerror}).", file=sys.stderr, flush=True)
         return self._shown(wording.verdict(name, sound.seconds, answer.whole, package), answer)

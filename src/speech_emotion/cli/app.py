@@ -35,6 +35,6 @@ def app(
     from speech_emotion.app.page import serve
     from speech_emotion.registry.model_resolution import choose
 
-    choice = choose(model)
-    typer.echo(f"the model: {choice.words}")
-    serve(choice, host=host, port=port, names=allow_host or [], kept=keep)
+    chosen = choose(model)
+    typer.echo(f"the model: {chosen.title}")
+    serve(chosen, host=host, port=port, names=allow_host or [], kept=keep)

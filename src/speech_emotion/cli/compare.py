@@ -30,7 +30,8 @@ def compare(first: Name, second: Name) -> None:
     from speech_emotion.registry.compare_versions import compare as run
 
     corpus, settings = read_section("corpus", CorpusSettings), read_section("evaluate", EvaluateSettings)
-    found = run(corpus.name, first, second, settings)
+    versions, found, refused = run(corpus.name, (first, second), settings)
+    names = [f"version {version.number}" for version in versions]
     rows = [
         (
             row.protocol,
@@ -41,9 +42,9 @@ def compare(first: Name, second: Name) -> None:
             row.difference.interval.text("+.4f"),
             f"{row.difference.p:.4f}",
         )
-        for row in found.rows
+        for row in found
     ]
-    columns = ("protocol", "metric", found.first, found.second, "difference", "95 %", "p")
-    tables.write(columns, rows, title=f"{found.first} against {found.second}")
-    for line in found.refused:
+    columns = ("protocol", "metric", *names, "difference", "95 %", "p")
+    tables.write(columns, rows, title=" against ".join(names))
+    for line in refused:
         typer.echo(f"not compared: {line}", err=True)

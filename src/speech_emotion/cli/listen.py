@@ -43,14 +43,14 @@ def listen(
 
     if file is not None and device is not None:
         raise UserError("--file and --device are two sources; choose one.")
-    choice = choose(model)
-    settings = settings_of(choice.recognizer.package)
+    chosen = choose(model)
+    settings = settings_of(chosen.recognizer.package)
     if every is not None:
         if every > settings.seconds:
             raise UserError(f"--every {every:g}: must be at most {settings.seconds:g}, the length of a window.")
         settings = settings.model_copy(update={"hop_seconds": every})
-    rate = choice.recognizer.package.description.features.sample_rate
+    rate = chosen.recognizer.package.description.features.sample_rate
     source = Microphone(device) if file is None else Played(file, rate)
-    title = f"{source.name}: {choice.words}"
-    screen = live.Moving(title, choice.recognizer.labels) if sys.stdout.isatty() else live.Lines(title)
-    typer.echo(live.listen(source, choice.recognizer, settings, screen), err=True)
+    title = f"{source.name}: {chosen.title}"
+    screen = live.Moving(title, chosen.recognizer.labels) if sys.stdout.isatty() else live.Lines(title)
+    typer.echo(live.listen(source, chosen.recognizer, settings, screen), err=True)

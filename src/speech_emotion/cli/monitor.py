@@ -63,14 +63,14 @@ def monitor(
     from speech_emotion.models.package import Package
     from speech_emotion.monitoring import drift as comparison
     from speech_emotion.monitoring import prediction_log, reference
-    from speech_emotion.registry.model_resolution import folder_of
+    from speech_emotion.registry.model_resolution import resolve
 
     now = datetime.now(UTC)
     period = prediction_log.Period(_time("--since", since, now), _time("--until", until, now))
     if period.since is not None and period.until is not None and period.since >= period.until:
         raise UserError(f"--since {since}: must be before --until {until}.")
     settings = monitor_settings()
-    package = Package.load(folder_of(model))
+    package = Package.load(resolve(model).folder)
     known = reference.read(package.folder)
     found = comparison.columns(prediction_log.read(log, period), package.digest)
     drift = comparison.compare(found, known, settings)

@@ -14,8 +14,8 @@ from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.evaluation.bootstrap import Difference, Predictions, differences
 from speech_emotion.evaluation.metrics import mean_of, metrics
-from speech_emotion.registry.versions import Version, find, has_files
-from speech_emotion.tracking.connection import model_name, session
+from speech_emotion.registry.versions import Version, address, find, has_files, registered_model
+from speech_emotion.tracking.connection import model_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,7 +42,7 @@ class ProtocolPredictions:
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """A metric of a protocol, averaged over folds, for both models; `difference` is the first minus the second."""
+    """A metric of a protocol, averaged over folds, for both versions; `difference` is the first minus the second."""
 
     protocol: str
     metric: str
@@ -51,21 +51,17 @@ class MetricComparison:
     difference: Difference
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two models side by side, on the protocols where both predicted the same split; `refused` says why not others."""
+def compare(
+    corpus: str, names: tuple[str, str], settings: EvaluateSettings
+) -> tuple[tuple[Version, Version], list[MetricComparison], list[str]]:
+    """Compare two versions (aliases or numbers) by their predictions for the same utterances.
 
-    first: str
-    second: str
-    rows: tuple[MetricComparison, ...]
-    refused: tuple[str, ...]
-
-
-def compare(corpus: str, first: str, second: str, settings: EvaluateSettings) -> Comparison:
-    """Compare two versions (aliases or numbers) by their predictions for the same utterances."""
-    (title, ours), (other_title, theirs) = (_load(corpus, name) for name in (first, second))
-    rows: list[MetricComparison] = []
-    refused = []
+    Return the versions, the metrics of each protocol where both predicted the same split, and why not of the others.
+    """
+    with registered_model(model_name(corpus), "") as client:
+        first, second = (find(client, model_name(corpus), name) for name in names)
+        ours, theirs = predictions_of(client, first), predictions_of(client, second)
+    rows, refused = list[MetricComparison](), []
     for protocol in dict.fromkeys([*ours, *theirs]):
         one, other = ours.get(protocol), theirs.get(protocol)
         if one is None or other is None:
@@ -75,8 +71,9 @@ def compare(corpus: str, first: str, second: str, settings: EvaluateSettings) ->
         else:
             rows += _compare_metrics(protocol, one, other, settings)
     if not rows:
-        raise UserError(f"{title} and {other_title} cannot be compared. {'; '.join(refused) or 'No predictions.'}")
-    return Comparison(title, other_title, tuple(rows), tuple(refused))
+        why = "; ".join(refused) or "They have no predictions; `speech-emotion publish` registers them."
+        raise UserError(f"{first.uri} and {second.uri} cannot be compared. {why}")
+    return (first, second), rows, refused
 
 
 def why_incomparable(one: ProtocolPredictions, other: ProtocolPredictions) -> str:
@@ -92,7 +89,7 @@ def predictions_of(client: "MlflowClient", version: Version) -> dict[str, Protoc
     """Download the predictions of a version, by protocol; empty if it has none, or its files are gone."""
     from mlflow.artifacts import download_artifacts, list_artifacts
 
-    source = client.get_model_version_download_uri(version.name, str(version.number)) + f"/artifacts/{PREDICTIONS}"
+    source = address(client, version, PREDICTIONS)
     if not has_files(client, version) or not list_artifacts(artifact_uri=source):
         return {}
     with tempfile.TemporaryDirectory() as folder:
@@ -117,16 +114,6 @@ def _read(path: Path, split: str) -> ProtocolPredictions:
     except (UserError, ValueError, KeyError) as error:
         raise UserError(f"{path.name}: the predictions of a model in MLflow are damaged ({error}).") from None
     return ProtocolPredictions(split, tuple(zip(rows["fold"], rows["id"], strict=True)), labels, folds)
-
-
-def _load(corpus: str, name: str) -> tuple[str, Mapping[str, ProtocolPredictions]]:
-    """Return the title and the predictions of a version."""
-    with session("") as client:
-        version = find(client, model_name(corpus), name)
-        found = predictions_of(client, version)
-    if not found:
-        raise UserError(f"{version.uri}: it has no predictions. `speech-emotion publish` registers them.")
-    return f"version {version.number}", found
 
 
 def _compare_metrics(

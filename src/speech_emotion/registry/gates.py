@@ -6,18 +6,27 @@ candidate, not for choosing among many; whoever promotes the best of several ver
 know how good it is.
 """
 
+import hashlib
+import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from speech_emotion.config.evaluation import EvaluateSettings
-from speech_emotion.config.registry import PromoteSettings, ProtocolGates
+from speech_emotion.config.registry import PromoteSettings
 from speech_emotion.evaluation.bootstrap import Interval, differences
-from speech_emotion.evaluation.model_card import CARD, ROBUSTNESS
+from speech_emotion.evaluation.model_card import ROBUSTNESS
 from speech_emotion.registry.compare_versions import ProtocolPredictions, why_incomparable
+from speech_emotion.tracking.lineage import git
+
+_HEAD_LIMIT: Final = "as in HEAD's dvc.lock"
 
 
 @dataclass(frozen=True)
@@ -53,26 +62,25 @@ def limited(
     return Gate(name, f"{figure:.4f}", wanted, passed, "; ".join(filter(None, ["" if passed else beyond, detail])))
 
 
-def card_gate(package: Path) -> Gate:
-    """Check that a package has a model card that is not empty."""
-    path = package / CARD
-    found = path.is_file() and bool(path.read_text(encoding="utf-8", errors="replace").strip())
-    detail = "" if found else f"the package has no {CARD}; `dvc repro package` writes it"
-    return Gate("card", "found" if found else "-", f"a {CARD}", found, detail)
-
-
-def protocol_gates(evidence: Mapping[str, Mapping[str, Any]], settings: PromoteSettings) -> list[Gate]:
+def protocol_gates(evidence: Mapping[str, Mapping[str, Any]], settings: PromoteSettings) -> Iterator[Gate]:
     """Check the test metrics that a package carries, by protocol, against the limits of each protocol."""
-    limits: Iterable[tuple[str, ProtocolGates | None]] = settings.protocols
-    return [
-        gate
-        for protocol, limit in limits
-        if limit is not None
-        for gate in (
-            *_metric_gates(protocol, evidence.get(protocol, {}), limit),
-            *_robustness_gates(protocol, evidence.get(ROBUSTNESS, {}).get(protocol), limit),
-        )
-    ]
+    for protocol, limits in settings.protocols:
+        report, conditions = evidence.get(protocol, {}), evidence.get(ROBUSTNESS, {}).get(protocol, {})
+        mean = report.get("mean", {})
+        interval = mean.get("interval", {}).get("uar")
+        emotion, recall = _lowest_recall(report.get("folds", {}).values())
+        condition, drop = _largest_drop(conditions)
+        figures: dict[str, tuple[float | None, Literal["at least", "at most"], str]] = {
+            "uar": (mean.get("uar"), "at least", f"95 %: {Interval.from_list(interval).text()}" if interval else ""),
+            "ece": (mean.get("ece"), "at most", ""),
+            "recall": (recall, "at least", f"lowest: {emotion}"),
+            "drop": (drop, "at most", f"worst: {condition}"),
+        }
+        for name, limit in limits or ():
+            if limit is not None:
+                figure, bound, detail = figures[name]
+                missing = f"the package has no such metric of the protocol {protocol}"
+                yield limited(f"{protocol}.{name}", figure, bound, limit, missing if figure is None else detail)
 
 
 def champion_gates(
@@ -80,44 +88,74 @@ def champion_gates(
     champion: Mapping[str, ProtocolPredictions],
     settings: PromoteSettings,
     evaluate: EvaluateSettings,
-) -> list[Gate]:
+) -> Iterator[Gate]:
     """Compare two versions on the same test utterances, with the paired bootstrap over words.
 
     The gate of a protocol fails if the 95 % interval of the UAR difference lies below 0, or if the splits differ.
     """
+    for protocol in settings.against_champion:
+        ours, theirs = challenger.get(protocol), champion.get(protocol)
+        figure, passed = "-", False
+        if ours is None or theirs is None:
+            which = "this version" if ours is None else "the champion"
+            detail = f"{which} has no predictions of {protocol} in the registry"
+        elif why := why_incomparable(ours, theirs):
+            detail = f"refused: {why}"
+        else:
+            found = differences(ours.folds, theirs.folds, settings=evaluate)["uar"]
+            high = found.interval.high
+            worse = f"worse by {-found.value:.4f}, at least {-high:.4f}; " if high < 0 else ""
+            # an unknown interval fails: nothing shows that the version is not worse
+            figure, passed = f"{found.value:+.4f}", high >= 0
+            detail = f"{worse}95 %: {found.interval.text('+.4f')}"
+        yield Gate(f"{protocol}.uar - champion's", figure, "interval reaches 0", passed, detail)
+
+
+def head_gates(root: Path, corpus: str, package: Path) -> list[Gate]:
+    """Compare a registered version's package with HEAD of the repository `root`.
+
+    `head.weights`: the package is, byte for byte, the output of the stage `package`. `head.data`: each stage that
+    led to it read what the previous stage wrote. `head.params`: each such stage ran with HEAD's params.yaml.
+    """
+    lock, params = _committed(root, "dvc.lock"), _committed(root, "params.yaml") or {}
+    # DVC keeps stages in dvc.lock that dvc.yaml no longer has
+    defined = (_committed(root, "dvc.yaml") or {}).get("stages")
+    stages = {
+        name: stage for name, stage in ((lock or {}).get("stages") or {}).items() if defined is None or name in defined
+    }
+    outputs = [(name, output) for name, stage in stages.items() for output in stage.get("outs", ())]
+    makers = {output["path"]: (name, str(output.get("md5", ""))) for name, output in outputs}
+    path = f"models/{corpus}/package"
+    if path not in makers:
+        why = "there is no commit with a dvc.lock" if lock is None else f"it has no {path}"
+        return [Gate(f"head.{name}", "-", _HEAD_LIMIT, False, why) for name in ("weights", "data", "params")]
+    found, (stage, expected) = folder_md5(package), makers[path]
+    chain = list(dict.fromkeys(_upstream(stage, stages, makers)))
+    stale = [
+        f"{name} read another {dep['path']}"
+        for name in chain
+        for dep in stages[name].get("deps", ())
+        if dep["path"] in makers and makers[dep["path"]][1] != dep.get("md5", "")
+    ]
+    changed = [
+        f"{name} ran with another {key}"
+        for name in chain
+        for key, value in (stages[name].get("params", {}).get("params.yaml") or {}).items()
+        if _at(params, key) != value
+    ]
+    same = found == expected
     return [
-        _champion_gate(protocol, challenger.get(protocol), champion.get(protocol), evaluate)
-        for protocol in settings.against_champion
+        Gate("head.weights", found[:12], _HEAD_LIMIT, same, "" if same else f"it has {expected[:12]}"),
+        Gate("head.data", "stale" if stale else "current", _HEAD_LIMIT, not stale, "; ".join(stale[:3])),
+        Gate("head.params", "changed" if changed else "equal", _HEAD_LIMIT, not changed, "; ".join(changed[:3])),
     ]
 
 
-def _metric_gates(protocol: str, metrics: Mapping[str, Any], limits: ProtocolGates) -> Iterator[Gate]:
-    mean, missing = metrics.get("mean", {}), f"the package has no such metric of the protocol {protocol}"
-    if limits.uar is not None:
-        interval = mean.get("interval", {}).get("uar")
-        detail = f"95 %: {Interval.from_list(interval).text()}" if interval else ""
-        yield limited(f"{protocol}.uar", mean.get("uar"), "at least", limits.uar, detail if "uar" in mean else missing)
-    if limits.ece is not None:
-        yield limited(f"{protocol}.ece", mean.get("ece"), "at most", limits.ece, "" if "ece" in mean else missing)
-    if limits.recall is not None:
-        emotion, recall = _lowest_recall(metrics.get("folds", {}).values())
-        detail = missing if recall is None else f"lowest: {emotion}"
-        yield limited(f"{protocol}.recall", recall, "at least", limits.recall, detail)
-
-
-def _robustness_gates(protocol: str, conditions: Any, limits: ProtocolGates) -> Iterator[Gate]:
-    """Check the largest drop of UAR over the conditions of the robustness table."""
-    if limits.drop is None:
-        return
-    name, limit = f"{protocol}.drop", limits.drop
-    try:
-        drops = {str(condition): float(found["drop"]) for condition, found in conditions.items()}
-        # NaN counts as the largest drop
-        worst = max(drops, key=lambda condition: (not drops[condition] <= limit, drops[condition]))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        yield limited(name, None, "at most", limit, f"the package has no robustness table of the protocol {protocol}")
-    else:
-        yield limited(name, drops[worst], "at most", limit, f"worst: {worst}")
+def folder_md5(folder: Path) -> str:
+    """Return the MD5 that DVC gives a folder: that of its list of files, each with its own MD5."""
+    files = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
+    listed = [{"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": name} for name, path in files]
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
 def _lowest_recall(folds: Iterable[Mapping[str, Any]]) -> tuple[str, float | None]:
@@ -130,17 +168,29 @@ def _lowest_recall(folds: Iterable[Mapping[str, Any]]) -> tuple[str, float | Non
     return min(means.items(), key=lambda item: item[1], default=("", None))
 
 
-def _champion_gate(
-    protocol: str, ours: ProtocolPredictions | None, theirs: ProtocolPredictions | None, evaluate: EvaluateSettings
-) -> Gate:
-    name, limit = f"{protocol}.uar - champion's", "interval reaches 0"
-    if ours is None or theirs is None:
-        which = "this version" if ours is None else "the champion"
-        return Gate(name, "-", limit, False, f"{which} has no predictions of {protocol} in the registry")
-    if why := why_incomparable(ours, theirs):
-        return Gate(name, "-", limit, False, f"refused: {why}")
-    found = differences(ours.folds, theirs.folds, settings=evaluate)["uar"]
-    high = found.interval.high
-    worse = f"worse by {-found.value:.4f}, at least {-high:.4f}; " if high < 0 else ""
-    # an unknown interval fails: nothing shows that the version is not worse
-    return Gate(name, f"{found.value:+.4f}", limit, high >= 0, f"{worse}95 %: {found.interval.text('+.4f')}")
+def _largest_drop(conditions: Mapping[str, Any]) -> tuple[str, float | None]:
+    """Return the condition of the robustness table under which UAR drops most; NaN is more than any drop."""
+    drops = {name: math.nan if found["drop"] is None else float(found["drop"]) for name, found in conditions.items()}
+    return max(drops.items(), key=lambda item: (math.isnan(item[1]), item[1]), default=("", None))
+
+
+def _upstream(stage: str, stages: Mapping[str, Any], makers: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    yield stage
+    for dep in stages[stage].get("deps", ()):
+        for path, (maker, _) in makers.items():
+            # a stage may depend on a folder that several stages fill
+            if maker != stage and f"{path}/".startswith(f"{dep['path']}/"):
+                yield from _upstream(maker, stages, makers)
+
+
+def _at(values: Any, key: str) -> Any:
+    return reduce(lambda found, part: found.get(part) if isinstance(found, Mapping) else None, key.split("."), values)
+
+
+def _committed(root: Path, name: str) -> dict[str, Any] | None:
+    """Return a YAML file of HEAD; None if there is none."""
+    text = git(root, "show", f"HEAD:./{name}")
+    try:
+        return None if text is None else YAML(typ="safe", pure=True).load(text)
+    except (ValueError, YAMLError):
+        return None

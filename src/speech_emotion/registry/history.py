@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["promoted", "rolled back", "by hand"]
 State: TypeAlias = Literal["begun", "done", "void"]
 
-PREFIX: Final = "history."
+MAX_REASON_LENGTH: Final = 1000
+_MAX_TAG_LENGTH: Final = 5000
+"""The length of a tag's value in MLflow's databases."""
+
+_PREFIX: Final = "history."
 """The beginning of a tag's key: `history.<number>.<unique>`."""
 
-MAX_TAG_LENGTH: Final = 5000
-"""The length of a tag's value in MLflow's databases."""
-MAX_REASON_LENGTH: Final = 1000
-
-FOREIGN_SECONDS: Final = 120
+_FOREIGN_SECONDS: Final = 120
 """After this time, an event that another host began counts as cut off; on this host, the process is looked up."""
 
 _ATTEMPTS: Final = 20
@@ -65,7 +65,7 @@ class PromotionEvent:
     @property
     def key(self) -> str:
         """The key of its tag."""
-        return f"{PREFIX}{self.number:06d}.{self.unique}"
+        return f"{_PREFIX}{self.number:06d}.{self.unique}"
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def read(client: "MlflowClient", name: str) -> ChampionHistory:
     model = client.get_registered_model(name)
     events, unreadable = [], []
     for key, value in model.tags.items():
-        if key.startswith(PREFIX):
+        if key.startswith(_PREFIX):
             try:
                 events.append(_parse(key, value))
             except (ValueError, TypeError, KeyError):
@@ -148,15 +148,6 @@ def read(client: "MlflowClient", name: str) -> ChampionHistory:
     # not by time: the clocks of several machines differ
     events.sort(key=lambda event: (event.number, event.unique))
     return ChampionHistory(name, None if champion is None else int(champion), tuple(events), tuple(sorted(unreadable)))
-
-
-def observe(client: "MlflowClient", name: str) -> ChampionHistory:
-    """Read the history; read again if the alias seems moved by hand, since a promotion may be in progress."""
-    first = read(client, name)
-    if not first.moved_by_hand:
-        return first
-    again = read(client, name)
-    return again if again.moved_by_hand and again.champion == first.champion else read(client, name)
 
 
 def append(client: "MlflowClient", name: str, event: PromotionEvent) -> None:
@@ -179,16 +170,19 @@ def settle(client: "MlflowClient", name: str) -> tuple[ChampionHistory, list[Pro
         if last is not None and history.champion != last.target and (history.begun or moved):
             moved = True
             try:
-                exists = _move(client, name, last.target)
+                if last.target is None:
+                    client.delete_registered_model_alias(name, CHAMPION)
+                else:
+                    client.set_registered_model_alias(name, CHAMPION, str(last.target))
             except MlflowException as error:
                 # a server that does not respond has had its retries
                 unreachable = isinstance(error.__context__, OSError)
-                if unreachable or error.error_code not in _CONFLICTS or refused == _REFUSALS:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    append(client, name, replace(last, state="void"))
+                elif unreachable or error.error_code not in _CONFLICTS or refused == _REFUSALS:
                     raise
-                refused += 1
-                continue
-            if not exists:
-                append(client, name, replace(last, state="void"))
+                else:
+                    refused += 1
             continue
         ended = [replace(event, state="done") for event in history.begun if _is_over(event)]
         for event in ended:
@@ -199,30 +193,14 @@ def settle(client: "MlflowClient", name: str) -> tuple[ChampionHistory, list[Pro
     raise UserError(f"{name}: others are moving the champion. `speech-emotion history` shows who.")
 
 
-def _move(client: "MlflowClient", name: str, target: int | None) -> bool:
-    """Set or delete the alias; return whether the target exists."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        if target is None:
-            client.delete_registered_model_alias(name, CHAMPION)
-        else:
-            client.set_registered_model_alias(name, CHAMPION, str(target))
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
-    return True
-
-
 def _is_over(event: PromotionEvent) -> bool:
     """Return whether nobody else will move the alias for this event."""
     own = event.process == process_name()
-    return own or is_gone(event.process) or time.time() - event.seconds > FOREIGN_SECONDS
+    return own or is_gone(event.process) or time.time() - event.seconds > _FOREIGN_SECONDS
 
 
 def _parse(key: str, value: str) -> PromotionEvent:
-    number, unique = key.removeprefix(PREFIX).split(".", 1)
+    number, unique = key.removeprefix(_PREFIX).split(".", 1)
     content: dict[str, Any] = json.loads(value)
     gates = tuple(Gate(*gate) for gate in content.pop("gates"))
     event = PromotionEvent(number=int(number), unique=unique, gates=gates, **content)
@@ -237,6 +215,6 @@ def _as_text(event: PromotionEvent) -> str:
         values = asdict(event) | {"gates": [list(asdict(gate).values()) for gate in gates]}
         del values["number"], values["unique"]
         text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-        if len(text) <= MAX_TAG_LENGTH:
-            return text
-    raise UserError(f"a reason has at most {MAX_REASON_LENGTH} characters.")
+        if len(text) <= _MAX_TAG_LENGTH:
+            break
+    return text

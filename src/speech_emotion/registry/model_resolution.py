@@ -1,22 +1,25 @@
-"""Resolve the model that the user names: a package, a registered version, the champion, or the built-in one.
-
-A server downloads a version with this module as a process of its own, which can be ended at any time.
-"""
+"""Resolve the model that the user names: a package, a registered version, the champion, or the built-in one."""
 
 import asyncio
-import json
-import sys
+import os
+import re
+import tempfile
 from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from speech_emotion.config.base import PARAMS, read_params, read_section
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.registry.versions import CHAMPION, cache, fetch, find, parse, uri
-from speech_emotion.tracking.connection import home, locate, model_name, session
+from speech_emotion.core.io import digest_folder, replacing_folder
+from speech_emotion.registry.versions import CHAMPION, PACKAGE_ARTIFACT, Version, address, find, registered_model
+from speech_emotion.tracking.connection import home, model_name
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from speech_emotion.inference.recognizer import Recognizer
 
 PRETRAINED: Final = Path(__file__).parent.parent / "pretrained"
@@ -24,6 +27,38 @@ PRETRAINED: Final = Path(__file__).parent.parent / "pretrained"
 
 FETCH_SECONDS: Final = 300.0
 """The longest time that a server waits for a download."""
+
+_URI: Final = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<number>\d+))")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The folder of a package, and its name, version and package digest if it is registered."""
+
+    folder: Path = PRETRAINED
+    name: str = ""
+    version: str = ""
+    digest: str = ""
+
+    @property
+    def title(self) -> str:
+        """The model in words."""
+        if self.name:
+            return f"{self.name}, version {self.version}"
+        return "the built-in model" if self.folder == PRETRAINED else str(self.folder)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What `response.row` adds to a prediction."""
+        digest = self.digest or self.recognizer.package.digest
+        return {"model": self.name, "model_version": self.version, "package_digest": digest}
+
+    @cached_property
+    def recognizer(self) -> "Recognizer":
+        """The model, loaded."""
+        from speech_emotion.inference.recognizer import Recognizer
+
+        return Recognizer.load(self.folder)
 
 
 def load(source: str | Path | None = None, *, threads: int = 1) -> "Recognizer":
@@ -51,44 +86,68 @@ def load(source: str | Path | None = None, *, threads: int = 1) -> "Recognizer":
     """
     from speech_emotion.inference.recognizer import Recognizer
 
-    return Recognizer.load(folder_of(source), threads=threads)
+    return Recognizer.load(resolve(source).folder, threads=threads)
 
 
-def folder_of(source: str | Path | None) -> Path:
-    """Return the folder of the package that `source` names; a registered version is downloaded."""
-    if source is None:
-        return PRETRAINED
+def resolve(source: str | Path | None) -> Model:
+    """Return the model that a folder, a registry URI or None names; a registered version is downloaded."""
     # a Path would collapse the slashes of a URI
     if isinstance(source, str) and source.startswith("models:"):
-        return fetch(source)[1]
-    return Path(source)
+        return fetch(source)
+    return Model() if source is None else Model(Path(source))
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A model that was chosen, loaded.
-
-    `words` says which one it is ("the champion of speech-emotion-tess, version 3"); `versions` has `model`,
-    `model_version` and `package_digest`, as `response.row` takes them.
-    """
-
-    recognizer: "Recognizer"
-    words: str
-    versions: dict[str, str]
+def choose(source: str | None) -> Model:
+    """Resolve a model; without a source it is the workspace's champion, else the built-in one."""
+    return resolve(_champion() if source is None else source)
 
 
-def choose(source: str | None) -> Choice:
-    """Load a package or a registered version; without a name, the workspace's champion, else the built-in model."""
-    words = source or "the built-in model"
-    if source is None and (champion := _champion()) is not None:
-        source, words = champion, f"the champion of {parse(champion)['name']}"
+def fetch(uri: str) -> Model:
+    """Download the package of `models:/<name>@<alias>` or `models:/<name>/<number>`, unless the cache has it."""
+    name, wanted = _parse(uri)
+    with registered_model(name, "Try again when it is available.") as client:
+        version = find(client, name, wanted)
+        model = _model(version)
+        if not model.folder.is_dir() or digest_folder(model.folder) != version.package_digest:
+            _download(client, version, model.folder)
+        return model
+
+
+def glance(uri: str) -> Model | None:
+    """Return the version that a URI names now, without downloading it; None if that cannot be found out."""
+    name, wanted = _parse(uri)
+    try:
+        with registered_model(name, "") as client:
+            return _model(find(client, name, wanted))
+    except (UserError, ModuleNotFoundError):
+        return None
+
+
+def may_change(source: str) -> bool:
+    """Return whether a source can name another model tomorrow, as an alias can."""
+    return source.startswith("models:") and not _parse(source)[1].isdecimal()
+
+
+async def resolve_apart(source: str | None) -> Model:
+    """Resolve a model in a process without MLflow, by another one; cancelling this ends its download."""
     if source is None or not source.startswith("models:"):
-        recognizer = load(source)
-        found = {"model": "", "model_version": "", "package_digest": recognizer.package.digest}
-        return Choice(recognizer, words, found)
-    version, folder = fetch(source)
-    found = {"model": version.name, "model_version": str(version.number), "package_digest": version.package_digest}
-    return Choice(load(folder), f"{words}, version {version.number}", found)
+        return resolve(source)
+    from pebble import ProcessExpired, concurrent
+
+    # the stub has another name for `context`
+    apart = concurrent.process(timeout=FETCH_SECONDS, context=get_context("spawn"))  # type: ignore[call-overload]
+    try:
+        model: Model = await asyncio.wrap_future(apart(fetch)(source))
+    except TimeoutError:
+        raise UserError(f"{source}: MLflow did not deliver it within {FETCH_SECONDS:g} s.") from None
+    except ProcessExpired:
+        raise UserError(f"{source}: cannot be downloaded; see the output above.") from None
+    return model
+
+
+def cache() -> Path:
+    """Return the folder of downloaded packages, which may be deleted at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speech-emotion" / "packages"
 
 
 def _champion() -> str | None:
@@ -97,74 +156,36 @@ def _champion() -> str | None:
     # other projects have a params.yaml too
     if not path.is_file() or "corpus" not in read_params(path):
         return None
-    champion = uri(model_name(read_section("corpus", CorpusSettings, path).name), CHAMPION)
+    champion = f"models:/{model_name(read_section('corpus', CorpusSettings, path).name)}@{CHAMPION}"
     return None if glance(champion) is None else champion
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model to load: the folder of its package (None: the built-in one), and its name and version if registered."""
-
-    folder: Path | None
-    name: str = ""
-    version: str = ""
-    digest: str = ""
-
-
-async def model_of(source: str | None) -> Model:
-    """Return the model that a folder, a registry URI or None names; cancelling this ends its download."""
-    if source is None or not source.startswith("models:"):
-        return Model(None if source is None else Path(source))
-    parse(source)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "speech_emotion.registry.model_resolution", source),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        output, errors = await asyncio.wait_for(process.communicate(), FETCH_SECONDS)
-    except TimeoutError:
-        raise UserError(f"{source}: MLflow did not deliver it within {FETCH_SECONDS:g} s.") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        lines = errors.decode(errors="replace").strip().splitlines()
-        raise UserError(lines[-1].removeprefix("error: ") if lines else f"{source}: cannot be downloaded.")
-    folder, name, version = json.loads(output.splitlines()[-1])
-    return Model(Path(folder), name, version, Path(folder).name)
+def _parse(uri: str) -> tuple[str, str]:
+    """Return the name of a registered model, and the alias or number."""
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise UserError(
+            f"{uri}: not the URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>."
+        )
+    return match["name"], match["alias"] or match["number"]
 
 
-def may_change(source: str) -> bool:
-    """Return whether a source can name another model tomorrow, as an alias can."""
-    return source.startswith("models:") and parse(source)["alias"] is not None
+def _model(version: Version) -> Model:
+    digest = version.package_digest
+    return Model(cache() / digest, version.name, str(version.number), digest)
 
 
-def glance(source: str) -> Model | None:
-    """Return the version that a URI names now, without downloading it; None if that cannot be found out."""
-    match = parse(source)
-    try:
-        if locate().is_missing:
-            return None
-        with session("") as client:
-            found = find(client, match["name"], match["alias"] or match["number"])
-    except (UserError, ModuleNotFoundError):
-        return None
-    return Model(cache() / found.package_digest, found.name, str(found.number), found.package_digest)
+def _download(client: "MlflowClient", version: Version, folder: Path) -> None:
+    from mlflow.artifacts import download_artifacts
 
-
-def main() -> None:
-    """Download the version that the command line names and print its folder, name and number as JSON."""
-    try:
-        version, folder = fetch(sys.argv[1])
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except ModuleNotFoundError as error:
-        sys.exit(f"error: {sys.argv[1]}: a registered model needs the package '{error.name}': pip install mlflow")
-    print(json.dumps([str(folder), version.name, str(version.number)]))
-
-
-if __name__ == "__main__":
-    main()
+    source = address(client, version, PACKAGE_ARTIFACT)
+    with tempfile.TemporaryDirectory() as temporary:
+        downloaded = Path(download_artifacts(artifact_uri=source, dst_path=temporary))
+        if digest_folder(downloaded) != version.package_digest:
+            raise UserError(
+                f"{version.uri}: its package is not the one that was registered; {source} was changed. Delete the "
+                "version; `speech-emotion publish` then registers the workspace's package again."
+            )
+        with replacing_folder(folder) as target:
+            for file in downloaded.iterdir():
+                file.rename(target / file.name)

@@ -20,12 +20,12 @@ from speech_emotion.config.registry import Mode, PromoteSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder
 from speech_emotion.core.process import process_name
+from speech_emotion.evaluation.model_card import CARD
 from speech_emotion.models.package import Package
 from speech_emotion.registry import gates, history
 from speech_emotion.registry.compare_versions import PREDICTIONS, predictions_of, read_predictions
 from speech_emotion.registry.gates import Gate
 from speech_emotion.registry.history import MAX_REASON_LENGTH, ChampionHistory, Kind, PromotionEvent
-from speech_emotion.registry.provenance import head_gates
 from speech_emotion.registry.smoke_test import SmokeTest, smoke_test
 from speech_emotion.registry.versions import (
     CHALLENGER,
@@ -34,10 +34,10 @@ from speech_emotion.registry.versions import (
     Version,
     find,
     has_files,
-    no_model,
+    registered_model,
     versions,
 )
-from speech_emotion.tracking.connection import locate, model_name, session
+from speech_emotion.tracking.connection import model_name
 from speech_emotion.tracking.lineage import source_tags
 from speech_emotion.tracking.mlflow_run import user
 
@@ -84,10 +84,8 @@ def promote(
     """
     mode = mode or settings.mode
     _check_reason(reason, required=force)
-    with _registry(corpus) as (client, name):
-        notes = _bring_up_to_date(client, name)
-        now = history.read(client, name)
-        candidate = find(client, name, CHALLENGER if version is None else str(version))
+    with _opened(corpus) as (client, now, notes):
+        candidate = find(client, now.name, CHALLENGER if version is None else str(version))
         if candidate.number == now.champion:
             return _unchanged(candidate, notes)
         checked = () if mode == "off" else tuple(_check(client, candidate, now, root, corpus, settings, evaluate))
@@ -97,81 +95,59 @@ def promote(
             count = f"{len(failed)} of {len(checked)} gates failed" if failed else "all gates passed (dry run)"
             lines.append(f"{candidate.uri}: {count}; nothing was changed, the champion is {_version(now.champion)}")
             return PromotionResult(candidate.number, checked, False, bool(failed), (*notes, *lines))
-        _require_files(client, candidate)
         event = _event(root, now, "promoted", candidate.number, reason)
-        return _carry_out(client, name, replace(event, gates=checked, forced=bool(failed), mode=mode), notes)
+        event = replace(event, gates=checked, forced=bool(failed), mode=mode)
+        return _carry_out(client, candidate, event, notes)
 
 
 def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = "") -> PromotionResult:
     """Move `champion` back to the previous champion, or to a given version; gates are skipped."""
     _check_reason(reason, required=False)
-    with _registry(corpus) as (client, name):
-        notes = _bring_up_to_date(client, name)
-        now = history.read(client, name)
-        target = _previous(client, now) if to is None else find(client, name, str(to))
+    with _opened(corpus) as (client, now, notes):
+        target = _previous(client, now) if to is None else find(client, now.name, str(to))
         if target.number == now.champion:
             return _unchanged(target, notes)
-        _require_files(client, target)
-        return _carry_out(client, name, _event(root, now, "rolled back", target.number, reason), notes)
+        return _carry_out(client, target, _event(root, now, "rolled back", target.number, reason), notes)
 
 
 def overview(corpus: str, *, files: bool = True) -> RegistryOverview:
     """Return the versions and the promotion history of a corpus's registered model.
 
-    A move by hand that no command has recorded yet is the last event. Without `files`, files are not looked for.
+    Without `files`, files are not looked for.
     """
-    with _registry(corpus) as (client, name):
-        lines = _finish(client, name)
-        found = history.observe(client, name)
-        events = found.events
-        if found.moved_by_hand:
-            events = (*events, found.by_hand())
-            lines.append(_by_hand_note(found))
-        lines += [f"the tag {key} was edited and cannot be read" for key in found.unreadable]
-        rows = tuple((one, not files or has_files(client, one)) for one in versions(client, name))
+    with _opened(corpus) as (client, now, notes):
+        notes += [f"the tag {key} was edited and cannot be read" for key in now.unreadable]
+        rows = tuple((one, not files or has_files(client, one)) for one in versions(client, now.name))
         if gone := [str(one.number) for one, exists in rows if not exists]:
-            lines.append(
+            notes.append(
                 f"the files of version {', '.join(gone)} are gone. If this folder was moved or restored, "
                 "`speech-emotion registry relocate` finds them again."
             )
-        return RegistryOverview(name, events, rows, tuple(lines))
+        return RegistryOverview(now.name, now.events, rows, tuple(notes))
 
 
 @contextmanager
-def _registry(corpus: str) -> Iterator[tuple["MlflowClient", str]]:
-    """Connect to MLflow and yield the client and the registered model's name."""
+def _opened(corpus: str) -> Iterator[tuple["MlflowClient", ChampionHistory, list[str]]]:
+    """Connect to MLflow, finish what was cut off, record a move by hand, and yield what to say about both."""
     name = model_name(corpus)
-    if locate().is_missing:
-        raise no_model(name)
-    with session(
-        "Nothing was changed, unless an event is in the history already: the next `speech-emotion history` finishes it."
-    ) as client:
-        if not client.search_registered_models(f"name = '{name}'"):
-            raise no_model(name)
-        yield client, name
-
-
-def _bring_up_to_date(client: "MlflowClient", name: str) -> list[str]:
-    """Finish what was cut off, record a move by hand, and return what to say about it."""
-    lines = _finish(client, name)
-    found = history.observe(client, name)
-    if found.moved_by_hand:
-        history.append(client, name, found.by_hand())
-        lines.append(_by_hand_note(found))
-    return lines
-
-
-def _finish(client: "MlflowClient", name: str) -> list[str]:
-    before = history.read(client, name)
-    if not before.begun:
-        return []
-    after, finished = history.settle(client, name)
-    when = "before" if before.champion != before.expected else "after"
-    return [
-        f"a move to version {event.target} by {event.user} was cut off {when} the alias moved; it is finished now, "
-        f"the champion is {_version(after.champion)}"
-        for event in finished
-    ]
+    advice = "If an event is in the history, the next `speech-emotion history` finishes it; else nothing changed."
+    with registered_model(name, advice) as client:
+        now, finished = history.settle(client, name)
+        if now.moved_by_hand:  # unless a promotion was in progress
+            now = history.read(client, name)
+        notes = [
+            f"a move to version {event.target} by {event.user} was cut off; it is finished now, the champion is "
+            f"{_version(now.champion)}"
+            for event in finished
+        ]
+        if now.moved_by_hand:
+            notes.append(
+                f"the alias was moved by hand, from {_version(now.expected)} to {_version(now.champion)}, or deleted "
+                "with its version. See `speech-emotion history`."
+            )
+            history.append(client, name, now.by_hand())
+            now = history.read(client, name)
+        yield client, now, notes
 
 
 def _event(root: Path, now: ChampionHistory, kind: Kind, target: int, reason: str) -> PromotionEvent:
@@ -190,16 +166,16 @@ def _event(root: Path, now: ChampionHistory, kind: Kind, target: int, reason: st
     )
 
 
-def _carry_out(client: "MlflowClient", name: str, event: PromotionEvent, notes: Sequence[str]) -> PromotionResult:
+def _carry_out(client: "MlflowClient", target: Version, event: PromotionEvent, notes: Sequence[str]) -> PromotionResult:
     """Write the event, move the alias, and report the champion."""
-    assert event.target is not None
-    history.append(client, name, event)
-    after, _ = history.settle(client, name)
-    moved = after.champion == event.target
-    line = f"{name}: the champion is version {event.target}; before, it was {_version(event.source)}"
+    _require_files(client, target)
+    history.append(client, target.name, event)
+    after, _ = history.settle(client, target.name)
+    moved = after.champion == target.number
+    line = f"{target.name}: the champion is version {target.number}; before, it was {_version(event.source)}"
     if not moved:
-        line = f"{name}: someone else moved the champion at the same moment, to {_version(after.champion)}"
-    return PromotionResult(event.target, event.gates, moved, False, (*notes, line))
+        line = f"{target.name}: someone else moved the champion at the same moment, to {_version(after.champion)}"
+    return PromotionResult(target.number, event.gates, moved, False, (*notes, line))
 
 
 def _check(
@@ -230,9 +206,11 @@ def _check(
             detail = "no answer" if answer.error else ""
             yield gates.limited("latency.ms", answer.milliseconds, "at most", settings.latency_ms, detail)
         if settings.head:
-            yield from head_gates(root, corpus, package.folder)
+            yield from gates.head_gates(root, corpus, package.folder)
         if settings.card:
-            yield gates.card_gate(package.folder)
+            card = package.folder / CARD
+            found = card.is_file() and bool(card.read_text(encoding="utf-8", errors="replace").strip())
+            yield Gate("card", "found" if found else "missing", f"a {CARD}", found)
         yield from gates.protocol_gates(package.evidence(), settings)
         if now.champion is not None and settings.against_champion:
             ours = read_predictions(model / "artifacts" / PREDICTIONS)
@@ -279,13 +257,6 @@ def _check_reason(reason: str, *, required: bool) -> None:
         raise UserError('--force needs a reason: --force --reason "…".')
     if len(reason) > MAX_REASON_LENGTH:
         raise UserError(f"a reason has at most {MAX_REASON_LENGTH} characters, this one has {len(reason)}.")
-
-
-def _by_hand_note(found: ChampionHistory) -> str:
-    return (
-        f"the alias was moved by hand, from {_version(found.expected)} to {_version(found.champion)}, or deleted with "
-        "its version. See `speech-emotion history`."
-    )
 
 
 def _version(number: int | None) -> str:

@@ -21,14 +21,13 @@ from speech_emotion.models.package import Package
 from speech_emotion.registry.compare_versions import PREDICTIONS, SPLITS
 from speech_emotion.registry.register import register
 from speech_emotion.registry.versions import CHALLENGER, CODE_DIGEST, has_files, versions
-from speech_emotion.tracking.connection import MlflowLocation, experiment_id, flat, locate, model_name, session
-from speech_emotion.tracking.lineage import dvc_tags, locked_outputs, source_tags
+from speech_emotion.tracking.connection import experiment_id, flat, locate, model_name, session
+from speech_emotion.tracking.lineage import locked_outputs, source_tags
 from speech_emotion.tracking.mlflow_run import (
-    RECORDED,
-    TRAINING_DIGEST,
     LogEntry,
     TrainingInfo,
     create_run,
+    find_run,
     log_metrics,
     log_params,
     log_training_files,
@@ -38,12 +37,11 @@ from speech_emotion.tracking.mlflow_run import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 PUBLISHED: Final = "published"
 """The tag of a run that has everything: the digest of what the workspace had."""
 
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 """Increase it when runs get other content, so that existing runs are completed."""
 
 
@@ -55,8 +53,6 @@ class PublishResult:
     (None: there is none), which may be newly `registered`, or `moved` to by the alias.
     """
 
-    where: MlflowLocation
-    model: str
     created: tuple[str, ...]
     completed: tuple[str, ...]
     killed: int
@@ -67,23 +63,18 @@ class PublishResult:
     @property
     def lines(self) -> tuple[str, ...]:
         """The result as text."""
-        lines = []
-        if self.created:
-            lines.append(f"runs created: {', '.join(self.created)}")
-        if self.completed:
-            lines.append(f"runs completed: {', '.join(self.completed)}")
-        if self.killed:
-            lines.append(f"runs marked as killed: {self.killed}")
-        version = f"{self.model} version {self.version}"
+        version = "" if self.version is None else f"version {self.version}"
+        found = {
+            "runs created": ", ".join(self.created),
+            "runs completed": ", ".join(self.completed),
+            "runs marked as killed": str(self.killed or ""),
+            "registered": version if self.registered else "",
+            "now the challenger": version if self.moved else "",
+        }
+        lines = [f"{what}: {which}" for what, which in found.items() if which]
         if self.version is None:
             lines.append("there is no package yet, so none was registered")
-        elif self.moved:
-            lines.append(f"{version}: {'registered, ' if self.registered else ''}now the challenger")
-        elif self.registered:
-            lines.append(f"{version}: registered; a temporary experiment does not move the challenger")
-        elif not lines:
-            lines.append(f"up to date: MLflow has every run, and {version} is the challenger")
-        return (*lines, f"to see it: {self.where.hint}")
+        return tuple(lines or [f"up to date: MLflow has every run, and {version} is the challenger"])
 
 
 def publish(root: Path, *, corpus: str) -> PublishResult:
@@ -93,36 +84,32 @@ def publish(root: Path, *, corpus: str) -> PublishResult:
     process was killed are marked. The package is registered unless a version has it, and its version becomes
     `challenger`, except in a temporary experiment.
     """
-    where, name = locate(), model_name(corpus)
+    name = model_name(corpus)
     trainings = _finished_trainings(root, corpus)
     advice = "Models and reports are not affected. `speech-emotion publish` (or `dvc repro`) sends the rest later."
     with alone(str((root / SCRATCH / "publish").resolve())), session(advice) as client:
-        experiment = experiment_id(client, where, corpus)
+        experiment = experiment_id(client, locate(), corpus)
         killed = mark_killed_runs(client, experiment)
-        results = {one.info.name: _publish_run(client, experiment, one) for one in trainings}
+        done = {one.info.name: _publish_run(client, experiment, one) for one in trainings}
         version, registered = _publish_package(client, experiment, root, corpus, trainings)
         moved = version is not None and not _is_temporary(root) and _make_challenger(client, name, version)
-    created, completed = (
-        tuple(one for one, done in results.items() if done == what) for what in ("created", "completed")
-    )
-    return PublishResult(where, name, created, completed, killed, version, registered, moved)
+    created, completed = (tuple(one for one in done if done[one] == what) for what in ("created", "completed"))
+    return PublishResult(created, completed, killed, version, registered, moved)
 
 
 @dataclass(frozen=True)
 class _FinishedTraining:
-    """A training in the workspace: its folder, the folder of its protocol's report, its split, and tags for its run."""
+    """A training in the workspace: its folder, and the folder of its protocol's report."""
 
     info: TrainingInfo
     folder: Path
     reports: Path
-    split: Path
-    tags: Mapping[str, str]
 
     @cached_property
     def content(self) -> str:
         """The digest of everything that its run gets."""
         folders = [digest_folder(folder) for folder in (self.folder, self.reports) if folder.is_dir()]
-        return digest_json({"format": _FORMAT, "tags": self.tags, "folders": folders})
+        return digest_json({"format": _FORMAT, "folders": folders})
 
     @property
     def time(self) -> int:
@@ -153,7 +140,6 @@ class _FinishedTraining:
 
 
 def _finished_trainings(root: Path, corpus: str) -> list[_FinishedTraining]:
-    tags = dvc_tags(locked_outputs(root), corpus=corpus)
     trainings = []
     for path in sorted((root / "models" / corpus / "protocols").glob("*/*/training.json")):
         protocol, fold = path.parent.parent.name, path.parent.name
@@ -164,27 +150,22 @@ def _finished_trainings(root: Path, corpus: str) -> list[_FinishedTraining]:
             raise UserError(f"{path}: {error} is missing. Run `dvc repro`.") from None
         info = TrainingInfo(corpus, protocol, fold, digest, params, lineage)
         reports = root / "reports" / corpus / "protocols" / protocol
-        split = root / "data" / corpus / "splits" / f"{protocol}.csv"
-        trainings.append(_FinishedTraining(info, path.parent, reports, split, tags))
+        trainings.append(_FinishedTraining(info, path.parent, reports))
     return trainings
 
 
 def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTraining) -> str:
     """Find or create the run of a training and add what is missing; return "created", "completed" or ""."""
-    found = _find_run(client, experiment, training.info.digest)
+    found = find_run(client, experiment, training.info.digest)
     if found is not None and found.data.tags.get(PUBLISHED) == training.content:
         return ""
-    tags = {**source_tags(Path()), **training.tags, RECORDED: "from files"}
-    run = found or create_run(client, experiment, training.info, training.time, **tags)
+    run = found or create_run(client, experiment, training.info, started=training.time, recorded="from files")
     run_id = run.info.run_id
     log_params(client, run_id, training.info.params)
-    for key, value in training.tags.items():
-        client.set_tag(run_id, key, value)
     # what the training could not send
     logged = {metric.step for metric in client.get_metric_history(run_id, "loss")}
-    log_metrics(client, run_id, [entry for entry in training.epochs() if entry.step not in logged])
-    log_metrics(client, run_id, [training.results()])
-    _log_data_sets(client, run_id, training)
+    epochs = [entry for entry in training.epochs() if entry.step not in logged]
+    log_metrics(client, run_id, [*epochs, training.results()])
     log_training_files(client, run_id, training.folder)
     if training.reports.is_dir():
         client.log_artifacts(run_id, str(training.reports), "evaluation")
@@ -193,30 +174,6 @@ def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTra
     # comes last: a run without this tag is completed by the next call
     client.set_tag(run_id, PUBLISHED, training.content)
     return "created" if found is None else "completed"
-
-
-def _find_run(client: "MlflowClient", experiment: str, digest: str) -> "Run | None":
-    """Return the newest finished run of a training, else one that was cut off."""
-    runs = client.search_runs([experiment], f"tags.{TRAINING_DIGEST} = '{digest}'")
-    return next(iter(sorted(runs, key=lambda run: bool(run.info.status != "FINISHED"))), None)
-
-
-def _log_data_sets(client: "MlflowClient", run_id: str, training: _FinishedTraining) -> None:
-    """Log the parts of the split as inputs of the run, if the split is in the workspace."""
-    if not training.split.exists():
-        return
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    from speech_emotion.core.tables import read_table
-
-    info, split = training.info, read_table(training.split).astype(str)
-    source = json.dumps({"uri": f"data/{info.corpus}/splits/{training.split.name}"})
-    inputs = []
-    for part, rows in split[split["fold"] == info.fold].groupby("part"):
-        name, digest = f"{info.corpus}/{info.name}/{part}", digest_json(rows.values.tolist())[:32]
-        data_set = Dataset(name, digest, "local", source, profile=json.dumps({"num_rows": len(rows)}))
-        inputs.append(DatasetInput(data_set, [InputTag("mlflow.data.context", str(part))]))
-    client.log_inputs(run_id, datasets=inputs)
 
 
 def _publish_package(
@@ -230,7 +187,7 @@ def _publish_package(
     for version in versions(client, name):
         if version.package_digest == package.digest and CODE_DIGEST in version.tags and has_files(client, version):
             return version.number, False
-    run = _find_run(client, experiment, package.description.lineage.get("training", ""))
+    run = find_run(client, experiment, package.description.lineage.get("training", ""))
     # the weights were trained from the source of the run, which may be older than the workspace's
     origin: Mapping[str, str] = source_tags(root) if run is None else run.data.tags
     tags = {key: origin[key] for key in ("git.commit", "git.source_dirty") if key in origin}
@@ -238,7 +195,9 @@ def _publish_package(
         tags["dvc.package"] = md5
     with tempfile.TemporaryDirectory() as temporary:
         predictions = _copy_predictions(trainings, package.evidence(), Path(temporary) / PREDICTIONS)
-        return register(client, experiment, name, package, run=run, tags=tags, predictions=predictions), True
+        run_id = None if run is None else run.info.run_id
+        number = register(client, experiment, name, package, run_id=run_id, tags=tags, predictions=predictions)
+        return number, True
 
 
 def _is_temporary(root: Path) -> bool:

@@ -18,14 +18,10 @@ from speech_emotion.registry.versions import CODE_DIGEST, PACKAGE_ARTIFACT, PACK
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
     from mlflow.models import ModelSignature
 
 _LIBRARY: Final = Path(__file__).parent.parent
 """The package `speech_emotion`, which is registered with each version."""
-
-_METRICS: Final = {"uar": "UAR", "accuracy": "accuracy", "ece": "ECE"}
-"""The metrics in the description of a version."""
 
 
 def register(
@@ -34,108 +30,75 @@ def register(
     name: str,
     package: Package,
     *,
-    run: "Run | None",
+    run_id: str | None,
     tags: Mapping[str, str],
     predictions: Path,
 ) -> int:
     """Log a package as a model from code, register it, and return the number of the version.
 
-    `run` is the training of the weights, if MLflow has it. `predictions` is a folder for
+    `run_id` is the training of the weights, if MLflow has it. `predictions` is a folder for
     `compare_versions.read_predictions`: with it, two versions can be compared anywhere.
     """
+    import mlflow
+    import pandas as pd
+    from mlflow.entities import LoggedModelOutput
+
+    means = {protocol: report["mean"] for protocol, report in package.evidence().items() if "mean" in report}
+    uars = {f"{protocol}.uar": f"{mean['uar']:.4f}" for protocol, mean in means.items()}
+    about = {"corpus": package.description.corpus, "labels": ", ".join(package.labels)}
     with tempfile.TemporaryDirectory() as folder:
-        code = shutil.copytree(
-            _LIBRARY, Path(folder) / _LIBRARY.name, ignore=shutil.ignore_patterns("__pycache__", "pretrained")
+        unwanted = shutil.ignore_patterns("__pycache__", "pretrained")
+        code = shutil.copytree(_LIBRARY, Path(folder) / _LIBRARY.name, ignore=unwanted)
+        digests = {PACKAGE_DIGEST: package.digest, CODE_DIGEST: digest_folder(Path(folder))}
+        tags = digests | about | uars | dict(tags)
+        model_id = client.create_logged_model(experiment, name="package", source_run_id=run_id, tags=tags).model_id
+        mlflow.pyfunc.log_model(
+            model_id=model_id,
+            python_model=str(Path(__file__).with_name("pyfunc.py")),
+            artifacts={PACKAGE_ARTIFACT: str(package.folder), PREDICTIONS: str(predictions)},
+            code_paths=[str(code)],
+            pip_requirements=[f"mlflow=={mlflow.__version__}", *package.requirements],
+            signature=_signature(package),
+            input_example=pd.DataFrame({"audio": [_example(package)]}),
         )
-        tags = _tags(package) | {CODE_DIGEST: digest_folder(Path(folder))} | dict(tags)
-        model_id = _log_model(client, experiment, package, run, tags, predictions, code)
+    if run_id is not None:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
     if not client.search_registered_models(f"name = '{name}'"):
-        description = f"Speech emotion recognition, trained on the corpus {package.description.corpus}."
-        client.create_registered_model(name, description=description)
-    # one request sets the digest too: after a kill, no version is left without it
+        client.create_registered_model(name, description=f"Speech emotion recognition, trained on {about['corpus']}.")
+    # one request sets the digests too: after a kill, no version is left without them
     version = client.create_model_version(
         name,
         source=f"models:/{model_id}",
-        run_id=None if run is None else run.info.run_id,
+        run_id=run_id,
         tags=tags,
-        description=_description(package, tags.get("git.commit", "")),
+        description=_description(package, means, tags.get("git.commit", "")),
         model_id=model_id,
     )
     return int(version.version)
 
 
-def _tags(package: Package) -> dict[str, str]:
-    """Return the tags that a package gives its version: what it is, and UAR by protocol, such as `speaker.uar`."""
-    uars = {
-        f"{protocol}.uar": f"{report['mean']['uar']:.4f}"
-        for protocol, report in package.evidence().items()
-        if "uar" in report.get("mean", {})
-    }
+def _description(package: Package, means: Mapping[str, Mapping[str, Any]], commit: str) -> str:
+    """Return the description of a new version: what it is, how good it is, and where its card is."""
     description = package.description
-    names = {"corpus": description.corpus, "labels": ", ".join(description.labels)}
-    return {PACKAGE_DIGEST: package.digest, **names, **uars}
-
-
-def _description(package: Package, commit: str) -> str:
-    """Return the description of a new version: what it is, how good it is, and how to load it."""
-    description = package.description
-    rows = [
-        f"| {protocol} | {' | '.join(_figure(report['mean'], metric) for metric in _METRICS)} |"
-        for protocol, report in package.evidence().items()
-        if "mean" in report
-    ]
-    head = [f"| protocol | {' | '.join(_METRICS.values())} |", "|---|---|---|---|"]
-    lines = [
-        f"Recognizes {', '.join(description.labels)} in speech. Trained on the corpus {description.corpus} "
-        f"(protocol {description.protocol}), commit {commit[:12] or 'unknown'}, software {description.software}.",
-        "",
-        *([*head, *rows] if rows else ["The package carries no metrics."]),
-        "",
-        "Means over the folds of each protocol, with 95 % intervals, of models that were trained in the same way. "
-        "For new speakers, only the speaker protocol counts.",
-        "",
-        f"Package `{package.digest}`. Its model card is the artifact `artifacts/package/MODEL_CARD.md`.",
-    ]
-    return "\n".join(lines)
-
-
-def _figure(mean: Mapping[str, Any], metric: str) -> str:
-    if metric not in mean:
-        return "-"
-    bounds = mean.get("interval", {}).get(metric)
-    return f"{mean[metric]:.3f}" + ("" if bounds is None else f" ({Interval.from_list(bounds).text()})")
-
-
-def _log_model(
-    client: "MlflowClient",
-    experiment: str,
-    package: Package,
-    run: "Run | None",
-    tags: Mapping[str, str],
-    predictions: Path,
-    code: Path,
-) -> str:
-    """Log a package as an MLflow model from code, and return the id of the model."""
-    import mlflow
-    import pandas as pd
-    from mlflow.entities import LoggedModelOutput
-
-    run_id = None if run is None else run.info.run_id
-    model_id = str(
-        client.create_logged_model(experiment, name="package", source_run_id=run_id, tags=dict(tags)).model_id
+    rows = []
+    for protocol, mean in means.items():
+        bounds = mean.get("interval", {}).get("uar")
+        interval = f" ({Interval.from_list(bounds).text()})" if bounds else ""
+        rows.append(f"| {protocol} | {mean['uar']:.3f}{interval} |")
+    return "\n".join(
+        [
+            f"Recognizes {', '.join(description.labels)} in speech. Trained on the corpus {description.corpus} "
+            f"(protocol {description.protocol}), commit {commit[:12] or 'unknown'}, software {description.software}.",
+            "",
+            "| protocol | UAR, mean over folds (95 % interval) |",
+            "|---|---|",
+            *rows,
+            "",
+            "The models of the folds were trained in the same way. For new speakers, only the speaker protocol counts.",
+            "",
+            f"Package `{package.digest}`. Its model card is the artifact `artifacts/package/MODEL_CARD.md`.",
+        ]
     )
-    mlflow.pyfunc.log_model(
-        model_id=model_id,
-        python_model=str(Path(__file__).with_name("pyfunc.py")),
-        artifacts={PACKAGE_ARTIFACT: str(package.folder), PREDICTIONS: str(predictions)},
-        code_paths=[str(code)],
-        pip_requirements=[f"mlflow=={mlflow.__version__}", *package.requirements],
-        signature=_signature(package),
-        input_example=pd.DataFrame({"audio": [_example(package)]}),
-    )
-    if run_id is not None:
-        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
-    return model_id
 
 
 def _signature(package: Package) -> "ModelSignature":
@@ -151,13 +114,12 @@ def _signature(package: Package) -> "ModelSignature":
 
 
 def _example(package: Package) -> str:
-    """Return a tone of 140 Hz with overtones as a WAV file in base64."""
+    """Return a tone of 140 Hz as a WAV file in base64."""
     import soundfile
 
     limits, rate = package.description.limits, 16_000
-    seconds = min(limits.max_seconds, max(0.6, limits.min_seconds + 0.1))
-    phase = 2 * np.pi * 140.0 * np.arange(int(seconds * rate)) / rate
-    sound = sum(np.sin(number * phase) / number for number in range(1, 25)) * np.hanning(len(phase))
+    seconds = min(limits.max_seconds, limits.min_seconds + 0.5)
+    tone = 0.25 * np.sin(2 * np.pi * 140.0 * np.arange(int(seconds * rate)) / rate)
     buffer = io.BytesIO()
-    soundfile.write(buffer, 0.25 * sound, rate, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, tone, rate, format="WAV", subtype="PCM_16")
     return base64.b64encode(buffer.getvalue()).decode()

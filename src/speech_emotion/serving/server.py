@@ -18,7 +18,7 @@ from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.config.serving import ServeSettings
 from speech_emotion.core.parallel import core_count
 from speech_emotion.monitoring.log_writer import LogWriter
-from speech_emotion.registry.model_resolution import Model, glance, may_change, model_of
+from speech_emotion.registry.model_resolution import Model, glance, may_change, resolve_apart
 from speech_emotion.serving.app import Api
 from speech_emotion.serving.limits import HEAD_BYTES
 from speech_emotion.serving.metrics import Metrics, log
@@ -72,7 +72,7 @@ class _Server:
     async def _start(self) -> None:
         if self._log_writer is not None:
             await self._log_writer.start()
-        await self._pool.change(await model_of(self._source))
+        await self._pool.change(await resolve_apart(self._source))
 
     async def _serve(self, host: str, port: int) -> None:
         config = uvicorn.Config(
@@ -108,7 +108,7 @@ class _Server:
             pause = max(self._settings.poll_seconds, _SLOW_POLL_SECONDS)
             try:
                 seen = await asyncio.to_thread(glance, source)
-                if seen != self._pool.model and (found := await model_of(source)) != self._pool.model:
+                if seen != self._pool.model and (found := await resolve_apart(source)) != self._pool.model:
                     await self._pool.change(found)
                     self._metrics.note("model changed", **_names(found))
                 pause = self._settings.poll_seconds

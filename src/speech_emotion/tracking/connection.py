@@ -43,14 +43,6 @@ class MlflowLocation:
         """Whether it is a database file that does not exist. MLflow would create it when asked about it."""
         return self.database is not None and not self.database.exists()
 
-    @property
-    def hint(self) -> str:
-        """The command that opens MLflow's pages."""
-        if self.artifacts is None:
-            return f"open {self.name}"
-        default = self.database == Path.cwd() / "mlflow.db"
-        return "mlflow ui" if default else f"mlflow ui --backend-store-uri '{self.name}'"
-
 
 def home() -> Path:
     """Return the root of the repository: DVC's inside a stage, else the nearest folder with a params.yaml."""
@@ -85,8 +77,6 @@ def connect(where: MlflowLocation) -> "MlflowClient":
     from mlflow import MlflowClient
 
     if where.artifacts is not None:
-        if where.database is not None and not where.database.exists() and where.database.parent.is_dir():
-            _create_database(where.database)
         _check_database(where)
     return MlflowClient(tracking_uri=where.uri, registry_uri=where.uri)
 
@@ -106,7 +96,8 @@ def session(advice: str) -> Iterator["MlflowClient"]:
         with timeouts(_OPEN_SECONDS, retries=0):
             client = connect(where)
             client.search_experiments(max_results=1)
-        with timeouts(30, retries=2), _default_location(where):
+        # those functions of MLflow that accept no client read the variable
+        with timeouts(30, retries=2), _environment({VARIABLE: where.uri}):
             yield client
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         message = f"MLflow at {where.name} failed ({first_line(error)}). {_cure(where, error)} {advice}"
@@ -117,13 +108,8 @@ def session(advice: str) -> Iterator["MlflowClient"]:
 def timeouts(seconds: int, *, retries: int) -> Iterator[None]:
     """Limit MLflow's requests (by default 120 s with seven retries), unless the user has set limits."""
     wanted = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries)}
-    added = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
+    with _environment({name: value for name, value in wanted.items() if name not in os.environ}):
         yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def quiet() -> None:
@@ -212,6 +198,8 @@ def _cure(where: MlflowLocation, error: Exception) -> str:
 def _check_database(where: MlflowLocation) -> None:
     """Connect once with a short timeout: MLflow itself waits 20 s for a lock, and retries for minutes."""
     if where.database is not None:
+        if not where.database.exists() and where.database.parent.is_dir():
+            _create_database(where.database)
         begin = "BEGIN IMMEDIATE" if os.access(where.database, os.W_OK) else "BEGIN"
         with closing(sqlite3.connect(where.database, timeout=_OPEN_SECONDS, isolation_level=None)) as connection:
             connection.execute(begin)
@@ -227,26 +215,23 @@ def _create_database(database: Path) -> None:
     from mlflow import MlflowClient
 
     # MLflow keeps its connections by address, so each name is used once
-    new_folder = tempfile.TemporaryDirectory(prefix=f"{database.name}.", dir=database.parent)
-    # after a failure, MLflow creates it itself, or reports why it cannot
-    with suppress(Exception), new_folder as folder:
-        new = Path(folder) / database.name
+    folder = tempfile.TemporaryDirectory(prefix=f"{database.name}.", dir=database.parent)
+    # after a failure, or if another process was faster, MLflow opens it itself, or reports why it cannot
+    with suppress(Exception), folder:
+        new = Path(folder.name) / database.name
         MlflowClient(f"sqlite:///{new.as_posix()}").search_experiments(max_results=1)
-        with suppress(FileExistsError):  # another process was faster
-            os.link(new, database)
+        os.link(new, database)
 
 
 @contextmanager
-def _default_location(where: MlflowLocation) -> Iterator[None]:
-    """Make a location the default of those functions of MLflow that accept no client."""
-    import mlflow
-
-    before = os.environ.get(VARIABLE)
-    mlflow.set_tracking_uri(where.uri)
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
-        # MLflow writes its default into the environment
-        if before is not None:
-            os.environ[VARIABLE] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

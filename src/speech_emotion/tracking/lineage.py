@@ -44,26 +44,16 @@ def locked_outputs(root: Path) -> Mapping[str, str]:
         return {}
 
 
-def dvc_tags(locked: Mapping[str, str], *, corpus: str, trained: bool = True) -> dict[str, str]:
-    """Return the hashes of the trainings' inputs and models, as tags of an MLflow run.
-
-    Before a training is done (`trained` is False), dvc.lock names the models of the previous one: they are left out.
-    """
+def dvc_tags(locked: Mapping[str, str], corpus: str) -> dict[str, str]:
+    """Return the hashes of the trainings' inputs, as tags of an MLflow run."""
     if not locked:
         return {"dvc.lock": "absent"}
-    data = f"data/{corpus}"
-    outputs = {
-        "dvc.raw": f"{data}/raw",
-        "dvc.manifest": f"{data}/manifest",
-        "dvc.features": f"{data}/features",
-        "dvc.split": f"{data}/splits",
-    } | ({"dvc.model": f"models/{corpus}/protocols"} if trained else {})
-    # a stage lists a folder, or the one file in it that another stage reads
-    hashes = {
-        tag: next((md5 for name, md5 in locked.items() if f"{name}/".startswith(f"{path}/")), None)
-        for tag, path in outputs.items()
-    }
-    return {tag: md5 for tag, md5 in hashes.items() if md5 is not None}
+    tags: dict[str, str] = {}
+    for tag, name in (("raw", "raw"), ("manifest", "manifest"), ("features", "features"), ("split", "splits")):
+        # a stage lists a folder, or the one file in it that another stage reads
+        hashes = [md5 for path, md5 in locked.items() if f"{path}/".startswith(f"data/{corpus}/{name}/")]
+        tags |= {f"dvc.{tag}": md5 for md5 in hashes[:1]}
+    return tags
 
 
 def git(root: Path, *arguments: str) -> str | None:

@@ -37,7 +37,6 @@ FINISH_SECONDS: Final = 20.0
 # tags of a run
 TRAINING_DIGEST: Final = "training_digest"
 PROCESS: Final = "process"
-RECORDED: Final = "recorded"
 REASON: Final = "reason"
 
 
@@ -79,21 +78,26 @@ def now() -> int:
     return int(time.time() * 1000)
 
 
-def create_run(client: "MlflowClient", experiment: str, training: TrainingInfo, started: int, **tags: str) -> "Run":
+def create_run(
+    client: "MlflowClient", experiment: str, training: TrainingInfo, *, started: int, recorded: str
+) -> "Run":
     """Create a run with its parameters and with tags that lead back to its source and data."""
-    own = {
+    tags = source_tags(Path()) | dvc_tags(locked_outputs(Path()), training.corpus)
+    tags |= {
         "corpus": training.corpus,
         "protocol": training.protocol,
         "fold": training.fold,
+        "recorded": recorded,
         TRAINING_DIGEST: training.digest,
         PROCESS: process_name(),
-        **{f"digest.{key}": value for key, value in training.lineage.items()},
         # MLflow's pages show these in columns of their own
         "mlflow.user": user(),
         "mlflow.source.name": "pipeline/train.py",
-        **({} if tags["git.source_dirty"] == "unknown" else {"mlflow.source.git.commit": tags["git.commit"]}),
     }
-    run = client.create_run(experiment, start_time=started, run_name=training.name, tags={**own, **tags})
+    tags |= {f"digest.{key}": value for key, value in training.lineage.items()}
+    if tags["git.source_dirty"] != "unknown":
+        tags["mlflow.source.git.commit"] = tags["git.commit"]
+    run = client.create_run(experiment, start_time=started, run_name=training.name, tags=tags)
     log_params(client, run.info.run_id, training.params)
     return run
 
@@ -110,10 +114,8 @@ def log_metrics(client: "MlflowClient", run_id: str, entries: Iterable[LogEntry]
     """Log the metrics of entries."""
     from mlflow.entities import Metric
 
-    metrics = [
-        Metric(key, float(value), entry.time, entry.step) for entry in entries for key, value in entry.metrics.items()
-    ]
-    client.log_batch(run_id, metrics=metrics)
+    values = [Metric(key, value, entry.time, entry.step) for entry in entries for key, value in entry.metrics.items()]
+    client.log_batch(run_id, metrics=values)
 
 
 def log_training_files(client: "MlflowClient", run_id: str, folder: Path) -> None:
@@ -121,6 +123,12 @@ def log_training_files(client: "MlflowClient", run_id: str, folder: Path) -> Non
     for path in (folder / name for name in ("history.csv", "training.json")):
         if path.exists():
             client.log_artifact(run_id, str(path), "training")
+
+
+def find_run(client: "MlflowClient", experiment: str, digest: str) -> "Run | None":
+    """Return the newest finished run of a training, else one that was cut off."""
+    runs = client.search_runs([experiment], f"tags.{TRAINING_DIGEST} = '{digest}'")
+    return next(iter(sorted(runs, key=lambda run: bool(run.info.status != "FINISHED"))), None)
 
 
 def mark_killed_runs(client: "MlflowClient", experiment: str) -> int:
@@ -150,7 +158,7 @@ def start(
     lineage: Mapping[str, str],
 ) -> "LiveRun":
     """Follow a training in MLflow; a training that was killed continues in the same run."""
-    return LiveRun(TrainingInfo(corpus, protocol, fold, training_digest, dict(params), dict(lineage)))
+    return LiveRun(TrainingInfo(corpus, protocol, fold, training_digest, params, lineage))
 
 
 class LiveRun:
@@ -166,10 +174,12 @@ class LiveRun:
         self._folder: Path | None = None
         self._ended = False
         self._thread = threading.Thread(target=self._send, name="tracking", daemon=True)
-        self._handles_sigterm = False
 
     def __enter__(self) -> Self:
-        self._handle_sigterm()
+        on_main = threading.current_thread() is threading.main_thread()
+        if on_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            # the run is marked at once; the next training notices a kill -9
+            signal.signal(signal.SIGTERM, _exit)
         self._thread.start()
         return self
 
@@ -201,7 +211,7 @@ class LiveRun:
         self._thread.join(FINISH_SECONDS if status == "FINISHED" else REQUEST_SECONDS)
         if self._thread.is_alive():
             _warn("MLflow is slow; `publish` sends the rest")
-        if self._handles_sigterm:
+        if signal.getsignal(signal.SIGTERM) is _exit:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _send(self) -> None:
@@ -238,28 +248,17 @@ class LiveRun:
             client.set_tag(run_id, REASON, entry.reason)
         client.set_terminated(run_id, status=entry.status, end_time=entry.time)
 
-    def _handle_sigterm(self) -> None:
-        """Let SIGTERM raise SystemExit, so that the run is marked at once. The next training notices a kill -9."""
-        on_main = threading.current_thread() is threading.main_thread()
-        if on_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _exit)
-            self._handles_sigterm = True
-
 
 def _resume_or_create(client: "MlflowClient", experiment: str, training: TrainingInfo) -> str:
     """Return the id of the training's run, which is set back to running, or of a new run.
 
     A training that ended before DVC recorded its stage is repeated from its checkpoint: its finished run is reused.
     """
-    found = client.search_runs([experiment], f"tags.{TRAINING_DIGEST} = '{training.digest}'", max_results=1)
-    if not found or found[0].info.status == "RUNNING":
-        tags = source_tags(Path()) | dvc_tags(locked_outputs(Path()), corpus=training.corpus, trained=False)
-        return str(create_run(client, experiment, training, now(), **tags, recorded="live").info.run_id)
-    [run] = found
+    run = find_run(client, experiment, training.digest)
+    if run is None or run.info.status == "RUNNING":
+        return str(create_run(client, experiment, training, started=now(), recorded="live").info.run_id)
     run_id = str(run.info.run_id)
-    resumed = int(run.data.tags.get("resumed", "0")) + 1
     client.set_tag(run_id, PROCESS, process_name())
-    client.set_tag(run_id, "resumed", resumed)
     if REASON in run.data.tags:
         client.delete_tag(run_id, REASON)
     client.update_run(run_id, status="RUNNING")

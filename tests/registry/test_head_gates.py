@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from dvc.repo import Repo
 
-from speech_emotion.registry.provenance import folder_md5, head_gates
+from speech_emotion.registry.gates import folder_md5, head_gates
 
 LOCK: dict[str, Any] = {
     "prepare": {"params": {"params.yaml": {"corpus.name": "tiny"}}, "outs": [{"path": "data/x", "md5": "1" * 32}]},
