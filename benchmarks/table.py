@@ -81,7 +81,7 @@ ROWS: Final = (
     Row("cold", "cold `speech-emotion predict one.wav`", "", "s", 0.3, 0.2),
     Row("serve", "`speech-emotion serve`, 64 clients", "`mlflow models serve`", "times", 5),
     Row("mix", "features of TESS, RAVDESS and CREMA-D, with six augmented copies, to disk", "", "min", 3, 2),
-    Row("voices", "`make voices`", "", "min", 100, 60),
+    Row("voices", "the model of these three, from the recordings to the package", "", "min", 100, 60),
     Row("test", "`make test`", "", "s", 120),
     Row("ci", "`.ci/run`", "", "min", 15),
 )
