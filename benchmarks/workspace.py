@@ -4,7 +4,6 @@ Settings are those of params.yaml with a benchmark's changes. MLflow uses a data
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from ruamel.yaml import YAML
 
 import measuring
 from speech_emotion.config.base import parse_section, read_params
+from speech_emotion.core.io import digest_json
 from speech_emotion.data import manifest as manifests
 
 REFERENCE: Final = read_params(measuring.ROOT / "presets" / "reference.yaml")["featurize"]
@@ -87,7 +87,7 @@ class Corpus:
 def tess() -> Corpus:
     """Return TESS, checked and prepared once for all benchmarks."""
     source = measuring.recordings()
-    made = Workspace(measuring.SCRATCH / f"tess-{hashlib.sha256(os.fsencode(source)).hexdigest()[:12]}")
+    made = Workspace(measuring.SCRATCH / f"tess-{digest_json([str(source), *manifests.SCHEMA])[:12]}")
     if not made.manifest.is_file():
         made.folder.mkdir(parents=True, exist_ok=True)
         made.set({"corpus": {"name": "tess", "kind": "tess", "source": str(source)}})
