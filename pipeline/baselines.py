@@ -4,6 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from speech_emotion.config.base import read_section
@@ -14,10 +15,9 @@ from speech_emotion.core.io import replacing_folder
 from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.process import run_stage
 from speech_emotion.core.progress import track
-from speech_emotion.core.tables import write_table
+from speech_emotion.core.tables import read_table, write_table
 from speech_emotion.data import splits
 from speech_emotion.evaluation import label_issues
-from speech_emotion.models.baselines import read_functionals
 from speech_emotion.models.reference_lstm import predict_baselines, read_reference
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     settings = read_section("baselines", BaselinesSettings)
     workers = read_section("compute", ComputeSettings).workers
     reference = read_reference(preset, seed=settings.seed, epochs=settings.reference_epochs)
-    table = read_functionals(functionals)
+    table = read_table(functionals).set_index("id").astype(np.float64)
     files = sorted(split_folder.glob("*.csv"))
     utterances = splits.utterances(files[0]).set_index("id")
     folds = [(split.stem, fold) for split in files for fold in splits.read(split) if fold.test]

@@ -2,14 +2,15 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.image
+import numpy as np
 import pandas as pd
 import pytest
 
 from helpers.examples import EMOTIONS
 from helpers.explaining import SETTINGS, make_explained
-from speech_emotion.evaluation.explain import errors, explain, sample
-
-TABLES = {"embeddings.csv", "errors.csv", "neighbours.csv", "network.csv", "occlusion.csv"}
+from helpers.tiny_package import COEFFICIENTS, make_package
+from speech_emotion.evaluation.explain import errors, explain, groups, occlusion, sample
+from speech_emotion.inference.recognizer import Recognizer
 
 
 @pytest.fixture(scope="module")
@@ -17,34 +18,18 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return make_explained(tmp_path_factory.mktemp("case"))
 
 
-@pytest.fixture(scope="module")
-def folder(explained: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("explained") / "explanation"
-    explain(target, **explained)
-    return target
+def test_files(explained: dict[str, Any], tmp_path: Path) -> None:
+    explain(tmp_path / "explanation", **explained)
 
-
-def test_files(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} == TABLES | {"embeddings.png", "occlusion.png"}
-    for path in folder.glob("*.png"):
-        assert matplotlib.image.imread(path)[..., :3].std() > 0.05, path.name
-
-
-def test_occlusion_table(folder: Path) -> None:
-    table = pd.read_csv(folder / "occlusion.csv", dtype={"piece": str})
-
+    table = pd.read_csv(tmp_path / "explanation" / "occlusion.csv")
+    assert {path.name for path in (tmp_path / "explanation").iterdir()} == {
+        "errors.csv",
+        "occlusion.csv",
+        "occlusion.png",
+    }
+    assert matplotlib.image.imread(tmp_path / "explanation" / "occlusion.png")[..., :3].std() > 0.05
     assert set(table["emotion"]) <= set(EMOTIONS)
-    time = table[table["hidden"] == "time"]
-    assert list(dict.fromkeys(time["piece"])) == [str(number) for number in range(1, 11)]
-    groups = list(dict.fromkeys(table.loc[table["hidden"] == "features", "piece"]))
-    assert groups == ["c0, energy", "c1 to c4", "c5 to c12"]
-
-
-def test_similar_embeddings_have_the_same_emotion(folder: Path) -> None:
-    [neighbours] = pd.read_csv(folder / "neighbours.csv").to_dict("records")
-
-    # the embedding of this package is the mean frame, in which the colour of the noise is the emotion
-    assert neighbours["same_emotion_across_speakers"] > 0.9
+    assert list(dict.fromkeys(table["group"])) == ["c0, energy", "c1 to c4", "c5 to c12"]
 
 
 def test_sample_is_balanced(explained: dict[str, Any]) -> None:
@@ -52,6 +37,33 @@ def test_sample_is_balanced(explained: dict[str, Any]) -> None:
 
     assert set(chosen["part"]) == {"validation"}
     assert set(chosen.groupby(["speaker", "emotion"]).size()) == {SETTINGS.utterances}
+
+
+def test_feature_groups() -> None:
+    mfcc = [f"mfcc_{name}" for name in ("1", "4", "5", "13", "30", "1_delta", "1_delta_delta")]
+
+    found = {name: columns.tolist() for name, columns in groups([*mfcc, "f0", "alpha_ratio"]).items()}
+
+    assert found == {
+        "c1 to c4": [0, 1],
+        "c5 to c12": [2],
+        "c13 to c24": [3],
+        "c25 and up": [4],
+        "deltas": [5, 6],
+        "f0": [7],
+        "alpha ratio": [8],
+    }
+
+
+def test_important_group(tmp_path: Path) -> None:
+    recognizer = Recognizer.load(make_package(tmp_path / "package").folder)
+    frames = np.zeros((2, 50, COEFFICIENTS), np.float32)
+    frames[0, :, 7], frames[1, :, 7] = 40.0, -40.0  # one of c5 to c12; the mean frame is zero
+
+    table = occlusion(recognizer, list(frames)).groupby("group")["log_odds"].agg(lambda one: one.abs().max())
+
+    assert table["c5 to c12"] > 1e-3
+    assert table[["c0, energy", "c1 to c4"]].to_numpy() == pytest.approx(0, abs=1e-6)
 
 
 def predictions(rows: list[tuple[str, str, str, float]]) -> pd.DataFrame:

@@ -34,15 +34,6 @@ def names(folds: int) -> list[str]:
     return ["all"] if folds == 1 else [f"speaker {number:02d}" for number in range(folds)]
 
 
-def history(folds: int, *, epochs: int = 4) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    rows = pd.DataFrame([(fold, epoch + 1) for fold in names(folds) for epoch in range(epochs)])
-    rows.columns = pd.Index(["fold", "epoch"])
-    for column in ("loss", "accuracy", "val_loss", "val_accuracy", "val_uar"):
-        rows[column] = rng.random(len(rows))
-    return rows
-
-
 def bins(folds: int) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = [
@@ -72,7 +63,6 @@ def test_figures_of_many_folds_fit_a_page(tmp_path: Path, folds: int) -> None:
     marks = dict.fromkeys(names(folds), (0.5, 0.1))
 
     plots.confusion_matrices(tmp_path / "confusion.png", counts, LABELS, title="x")
-    plots.training_curves(tmp_path / "curves.png", history(folds), title="x")
     plots.reliability(tmp_path / "reliability.png", bins(folds), title="x")
     plots.risk_coverage(tmp_path / "risk.png", coverages(folds), marks, title="x")
     table, single = comparison(folds)

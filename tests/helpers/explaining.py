@@ -1,7 +1,5 @@
 """A small corpus with everything that an explanation needs."""
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,7 @@ import soundfile
 from helpers.examples import EMOTIONS, manifest
 from helpers.tiny_package import make_package
 from speech_emotion.config.evaluation import ExplainSettings
-from speech_emotion.core.io import digest_file, write_json
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.registry.model_resolution import PRETRAINED
 
 SETTINGS = ExplainSettings(seed=1, utterances=4, folds=3)
 
@@ -30,11 +26,6 @@ def make_explained(folder: Path) -> dict[str, Any]:
         wave = np.convolve(rng.standard_normal(rng.integers(6000, 9000)), smooth / len(smooth), mode="same")
         soundfile.write(path, 0.1 * wave, 16000)
     package = make_package(folder / "package", seed=0).folder
-    # the architecture of the pretrained package can be drawn
-    shutil.copyfile(PRETRAINED / "architecture.json", package / "architecture.json")
-    description = json.loads((package / "package.json").read_text())
-    description["files"]["architecture.json"] = digest_file(package / "architecture.json")
-    write_json(package / "package.json", description)
     rows["part"] = np.where(rows["text"] == sorted(set(rows["text"]))[0], "train", "validation")
     return {
         "recordings": rows,

@@ -32,11 +32,11 @@ class RobustnessSettings(Section):
 
 
 class ExplainSettings(Section):
-    """Settings of the explanations and of the check of labels."""
+    """Settings of the explanation and of the check of labels."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    """Of the choice of utterances, the map of embeddings and the folds."""
+    """Of the choice of utterances and the folds."""
     utterances: Annotated[int, Field(ge=2, le=1000)]
-    """At most, per emotion and speaker, for occlusion and the map of embeddings."""
+    """At most, per emotion and speaker, that are explained."""
     folds: Annotated[int, Field(ge=2, le=20)]
     """Of the cross-validation within each speaker that finds suspected labels."""

@@ -10,21 +10,8 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import open_regular_file, replacing
 
 TEXT: Final = (
-    *(
-        "protocol",
-        "fold",
-        "id",
-        "path",
-        "corpus",
-        "speaker",
-        "emotion",
-        "text",
-        "part",
-        "prediction",
-        "given",
-        "predicted",
-    ),
-    *("baseline", "condition", "hidden", "piece", "name"),
+    *("protocol", "fold", "id", "path", "corpus", "speaker", "emotion", "text", "part", "prediction"),
+    *("given", "predicted", "baseline", "condition", "name"),
 )
 """Columns that are text, whatever they hold."""
 

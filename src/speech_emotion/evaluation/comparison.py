@@ -1,6 +1,5 @@
 """Compare the model with every baseline: metrics with intervals, by protocol and fold."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from speech_emotion.core.tables import read_table
 from speech_emotion.evaluation import plots
 from speech_emotion.evaluation.bootstrap import Interval, Predictions, differences, intervals
 from speech_emotion.evaluation.metrics import HEADLINES, mean_of, metrics
-from speech_emotion.evaluation.protocol_report import METRICS, PREDICTIONS, as_predictions, rounded
+from speech_emotion.evaluation.protocol_report import PREDICTIONS, as_predictions, rounded
 from speech_emotion.models.baselines import DESCRIPTIONS
 
 MODEL: Final = "model"
@@ -40,8 +39,6 @@ class Contest:
     labels: tuple[str, ...]
     predictions: Mapping[str, Sequence[Mapping[str, Predictions]]]
     """By model: its repeats, by fold. All but the control with shuffled labels have one repeat."""
-    uncalibrated: Mapping[str, tuple[float, Interval]]
-    """ECE of the model before calibration, by fold, and "mean"."""
 
 
 def write_comparison(
@@ -98,7 +95,7 @@ def read_contest(protocol: str, report: Path, baselines: Path) -> Contest:
         if len(renamed) != len(known) or not renamed.index.isin(known.index).all():
             raise UserError(f"{baselines}: '{name}' has other utterances than {report}. Run `dvc repro`.")
         predictions.setdefault(str(name), []).append(_by_fold(known.join(renamed).reset_index(), labels))
-    return Contest(protocol, labels, predictions, _uncalibrated(report))
+    return Contest(protocol, labels, predictions)
 
 
 def compare(contest: Contest, settings: EvaluateSettings) -> pd.DataFrame:
@@ -107,8 +104,8 @@ def compare(contest: Contest, settings: EvaluateSettings) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Columns `protocol`, `fold`, `name`; each headline metric with `_low` and `_high`; for the model
-        `ece_uncalibrated`; for a baseline `model_ahead` (UAR of the model minus its own) and `p`.
+        Columns `protocol`, `fold`, `name`; each headline metric with `_low` and `_high`; for a baseline `model_ahead`
+        (UAR of the model minus its own) and `p`.
     """
     rows = []
     for name, repeats in contest.predictions.items():
@@ -118,9 +115,7 @@ def compare(contest: Contest, settings: EvaluateSettings) -> pd.DataFrame:
             chosen = [[repeat[fold] for fold in members] for repeat in repeats]
             row: dict[str, Any] = {"protocol": contest.protocol, "fold": scope, "name": name}
             row |= _scores(chosen, contest.labels, settings)
-            if name == MODEL:
-                row |= _cells("ece_uncalibrated", *contest.uncalibrated[scope])
-            else:
+            if name != MODEL:
                 model = [contest.predictions[MODEL][0][fold] for fold in members]
                 ahead = differences(model, *chosen, settings=settings)["uar"]
                 row |= _cells("model_ahead", ahead.value, ahead.interval) | {"p": ahead.p}
@@ -182,10 +177,3 @@ def _figure(row: pd.Series) -> str:
 
 def _by_fold(rows: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Predictions]:
     return {str(fold): as_predictions(part, labels) for fold, part in rows.groupby("fold", sort=True)}
-
-
-def _uncalibrated(report: Path) -> dict[str, tuple[float, Interval]]:
-    content = json.loads((report / METRICS).read_text(encoding="utf-8"))
-    places = {**content["folds"], "mean": content["mean"]}
-    found = {name: place["uncalibrated"] for name, place in places.items()}
-    return {name: (one["ece"], Interval.from_list(one["interval"]["ece"])) for name, one in found.items()}

@@ -14,6 +14,7 @@ import pandas as pd
 
 from speech_emotion.config.data import CorpusName
 from speech_emotion.core.errors import UserError
+from speech_emotion.core.tables import read_table
 from speech_emotion.data.corpora import facts
 from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.features.mfcc import names
@@ -77,7 +78,7 @@ def read_evidence(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]
     }
     evidence[ROBUSTNESS] = {
         str(protocol): rows.set_index("condition")[["uar", "drop"]].to_dict("index")
-        for protocol, rows in pd.read_csv(robustness / "table.csv").groupby("protocol", sort=False)
+        for protocol, rows in read_table(robustness / "table.csv").groupby("protocol", sort=False)
     }
     return evidence
 

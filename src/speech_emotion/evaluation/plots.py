@@ -79,22 +79,6 @@ def confusion_matrices(path: Path, folds: Mapping[str, np.ndarray], labels: Sequ
         figure.colorbar(image, ax=figure.axes, shrink=0.8, label="% of the true label")
 
 
-def training_curves(path: Path, history: pd.DataFrame, *, title: str) -> None:
-    """Draw loss and accuracy by epoch from history.csv: one colour per fold, or the mean and range of many folds."""
-    folds = sorted(set(history["fold"]))
-    many = len(folds) > PANELS
-    validation = history[["fold", "epoch"]].assign(loss=history["val_loss"], accuracy=history["val_accuracy"])
-    rows = pd.concat([history.assign(part="training"), validation.assign(part="validation")])
-    by_fold: dict[str, Any] = {} if many else {"hue": "fold", "hue_order": folds, "palette": COLOURS[: len(folds)]}
-    with drawing(path, width=9.0, height=4.2) as figure:
-        figure.suptitle(title + (f", mean and range of {len(folds)} folds" if many else ""))
-        for axes, column in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            lines = {"x": "epoch", "y": column, "style": "part", "errorbar": ("pi", 100), **by_fold}
-            seaborn.lineplot(rows, ax=axes, legend=column == "loss", **lines)
-            axes.set_ylim(0, 1.02 if column == "accuracy" else None)
-        figure.axes[0].set_ylabel("cross-entropy (nats)")
-
-
 def uar_by_protocol(path: Path, rows: pd.DataFrame, *, title: str, folds: pd.DataFrame | None = None) -> None:
     """Draw the UAR of each name with its interval, one panel per protocol.
 

@@ -13,7 +13,7 @@ from speech_emotion.config.data import Protocol
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.core.io import replacing_folder, write_json
 from speech_emotion.core.process import SCRATCH
-from speech_emotion.core.tables import write_table
+from speech_emotion.core.tables import read_table, write_table
 from speech_emotion.data import splits
 from speech_emotion.data.splits import TEST, VALIDATION, Fold
 from speech_emotion.evaluation import leakage, plots
@@ -88,7 +88,7 @@ def evaluate_protocol(
     summary = summarize({name: fold.rows for name, fold in found.items()}, labels, settings)
     summary |= {"protocol": protocol, "part": evaluated_part(protocol), "unseen": _unseen(folds, protocol, utterances)}
     _add_calibration(summary, found, labels, settings)
-    history = [pd.read_csv(models / fold.name / "history.csv").assign(fold=fold.name) for fold in folds]
+    history = [read_table(models / fold.name / "history.csv").assign(fold=fold.name) for fold in folds]
     result = ProtocolResult(
         summary, pd.concat([fold.rows for fold in found.values()], ignore_index=True), pd.concat(history)
     )
@@ -281,6 +281,5 @@ def _draw(
     marks = {name: (one["coverage"], one["risk"]) for name, one in found.items() if one and one["risk"] is not None}
     title = f"{split}, {summary['part']} part: UAR {summary['mean']['uar']:.3f}"
     plots.confusion_matrices(folder / "confusion.png", counts, labels, title=title)
-    plots.training_curves(folder / "curves.png", result.history, title=f"{split}: training")
     plots.reliability(folder / "reliability.png", bins, title=f"{split}: reliability")
     plots.risk_coverage(folder / "risk_coverage.png", curves, marks, title=f"{split}: risk and coverage")

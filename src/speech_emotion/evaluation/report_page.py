@@ -136,15 +136,9 @@ def _content(recordings: pd.DataFrame, package: Package, reports: Path, corpus: 
                     for protocol in protocols
                     for path in (reports / "protocols" / protocol).glob(f"{name}.png")
                 ]
-                for name in ("confusion", "curves", "reliability", "risk_coverage")
+                for name in ("confusion", "reliability", "risk_coverage")
             },
         },
-        "explanation": [
-            _file(explanation / "network.csv", "Layers"),
-            _file(
-                explanation / "neighbours.csv", "Share of utterances whose nearest neighbour in the last layer has …"
-            ),
-        ],
         "errors": _file(explanation / "errors.csv", "Most confident errors by protocol"),
         "label_issues": _label_issues(reports / "baselines" / "label_issues.csv"),
         "others": _others(reports),
@@ -263,17 +257,15 @@ def _fold(name: str) -> str:
 _CAPTIONS: Final[Mapping[str, str]] = {
     "table": "UAR of every model by protocol, with 95 % intervals; chance is dotted, single folds are light.",
     "confusion": "true label (rows) and prediction (columns), in percent.",
-    "curves": "loss and accuracy by epoch, on the training part (solid) and the validation part (dashed).",
     "reliability": "accuracy by confidence; on the diagonal, confidence is calibrated.",
     "risk_coverage": "share of wrong predictions when only the most confident ones are kept.",
     "robustness/table": "UAR of modified recordings, with 95 % intervals; that of the original is dotted.",
     "corpus/utterances": "One utterance of each emotion: waveform, spectrogram, MFCC.",
     "counts": "Utterances of each emotion.",
     "confounds": "Level and duration by emotion and speaker.",
-    "occlusion": "Log-odds lost when a tenth of each utterance (left) or a group of features (right) is hidden, by "
-    "predicted emotion; red supported the prediction. c1, c2, … are cepstral coefficients, from the broad shape of the "
-    "spectrum to its fine structure. Alpha ratio: energy from 1 to 5 kHz relative to that below 1 kHz, in dB.",
-    "embeddings": "Nearby points are similar; long distances have no meaning.",
+    "occlusion": "Log-odds lost when a group of features is hidden, by predicted emotion; red supported the "
+    "prediction. c1, c2, … are cepstral coefficients, from the broad shape of the spectrum to its fine structure. "
+    "Alpha ratio: energy from 1 to 5 kHz relative to that below 1 kHz, in dB.",
     "tuning/optimization_history": "Loss (NLL) on the validation part by trial, and the best so far; lower is better.",
     "tuning/param_importances": "Share of the differences between trials that each hyperparameter explains (fANOVA).",
     "tuning/timeline": "When each trial ran, and how it ended.",

@@ -124,7 +124,7 @@ class Recognizer:
 
         They are the softmax of the logits divided by the package's temperature, in float64.
         """
-        scaled = self._run("logits", frames).astype(np.float64) / self.package.description.temperature
+        scaled = self._logits(frames).astype(np.float64) / self.package.description.temperature
         # softmax; importing SciPy would double the start-up time of `predict`
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
@@ -143,10 +143,6 @@ class Recognizer:
             for row, best in zip(probabilities, probabilities.argmax(axis=1), strict=True)
         ]
 
-    def embed_frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the inputs of the last layer [shape=(n, units)], float32; see `predict_frames`."""
-        return self._run("embedding", frames)
-
     def sound(self, audio: Audio, sample_rate: int | None = None) -> Sound:
         """Decode a recording within the package's limit of duration; see `predict`."""
         longest = self.package.description.limits.max_seconds
@@ -160,14 +156,14 @@ class Recognizer:
             raise UserError("sample_rate is for samples only; a file has its own")
         return decode(audio, max_seconds=longest)
 
-    def _run(self, output: str, frames: Sequence[np.ndarray]) -> np.ndarray:
+    def _logits(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         if not frames:
-            return np.zeros((0, len(self.labels) if output == "logits" else 0), np.float32)
+            return np.zeros((0, len(self.labels)), np.float32)
         rows: list[np.ndarray] = []
         order: list[int] = []
         for chosen in _batches(lengths_of(frames).tolist()):
             padded, lengths = pad([frames[index] for index in chosen])
-            rows.append(self._session.run([output], {"frames": padded, "lengths": lengths})[0])
+            rows.append(self._session.run(["logits"], {"frames": padded, "lengths": lengths})[0])
             order += chosen
         found = np.concatenate(rows)
         placed = np.empty_like(found)

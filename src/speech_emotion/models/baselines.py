@@ -1,7 +1,6 @@
 """Fit simple models on the splits of the network: what it has to beat."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -30,20 +29,6 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
 
 Predictions = Sequence[pd.DataFrame]
 """Probabilities of a baseline: a row per test utterance, a column per label, one table per repeat."""
-
-
-def read_functionals(path: Path) -> pd.DataFrame:
-    """Read what featurize wrote, indexed by utterance id.
-
-    Raises
-    ------
-    UserError
-        The file is missing or damaged.
-    """
-    try:
-        return pd.read_csv(path, dtype={"id": str}, keep_default_na=False).set_index("id").astype(np.float64)
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"{path}: is missing or damaged. Run `dvc repro featurize`.") from None
 
 
 def classical(
