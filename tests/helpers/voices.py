@@ -30,9 +30,7 @@ def sounds(recordings: list[np.ndarray], rate: int = RATE) -> list[Sound]:
     return [from_array(one, rate) for one in recordings]
 
 
-def logged(recognizer: Recognizer, recorded: list[Sound], *, now: float = 0.0) -> list[Entry]:
+def logged(recognizer: Recognizer, recorded: list[Sound]) -> list[Entry]:
     """Return the rows of a log."""
     versions = {"model": "", "model_version": "", "package_digest": recognizer.package.digest}
-    return [
-        entry(describe(one), recognizer.predict(one.samples, one.sample_rate), versions, now=now) for one in recorded
-    ]
+    return [entry(describe(one), recognizer.predict(one.samples, one.sample_rate), versions) for one in recorded]

@@ -16,12 +16,13 @@ import pytest
 from helpers import recordings
 from helpers.tiny_package import LABELS, make_package
 from speech_emotion.audio.decode import Sound
+from speech_emotion.config.monitoring import DEFAULT
 from speech_emotion.config.params import RaySettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference import batch
 from speech_emotion.inference.batch import CHUNK, FEW, BatchRow, FileFormat, Watch, predict_into
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.monitoring.prediction_log import BatchLog, read
+from speech_emotion.monitoring.prediction_log import Logbook, read
 
 pytest_plugins = ("helpers.cluster_fixtures",)
 
@@ -198,7 +199,7 @@ def test_several_processes_give_equal_rows(recognizer: Recognizer, clips: list[P
     assert together == 3 * list(batch.rows(recognizer, clips))
 
 
-class DeadlyLog(BatchLog):
+class DeadlyLog(Logbook):
     """A log whose process dies, as a decoder's might, when it receives the longest recording."""
 
     def measure(self, sound: Sound) -> Any:
@@ -213,7 +214,7 @@ def test_crashing_recording_costs_no_other(tmp_path: Path, recognizer: Recognize
     many = [*clips, *clips, *clips]
     many.insert(150, deadly)
 
-    answered = list(batch.rows(recognizer, many, workers=2, log=DeadlyLog(tmp_path)))
+    answered = list(batch.rows(recognizer, many, workers=2, log=DeadlyLog(tmp_path, DEFAULT.log)))
 
     assert answered.pop(150) == BatchRow(str(deadly), "crashed the process that decoded it")
     expected = 3 * list(batch.rows(recognizer, clips))
@@ -311,9 +312,9 @@ def test_interrupted_run_logs_each_recording_once(tmp_path: Path, recognizer: Re
     predict_into(tmp_path / "plain.csv", FileFormat.csv, recognizer, clips)
 
     with pytest.raises(KilledError):
-        predict_into(output, FileFormat.csv, recognizer, clips, watch=cut_off(70), log=BatchLog(log))
+        predict_into(output, FileFormat.csv, recognizer, clips, watch=cut_off(70), log=Logbook(log, DEFAULT.log))
     assert list(log.iterdir()) == []
-    predict_into(output, FileFormat.csv, recognizer, clips, log=BatchLog(log))
+    predict_into(output, FileFormat.csv, recognizer, clips, log=Logbook(log, DEFAULT.log))
 
     assert output.read_bytes() == (tmp_path / "plain.csv").read_bytes()
     assert len(read(log)) == 90

@@ -74,7 +74,7 @@ def predict(
     from speech_emotion.cli.recordings import Bad, report, search
     from speech_emotion.core.progress import track
     from speech_emotion.inference.batch import BatchRow, FileFormat, predict_into, rows
-    from speech_emotion.monitoring.prediction_log import BatchLog, Logbook
+    from speech_emotion.monitoring.prediction_log import Logbook
     from speech_emotion.registry.model_resolution import load
 
     chosen = _format(format, output)
@@ -91,7 +91,7 @@ def predict(
     def resumed(done: int) -> None:
         typer.echo(f"resuming after {done} of {len(found)} recordings", err=True)
 
-    options: dict[str, Any] = {"workers": workers, "cluster": cluster, "log": None if log is None else BatchLog(log)}
+    options: dict[str, Any] = {"workers": workers, "cluster": cluster, "log": logbook}
     if output is not None:
         form = FileFormat(chosen)
         failed = predict_into(output, form, recognizer, found, watch=watch, resumed=resumed, **options)
@@ -100,7 +100,7 @@ def predict(
         results = watch(rows(recognizer, found, **options), len(found))
         _print(chosen, _successful(results, failed, logbook), recognizer)
         if logbook is not None:
-            logbook.write()
+            logbook.flush()
     report(bad + [Bad(Path(row.path), row.reason) for row in failed], len(found) + len(bad))
 
 

@@ -30,8 +30,11 @@ from speech_emotion.monitoring.reference import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS: Final = ("measure", "verdict", "training", "period", "change", "95 % CI", "distance", "limit", "p", "rows")
-"""Columns of `cells`."""
+COLUMNS: Final = (
+    *("measure", "focus", "unit", "verdict", "training", "period", "change", "low", "high"),
+    *("distance", "limit", "p", "rows"),
+)
+"""Columns of the table; `low` and `high` bound the 95 % interval of the change."""
 
 _INTERVAL: Final = (0.025, 0.975)
 _EXPECTED: Final = 5.0
@@ -55,11 +58,11 @@ class Finding:
     rows: int
     focus: str = ""
     """The class whose share changed most; empty for numbers."""
-    before: float = math.nan
-    """Median of numbers or share of the class, in training; `after`: in the period."""
-    after: float = math.nan
+    training: float = math.nan
+    """Median of numbers or share of the class; `period`: likewise."""
+    period: float = math.nan
     low: float = math.nan
-    """Bootstrap 95 % interval of the difference, to `high`."""
+    """Bootstrap 95 % interval of the change, to `high`."""
     high: float = math.nan
     distance: float = math.nan
     """Of the two distributions; drift exceeds `limit`."""
@@ -70,7 +73,7 @@ class Finding:
     @property
     def change(self) -> float:
         """Difference of the medians or shares."""
-        return self.after - self.before
+        return self.period - self.training
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,8 @@ def compare(period: Mapping[str, np.ndarray], reference: Reference, settings: Mo
 def _compare_numbers(values: np.ndarray, known: np.ndarray, draws: int, rng: np.random.Generator) -> dict[str, Any]:
     low, high = np.quantile(_medians(values, draws, rng) - _medians(known, draws, rng), _INTERVAL).tolist()
     return {
-        "before": float(np.median(known)),
-        "after": float(np.median(values)),
+        "training": float(np.median(known)),
+        "period": float(np.median(values)),
         "low": low,
         "high": high,
         "distance": number_distance(values, known),
@@ -165,8 +168,8 @@ def _compare_classes(
     low, high = np.quantile(drawn, _INTERVAL).tolist()
     return {
         "focus": focus,
-        "before": before,
-        "after": after,
+        "training": before,
+        "period": after,
         "low": low,
         "high": high,
         "distance": share_distance(counts, known),
@@ -187,39 +190,23 @@ def _chi_square(counts: Mapping[str, int], known: Mapping[str, int]) -> float:
     return float(stats.chi2_contingency(table, correction=False).pvalue)
 
 
-def cells(finding: Finding) -> tuple[str, ...]:
-    """Return a row of the table."""
-    name, measure = finding.measure.title, finding.measure
-    if finding.verdict is Verdict.too_few:
-        return (name, finding.verdict, *[""] * 7, str(finding.rows))
-    if finding.focus:
-        unit = f" {measure.unit}" if measure.unit else ""
-        name = f"{name} ({finding.focus.replace('_', ' ')}{unit})"
-    return (
-        name,
-        finding.verdict,
-        _amount(finding, finding.before),
-        _amount(finding, finding.after),
-        _amount(finding, finding.change, sign="+"),
-        f"{_amount(finding, finding.low, sign='+')} to {_amount(finding, finding.high, sign='+')}",
-        _amount(finding, finding.distance),
-        _amount(finding, finding.limit),
-        "< 0.0001" if finding.p < 1e-4 else f"{finding.p:.4f}",
-        str(finding.rows),
-    )
+def row(finding: Finding) -> dict[str, Any]:
+    """Return a finding as the table and JSON show it; unknown numbers are None."""
+    values = asdict(finding) | {"measure": finding.measure.title, "change": finding.change}
+    values["unit"] = "share" if finding.focus else finding.measure.unit
+    return {
+        name: None if isinstance(values[name], float) and math.isnan(values[name]) else values[name] for name in COLUMNS
+    }
 
 
-def _amount(finding: Finding, value: float, *, sign: str = "") -> str:
-    """Return a number with its unit: `-23.4 dB`, `12.0 %`, `+3.0 points`."""
-    measure = finding.measure
-    if finding.focus:
-        return f"{100 * value:{sign}.1f} {'points' if sign else '%'}"
-    digits = max(measure.digits, 1) if abs(value) < 10 and measure.unit == "Hz" else measure.digits
-    return f"{value:{sign}.{digits}f} {measure.unit}".rstrip()
+def cells(finding: Finding) -> list[str]:
+    """Return a row of the table as text."""
+    values = row(finding).values()
+    return ["" if one is None else f"{one:.4g}" if isinstance(one, float) else str(one) for one in values]
 
 
 def summary(drift: Drift, settings: MonitorSettings) -> str:
-    """Return the result for the period, one line per fact."""
+    """Return the result in up to three lines."""
     drifted, too_few = (
         [one.measure.title for one in drift.having(verdict)] for verdict in (Verdict.drifted, Verdict.too_few)
     )
@@ -234,20 +221,11 @@ def summary(drift: Drift, settings: MonitorSettings) -> str:
 
 
 def content(drift: Drift, reference: Reference) -> dict[str, Any]:
-    """Return all of it, ready for JSON; unknown numbers are null."""
+    """Return all of it, ready for JSON."""
     return {
         "rows": {"recordings": drift.recordings, "answers": drift.answers},
         "reference": {"recordings": reference.recordings, "answers": reference.answers},
         "drifted": [one.measure.name for one in drift.having(Verdict.drifted)],
         "too_few_rows": [one.measure.name for one in drift.having(Verdict.too_few)],
-        "measures": {one.measure.name: _measure(one) for one in drift.findings},
+        "measures": {one.measure.name: row(one) for one in drift.findings},
     }
-
-
-def _measure(finding: Finding) -> dict[str, Any]:
-    values = asdict(finding) | {"change": finding.change}
-    measure, focus = values.pop("measure"), values.pop("focus")
-    for name, value in values.items():
-        if isinstance(value, float):
-            values[name] = None if math.isnan(value) else round(value, 6)
-    return {"title": measure["title"], "unit": "share" if focus else measure["unit"], "class": focus or None, **values}

@@ -32,7 +32,7 @@ class LogWriter:
 
     def __init__(self, folder: Path, settings: LogSettings, *, note: Callable[..., None]) -> None:
         self._order, self._note = (str(folder), settings.model_dump_json()), note
-        self._dropping = self._closing = False
+        self._closing = False
 
     async def start(self) -> None:
         """Start the process; raises UserError if the log cannot be written."""
@@ -47,11 +47,10 @@ class LogWriter:
         """Pass on rows, a JSON list on one line, without waiting."""
         pipe = self._process.stdin
         full = pipe is None or pipe.is_closing() or pipe.transport.get_write_buffer_size() > _BUFFER_BYTES
-        if full and not self._dropping:
+        if full:
             self._note("log rows dropped", level="error")
-        elif not full:
+        else:
             pipe.write(rows + b"\n")  # type: ignore[union-attr]
-        self._dropping = full
 
     async def close(self) -> None:
         """Wait until the process has written its rows."""
@@ -100,7 +99,7 @@ def main() -> None:
                 if line:
                     book.add(json.loads(line))
                 else:
-                    book.write()
+                    book.flush()
             # a compromised worker may send anything
             except (OSError, ValueError, LookupError, TypeError) as error:
                 _report(f"{type(error).__name__}: {error}"[:300])

@@ -5,6 +5,7 @@ never see a partial file.
 """
 
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.core.errors import UserError
@@ -24,23 +25,15 @@ if TYPE_CHECKING:
 
     from speech_emotion.inference.recognizer import Prediction
 
-HOUR: Final = 3600
-"""Times are rounded down to as many seconds, which is too coarse to identify a caller."""
-
 Entry = Mapping[str, Any]
 """A row, ready for JSON: workers send it to the one process that writes."""
 
 
-def entry(
-    audio: AudioStats, prediction: "Prediction", versions: Mapping[str, str], *, now: float | None = None
-) -> Entry:
-    """Return the row of the prediction of a whole recording.
-
-    `versions` has `model`, `model_version` and `package_digest`; `now` is in seconds since 1970.
-    """
-    seconds = int(time.time() if now is None else now)
+def entry(audio: AudioStats, prediction: "Prediction", versions: Mapping[str, str]) -> Entry:
+    """Return the row of the prediction of a whole recording; `versions` are those of `Choice`."""
+    seconds = int(time.time())
     return {
-        "hour": seconds - seconds % HOUR,
+        "hour": seconds - seconds % 3600,  # too coarse to identify a caller
         **versions,
         "label": prediction.label,
         "sure": prediction.sure,
@@ -73,14 +66,26 @@ def schema() -> "pa.Schema":
 class Logbook:
     """Write a folder of Parquet files; several processes can write to the same folder.
 
-    Raises UserError if the folder cannot be written to.
+    Raises UserError if the folder cannot be written to. `inference.batch` writes files of its own to it.
     """
+
+    measure = staticmethod(describe)
+    entry = staticmethod(entry)
 
     def __init__(self, folder: Path, settings: LogSettings) -> None:
         self._folder, self._settings = folder, settings
         self._waiting: list[Entry] = []
         self._begun = 0.0
-        open_folder(folder)
+        try:
+            import pyarrow  # noqa: F401
+
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except ModuleNotFoundError:
+            raise UserError("The prediction log needs pyarrow: pip install pyarrow") from None
+        except OSError as error:
+            raise UserError(f"{folder}: cannot write a log there ({error.strerror}). Choose another folder.") from None
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Add rows, and write a file when there are enough or the first is old enough."""
@@ -89,9 +94,9 @@ class Logbook:
                 self._begun = time.monotonic()
             self._waiting.append(one)
             if len(self._waiting) >= self._settings.rows:
-                self.write()
+                self.flush()
         if self.due == 0:
-            self.write()
+            self.flush()
 
     @property
     def due(self) -> float | None:
@@ -100,40 +105,21 @@ class Logbook:
             return None
         return max(0.0, self._begun + 60 * self._settings.minutes - time.monotonic())
 
-    def write(self) -> None:
+    def flush(self) -> None:
         """Write all waiting rows; if that raises OSError they are lost, so that they do not fill the memory."""
         rows, self._waiting = self._waiting, []
         if rows:
             hour = datetime.fromtimestamp(int(rows[0]["hour"]), UTC)
-            write_file(self._folder / f"{hour:%Y-%m-%dT%H}-{uuid.uuid4().hex[:12]}.parquet", rows)
+            self.write(f"{hour:%Y-%m-%dT%H}-{uuid.uuid4().hex[:12]}.parquet", rows)
 
+    def write(self, name: str, entries: Sequence[Entry]) -> None:
+        """Write a file of the log atomically and durably, replacing an earlier one of this name."""
+        import pyarrow.parquet as pq
 
-def open_folder(folder: Path) -> None:
-    """Make a log's folder, and delete unfinished files of killed processes."""
-    try:
-        import pyarrow  # noqa: F401
-    except ModuleNotFoundError:
-        raise UserError("The prediction log needs pyarrow: pip install pyarrow") from None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / ".writable"):
-            pass
-        (folder / ".writable").unlink(missing_ok=True)
-        for left in folder.glob(".*.partial"):
-            if time.time() - left.stat().st_mtime > HOUR:  # writing takes a fraction of a second
-                left.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write a log there ({error.strerror}). Choose another folder.") from None
-
-
-def write_file(path: Path, rows: Sequence[Entry]) -> None:
-    """Write a file of the log atomically and durably."""
-    import pyarrow.parquet as pq
-
-    with replacing(path) as aside, open(aside, "wb") as file:
-        pq.write_table(table(rows), file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
+        with replacing(self._folder / name) as aside, open(aside, "wb") as file:
+            pq.write_table(table(entries), file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def table(rows: Sequence[Entry]) -> "pa.Table":
@@ -183,17 +169,3 @@ def read(log: Path, period: Period = Period()) -> "pa.Table":
             raise UserError(f"{path}: cannot read it as Parquet ({reason}). Move it elsewhere.") from None
         tables.append(found.filter(condition))
     return pa.concat_tables(tables)
-
-
-@dataclass(frozen=True)
-class BatchLog:
-    """A log's folder, as `inference.batch` writes to it."""
-
-    folder: Path
-
-    measure = staticmethod(describe)
-    entry = staticmethod(entry)
-
-    def write(self, name: str, entries: Sequence[Entry]) -> None:
-        """Write rows to a file of this name."""
-        write_file(self.folder / name, entries)

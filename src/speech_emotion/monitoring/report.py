@@ -20,8 +20,6 @@ from speech_emotion.monitoring.drift import COLUMNS, Drift, Verdict, cells
 from speech_emotion.monitoring.prediction_log import Period
 from speech_emotion.monitoring.reference import Measure, Reference
 
-TEMPLATE: Final = "monitor.html.j2"
-
 _PALETTE: Final = {"training": "#8a939c", "period": COLOURS[1]}
 _MOST_CLASSES: Final = 8
 
@@ -37,20 +35,16 @@ def write_page(
     period: Period,
 ) -> None:
     """Write the page atomically."""
-    pictures: list[tuple[bool, str, Picture]] = []
+    pictures: list[tuple[bool, Picture]] = []
     with tempfile.TemporaryDirectory() as folder:
         for one in drift.findings:
             if one.verdict is not Verdict.too_few:
-                path, title = Path(folder, f"{one.measure.name}.png"), one.measure.title
+                path = Path(folder, f"{one.measure.name}.png")
                 _draw(path, one.measure, values[one.measure.name], reference)
-                _, verdict, before, after, *_ = cells(one)
-                caption = f"{title}: {before} in training, {after} in the period, {verdict}"
-                pictures.append((one.verdict is Verdict.drifted, title, picture(path, caption)))
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    source = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
-    page = environment.from_string(source).render(
+                pictures.append((one.verdict is Verdict.drifted, picture(path, one.measure.title)))
+    source = resources.files(__package__).joinpath("monitor.html.j2").read_text(encoding="utf-8")
+    template = jinja2.Template(source, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = template.render(
         drift=drift,
         columns=COLUMNS,
         rows=[(one.verdict is Verdict.drifted, cells(one)) for one in drift.findings],
@@ -59,8 +53,7 @@ def write_page(
         pictures=pictures,
         reference=reference,
         settings=settings,
-        description=package.description,
-        digest=package.digest,
+        package=package,
         period=period,
     )
     write_text(target, page)
