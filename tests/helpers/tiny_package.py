@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from helpers.examples import featurize_settings
 from speech_emotion.config.serving import PackageSettings
 from speech_emotion.features.mfcc import coefficient_count
-from speech_emotion.models.package import ARCHITECTURE, GRAPH, WEIGHTS, Package, write_package_files
+from speech_emotion.models.package import ARCHITECTURE, GRAPH, WEIGHTS, Calibration, Package, write_package_files
 
 LABELS = ("angry", "happy", "sad")
 
@@ -17,7 +17,9 @@ FEATURES = featurize_settings()
 COEFFICIENTS = coefficient_count(FEATURES)
 
 
-def make_package(folder: Path, *, temperature: float = 1.0, seed: int = 3) -> Package:
+def make_package(
+    folder: Path, *, temperature: float = 1.0, seed: int = 3, enrolled: Calibration | None = None
+) -> Package:
     """Write a package whose network has random weights, and knows three emotions."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_mean_graph(folder / GRAPH, seed)
@@ -34,6 +36,7 @@ def make_package(folder: Path, *, temperature: float = 1.0, seed: int = 3) -> Pa
         statistics=(np.zeros(COEFFICIENTS, np.float32), np.ones(COEFFICIENTS, np.float32)),
         lineage={"split": "a" * 64},
         temperature=temperature,
+        enrolled=enrolled,
         limits=PackageSettings(min_seconds=0.2, max_seconds=10.0),
     )
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from helpers.examples import clusters, network_settings, train_settings
+from speech_emotion.config.features import ReferenceSettings
 from speech_emotion.config.training import EarlyStoppingSettings, OptimizerSettings, TrainSettings
 from speech_emotion.core.errors import UserError
+from speech_emotion.features.enrolment import References
 from speech_emotion.features.frames import StoredFrames
 from speech_emotion.models.training import (
     Epoch,
@@ -94,6 +96,29 @@ def test_resume_is_bit_identical(tmp_path: Path, stopping) -> None:
 
     assert fingerprint(resumed) == fingerprint(whole)
     assert resumed.history == whole.history
+
+
+def test_resume_with_references_is_bit_identical(tmp_path: Path) -> None:
+    frames, truth = clusters(60)
+    speakers, neutral = np.array(["A", "B", "C"] * 20), truth == 0
+    training = Part(
+        frames, truth, weights=np.linspace(0.5, 1.5, 60), references=References.of([frames], speakers, neutral)
+    )
+    settings = train_settings(epochs=2, references=ReferenceSettings(none=0.3, neutral=0.3, most=8))
+    whole = fit(settings, tmp_path / "whole", training=training)
+
+    class CutError(Exception):
+        pass
+
+    def cut(row: Epoch) -> None:
+        raise CutError
+
+    with pytest.raises(CutError):
+        fit(settings, tmp_path / "cut", cut, training=training)
+
+    assert fingerprint(fit(settings, tmp_path / "cut", training=training)) == fingerprint(whole)
+    without = fit(settings.model_copy(update={"references": None}), tmp_path / "without", training=training)
+    assert fingerprint(without) != fingerprint(whole)
 
 
 def test_finished_training_is_reused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The sections `featurize` and `augment`: the features and the augmentation of the training data."""
+"""The sections `featurize` and `augment`, and `train.references`: features, augmented copies and speaker references."""
 
 from typing import Annotated, Literal, Self
 
@@ -28,7 +28,7 @@ class FeaturizeSettings(Section):
     utterance_normalization: Literal["none", "cmn", "cmvn"]
     """Per utterance and coefficient: none, subtract the mean (CMN), and also divide by the deviation (CMVN)."""
     prosody: bool
-    """Add six prosodic tracks; see `features.prosody`."""
+    """Add six prosodic tracks; see `features.prosody`. F0 and energy are absolute without utterance normalization."""
     trim_db: Annotated[float, Field(gt=0, le=60)] | None
     """Drop frames at both ends that are this far below the loudest; null: keep all."""
 
@@ -86,3 +86,14 @@ class AugmentSettings(Section):
             if low < 0.25 or high > 4:
                 raise ValueError(f"a {name} from 0.25 to 4")
         return self
+
+
+class ReferenceSettings(Section):
+    """Train with references of the speaker, so that the model can be used with and without a speaker profile."""
+
+    none: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the utterances without a reference."""
+    neutral: Annotated[float, Field(ge=0, le=1)]
+    """Share of the references that are neutral utterances only."""
+    most: Annotated[int, Field(ge=1, le=1000)]
+    """Utterances of a reference, at most; their number is log-uniform."""

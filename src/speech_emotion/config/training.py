@@ -1,11 +1,11 @@
 """The sections `train`, `calibrate` and `baselines`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from speech_emotion.config.base import PARAMS, Section
-from speech_emotion.config.features import FeaturizeSettings
+from speech_emotion.config.features import FeaturizeSettings, ReferenceSettings
 from speech_emotion.core.errors import UserError
 
 Units = Annotated[int, Field(ge=1, le=2048)]
@@ -91,10 +91,20 @@ class TrainSettings(Section):
     normalization: Literal["none", "corpus"]
     """`corpus`: standardize each coefficient with its mean and deviation over the training part."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    corpus_weights: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(default_factory=dict)
+    """Weight of an utterance in the loss by its corpus; 1 for others."""
+    references: ReferenceSettings | None = None
+    """Subtract random references of the speaker in training; null: never."""
     inputs: InputSettings
     network: NetworkSettings
     optimizer: OptimizerSettings
     early_stopping: EarlyStoppingSettings | None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.references and self.normalization != "corpus":
+            raise ValueError("references with normalization 'corpus', whose mean they are compared with")
+        return self
 
 
 class CalibrateSettings(Section):

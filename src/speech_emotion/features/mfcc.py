@@ -14,7 +14,7 @@ from speech_emotion.config.features import FeaturizeSettings
 from speech_emotion.core.io import digest_json
 from speech_emotion.features.prosody import TRACKS, energy, tracks
 
-ALGORITHM: Final = 2
+ALGORITHM: Final = 3
 """Version of the numerical results; part of `spec_digest`."""
 
 _POWER_FLOOR: Final = 1e-10
@@ -94,7 +94,8 @@ class Extractor:
         if not self.settings.prosody:
             return cepstra
         rate, hop = self.settings.sample_rate, self.settings.hop_length
-        prosody = tracks(waveform, power, sample_rate=rate, hop_length=hop)[kept]
+        relative = self.settings.utterance_normalization != "none"
+        prosody = tracks(waveform, power, sample_rate=rate, hop_length=hop, relative=relative)[kept]
         return np.concatenate([cepstra, prosody], axis=1)
 
     def log_mel(self, waveform: np.ndarray) -> np.ndarray:

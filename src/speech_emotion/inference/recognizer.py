@@ -4,7 +4,8 @@ The network is an ONNX graph: TensorFlow, MLflow and librosa are not imported. A
 milliseconds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeAlias
@@ -14,9 +15,11 @@ import onnxruntime
 
 from speech_emotion.audio.decode import AudioError, Sound, decode, from_array
 from speech_emotion.core.errors import UserError
+from speech_emotion.features.enrolment import shift
 from speech_emotion.features.frames import lengths_of, pad
 from speech_emotion.features.mfcc import Extractor, coefficient_count
-from speech_emotion.models.package import Package
+from speech_emotion.inference.profile import Profile
+from speech_emotion.models.package import Calibration, Package
 
 Audio: TypeAlias = "str | Path | bytes | np.ndarray"
 """The path or the bytes of a recording, or samples (n,) or (n, channels) with a sample rate."""
@@ -62,6 +65,8 @@ class Recognizer:
 
     def __init__(self, package: Package, *, threads: int = 1) -> None:
         self.package = package
+        self.temperature, self.rejection = package.description.temperature, package.description.rejection
+        self._shift: np.ndarray | None = None
         self._extractor = Extractor(package.description.features)
         self._session = _session(package, threads)
         _check_graph(package, self._session)
@@ -100,17 +105,66 @@ class Recognizer:
 
         Raise as `predict` for the first recording that cannot be used, which the message names.
         """
-        frames = []
-        for number, one in enumerate(audio):
-            try:
-                frames.append(self.frames(one, sample_rate))
-            except AudioError as error:
-                name = one if isinstance(one, (str, Path)) else f"recording {number}"
-                raise AudioError(f"{name}: {error}") from None
-        return self.answers(self.predict_frames(frames))
+        return self.answers(self.predict_frames(_each(audio, lambda one: self.frames(one, sample_rate))))
+
+    def enroll(self, recordings: Sequence[Audio], sample_rate: int | None = None) -> Profile:
+        """Return the profile of a speaker from recordings of the speaker's usual voice; see `with_profile`.
+
+        Parameters
+        ----------
+        recordings : sequence of str, Path, bytes or np.ndarray
+            About ten seconds in all; neutral speech is best.
+        sample_rate : int, optional
+            Hz; required for samples, not allowed otherwise.
+
+        Raises
+        ------
+        AudioError
+            A recording cannot be used; the message names it.
+        UserError
+            There is no recording, or the model was trained without references.
+        """
+        self._require_enrolment()
+        if not recordings:
+            raise UserError("a speaker profile needs at least one recording.")
+        frames = np.concatenate(_each(recordings, lambda one: self._features(one, sample_rate)))
+        mean = frames.mean(axis=0, dtype=np.float64)
+        return Profile(spec_digest=self.package.description.spec_digest, frames=len(frames), mean=tuple(mean.tolist()))
+
+    def with_profile(self, profile: Profile) -> Self:
+        """Return a recognizer for one speaker: it subtracts the profile from the features.
+
+        Raises
+        ------
+        UserError
+            The profile was made for other features, or the model was trained without references.
+        """
+        calibration, statistics = self._require_enrolment()
+        description = self.package.description
+        if profile.spec_digest != description.spec_digest or len(profile.mean) != len(statistics[0]):
+            raise UserError(
+                "the speaker profile was made for another model. Make it again with `speech-emotion enroll`."
+            )
+        enrolled = copy.copy(self)
+        enrolled.temperature, enrolled.rejection = calibration.temperature, calibration.rejection
+        enrolled._shift = shift(np.array(profile.mean), profile.frames, statistics)
+        return enrolled
+
+    def _require_enrolment(self) -> tuple[Calibration, tuple[np.ndarray, np.ndarray]]:
+        calibration, statistics = self.package.description.enrolled, self.package.statistics
+        if calibration is None or statistics is None:
+            raise UserError(
+                f"{self.package.folder}: this model was trained without speaker references (train.references) and "
+                "accepts no profile."
+            )
+        return calibration, statistics
 
     def frames(self, audio: Audio, sample_rate: int | None = None) -> np.ndarray:
-        """Return a recording's features [shape=(t, coefficients)], float32; see `predict`."""
+        """Return a recording's features [shape=(t, coefficients)], float32, minus the profile; see `predict`."""
+        frames = self._features(audio, sample_rate)
+        return frames if self._shift is None else frames - self._shift
+
+    def _features(self, audio: Audio, sample_rate: int | None) -> np.ndarray:
         sound = self.sound(audio, sample_rate)
         shortest = self.package.description.limits.min_seconds
         if sound.seconds < shortest:
@@ -124,15 +178,14 @@ class Recognizer:
 
         They are the softmax of the logits divided by the package's temperature, in float64.
         """
-        scaled = self._logits(frames).astype(np.float64) / self.package.description.temperature
+        scaled = self._logits(frames).astype(np.float64) / self.temperature
         # softmax; importing SciPy would double the start-up time of `predict`
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
     def answers(self, probabilities: np.ndarray) -> list[Prediction]:
         """Return the result of `predict_frames` [shape=(n, labels)] as predictions."""
-        rejection = self.package.description.rejection
-        threshold = rejection.threshold if rejection else 0.0
+        threshold = self.rejection.threshold if self.rejection else 0.0
         return [
             Prediction(
                 self.labels[best],
@@ -169,6 +222,18 @@ class Recognizer:
         placed = np.empty_like(found)
         placed[order] = found
         return placed
+
+
+def _each(audio: Sequence[Audio], features: Callable[[Audio], np.ndarray]) -> list[np.ndarray]:
+    """Return the features of recordings; an error names its recording."""
+    found = []
+    for number, one in enumerate(audio):
+        try:
+            found.append(features(one))
+        except AudioError as error:
+            name = one if isinstance(one, (str, Path)) else f"recording {number}"
+            raise AudioError(f"{name}: {error}") from None
+    return found
 
 
 def _session(package: Package, threads: int) -> onnxruntime.InferenceSession:

@@ -1,7 +1,6 @@
 """Train, calibrate and package the model of each fold of a protocol."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +12,16 @@ from scipy.special import softmax
 
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.config.training import CalibrateSettings, TrainSettings
-from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_json, replacing, replacing_folder, write_json
 from speech_emotion.core.process import alone
 from speech_emotion.data import splits
 from speech_emotion.data.splits import Fold
+from speech_emotion.features.enrolment import References
 from speech_emotion.features.frames import lengths_of
 from speech_emotion.features.store import RECORDED, FeatureStore
 from speech_emotion.models import network, onnx_export
 from speech_emotion.models.calibration import fit_rejection, fit_temperature
-from speech_emotion.models.package import GRAPH, WEIGHTS, Rejection, write_package_files
+from speech_emotion.models.package import GRAPH, WEIGHTS, Calibration, write_package_files
 from speech_emotion.models.training import Epoch, Part, Trained, predict_logits, train, training_digest
 from speech_emotion.tracking import mlflow_run
 from speech_emotion.tracking.connection import flat
@@ -55,7 +54,7 @@ class Experiment:
 
     @cached_property
     def utterances(self) -> pd.DataFrame:
-        """Path, speaker, emotion, text and sha256 of each utterance, indexed by id."""
+        """Path, corpus, speaker, emotion, text and sha256 of each utterance, indexed by id."""
         return splits.utterances(self.split).set_index("id")
 
     @cached_property
@@ -100,9 +99,10 @@ class Experiment:
             validation=self.labelled(fold.validation),
         )
 
-    def labelled(self, ids: Sequence[str]) -> list[tuple[str, str]]:
-        """Return (id, label) of utterances."""
-        return list(zip(ids, self.utterances["emotion"].loc[list(ids)], strict=True))
+    def labelled(self, ids: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return (id, label, corpus, speaker) of utterances."""
+        rows = self.utterances.loc[list(ids), ["emotion", "corpus", "speaker"]]
+        return list(rows.itertuples(name=None))
 
     def part(self, ids: Sequence[str], *, copies: bool = False, scratch: Path | None = None) -> Part:
         """Return the features and label indices of utterances.
@@ -118,8 +118,16 @@ class Experiment:
         copied = [one for one in self.store.versions if one != RECORDED] if copies else []
         recorded, *others = (self.store.read(ids, one, scratch=scratch) for one in (RECORDED, *copied))
         index = {label: number for number, label in enumerate(self.labels)}
-        labels = np.array([index[label] for _, label in self.labelled(ids)], dtype=np.int64)
-        return Part(recorded, labels, tuple(others))
+        rows = self.utterances.loc[list(ids)]
+        labels = rows["emotion"].map(index).to_numpy(dtype=np.int64)
+        weights = rows["corpus"].map(lambda corpus: self.settings.corpus_weights.get(corpus, 1.0)).to_numpy(np.float64)
+        references = self.references(ids, [recorded, *others]) if copies and self.settings.references else None
+        return Part(recorded, labels, tuple(others), weights / weights.mean(), references)
+
+    def references(self, ids: Sequence[str], versions: Sequence[Sequence[np.ndarray]]) -> References:
+        """Return utterances as references of their speakers, given the frames of their versions."""
+        rows = self.utterances.loc[list(ids)]
+        return References.of(versions, rows["speaker"].to_numpy(), (rows["emotion"] == "neutral").to_numpy())
 
 
 def fit(experiment: Experiment, fold: Fold, *, scratch: Path, on_epoch: Callable[[Epoch], None]) -> Trained:
@@ -194,8 +202,8 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
 
         trained = fit(experiment, fold, scratch=scratch, on_epoch=on_epoch)
         with replacing_folder(target) as folder:
-            temperature, rejection = _calibrate(experiment, fold, trained)
-            _write_package(experiment, fold, trained, temperature, rejection, lineage, folder)
+            calibration = _calibrate(experiment, fold, trained)
+            _write_package(experiment, fold, trained, calibration, lineage, folder)
             write_json(
                 folder / TRAINING,
                 {
@@ -208,39 +216,38 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
                     "weights": int(sum(np.prod(weight.shape) for weight in trained.network.trainable_weights)),
                     "calibration": {
                         "utterances": len(fold.validation),
-                        "temperature": temperature,
-                        "rejection": rejection.model_dump(mode="json"),
+                        **{name: one.model_dump(mode="json") for name, one in calibration.items()},
                     },
                 },
             )
         run.finish(target)
 
 
-def read_training(folder: Path) -> dict[str, Any]:
-    """Read training.json, which `train_fold` wrote."""
-    try:
-        content: dict[str, Any] = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{folder / TRAINING}: is missing or damaged. Run `dvc repro`.") from None
-    return content
-
-
-def _calibrate(experiment: Experiment, fold: Fold, trained: Trained) -> tuple[float, Rejection]:
-    """Fit the temperature and the confidence threshold on the validation part."""
+def _calibrate(experiment: Experiment, fold: Fold, trained: Trained) -> dict[str, Calibration]:
+    """Fit temperature and confidence threshold on the validation part: `alone`, and `enrolled` with references."""
     validation = experiment.part(fold.validation)
-    logits = predict_logits(trained.network, validation.frames)
-    temperature = fit_temperature(logits, validation.labels)
-    probabilities = softmax(logits.astype(np.float64) / temperature, axis=1)
-    rejection = fit_rejection(probabilities, validation.labels, risk=experiment.calibrate.risk)
-    return temperature, rejection
+    frames = {"alone": validation.frames}
+    if (settings := experiment.settings.references) and trained.statistics:
+        always = settings.model_copy(update={"none": 0.0})
+        references, rng = experiment.references(fold.validation, [validation.frames]), np.random.default_rng(0)
+        shifts = references.shifts(np.zeros(len(validation), int), always, trained.statistics, rng)
+        frames["enrolled"] = [one - shift for one, shift in zip(validation.frames, shifts, strict=True)]
+
+    def fitted(frames: Sequence[np.ndarray]) -> Calibration:
+        logits = predict_logits(trained.network, frames)
+        temperature = fit_temperature(logits, validation.labels)
+        probabilities = softmax(logits.astype(np.float64) / temperature, axis=1)
+        rejection = fit_rejection(probabilities, validation.labels, risk=experiment.calibrate.risk)
+        return Calibration(temperature=temperature, rejection=rejection)
+
+    return {name: fitted(some) for name, some in frames.items()}
 
 
 def _write_package(
     experiment: Experiment,
     fold: Fold,
     trained: Trained,
-    temperature: float,
-    rejection: Rejection,
+    calibration: Mapping[str, Calibration],
     lineage: dict[str, str],
     folder: Path,
 ) -> None:
@@ -261,8 +268,9 @@ def _write_package(
         features=experiment.store.settings,
         statistics=trained.statistics,
         lineage={**lineage, "weights": digest_file(folder / WEIGHTS)},
-        temperature=temperature,
-        rejection=rejection,
+        temperature=calibration["alone"].temperature,
+        rejection=calibration["alone"].rejection,
+        enrolled=calibration.get("enrolled"),
     )
     history = pd.DataFrame([asdict(row) for row in trained.history], columns=[field.name for field in fields(Epoch)])
     with replacing(folder / HISTORY) as partial:

@@ -60,6 +60,13 @@ class Rejection(Section):
     """Share of predictions above the threshold, on the validation part."""
 
 
+class Calibration(Section):
+    """Temperature and rejection, fitted on the validation part."""
+
+    temperature: Annotated[float, Field(gt=0)]
+    rejection: Rejection
+
+
 class Description(Section):
     """The content of package.json."""
 
@@ -78,6 +85,8 @@ class Description(Section):
     """Logits are divided by it before they become probabilities."""
     rejection: Rejection | None
     """None: the answer is never "not sure"."""
+    enrolled: Calibration | None = None
+    """Of predictions with a speaker profile; None: trained without references, accepts no profile."""
     limits: PackageSettings
     lineage: dict[str, str]
     """Digests of the data, features, settings and split of the training."""
@@ -146,6 +155,12 @@ class Package:
         """SHA-256 of the whole folder, evidence included. It identifies the package in the registry."""
         return digest_folder(self.folder)
 
+    @cached_property
+    def statistics(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Mean and standard deviation of each feature over the training part; None: no normalization."""
+        content = json.loads((self.folder / NORMALIZATION).read_text(encoding="utf-8"))
+        return None if content["mean"] is None else (np.array(content["mean"]), np.array(content["deviation"]))
+
     def evidence(self) -> dict[str, dict[str, Any]]:
         """Return the metrics of each protocol, by its name.
 
@@ -176,6 +191,7 @@ def write_package_files(
     lineage: Mapping[str, str],
     temperature: float = 1.0,
     rejection: Rejection | None = None,
+    enrolled: Calibration | None = None,
     limits: PackageSettings = DEFAULT_LIMITS,
 ) -> Package:
     """Complete a folder that holds graph.onnx, architecture.json and model.weights.h5 to a package.
@@ -200,6 +216,8 @@ def write_package_files(
         Logits are divided by it before they become probabilities.
     rejection : Rejection or None
         Confidence threshold.
+    enrolled : Calibration or None
+        Calibration with a speaker profile; None: the model was trained without references.
     limits : PackageSettings
         Accepted durations.
 
@@ -225,6 +243,7 @@ def write_package_files(
         spec_digest=spec_digest(features),
         temperature=temperature,
         rejection=rejection,
+        enrolled=enrolled,
         limits=limits,
         lineage=dict(lineage),
         files={name: digest_file(folder / name) for name in _CHECKED},

@@ -13,6 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 from speech_emotion.config.training import OptimizerSettings, TrainSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_json, replacing
+from speech_emotion.features.enrolment import References
 from speech_emotion.features.frames import ChosenFrames, lengths_of, pad
 from speech_emotion.models import network as networks
 from speech_emotion.models.backend import keras
@@ -38,20 +39,26 @@ class Part:
         Label index of each utterance.
     copies : tuple of sequence of np.ndarray
         Augmented copies in the same order. Each epoch draws the recording or one of its copies.
+    weights : np.ndarray [shape=(n,)] or None
+        Weight of each utterance in the loss; None: 1.
+    references : References or None
+        The utterances as references of their speakers.
     """
 
     frames: Sequence[np.ndarray]
     labels: np.ndarray
     copies: tuple[Sequence[np.ndarray], ...] = ()
+    weights: np.ndarray | None = None
+    references: References | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def drawn(self, seed: int, epoch: int) -> Sequence[np.ndarray]:
-        """Return one version of each utterance; the draw depends only on (seed, epoch)."""
+    def drawn(self, seed: int, epoch: int) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+        """Return the number and the frames of a version of each utterance; the draw depends only on (seed, epoch)."""
         versions = (self.frames, *self.copies)
         chosen = np.random.default_rng([seed, epoch, 1]).integers(len(versions), size=len(self))
-        return ChosenFrames(versions, list(zip(chosen.tolist(), range(len(self)), strict=True)))
+        return chosen, ChosenFrames(versions, list(zip(chosen.tolist(), range(len(self)), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,8 @@ class Trained:
     best_epoch: int
 
 
-Labelled = Sequence[tuple[str, str]]
-"""Id and label of each utterance."""
+Labelled = Sequence[tuple[str, ...]]
+"""Id, label, corpus and speaker of each utterance."""
 
 
 def training_digest(settings: TrainSettings, *, features: str, train: Labelled, validation: Labelled) -> str:
@@ -100,8 +107,8 @@ def training_digest(settings: TrainSettings, *, features: str, train: Labelled, 
     settings : TrainSettings
     features : str
         Digest of the feature store.
-    train, validation : sequence of (str, str)
-        Id and label of each utterance.
+    train, validation : sequence of (str, str, str, str)
+        Id, label, corpus and speaker of each utterance.
     """
     package = Path(__file__).parent.parent
     sources = [
@@ -175,7 +182,7 @@ def train(
         on_epoch(row)
     if not state.finished:
         network.fit(
-            _dataset(training, settings, coefficients=coefficients, labels=labels, state=state),
+            _dataset(training, settings, statistics, coefficients=coefficients, labels=labels, state=state),
             initial_epoch=len(state.history),
             epochs=settings.epochs,
             callbacks=[state],
@@ -257,20 +264,32 @@ class _TrainingState(keras.callbacks.Callback):
 
 
 def _dataset(
-    training: Part, settings: TrainSettings, *, coefficients: int, labels: int, state: _TrainingState
+    training: Part,
+    settings: TrainSettings,
+    statistics: tuple[np.ndarray, np.ndarray] | None,
+    *,
+    coefficients: int,
+    labels: int,
+    state: _TrainingState,
 ) -> tf.data.Dataset:
     """Return the batches of the current epoch, padded to their longest utterance."""
     targets = np.eye(labels, dtype=np.float32)[training.labels]
+    weights = np.ones(len(training), np.float32) if training.weights is None else training.weights.astype(np.float32)
 
-    def epoch_batches() -> Iterator[tuple[tuple[np.ndarray, np.ndarray], np.ndarray]]:
-        frames = training.drawn(settings.seed, state.epoch)
+    def epoch_batches() -> Iterator[tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]]:
+        versions, frames = training.drawn(settings.seed, state.epoch)
+        shifts = np.zeros((len(training), coefficients), np.float32)
+        if settings.references and training.references and statistics:
+            rng = np.random.default_rng([settings.seed, state.epoch, 2])
+            shifts = training.references.shifts(versions, settings.references, statistics, rng)
         for chosen in batches(lengths_of(frames), settings.batch_size, seed=settings.seed, epoch=state.epoch):
-            yield pad([frames[index] for index in chosen]), targets[chosen]
+            yield pad([frames[index] - shifts[index] for index in chosen]), targets[chosen], weights[chosen]
 
     # the time axis is left open: one trace of the training step serves batches of every length
     signature = (
         (tf.TensorSpec((None, None, coefficients), tf.float32), tf.TensorSpec((None,), tf.int32)),
         tf.TensorSpec((None, labels), tf.float32),
+        tf.TensorSpec((None,), tf.float32),
     )
     steps = -(-len(training) // settings.batch_size)
     dataset = tf.data.Dataset.from_generator(epoch_batches, output_signature=signature)

@@ -1,0 +1,90 @@
+"""Subtract what reference recordings of a speaker say about the speaker's voice from the features.
+
+The mean of the references is moved towards the mean of the training data, the more the shorter the references are, and
+what is subtracted is bounded. References of one emotion alone can therefore not do much damage.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from speech_emotion.config.features import ReferenceSettings
+from speech_emotion.features.frames import lengths_of
+
+PRIOR_FRAMES: Final = 200
+"""References of so many frames (4 s at 20 ms) are moved halfway to the mean of the training data."""
+
+LIMIT: Final = 1.5
+"""Standard deviations of a feature, the most that is subtracted."""
+
+
+def shift(mean: np.ndarray, frames: int, statistics: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return what to subtract from every frame of a speaker [shape=(coefficients,)], float32.
+
+    Parameters
+    ----------
+    mean : np.ndarray [shape=(coefficients,)]
+        Mean over the frames of the speaker's references.
+    frames : int
+        Number of these frames.
+    statistics : tuple of np.ndarray [shape=(coefficients,)]
+        Mean and standard deviation over the frames of the training data.
+    """
+    average, deviation = statistics
+    weighted = frames / (frames + PRIOR_FRAMES) * (mean - average)
+    return np.clip(weighted, -LIMIT * deviation, LIMIT * deviation).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class References:
+    """The training utterances as references of their speakers.
+
+    Attributes
+    ----------
+    sums : sequence of np.ndarray [shape=(n, coefficients)]
+        For each version, the sum over the frames of each utterance.
+    counts : sequence of np.ndarray [shape=(n,)]
+        For each version, the number of frames of each utterance.
+    speakers : np.ndarray [shape=(n,)]
+        Speaker of each utterance.
+    neutral : np.ndarray [shape=(n,)], bool
+        Whether an utterance is neutral.
+    """
+
+    sums: Sequence[np.ndarray]
+    counts: Sequence[np.ndarray]
+    speakers: np.ndarray
+    neutral: np.ndarray
+
+    @classmethod
+    def of(cls, versions: Sequence[Sequence[np.ndarray]], speakers: np.ndarray, neutral: np.ndarray) -> "References":
+        """Sum the frames of every version of the utterances."""
+        sums = [np.stack([one.sum(axis=0, dtype=np.float64) for one in frames]) for frames in versions]
+        return cls(sums, [lengths_of(frames) for frames in versions], speakers, neutral)
+
+    def shifts(
+        self,
+        versions: np.ndarray,
+        settings: ReferenceSettings,
+        statistics: tuple[np.ndarray, np.ndarray],
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Draw references of each utterance; return what to subtract from it [shape=(n, coefficients)], float32.
+
+        The references of an utterance are other utterances of its speaker, of the same version, number `versions`.
+        Their number is log-uniform between 1 and `settings.most`. A share of the utterances has none.
+        """
+        own = {name: np.flatnonzero(self.speakers == name) for name in np.unique(self.speakers)}
+        neutral = {name: rows[self.neutral[rows]] for name, rows in own.items()}
+        found = np.zeros((len(versions), self.sums[0].shape[1]), np.float32)
+        for row, (version, speaker) in enumerate(zip(versions, self.speakers, strict=True)):
+            without, only_neutral, size = rng.random(3)
+            rows = neutral[speaker] if only_neutral < settings.neutral and len(neutral[speaker]) else own[speaker]
+            chosen = rng.choice(rows, min(len(rows), round(settings.most**size)), replace=False)
+            chosen = chosen[chosen != row]
+            if without >= settings.none and len(chosen):
+                frames = int(self.counts[version][chosen].sum())
+                found[row] = shift(self.sums[version][chosen].sum(axis=0) / frames, frames, statistics)
+        return found

@@ -1,0 +1,45 @@
+"""The profile of a speaker: what recordings of the speaker's usual voice say about it."""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, ValidationError
+
+from speech_emotion.config.base import Section
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import open_regular_file, write_json
+
+_LARGEST: Final = 1 << 16
+
+
+class Profile(Section):
+    """Mean of each feature over the frames of reference recordings, from `Recognizer.enroll`. It contains no audio."""
+
+    format: Literal[1] = 1
+    spec_digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Digest of the feature settings and the version of the feature code."""
+    frames: Annotated[int, Field(ge=1, le=10**9)]
+    mean: Annotated[tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...], Field(min_length=1, max_length=2048)]
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a profile; raise a UserError if the file is not one."""
+        try:
+            with open_regular_file(path) as file:
+                return cls.parse(file.read(_LARGEST + 1), str(path))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+
+    @classmethod
+    def parse(cls, content: bytes | str, where: str) -> Self:
+        """Return the profile in JSON; raise a UserError that names `where` if it is not one."""
+        try:
+            if len(content) <= _LARGEST:
+                return cls.model_validate_json(content)
+        except ValidationError:
+            pass
+        raise UserError(f"{where}: is not a speaker profile. Make one with `speech-emotion enroll`.")
+
+    def save(self, path: Path) -> None:
+        """Write the profile as JSON, whole or not at all."""
+        write_json(path, self.model_dump(mode="json"))
