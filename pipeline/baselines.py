@@ -34,7 +34,7 @@ def main() -> None:
         predict_baselines,
         emotions=utterances["emotion"],
         table=table,
-        settings=reference.train,
+        settings=reference,
         shuffles=settings.shuffles,
     )
     made = parallel_map(work, [fold for _, fold in folds], workers=workers)

@@ -51,13 +51,6 @@ def test_requirements_are_pinned(folder: Path) -> None:
     assert all("==" in line and "+" not in line for line in requirements)
 
 
-def test_assembled_package_has_the_licence(folder: Path, tmp_path: Path) -> None:
-    package = assemble(folder, {}, tmp_path / "out", licence="Weights: **CC0**.")
-
-    assert "Weights: **CC0**." in (package.folder / "LICENSE.md").read_text()
-    assert Package.load(package.folder).description == package.description
-
-
 def test_folder_without_a_package_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing: no model package found"):
         Package.load(tmp_path / "nothing")
@@ -121,26 +114,31 @@ def test_description_must_be_json(folder: Path, content: bytes) -> None:
         Package.load(folder)
 
 
-def test_assembling_adds_evidence_and_limits(folder: Path, tmp_path: Path) -> None:
+LIMITS = PackageSettings(min_seconds=0.5, max_seconds=30.0)
+
+
+def test_assembling(folder: Path, tmp_path: Path) -> None:
     (folder / "history.csv").write_text("epoch,loss\n")
-    limits = PackageSettings(min_seconds=0.5, max_seconds=30.0)
+    target, evidence = tmp_path / "out" / "package", {"speaker": {"mean": {"uar": 0.5}}}
 
-    package = assemble(folder, {"speaker": {"mean": {"uar": 0.5}}}, tmp_path / "out" / "package", limits=limits)
+    package = assemble(
+        folder, evidence, target, licence="Weights: **CC0**.", limits=LIMITS, beside={"MODEL_CARD.md": "# Card\n"}
+    )
 
-    loaded = Package.load(tmp_path / "out" / "package")
-    assert {path.name for path in loaded.folder.iterdir()} == FILES | {"evidence"}
-    assert loaded.evidence() == {"speaker": {"mean": {"uar": 0.5}}}
-    assert loaded.description.limits == limits
-    assert loaded.description == package.description
-    assert loaded.digest == package.digest
-    for name in FILES - {"package.json"}:
-        assert digest_file(loaded.folder / name) == digest_file(folder / name)
+    loaded = Package.load(target)
+    assert {path.name for path in target.iterdir()} == FILES | {"evidence", "MODEL_CARD.md"}
+    assert loaded.evidence() == evidence
+    assert loaded.description.limits == LIMITS
+    assert (loaded.description, loaded.digest) == (package.description, package.digest)
+    assert "Weights: **CC0**." in (target / "LICENSE.md").read_text()
+    for name in FILES - {"package.json", "LICENSE.md"}:
+        assert digest_file(target / name) == digest_file(folder / name)
 
 
 def test_assembling_a_damaged_package_writes_nothing(folder: Path, tmp_path: Path) -> None:
     (folder / "graph.onnx").write_bytes(b"")
 
     with pytest.raises(UserError, match="SHA-256"):
-        assemble(folder, {}, tmp_path / "out" / "package")
+        assemble(folder, {}, tmp_path / "out" / "package", licence="", limits=LIMITS, beside={})
 
     assert not (tmp_path / "out").exists()

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +26,8 @@ _PARENT = os.getppid()
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main function and exit with its status.
 
-    A `UserError`, or an error of the operating system such as a full disk, is printed in one line (status 1), as are
-    other arguments than those in dvc.yaml (status 2). A stage is killed when DVC dies.
+    A `UserError`, or an error of the operating system such as a full disk, is printed in one line. A stage is killed
+    when DVC dies.
     """
     sys.excepthook = print_masked_traceback
     die_with_parent()
@@ -40,14 +39,6 @@ def run_stage(main: Callable[[], None]) -> None:
             raise
         print(f"error: {message}", file=sys.stderr, flush=True)
         sys.exit(1)
-    except ValueError as error:
-        _, *inside = traceback.extract_tb(error.__traceback__)
-        if len(inside) != 1 or "= map(Path, sys.argv" not in (inside[0].line or ""):
-            raise
-        command, *given = sys.argv
-        advice = f"Run `dvc repro {Path(command).stem}`."
-        print(f"error: {command}: takes other arguments than the {len(given)} given. {advice}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 

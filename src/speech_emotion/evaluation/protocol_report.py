@@ -1,5 +1,6 @@
 """Evaluate the packages of a protocol: metrics, predictions, calibration and plots."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +16,24 @@ from speech_emotion.core.io import replacing_folder, write_json
 from speech_emotion.core.process import SCRATCH
 from speech_emotion.core.tables import read_table, write_table
 from speech_emotion.data import splits
-from speech_emotion.data.splits import TEST, VALIDATION, Fold
-from speech_emotion.evaluation import leakage, plots
+from speech_emotion.data.splits import TEST, VALIDATION, Fold, LeakError
+from speech_emotion.evaluation import plots
 from speech_emotion.evaluation.bootstrap import Predictions, intervals, share_intervals
 from speech_emotion.evaluation.metrics import mean_of, metrics, reliability, uncalibrated
+from speech_emotion.features.frames import lengths_of
 from speech_emotion.features.store import FeatureStore
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.models.calibration import risk_coverage
+from speech_emotion.models.package import NORMALIZATION, Package
 
 METRICS: Final = "metrics.json"
 PREDICTIONS: Final = "predictions.csv"
 
 _CALIBRATED: Final = ("nll", "brier", "ece")
 """Metrics that calibration changes."""
+
+_TOLERANCE: Final = 1e-3
+"""In standard deviations. Rounding differs by far less, the statistics of another speaker by far more."""
 
 _STEPS: Final = 100
 """Number of points of a risk-coverage curve."""
@@ -78,11 +84,12 @@ def evaluate_protocol(
     Raises
     ------
     LeakError
-        The split or a package leaks; see `leakage`.
+        An utterance, a text or a speaker is on two sides of the split, which may have been edited by hand, or a
+        package was normalized by other utterances than those of its training part.
     """
     protocol = cast(Protocol, split.stem)
     folds, utterances = splits.read(split), splits.utterances(split)
-    leakage.check_folds(folds, utterances, protocol)
+    splits.check(read_table(split, text=splits.COLUMNS), utterances, protocol)
     found = {fold.name: _predict(fold, protocol, models / fold.name, utterances, store) for fold in folds}
     labels = Recognizer.load(models / folds[0].name).labels
     summary = summarize({name: fold.rows for name, fold in found.items()}, labels, settings)
@@ -162,7 +169,7 @@ def _predict(
     recognizer = Recognizer.load(package)
     description = recognizer.package.description
     store = store.narrowed(description.features)
-    leakage.check_normalization(recognizer.package, store.read(fold.train, scratch=SCRATCH))
+    _check_normalization(recognizer.package, store.read(fold.train, scratch=SCRATCH))
     probabilities = recognizer.predict_frames(store.read(ids, scratch=SCRATCH))
     before = uncalibrated(probabilities, description.temperature)
     threshold = description.rejection.threshold if description.rejection else None
@@ -174,6 +181,25 @@ def _predict(
     rows["sure"] = rows["confidence"] >= (threshold or 0.0)
     columns = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in recognizer.labels])
     return FoldPredictions(pd.concat([rows, columns], axis=1), before, threshold)
+
+
+def _check_normalization(package: Package, frames: Sequence[np.ndarray]) -> None:
+    """Raise a LeakError unless a package's normalization was computed on these frames, of the training part."""
+    content = json.loads((package.folder / NORMALIZATION).read_text(encoding="utf-8"))
+    if content["mean"] is None:
+        return
+    count = int(lengths_of(frames).sum())
+    mean = sum(one.sum(axis=0, dtype=np.float64) for one in frames) / count
+    deviation = np.sqrt(sum(((one - mean) ** 2).sum(axis=0) for one in frames) / count)
+    found = np.array([content["mean"], content["deviation"]])
+    off = (np.abs(found - [mean, deviation]) / (deviation + 1e-6)).max(axis=0)
+    if off.max() > _TOLERANCE:
+        described = package.description
+        raise LeakError(
+            f"{package.folder / NORMALIZATION}: leak: normalization: coefficient {int(off.argmax())} differs by "
+            f"{off.max():.3g} standard deviations from that of the training part of protocol '{described.protocol}', "
+            f"fold '{described.fold}'. Run `dvc repro --force train`."
+        )
 
 
 def _unseen(folds: Sequence[Fold], protocol: str, utterances: pd.DataFrame) -> dict[str, float | None]:

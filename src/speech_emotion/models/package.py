@@ -17,7 +17,7 @@ from speech_emotion.config.features import FeaturizeSettings
 from speech_emotion.config.serving import PackageSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_folder, replacing_folder, write_json, write_text
-from speech_emotion.features.mfcc import coefficient_count, spec_digest
+from speech_emotion.features.mfcc import spec_digest
 
 FORMAT: Final = 2
 """Version of the folder format."""
@@ -104,14 +104,7 @@ class Description(Section):
 
 @dataclass(frozen=True)
 class Package:
-    """A model package whose files were checked.
-
-    Attributes
-    ----------
-    folder : Path
-    description : Description
-        The content of package.json.
-    """
+    """A model package whose files were checked."""
 
     folder: Path
     description: Description
@@ -196,38 +189,22 @@ def write_package_files(
 ) -> Package:
     """Complete a folder that holds graph.onnx, architecture.json and model.weights.h5 to a package.
 
+    Equal values, files and installed versions give equal bytes: a package contains no dates. The arguments are those of
+    `Description`, except for:
+
     Parameters
     ----------
-    folder : Path
-    corpus, protocol, fold : str
-        What the network was trained on.
     kind : str
         Kind of corpus.
-    labels : sequence of str
-        In the order of the network's outputs.
-    features : FeaturizeSettings
-        The feature specification.
     statistics : tuple of np.ndarray [shape=(coefficients,)] or None
         Mean and standard deviation of each coefficient over the training part, which the graph contains too. None: no
         normalization.
-    lineage : mapping of str to str
-        Digests of the data, features, settings and split of the training.
-    temperature : float
-        Logits are divided by it before they become probabilities.
-    rejection : Rejection or None
-        Confidence threshold.
     enrolled : Calibration or None
         Calibration with a speaker profile; None: the model was trained without references.
-    limits : PackageSettings
-        Accepted durations.
-
-    Notes
-    -----
-    Equal values, files and installed versions give equal bytes: a package contains no dates.
     """
     from importlib import metadata
 
-    mean, deviation = (None, None) if statistics is None else (_as_list(part, features) for part in statistics)
+    mean, deviation = (None, None) if statistics is None else (part.tolist() for part in statistics)
     write_json(folder / NORMALIZATION, {"mean": mean, "deviation": deviation})
     write_text(folder / REQUIREMENTS, "".join(f"{line}\n" for line in pinned_requirements()))
     # the package stage writes the whole text, so that training does not depend on the code of every corpus
@@ -257,9 +234,9 @@ def assemble(
     evidence: Mapping[str, Mapping[str, Any]],
     target: Path,
     *,
-    licence: str | None = None,
-    limits: PackageSettings | None = None,
-    beside: Mapping[str, str] | None = None,
+    licence: str,
+    limits: PackageSettings,
+    beside: Mapping[str, str],
 ) -> Package:
     """Build the package that is deployed: the network of `full` with the metrics of every protocol.
 
@@ -271,11 +248,11 @@ def assemble(
         Metrics by protocol; each becomes `evidence/<protocol>.json`.
     target : Path
         The folder to write.
-    licence : str, optional
-        Licence of the weights, as Markdown; None: the text of `full`.
-    limits : PackageSettings, optional
-        Accepted durations; None: those of `full`.
-    beside : mapping of str to str, optional
+    licence : str
+        Licence of the weights, as Markdown.
+    limits : PackageSettings
+        Accepted durations.
+    beside : mapping of str to str
         Text files to add, by name, such as the model card.
 
     Raises
@@ -287,18 +264,17 @@ def assemble(
     with replacing_folder(target) as aside:
         for name in _CHECKED:
             shutil.copyfile(full / name, aside / name)
-        if licence:
-            write_text(aside / LICENSE, f"# Licence of this model\n\n{licence}\n\n{_SOFTWARE_LICENSE}")
+        write_text(aside / LICENSE, f"# Licence of this model\n\n{licence}\n\n{_SOFTWARE_LICENSE}")
         description = source.description.model_copy(
             update={
                 "files": {**source.description.files, LICENSE: digest_file(aside / LICENSE)},
-                "limits": limits or source.description.limits,
+                "limits": limits,
             }
         )
         write_json(aside / DESCRIPTION, description.model_dump(mode="json"))
         for protocol, metrics in evidence.items():
             write_json(aside / EVIDENCE / f"{protocol}.json", metrics)
-        for name, text in (beside or {}).items():
+        for name, text in beside.items():
             write_text(aside / name, text)
     return Package(target, description)
 
@@ -340,12 +316,6 @@ def _read_description(folder: Path) -> Description:
             f"(speech-emotion {description.software}). Install that version, or run `dvc repro`."
         )
     return description
-
-
-def _as_list(values: np.ndarray, features: FeaturizeSettings) -> list[float]:
-    if values.shape != (coefficient_count(features),):
-        raise ValueError(f"{coefficient_count(features)} coefficients, and statistics of shape {values.shape}")
-    return [float(value) for value in values]
 
 
 _SOFTWARE_LICENSE: Final = "speech-emotion, the software that reads this package, is licensed under MIT.\n"

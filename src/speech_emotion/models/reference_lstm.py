@@ -1,7 +1,6 @@
 """Rebuild the reference model: an LSTM over the mean of 40 MFCCs, and all baselines of a fold."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,31 +8,18 @@ import pandas as pd
 from scipy.special import softmax
 
 from speech_emotion.config.base import parse_section, read_params
-from speech_emotion.config.features import FeaturizeSettings
 from speech_emotion.config.training import TrainSettings
 from speech_emotion.core.io import digest_json
 from speech_emotion.core.process import alone
 from speech_emotion.data.splits import Fold
 from speech_emotion.models.baselines import as_table, classical
-from speech_emotion.models.training import Epoch, Part, predict_logits, train, training_digest
+from speech_emotion.models.training import Part, predict_logits, train, training_digest
 
 
-@dataclass(frozen=True)
-class ReferenceSettings:
-    """The settings of the reference model."""
-
-    featurize: FeaturizeSettings
-    train: TrainSettings
-
-
-def read_reference(preset: Path, *, seed: int = 0, epochs: int | None = None) -> ReferenceSettings:
+def read_reference(preset: Path, *, seed: int, epochs: int | None) -> TrainSettings:
     """Read the preset of the reference model, with another seed and, if given, another number of epochs."""
-    values = read_params(preset)
     changed = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
-    return ReferenceSettings(
-        parse_section("featurize", FeaturizeSettings, values["featurize"], preset),
-        parse_section("train", TrainSettings, {**values["train"], **changed}, preset),
-    )
+    return parse_section("train", TrainSettings, {**read_params(preset)["train"], **changed}, preset)
 
 
 def predict_baselines(
@@ -60,13 +46,11 @@ def predict_baselines(
     """
     found = classical(fold, emotions, table, seed=settings.seed, shuffles=shuffles)
     means = table[[column for column in table if str(column).startswith("mean_")]]
-    reference = predict_reference(fold, means, emotions, settings, on_epoch=lambda row: None)
+    reference = predict_reference(fold, means, emotions, settings)
     return as_table({**found, "reference": (reference,)}, fold)
 
 
-def predict_reference(
-    fold: Fold, means: pd.DataFrame, emotions: pd.Series, settings: TrainSettings, on_epoch: Callable[[Epoch], None]
-) -> pd.DataFrame:
+def predict_reference(fold: Fold, means: pd.DataFrame, emotions: pd.Series, settings: TrainSettings) -> pd.DataFrame:
     """Train the reference network on a fold and predict its test part.
 
     Returns
@@ -95,7 +79,7 @@ def predict_reference(
             validation=part(fold.validation),
             labels=len(labels),
             scratch=scratch,
-            on_epoch=on_epoch,
+            on_epoch=lambda row: None,
         )
     logits = predict_logits(trained.network, part(fold.test).frames).astype(np.float64)
     return pd.DataFrame(softmax(logits, axis=1), list(fold.test), labels)
