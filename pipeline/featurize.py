@@ -29,7 +29,11 @@ def main() -> None:
             task
             for version in versions
             for task in shard_tasks(
-                list(rows["id"]), list(rows["path"]), raw=raw, folder=folder, settings=settings, version=version
+                *(list(rows[column]) for column in ("id", "path", "speaker")),
+                raw=raw,
+                folder=folder,
+                settings=settings,
+                version=version,
             )
         ]
         frames = write_store(target, folder, tasks, settings, augment.model_dump(mode="json"), compute=compute)

@@ -30,7 +30,8 @@ def raw(tmp_path_factory) -> Path:
 def build(raw: Path, folder: Path, workers: int) -> None:
     ids = [f"utterance-{number}" for number in range(COUNT)]
     settings = featurize_settings()
-    tasks = shard_tasks(ids, [f"{n}.wav" for n in range(COUNT)], raw=raw, folder=folder, settings=settings)
+    paths, speakers = [f"{n}.wav" for n in range(COUNT)], ["S"] * COUNT
+    tasks = shard_tasks(ids, paths, speakers, raw=raw, folder=folder, settings=settings)
     write_index(folder, settings, list(parallel_map(write_shard, tasks, workers=workers)))
 
 
@@ -111,7 +112,9 @@ def test_missing_store_says_what_to_run(tmp_path: Path) -> None:
 
 def test_damaged_recording_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_text("this is no recording")
-    task = shard_tasks(["x"], ["bad.wav"], raw=tmp_path, folder=tmp_path / "out", settings=featurize_settings())[0]
+    task = shard_tasks(["x"], ["bad.wav"], ["S"], raw=tmp_path, folder=tmp_path / "out", settings=featurize_settings())[
+        0
+    ]
 
     with pytest.raises(UserError, match=r"bad\.wav"):
         write_shard(task)

@@ -55,12 +55,12 @@ class Corpus:
 
     def extract(self, name: str, *versions: UtteranceVersion) -> FeatureStore:
         settings = featurize_settings(c0=False)
-        ids, paths = list(self.manifest["id"]), list(self.manifest["path"])
+        columns = [list(self.manifest[name]) for name in ("id", "path", "speaker")]
         shards = [
             write_shard(task)
             for version in versions
             for task in shard_tasks(
-                ids, paths, raw=self.folder / "raw", folder=self.folder / name, settings=settings, version=version
+                *columns, raw=self.folder / "raw", folder=self.folder / name, settings=settings, version=version
             )
         ]
         write_index(self.folder / name, settings, shards, {"versions": [version.name for version in versions]})
