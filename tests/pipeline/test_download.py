@@ -135,17 +135,6 @@ def test_two_downloads_at_once(workspace: Path, start: Start) -> None:
     assert digests(raw) == json.loads((workspace / "checksums.json").read_text())
 
 
-def test_offline_without_copy(workspace: Path, root: Path, start: Start) -> None:
-    with serve(DataverseServer({})) as gone:
-        pass
-    process = start(gone.url, str(root / "pipeline" / "download.py"))
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "not on this machine" in errors
-    assert "Traceback" not in errors
-    assert not (workspace / "data" / "tess" / "raw").exists()
-
-
 @pytest.mark.parametrize("name", ["x; touch pwned", "$(touch pwned)"])
 def test_name_is_checked_before_a_shell_sees_it(workspace: Path, root: Path, name: str) -> None:
     for file in ("dvc.yaml", "pipeline", "presets", "src"):
