@@ -1,5 +1,6 @@
 """Build the package that is deployed: network, evidence, model card and monitoring reference."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def main() -> None:
     evidence = model_card.read_evidence(protocols, robustness)
     description = Package.load(full).description.model_copy(update={"limits": limits})
     kind = read_section("corpus", CorpusSettings).kind
-    card = model_card.write(description, evidence, kind=kind, training=model_card.training_cost(full))
+    training = json.loads((full / "training.json").read_text(encoding="utf-8"))
+    card = model_card.write(description, evidence, kind=kind, training=training)
     package = assemble(
         full,
         evidence,

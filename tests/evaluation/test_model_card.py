@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 
 from helpers.tiny_package import LABELS, make_package
-from speech_emotion.core.errors import UserError
-from speech_emotion.evaluation.model_card import ROBUSTNESS, findings, question, training_cost, write
+from speech_emotion.evaluation.model_card import ROBUSTNESS, findings, question, write
 from speech_emotion.models.package import Description, Rejection
 
-TRAINING = {"epochs": 10, "weights": 1000, "frames": 360_000, "operations": 2.16e10, "watt_hours": 0.006}
+TRAINING = {"epochs": 10, "weights": 1000, "frames": 360_000}
 
 
 def metrics(uar: float, recalls: dict[str, dict[str, float]], *, speaker: float, text: float | None) -> dict[str, Any]:
@@ -95,13 +94,3 @@ def test_findings_start_with_the_unseen_speaker(description: Description) -> Non
     assert whom.value == "99.0\N{NO-BREAK SPACE}%"
     assert "Lowest recall: happy, 10 % (A) and 30 % (B)." in [note.replace("\xa0", " ") for note in whom.notes]
     assert confident.value == "8.0\N{NO-BREAK SPACE}points"
-
-
-def test_training_cost(tmp_path: Path) -> None:
-    (tmp_path / "training.json").write_text('{"epochs": 10, "weights": 1000, "frames": 360000}')
-
-    assert training_cost(tmp_path) == pytest.approx(TRAINING)
-
-    (tmp_path / "training.json").write_text("[]")
-    with pytest.raises(UserError, match=r"training\.json"):
-        training_cost(tmp_path)

@@ -85,7 +85,6 @@ def intervals(*repeats: Sequence[Predictions], settings: EvaluateSettings) -> di
     *repeats : sequence of Predictions
         The folds of a model. Of a model that was trained several times, the folds of each repeat: the resamples are
         divided among them, so that the interval covers the chance of the training as well.
-    settings : EvaluateSettings
     """
     drawn = _pooled(repeats, settings, settings.bootstrap.resamples)
     return {name: _interval(values) for name, values in drawn.items()}
@@ -102,7 +101,6 @@ def differences(
         One per fold.
     *repeats : sequence of Predictions
         The other model, as in `intervals`: the same utterances in the same order.
-    settings : EvaluateSettings
 
     Raises
     ------
@@ -129,7 +127,6 @@ def share_intervals(
 
     Parameters
     ----------
-    folds : sequence of Predictions
     hits, among : sequence of np.ndarray [shape=(n, shares)], bool
         For each fold, the utterances that a share counts, and those that it is a share of.
     settings : EvaluateSettings

@@ -44,7 +44,7 @@ class Contest:
 def write_comparison(
     protocols: Sequence[str], *, reports: Path, baselines: Path, settings: EvaluateSettings, target: Path, corpus: str
 ) -> None:
-    """Compare the model with every baseline on each protocol.
+    """Compare the model with every baseline on each protocol; write `table.csv`, `table.png` and `summary.md`.
 
     Parameters
     ----------
@@ -52,10 +52,6 @@ def write_comparison(
         Those with a test part. If there are none, `summary.md` says so and is the only file.
     reports, baselines : Path
         Folders of the protocols' reports and of the baselines' predictions.
-    settings : EvaluateSettings
-    target : Path
-        The folder to write: `table.csv`, `table.png`, `summary.md`.
-    corpus : str
     """
     contests = [read_contest(name, reports / name, baselines / f"{name}.csv") for name in protocols]
     tables = [compare(contest, settings) for contest in contests]

@@ -23,16 +23,9 @@ _HIGHEST_HZ: Final = 8000
 
 
 def draw_corpus(recordings: pd.DataFrame, raw: Path, target: Path) -> None:
-    """Draw the figures of a corpus.
+    """Draw `counts.png`, `confounds.png` (level and duration) and `utterances.png` (one of each emotion).
 
-    Parameters
-    ----------
-    recordings : pd.DataFrame
-        From audio_stats.csv.
-    raw : Path
-        The folder of recordings.
-    target : Path
-        The folder to write: `counts.png`, `confounds.png` (level and duration), `utterances.png` (one of each emotion).
+    `recordings` is from audio_stats.csv; their paths are relative to `raw`.
     """
     emotions = sorted(set(recordings["emotion"]))
     with replacing_folder(target) as folder:

@@ -22,14 +22,7 @@ LISTED: Final = 10
 def find(functionals: pd.DataFrame, utterances: pd.DataFrame, *, folds: int, seed: int) -> pd.DataFrame:
     """Return the recordings whose label is least certain, first: all that are suspected, and at least `LISTED`.
 
-    Parameters
-    ----------
-    functionals : pd.DataFrame
-        Features of each utterance, by id.
-    utterances : pd.DataFrame
-        Speaker, emotion and text of each utterance, by id.
-    folds, seed : int
-        Of the cross-validation.
+    `functionals` and `utterances` (speaker, emotion and text) are by id; `folds` and `seed` of the cross-validation.
     """
     from cleanlab.filter import find_label_issues
 

@@ -13,7 +13,6 @@ import jinja2
 import pandas as pd
 
 from speech_emotion.config.data import CorpusName
-from speech_emotion.core.errors import UserError
 from speech_emotion.core.tables import read_table
 from speech_emotion.data.corpora import facts
 from speech_emotion.evaluation.bootstrap import Interval
@@ -45,30 +44,6 @@ class MainResult:
     notes: list[str]
 
 
-def training_cost(package: Path) -> dict[str, float]:
-    """Return the cost of a training from the training.json of its package.
-
-    Returns
-    -------
-    dict
-        `epochs`, `weights` (trained ones), `frames` (of the training part), `operations` (floating point, six per
-        weight and frame; Kaplan et al., 2020), and `watt_hours` at 10^9 operations per joule, about what LSTM layers
-        reach on a desktop processor.
-
-    Raises
-    ------
-    UserError
-        The file is missing or damaged.
-    """
-    try:
-        record = json.loads((package / "training.json").read_text(encoding="utf-8"))
-        cost = {name: record[name] for name in ("epochs", "weights", "frames")}
-        operations = 6.0 * cost["weights"] * cost["frames"] * cost["epochs"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{package / 'training.json'}: is missing or damaged. Run `dvc repro`.") from None
-    return cost | {"operations": operations, "watt_hours": operations / 1e9 / 3600}
-
-
 def read_evidence(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]]:
     """Read the metrics by protocol and, as `ROBUSTNESS`, UAR and drop by protocol and condition."""
     # a killed evaluate leaves a folder that begins with a dot
@@ -84,7 +59,7 @@ def read_evidence(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]
 
 
 def write(description: Description, evidence: Evidence, *, kind: CorpusName, training: Mapping[str, float]) -> str:
-    """Return the model card as Markdown; `evidence` is from `read_evidence`, `training` from `training_cost`."""
+    """Return the model card as Markdown; `evidence` is from `read_evidence`, `training` from training.json."""
     ordered = in_order(evidence)
     template = environment().get_template("model_card.md.j2")
     return template.render(

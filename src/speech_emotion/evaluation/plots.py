@@ -36,7 +36,6 @@ STYLE: Any = {
     "font.size": 10,
     "grid.alpha": 0.3,
     "legend.frameon": False,
-    "svg.hashsalt": "speech-emotion",
 }
 
 
@@ -84,10 +83,8 @@ def uar_by_protocol(path: Path, rows: pd.DataFrame, *, title: str, folds: pd.Dat
 
     Parameters
     ----------
-    path : Path
     rows : pd.DataFrame [columns=(protocol, name, uar, low, high, line)]
         Names from top to bottom; the first is highlighted. `line` is where a dotted line is drawn.
-    title : str
     folds : pd.DataFrame [columns=(protocol, name, uar)], optional
         UAR of single folds, drawn as light dots.
     """

@@ -76,8 +76,6 @@ def evaluate_protocol(
         Its name without `.csv` is the protocol.
     models : Path
         Holds one package per fold, named as the fold.
-    store : FeatureStore
-    settings : EvaluateSettings
     target : Path
         The folder to write: `metrics.json`, `predictions.csv`, `reliability.csv`, `risk_coverage.csv`, plots.
 

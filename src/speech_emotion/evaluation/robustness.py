@@ -163,13 +163,10 @@ def score(
 
     Parameters
     ----------
-    protocol : str
-    chosen : sequence of Case
     predicted : sequence of np.ndarray [shape=(conditions, labels)]
         From `predict`, in the order of `chosen`.
     utterances : pd.DataFrame
         From `splits.utterances`.
-    settings : EvaluateSettings
 
     Returns
     -------

@@ -38,12 +38,10 @@ def classical(
 
     Parameters
     ----------
-    fold : Fold
     emotions : pd.Series
         Label of each utterance, by id.
     table : pd.DataFrame
         From `features.functionals`, by id.
-    seed : int
     shuffles : int
         Number of label permutations of the control `shuffled`.
 

@@ -28,7 +28,6 @@ def write_graph(path: Path, settings: NetworkSettings, weights: LayerWeights, *,
 
     Parameters
     ----------
-    path : Path
     settings : NetworkSettings
         What the network was built from.
     weights : mapping of str to list of np.ndarray

@@ -29,7 +29,6 @@ def predict_baselines(
 
     Parameters
     ----------
-    fold : Fold
     emotions : pd.Series
         Label of each utterance, by id.
     table : pd.DataFrame
