@@ -6,7 +6,6 @@ import pytest
 from helpers import recordings
 from helpers.tiny_package import make_package
 from speech_emotion.app import examples, wording
-from speech_emotion.config.serving import WindowSettings
 from speech_emotion.inference.recognizer import Prediction
 from speech_emotion.inference.windows import Listener
 from speech_emotion.registry.model_resolution import load
@@ -39,17 +38,6 @@ def test_unsure_answer_names_closest_emotion(listener: Listener, prediction: Pre
     assert '<p class="se-label">not sure</p>' in shown
     assert f"Closest is {wording.words(found.label)}" in shown
     assert wording.why_not_sure(listener.recognizer.package) in shown
-
-
-def test_rows_are_the_windows(listener: Listener) -> None:
-    windows = Listener(listener.recognizer, WindowSettings(seconds=1.0, hop_seconds=0.5))(
-        recordings.encoded(recordings.tone(2.0))
-    ).windows
-
-    rows = wording.rows(windows)
-
-    assert [row[0] for row in rows] == ["0.0 to 1.0", "0.5 to 1.5", "1.0 to 2.0"]
-    assert [row[3] for row in rows] == [f"{window.prediction.confidence:.1%}" for window in windows]
 
 
 def test_package_without_card(tmp_path: Path) -> None:

@@ -65,16 +65,16 @@ class EmotionServer:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that decode and predict."""
-        children = psutil.Process(self.process.pid).children()
-        return [one for one in children if any("onnxruntime" in part.path for part in one.memory_maps())]
+        found = []
+        for one in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # it has just been killed
+                if any("onnxruntime" in part.path for part in one.memory_maps()):
+                    found.append(one)
+        return found
 
     def memory(self) -> int:
         """Return the resident bytes of all its processes."""
         return sum(process.memory_info().rss for process in self.processes())
-
-    def work_seconds(self) -> float:
-        """Return the CPU seconds of all its processes, which do not depend on other load."""
-        return sum(sum(process.cpu_times()[:4]) for process in self.processes())
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the lines of its log about an event."""

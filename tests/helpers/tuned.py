@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from mlflow.entities import Run
 from ruamel.yaml import YAML
 
 from helpers.examples import EMOTIONS, featurize_settings, manifest, network_settings, train_settings
@@ -20,6 +21,7 @@ from speech_emotion.data import splits
 from speech_emotion.features.extract import write_index
 from speech_emotion.features.mfcc import names
 from speech_emotion.features.store import RECORDED, SCHEMA
+from speech_emotion.tracking.connection import connect, locate
 from speech_emotion.tuning.objective import SearchInputs
 
 CORPUS = CorpusSettings(name="tiny", kind="folder", source="nowhere")
@@ -107,3 +109,14 @@ def write_params(folder: Path, **changes: Any) -> None:
     params["tune"]["space"] = space  # a preset can add to the space, but remove nothing
     with open(path, "w") as file:
         yaml.dump(params, file)
+
+
+def trial_runs() -> dict[str, Run]:
+    """Return the runs of all trials by name."""
+    client = connect(locate())
+    found = client.get_experiment_by_name("speech-emotion-tiny-tuning")
+    assert found is not None
+    listed = client.search_runs([found.experiment_id], "tags.kind = 'trial'")
+    named = {run.info.run_name: run for run in listed}
+    assert len(named) == len(listed), "two runs have one name"
+    return named

@@ -106,7 +106,7 @@ def test_invalid_description_is_refused(folder: Path, change: Callable[[dict], o
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 200_000])
 def test_description_must_be_json(folder: Path, content: bytes) -> None:
     (folder / "package.json").write_bytes(content)
 

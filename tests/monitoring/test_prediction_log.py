@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from helpers.irregular import unreadable
 from helpers.voices import RATE, voices
 from speech_emotion.audio.decode import from_array
 from speech_emotion.config.monitoring import LogSettings
@@ -103,29 +102,3 @@ def test_names_unusable_files(tmp_path: Path, make: Callable[[Path], None], mess
     for log in (tmp_path, tmp_path / "log.parquet"):
         with pytest.raises(UserError, match=message):
             read(log)
-
-
-def test_unwritable_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-
-    with pytest.raises(UserError, match="file: cannot write a log there"):
-        Logbook(tmp_path / "file", MANY)
-
-
-def test_drops_rows_that_cannot_be_written(tmp_path: Path) -> None:
-    book = Logbook(tmp_path / "log", LogSettings(rows=2, minutes=60.0))
-    (tmp_path / "log").rmdir()
-    (tmp_path / "log").write_text("")
-
-    with pytest.raises(OSError, match="log"):
-        book.add([row(), row()])
-
-    assert book.due is None
-
-
-def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("log").mkdir()
-
-    with unreadable(Path("log")), pytest.raises(UserError, match="log"):
-        read(Path("log"))

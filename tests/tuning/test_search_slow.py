@@ -21,7 +21,6 @@ import optuna
 import pandas as pd
 import psutil
 import pytest
-from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 from sqlalchemy import create_engine, text
 
@@ -31,7 +30,6 @@ from speech_emotion.config.base import read_section
 from speech_emotion.config.params import ComputeSettings
 from speech_emotion.config.training import TrainSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.tracking.connection import connect, locate
 from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.search import Outcome, search
 from speech_emotion.tuning.study import (
@@ -145,20 +143,9 @@ def values(trials: list[FrozenTrial]) -> dict[int, float | None]:
     return {trial.number: trial.value for trial in trials}
 
 
-def mlflow_runs() -> dict[str, Run]:
-    """Return the runs of all trials by name."""
-    client = connect(locate())
-    found = client.get_experiment_by_name("speech-emotion-tiny-tuning")
-    assert found is not None
-    listed = client.search_runs([found.experiment_id], "tags.kind = 'trial'")
-    named = {run.info.run_name: run for run in listed}
-    assert len(named) == len(listed), "two runs have one name"
-    return named
-
-
 def check_mlflow(study: optuna.Study) -> None:
     """Check that every attempt has one run, and that none is running."""
-    runs = mlflow_runs()
+    runs = tuned.trial_runs()
     attempts = [trial.number for trial in study.get_trials() if trial.state.name != "WAITING"]
     assert sorted(int(run.data.tags["trial"]) for run in runs.values()) == attempts
     assert not [name for name, run in runs.items() if run.info.status == "RUNNING"]
@@ -267,7 +254,7 @@ def test_failed_and_pruned_trials_are_recorded(workspace: Path, capsys: pytest.C
     assert re.search(r"loss .* epoch \d", why, re.IGNORECASE)
     rows = pd.read_csv(outcome.report / "trials.csv", keep_default_na=False)
     assert list(rows["reason"]) == ["", why, "", ""]
-    recorded = mlflow_runs()["trial-001"]
+    recorded = tuned.trial_runs()["trial-001"]
     tags = recorded.data.tags
     assert (recorded.info.status, tags["state"], tags["reason"]) == ("FAILED", "failed", why)
     assert f": {why}; 2 of 4, best " in capsys.readouterr().out
@@ -288,7 +275,7 @@ def test_best_trials_are_trained_in_full(workspace: Path) -> None:
     assert outcome.winner.current_nll is not None
     assert outcome.winner.nll <= outcome.winner.current_nll
     rows = pd.read_csv(outcome.report / "promoted.csv")
-    assert list(rows["state"]) == ["complete"] * len(rows)
+    assert list(rows["state"]) == ["COMPLETE"] * len(rows)
     assert len(rows) in {1, 2}, "the best, and the current settings, which may be the best"
     assert rows["nll"].min() == pytest.approx(outcome.winner.nll, rel=1e-5)
     assert rows["nll"].iloc[0] == pytest.approx(outcome.winner.current_nll, rel=1e-5)
@@ -380,7 +367,7 @@ def test_commands_search_apply_and_resume(workspace: Path, root: Path) -> None:
 
     assert output.startswith(f"{first}\n")
     assert "tune: trial-002 complete" in output
-    assert list(pd.read_csv("reports/tiny/tuning/trials.csv")["state"]) == ["complete"] * 3
+    assert list(pd.read_csv("reports/tiny/tuning/trials.csv")["state"]) == ["COMPLETE"] * 3
 
 
 def command(*arguments: str) -> str:

@@ -16,14 +16,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from speech_emotion.tracking.connection import connect, experiment_id, first_line, flat, locate, timeouts
-from speech_emotion.tracking.mlflow_run import Status, log_params, now
+from speech_emotion.tracking.mlflow_run import LogEntry, Status, log_metrics, log_params, now
 from speech_emotion.tuning.objective import SearchInputs
-from speech_emotion.tuning.study import INTERRUPTED, KILLED, ranked, reason, trial_name, trials_of
+from speech_emotion.tuning.study import INTERRUPTED, KILLED, reason, trial_name, trials_of
 
 if TYPE_CHECKING:  # `connect` turns off MLflow's telemetry before the import
     from mlflow import MlflowClient
 
-_METRICS_PER_REQUEST: Final = 1000
 _PARENT: Final = "mlflow.parentRunId"
 _STATES: Final = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
@@ -80,11 +79,9 @@ class StudySync:
             self._experiment = experiment_id(client, self._place, f"{self._inputs.corpus.name}-tuning")
             self._parent = self._find_study_run(client) or self._create_study_run(client)
             self._find_trial_runs(client)
-        ended = [one for one in trials_of(self._study) if one.state.is_finished() and one.number not in self._ended]
-        for trial in ended:
-            self._send_trial(client, trial)
-        if ended:
-            _log_metrics(client, self._parent, _best_so_far(self._study))
+        for trial in trials_of(self._study):
+            if trial.state.is_finished() and trial.number not in self._ended:
+                self._send_trial(client, trial)
         return client
 
     def _find_study_run(self, client: "MlflowClient") -> str:
@@ -123,9 +120,9 @@ class StudySync:
             tags=tags | ({"reason": why} if why else {}),
         ).info.run_id
         # Optuna stores no time of a step
-        losses = [("val_loss", value, start + step, step) for step, value in trial.intermediate_values.items()]
+        losses = [LogEntry(start + step, step, {"val_loss": loss}) for step, loss in trial.intermediate_values.items()]
         values = dict(zip(self._study.metric_names or [], trial.values or (), strict=False))
-        _log_metrics(client, run, losses + [(key, value, end, 0) for key, value in values.items()])
+        log_metrics(client, run, [*losses, LogEntry(end, 0, values)])
         log_params(client, run, self._inputs.space.values(trial.params))
         status = "FINISHED" if not why else "KILLED" if why in {INTERRUPTED, KILLED} else "FAILED"
         client.set_terminated(run, status=status, end_time=end)
@@ -134,22 +131,6 @@ class StudySync:
     def _tags(self, kind: str) -> dict[str, str]:
         corpus, protocol = self._inputs.corpus.name, self._inputs.tune.protocol
         return {"kind": kind, "study": self._study.study_name, "corpus": corpus, "protocol": protocol}
-
-
-def _log_metrics(client: "MlflowClient", run: str, values: Sequence[tuple[str, float, int, int]]) -> None:
-    """Log (key, value, time, step)."""
-    from mlflow.entities import Metric
-
-    for start in range(0, len(values), _METRICS_PER_REQUEST):
-        client.log_batch(run, metrics=[Metric(*one) for one in values[start : start + _METRICS_PER_REQUEST]])
-
-
-def _best_so_far(study: Study) -> list[tuple[str, float, int, int]]:
-    """Return the lowest loss after each complete trial, in the order in which they ended."""
-    ended = sorted(ranked(study), key=lambda trial: trial.datetime_complete or datetime.min)
-    values = [trial.values[0] for trial in ended]
-    times = [_milliseconds(trial.datetime_complete) for trial in ended]
-    return [("best_nll", min(values[:step]), time, step) for step, time in enumerate(times, 1)]
 
 
 def _milliseconds(time: datetime | None) -> int:

@@ -104,10 +104,18 @@ class Objective:
         An interrupted trial keeps its checkpoints, from which the next attempt resumes.
         """
         from speech_emotion.models.backend import keras
+        from speech_emotion.models.cross_validation import Experiment
 
         settings = self._space.settings(self._space.suggest(trial))
         settings = settings.model_copy(update={"epochs": self.recipe.epochs})
-        experiment = self._experiment(settings)
+        experiment = Experiment(
+            corpus=self.inputs.corpus,
+            protocol=self.inputs.tune.protocol,
+            settings=settings,
+            features=FeatureStore(self.inputs.features),
+            split=self.inputs.split,
+            calibrate=self.inputs.calibrate,
+        )
         first_attempt = trial.user_attrs.get(FIRST_ATTEMPT, trial.number)
         trial.set_user_attr(FIRST_ATTEMPT, first_attempt)  # Optuna copies it to a retry
         digest = digest_json(settings.model_dump(mode="json"))
@@ -129,18 +137,6 @@ class Objective:
                 shutil.rmtree(scratch, ignore_errors=True)
         loss = float(np.mean(losses))
         return loss if self.inputs.tune.second is None else (loss, parameters)
-
-    def _experiment(self, settings: TrainSettings) -> "Experiment":
-        from speech_emotion.models.cross_validation import Experiment
-
-        return Experiment(
-            corpus=self.inputs.corpus,
-            protocol=self.inputs.tune.protocol,
-            settings=settings,
-            features=FeatureStore(self.inputs.features),
-            split=self.inputs.split,
-            calibrate=self.inputs.calibrate,
-        )
 
     def _fit(
         self, trial: Trial, experiment: "Experiment", fold: splits.Fold, scratch: Path, before: list[float]

@@ -95,22 +95,10 @@ def apply_winner(inputs: SearchInputs, folder: Path, params: Path = PARAMS) -> t
 
 
 def trial_table(study: Study) -> pd.DataFrame:
-    """Return a row for each attempt: state, values, best so far, duration, reason and parameters."""
-    trials, names = trials_of(study), study.metric_names or ["nll"]
-    rows = [
-        {
-            "trial": trial.number,
-            "state": trial.state.name.lower(),
-            **dict(zip(names, trial.values or (), strict=False)),
-            "reason": reason(trial),
-            "seconds": None if trial.duration is None else round(trial.duration.total_seconds(), 1),
-            **trial.params,
-        }
-        for trial in trials
-    ]
-    parameters = dict.fromkeys(name for trial in trials for name in trial.params)
-    table = pd.DataFrame(rows, columns=["trial", "state", *names, "reason", "seconds", *parameters])
-    table.insert(3, "best_nll", table[names[0]].where(table["state"] == "complete").cummin().ffill())
+    """Return a row for each attempt: state, values, duration, parameters and reason."""
+    table = study.trials_dataframe(("number", "state", "values", "duration", "params"))
+    table.columns = [str(name).removeprefix("values_").removeprefix("params_") for name in table]
+    table["reason"] = [reason(trial) for trial in trials_of(study)]
     return table
 
 
