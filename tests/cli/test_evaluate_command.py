@@ -79,6 +79,58 @@ def test_unknown_label(in_process: Command, model: Path, labelled: Path) -> None
     )
 
 
+def test_usual_names() -> None:
+    known = ("angry", "fear", "happy", "pleasant_surprise")
+
+    found = {"Anger", "fearful", "happy", "surprised"}
+    assert label_mapping(found, known, [], []) == {
+        "Anger": "angry",
+        "fearful": "fear",
+        "happy": "happy",
+        "surprised": "pleasant_surprise",
+    }
+    assert label_mapping({"ps", "anger"}, known, ["anger=fear"], []) == {"ps": "pleasant_surprise", "anger": "fear"}
+    for both in ({"fear", "fearful"}, {"surprise", "surprised"}):
+        with pytest.raises(UserError, match="the model does not know"):
+            label_mapping(both, known, [], [])
+
+
+def test_references(in_process: Command, enrolled_model: Path, labelled: Path) -> None:
+    arguments = ("--on", labelled, "--map", "joy=happy", "--leave-out", "bored", "--enroll", "2")
+
+    done = in_process("evaluate", enrolled_model, *arguments, "--format", "json")
+    table = in_process("evaluate", enrolled_model, *arguments)
+
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert found["utterances"] == 12
+    enrolment = found["enrolment"]
+    assert enrolment["references"] == 2
+    assert enrolment["without"]["utterances"] == enrolment["with"]["utterances"] == 8
+    assert enrolment["without"]["nll"] != enrolment["with"]["nll"]
+    [line] = [
+        line.split("\t") for line in table.stdout.splitlines() if line.startswith("uar\t") and line.count("\t") == 2
+    ]
+    assert line[1:] == [f"{enrolment[name]['uar']:.4f}" for name in ("without", "with")]
+
+
+def test_references_that_cannot_be_drawn(
+    in_process: Command, model: Path, enrolled_model: Path, labelled: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "unknown" / "angry").mkdir(parents=True)
+    (tmp_path / "unknown" / "angry" / "a.wav").write_bytes(encoded(tone()))
+    mapped = ("--on", labelled, "--map", "joy=happy", "--leave-out", "bored", "--enroll")
+
+    for arguments, message in (
+        ((enrolled_model, *mapped, "6"), "anna: 6 recordings are too few"),
+        ((enrolled_model, "--on", tmp_path / "unknown", "--enroll", "1"), "the speakers are unknown"),
+        ((model, *mapped, "2"), "trained without speaker references"),
+    ):
+        done = in_process("evaluate", *arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert message in done.stderr
+
+
 @pytest.mark.parametrize(
     ("pairs", "left_out", "message"),
     [

@@ -9,12 +9,23 @@ from onnx import TensorProto, helper, numpy_helper
 from helpers.examples import featurize_settings
 from speech_emotion.config.serving import PackageSettings
 from speech_emotion.features.mfcc import coefficient_count
-from speech_emotion.models.package import ARCHITECTURE, GRAPH, WEIGHTS, Calibration, Package, write_package_files
+from speech_emotion.models.package import (
+    ARCHITECTURE,
+    GRAPH,
+    WEIGHTS,
+    Calibration,
+    Package,
+    Rejection,
+    write_package_files,
+)
 
 LABELS = ("angry", "happy", "sad")
 
 FEATURES = featurize_settings()
 COEFFICIENTS = coefficient_count(FEATURES)
+
+ENROLLED = Calibration(temperature=2.0, rejection=Rejection(threshold=0.9, risk=0.05, coverage=0.5))
+"""For a package that accepts speaker profiles."""
 
 
 def make_package(

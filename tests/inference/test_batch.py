@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers import recordings
-from helpers.tiny_package import LABELS, make_package
+from helpers.tiny_package import ENROLLED, LABELS, make_package
 from speech_emotion.audio.decode import Sound
 from speech_emotion.config.monitoring import DEFAULT
 from speech_emotion.config.params import RaySettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference import batch
 from speech_emotion.inference.batch import CHUNK, FEW, BatchRow, FileFormat, Watch, predict_into
+from speech_emotion.inference.profile import Profiles
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.monitoring.prediction_log import Logbook, read
 
@@ -115,6 +116,30 @@ def test_interrupted_run_resumes(tmp_path: Path, recognizer: Recognizer, clips: 
     assert output.read_bytes() == whole.read_bytes()
     assert len(bad) == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "out.csv", "whole.csv"]
+
+
+def test_profiles_in_processes_and_after_resuming(tmp_path: Path, clips: list[Path]) -> None:
+    recognizer = Recognizer(make_package(tmp_path / "package", enrolled=ENROLLED))
+    profile = recognizer.enroll([recordings.tone(5.0)], recordings.RATE)
+    profiles, output = Profiles(named={"clips": profile}), tmp_path / "out.csv"
+    paths = [*clips[:3], *clips[4:13]] * (FEW // 10)
+
+    with pytest.raises(KilledError):
+        predict_into(output, FileFormat.csv, recognizer, paths, watch=cut_off(2 * CHUNK), workers=2, profiles=profiles)
+    resumed: list[int] = []
+    predict_into(output, FileFormat.csv, recognizer, paths, resumed=resumed.append, workers=2)
+    assert resumed == []  # another job: it has no profiles
+
+    with pytest.raises(KilledError):
+        predict_into(output, FileFormat.csv, recognizer, paths, watch=cut_off(2 * CHUNK), profiles=profiles)
+    predict_into(output, FileFormat.csv, recognizer, paths, resumed=resumed.append, workers=2, profiles=profiles)
+
+    assert resumed == [2 * CHUNK]
+    expected = recognizer.with_profile(profile).predict(clips[0])
+    assert expected.confidence != pytest.approx(recognizer.predict(clips[0]).confidence, abs=1e-3)
+    with open(output, newline="") as file:
+        found = [(row["label"], float(row["confidence"])) for row in csv.DictReader(file)]
+    assert found == [(expected.label, pytest.approx(expected.confidence, abs=1e-5))] * len(paths)
 
 
 def test_incomplete_journal_line_is_repeated(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:

@@ -4,18 +4,16 @@ import numpy as np
 import pytest
 
 from helpers.recordings import RATE, encoded, tone
-from helpers.tiny_package import make_package
+from helpers.tiny_package import ENROLLED, make_package
 from speech_emotion.audio.decode import AudioError
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.profile import Profile
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.models.package import Calibration, Rejection
 
 
 @pytest.fixture(scope="module")
 def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
-    calibration = Calibration(temperature=2.0, rejection=Rejection(threshold=0.9, risk=0.05, coverage=0.5))
-    return Recognizer(make_package(tmp_path_factory.mktemp("model") / "package", enrolled=calibration))
+    return Recognizer(make_package(tmp_path_factory.mktemp("model") / "package", enrolled=ENROLLED))
 
 
 def test_round_trip(recognizer: Recognizer, tmp_path: Path) -> None:

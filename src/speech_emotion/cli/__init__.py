@@ -15,6 +15,7 @@ from speech_emotion.cli import app as page
 from speech_emotion.cli import (
     compare,
     data,
+    enroll,
     evaluate,
     listen,
     monitor,
@@ -82,8 +83,8 @@ app = typer.Typer(
     name="speech-emotion",
     cls=_Commands,
     help="Recognise emotions in speech; train, evaluate and manage the models.",
-    epilog="`predict`, `app`, `listen`, `serve`, `monitor`, `evaluate` and `version` work anywhere; the other commands "
-    "need a clone of the repository.",
+    epilog="`predict`, `enroll`, `app`, `listen`, `serve`, `monitor`, `evaluate` and `version` work anywhere; the "
+    "other commands need a clone of the repository.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -93,6 +94,7 @@ app = typer.Typer(
 
 for command, examples in (
     (predict.predict, predict.EXAMPLES),
+    (enroll.enroll, enroll.EXAMPLES),
     (page.app, page.EXAMPLES),
     (listen.listen, listen.EXAMPLES),
     (serve.serve, serve.EXAMPLES),

@@ -2,9 +2,10 @@
 
 import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -14,12 +15,27 @@ from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
     from speech_emotion.cli.recordings import Bad
+    from speech_emotion.evaluation.metrics import Metrics
     from speech_emotion.inference.recognizer import Recognizer
 
 EXAMPLES = """Examples:
 speech-emotion evaluate models/tess/package --on recordings/
 speech-emotion evaluate models:/speech-emotion-tess@challenger --on recordings/ --map joy=happy --leave-out boredom
+speech-emotion evaluate src/speech_emotion/pretrained --on recordings/ --enroll 3
 """
+
+_USUAL: Final = (
+    {"angry", "anger", "ang"},
+    {"happy", "happiness", "hap"},
+    {"sad", "sadness"},
+    {"neutral", "neu"},
+    {"fear", "fearful", "fea"},
+    {"disgust", "disgusted", "dis"},
+    {"pleasant_surprise", "pleasant_surprised", "surprise", "surprised", "sur", "ps"},
+    {"calm", "calmness"},
+    {"bored", "boredom"},
+)
+"""Names of the same emotion."""
 
 
 def evaluate(
@@ -41,6 +57,10 @@ def evaluate(
         list[str] | None,
         typer.Option("--leave-out", metavar="YOURS", help="A label to exclude. Repeatable."),
     ] = None,
+    enroll: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="Also evaluate with so many reference recordings of each speaker."),
+    ] = None,
     bins: Annotated[int, typer.Option(min=2, max=100, help="Bins of the calibration error (ECE).")] = 15,
     format: Annotated[Literal["table", "json"], typer.Option("--format", "-f", help="Output format.")] = "table",
 ) -> None:
@@ -48,8 +68,11 @@ def evaluate(
 
     Prints unweighted average recall (UAR), accuracy, macro-F1, negative log-likelihood, Brier score, calibration error,
     recall of each emotion and the confusion matrix, as `dvc repro` reports them. Every label in the folder must be a
-    label of the model, be mapped with --map or be excluded with --leave-out. Recordings that cannot be used are listed
-    at the end and not counted; the exit status is then 1.
+    label of the model or a usual name of one (`surprised`, `fearful`), be mapped with --map or be excluded with
+    --leave-out. Recordings that cannot be used are listed at the end and not counted; the exit status is then 1.
+
+    With --enroll, profiles are made from recordings that are drawn from the speaker's neutral ones if there are enough,
+    else from all. These are not scored. The figures without and with a profile are means over 20 draws.
     """
     from speech_emotion.cli.recordings import Bad, report
     from speech_emotion.data.labels import read_labelled
@@ -61,11 +84,24 @@ def evaluate(
     mapping = label_mapping(set(emotions.values()), recognizer.labels, map or [], leave_out or [])
     truth = {path: mapping[emotion] for path, emotion in emotions.items() if emotion in mapping}
     bad: list[Bad] = []
+    speakers = {labelled.root / one.path: one.speaker for one in labelled.utterances}
+    if enroll is not None:
+        recognizer.enrolment()
+        if not all(speakers.values()):
+            raise UserError(f"{on}: the speakers are unknown ({labelled.layout}), and --enroll needs them.")
     metrics, confusion = _measure(recognizer, truth, bins, bad)
+    unusable = {one.path for one in bad}
+    usable = {path: label for path, label in truth.items() if path not in unusable}
+    compared = _compare(recognizer, usable, speakers, enroll, bins) if metrics and enroll is not None else None
     if metrics and format == "json":
-        typer.echo(json.dumps({**metrics, "labels": recognizer.labels, "confusion": confusion}, indent=2))
+        found = {**metrics, "labels": recognizer.labels, "confusion": confusion}
+        if compared is not None:
+            found["enrolment"] = {"references": enroll, "without": compared[0], "with": compared[1]}
+        typer.echo(json.dumps(found, indent=2))
     elif metrics:
         _print_tables(metrics, confusion, recognizer.labels)
+        if compared is not None:
+            _print_comparison(*compared)
     report(bad, len(truth))
 
 
@@ -90,6 +126,8 @@ def label_mapping(
     kept = found - {*left_out}
     if not kept:
         raise UserError("every recording is left out.")
+    for yours, model in usual_names(kept - mapped.keys(), known).items():
+        mapped[yours] = model
     unknown = sorted(kept - {*known} - mapped.keys())
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
@@ -98,6 +136,17 @@ def label_mapping(
             f"these (--map {unknown[0]}={(nearest or known)[0]}) or exclude it (--leave-out {unknown[0]})."
         )
     return {label: mapped.get(label, label) for label in kept}
+
+
+def usual_names(yours: set[str], known: Sequence[str]) -> dict[str, str]:
+    """Return the model's label for each usual name of an emotion, unless two of your labels would become one."""
+    found: dict[str, str] = {}
+    for names in _USUAL:
+        same = [label for label in yours if re.sub(r"[\s-]+", "_", label).casefold() in names]
+        model = names & {*known}
+        if len(same) == len(model) == 1:
+            found[same[0]] = model.pop()
+    return found
 
 
 def _measure(
@@ -122,6 +171,27 @@ def _measure(
     true, predicted = np.array([labels.index(truth[path]) for path in paths]), np.concatenate(rows)
     confusion = confusion_matrix(true, predicted.argmax(axis=1), labels=np.arange(len(labels)))
     return dict(metrics(true, predicted, labels, bins=bins)), confusion.tolist()
+
+
+def _compare(
+    recognizer: "Recognizer", truth: Mapping[Path, str], speakers: Mapping[Path, str], references: int, bins: int
+) -> "tuple[Metrics, Metrics]":
+    """Return metrics without and with reference recordings of each speaker."""
+    from speech_emotion.core.progress import track
+    from speech_emotion.evaluation.enrolment import Recordings, compare
+
+    own: dict[str, list[Path]] = {}
+    for path in truth:
+        own.setdefault(speakers[path], []).append(path)
+    found = [Recordings(name, paths, [truth[path] for path in paths]) for name, paths in sorted(own.items())]
+    return compare(recognizer, track(found, len(found), "enroll", "speakers"), references=references, bins=bins)
+
+
+def _print_comparison(without: "Metrics", enrolled: "Metrics") -> None:
+    names = [name for name, value in without.items() if not isinstance(value, Mapping)]
+    single = [(name, _text(without[name]), _text(enrolled[name])) for name in names]
+    recalls = [(label, _text(share), _text(enrolled["recall"][label])) for label, share in without["recall"].items()]
+    tables.write(("mean over draws", "without profile", "with profile"), [*single, *recalls])
 
 
 def _print_tables(metrics: Mapping[str, Any], confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> None:

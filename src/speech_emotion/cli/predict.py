@@ -14,6 +14,7 @@ from speech_emotion.core.errors import UserError
 if TYPE_CHECKING:
     from speech_emotion.config.params import RaySettings
     from speech_emotion.inference.batch import BatchRow
+    from speech_emotion.inference.profile import Profiles
     from speech_emotion.inference.recognizer import Recognizer
     from speech_emotion.monitoring.prediction_log import Logbook
 
@@ -22,6 +23,7 @@ speech-emotion predict clip.wav
 speech-emotion predict recordings/ --output emotions.parquet
 speech-emotion predict *.m4a --model models:/speech-emotion-tess@challenger
 speech-emotion predict recordings/ --output emotions.csv --log predictions/
+speech-emotion predict recordings/ --profiles speakers/
 """
 
 
@@ -62,6 +64,18 @@ def predict(
             help="Append to a prediction log for `speech-emotion monitor`: no audio, no names, times to the hour.",
         ),
     ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option("--profile", metavar="FILE", help="Speaker profile of all recordings, from `enroll`."),
+    ] = None,
+    profiles: Annotated[
+        Path | None,
+        typer.Option(
+            "--profiles",
+            metavar="FOLDER",
+            help="Profiles of several speakers: anna.json is that of recordings in anna/ and in the folders in it.",
+        ),
+    ] = None,
 ) -> None:
     """Predict the emotion of recordings.
 
@@ -80,7 +94,11 @@ def predict(
     chosen = _format(format, output)
     logbook = None if log is None else Logbook(log, monitor_settings().log)
     recognizer = load(model)
+    speakers = _speakers(recognizer, profile, profiles)
     found, bad = search(recordings)
+    if profiles is not None:
+        with_profile = sum(speakers.of(path) is not None for path in found)
+        typer.echo(f"{with_profile} of {len(found)} recordings have a speaker profile", err=True)
     cluster = _cluster(compute, recordings=len(found), workers=workers)
     if cluster is not None:  # a node has another working folder
         found = [path.absolute() for path in found]
@@ -91,7 +109,7 @@ def predict(
     def resumed(done: int) -> None:
         typer.echo(f"resuming after {done} of {len(found)} recordings", err=True)
 
-    options: dict[str, Any] = {"workers": workers, "cluster": cluster, "log": logbook}
+    options: dict[str, Any] = {"workers": workers, "cluster": cluster, "log": logbook, "profiles": speakers}
     if output is not None:
         form = FileFormat(chosen)
         failed = predict_into(output, form, recognizer, found, watch=watch, resumed=resumed, **options)
@@ -102,6 +120,20 @@ def predict(
         if logbook is not None:
             logbook.flush()
     report(bad + [Bad(Path(row.path), row.reason) for row in failed], len(found) + len(bad))
+
+
+def _speakers(recognizer: "Recognizer", profile: Path | None, profiles: Path | None) -> "Profiles":
+    """Read speaker profiles; raise a UserError if the model does not accept one."""
+    from speech_emotion.inference.profile import Profiles
+
+    found = Profiles.load(profile, profiles)
+    for name, one in (*found.named.items(), (str(profile), found.other)):
+        if one is not None:
+            try:
+                recognizer.with_profile(one)
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from None
+    return found
 
 
 def _format(format: Format | None, output: Path | None) -> str:

@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from enum import StrEnum
 from functools import cache, partial
-from itertools import count, islice
+from itertools import count, groupby, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
@@ -27,6 +27,7 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, write_csv_rows
 from speech_emotion.core.parallel import WorkerKilledError, parallel_map, with_threads
 from speech_emotion.core.process import die_with_parent
+from speech_emotion.inference.profile import Profiles
 from speech_emotion.inference.recognizer import Prediction, Recognizer
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class PredictionLog(Protocol):
         """Write rows to a file of this name, replacing an earlier one."""
 
 
+NO_PROFILES: Final = Profiles()
+
 Watch = Callable[[Iterable[BatchRow], int], Iterable[BatchRow]]
 """Receives rows and their number and yields the rows, for example with a progress bar."""
 
@@ -89,17 +92,21 @@ def rows(
     workers: int | None = None,
     cluster: "RaySettings | None" = None,
     log: PredictionLog | None = None,
+    profiles: Profiles = NO_PROFILES,
 ) -> Generator[BatchRow, None, None]:
     """Yield a row for each recording, in their order.
 
     More than `FEW` recordings are predicted by `workers` processes (None: one per core), or on a cluster: every node
-    must see recordings and package under the same paths. `log` fills `BatchRow.entry`.
+    must see recordings and package under the same paths. `log` fills `BatchRow.entry`; `profiles` are those of the
+    speakers.
     """
     chunks = [list(map(str, paths[start : start + CHUNK])) for start in range(0, len(paths), CHUNK)]
     if len(paths) <= FEW and cluster is None:
-        chunked: Iterable[list[BatchRow]] = parallel_map(partial(_predict, recognizer, log=log), chunks, workers=1)
+        chunked: Iterable[list[BatchRow]] = parallel_map(
+            partial(_predict, recognizer, log, profiles), chunks, workers=1
+        )
     else:
-        predict = partial(_predict_with_folder, str(recognizer.package.folder.absolute()), log)
+        predict = partial(_predict_with_folder, str(recognizer.package.folder.absolute()), log, profiles)
         if cluster is None:
             chunked = _in_processes(predict, chunks, workers)
         else:
@@ -119,6 +126,7 @@ def predict_into(
     watch: Watch = lambda found, _: found,
     resumed: Callable[[int], None] = lambda _: None,
     log: PredictionLog | None = None,
+    profiles: Profiles = NO_PROFILES,
 ) -> list[BatchRow]:
     """Write the predictions of recordings to a file, atomically, and return the recordings that cannot be used.
 
@@ -133,13 +141,13 @@ def predict_into(
     """
     if output.is_dir():
         raise UserError(f"{output}: is a folder; --output needs a file.")
-    key = _key(recognizer, paths, logged=log is not None)
+    key = _key(recognizer, paths, profiles, logged=log is not None)
     with _journal(output, key) as journal:
         done = _whole_lines(journal, paths)
         if done:
             resumed(done)
         left = paths[done:]
-        with closing(rows(recognizer, left, workers=workers, cluster=cluster, log=log)) as found:
+        with closing(rows(recognizer, left, workers=workers, cluster=cluster, log=log, profiles=profiles)) as found:
             watched = iter(watch(found, len(left)))
             while some := list(islice(watched, CHUNK)):
                 with _writing(output):
@@ -236,12 +244,21 @@ def _one_by_one(predict: _Predict, paths: list[str]) -> list[BatchRow]:
 _recognizer = cache(Recognizer.load)
 
 
-def _predict_with_folder(folder: str, log: PredictionLog | None, paths: list[str]) -> list[BatchRow]:
+def _predict_with_folder(
+    folder: str, log: PredictionLog | None, profiles: Profiles, paths: list[str]
+) -> list[BatchRow]:
     """Predict a chunk in a process that may not have loaded the model yet."""
-    return _predict(_recognizer(folder), paths, log=log)
+    return _predict(_recognizer(folder), log, profiles, paths)
 
 
-def _predict(recognizer: Recognizer, paths: list[str], *, log: PredictionLog | None) -> list[BatchRow]:
+def _predict(recognizer: Recognizer, log: PredictionLog | None, profiles: Profiles, paths: list[str]) -> list[BatchRow]:
+    rows: list[BatchRow] = []
+    for profile, some in groupby(paths, profiles.of):
+        rows += _predict_speaker(recognizer if profile is None else recognizer.with_profile(profile), log, some)
+    return rows
+
+
+def _predict_speaker(recognizer: Recognizer, log: PredictionLog | None, paths: Iterable[str]) -> list[BatchRow]:
     rows: list[BatchRow] = []
     frames, statistics = [], list[Any]()
     max_seconds = recognizer.package.description.limits.max_seconds
@@ -275,9 +292,11 @@ def _write_log(log: PredictionLog, key: str, rows: Iterator[BatchRow]) -> None:
         log.write(f"predict-{key}-{number:05d}.parquet", some)
 
 
-def _key(recognizer: Recognizer, paths: Sequence[Path], *, logged: bool) -> str:
-    """Identify the job: the package, path, size and time of every recording, and whether predictions are logged."""
+def _key(recognizer: Recognizer, paths: Sequence[Path], profiles: Profiles, *, logged: bool) -> str:
+    """Identify the job: package, profiles, path, size and time of every recording, and whether it is logged."""
     digest = hashlib.sha256(recognizer.package.digest.encode())
+    if profiles != NO_PROFILES:
+        digest.update(repr((profiles.other, sorted(profiles.named.items()))).encode())
     if logged:
         digest.update(b"logged")
     for path in paths:

@@ -1,5 +1,7 @@
 """The profile of a speaker: what recordings of the speaker's usual voice say about it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -43,3 +45,24 @@ class Profile(Section):
     def save(self, path: Path) -> None:
         """Write the profile as JSON, whole or not at all."""
         write_json(path, self.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Profiles of the speakers of a batch: `named` by folder, `other` for all other recordings."""
+
+    other: Profile | None = None
+    named: Mapping[str, Profile] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, file: Path | None, folder: Path | None) -> Self:
+        """Read the profile of all recordings, and a folder of profiles that are named like folders of recordings."""
+        named = {} if folder is None else {path.stem: Profile.load(path) for path in sorted(folder.glob("*.json"))}
+        if folder is not None and not named:
+            raise UserError(f"{folder}: has no speaker profiles (*.json). Make them with `speech-emotion enroll`.")
+        return cls(None if file is None else Profile.load(file), named)
+
+    def of(self, recording: str | Path) -> Profile | None:
+        """Return the profile that is named like the folder of a recording, or like the folder above it."""
+        folders = Path(recording).absolute().parts[-2:-4:-1]
+        return next((self.named[name] for name in folders if name in self.named), self.other)

@@ -124,10 +124,14 @@ class Recognizer:
         UserError
             There is no recording, or the model was trained without references.
         """
-        self._require_enrolment()
+        self.enrolment()
         if not recordings:
             raise UserError("a speaker profile needs at least one recording.")
-        frames = np.concatenate(_each(recordings, lambda one: self._features(one, sample_rate)))
+        return self.profile_of(_each(recordings, lambda one: self._features(one, sample_rate)))
+
+    def profile_of(self, recordings: Sequence[np.ndarray]) -> Profile:
+        """Return the profile of a speaker from the features of recordings, as `enroll` does."""
+        frames = np.concatenate(recordings)
         mean = frames.mean(axis=0, dtype=np.float64)
         return Profile(spec_digest=self.package.description.spec_digest, frames=len(frames), mean=tuple(mean.tolist()))
 
@@ -139,7 +143,7 @@ class Recognizer:
         UserError
             The profile was made for other features, or the model was trained without references.
         """
-        calibration, statistics = self._require_enrolment()
+        calibration, statistics = self.enrolment()
         description = self.package.description
         if profile.spec_digest != description.spec_digest or len(profile.mean) != len(statistics[0]):
             raise UserError(
@@ -150,18 +154,21 @@ class Recognizer:
         enrolled._shift = shift(np.array(profile.mean), profile.frames, statistics)
         return enrolled
 
-    def _require_enrolment(self) -> tuple[Calibration, tuple[np.ndarray, np.ndarray]]:
+    def enrolment(self) -> tuple[Calibration, tuple[np.ndarray, np.ndarray]]:
+        """Return the calibration for profiles, and mean and deviation of the features; raise a UserError without."""
         calibration, statistics = self.package.description.enrolled, self.package.statistics
         if calibration is None or statistics is None:
             raise UserError(
-                f"{self.package.folder}: this model was trained without speaker references (train.references) and "
-                "accepts no profile."
+                "this model was trained without speaker references (train.references) and accepts no speaker profile."
             )
         return calibration, statistics
 
     def frames(self, audio: Audio, sample_rate: int | None = None) -> np.ndarray:
         """Return a recording's features [shape=(t, coefficients)], float32, minus the profile; see `predict`."""
-        frames = self._features(audio, sample_rate)
+        return self.shifted(self._features(audio, sample_rate))
+
+    def shifted(self, frames: np.ndarray) -> np.ndarray:
+        """Return features of this speaker minus the profile."""
         return frames if self._shift is None else frames - self._shift
 
     def _features(self, audio: Audio, sample_rate: int | None) -> np.ndarray:

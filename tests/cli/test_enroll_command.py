@@ -1,0 +1,97 @@
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from helpers.commands import Command
+from helpers.recordings import RATE, encoded, tone
+from speech_emotion.inference.profile import Profile
+from speech_emotion.inference.recognizer import Recognizer
+
+
+@pytest.fixture
+def voices(tmp_path: Path) -> Path:
+    """Recordings of two speakers and of one without a folder."""
+    folder = tmp_path / "voices"
+    for name, hertz in (("anna/sad/1", 300.0), ("anna/2", 310.0), ("ben/1", 120.0), ("other", 200.0)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.wav").write_bytes(encoded(tone(2.0, hertz=hertz)))
+    return folder
+
+
+def test_profile_of_a_folder(in_process: Command, enrolled_model: Path, voices: Path, tmp_path: Path) -> None:
+    done = in_process("enroll", voices / "anna", "--output", "anna.json", "--model", enrolled_model)
+
+    expected = Recognizer.load(enrolled_model).enroll([voices / "anna" / "2.wav", voices / "anna/sad/1.wav"])
+    assert done.returncode == 0
+    assert done.stdout == "anna.json: 4.0 s of speech from 2 recordings\n"
+    assert Profile.load(tmp_path / "anna.json") == expected
+
+
+def test_unusable_recordings(in_process: Command, model: Path, enrolled_model: Path, voices: Path) -> None:
+    (voices / "ben" / "bad.wav").write_bytes(b"no audio")
+    (voices / "empty").mkdir()
+
+    def message(*arguments: object) -> str:
+        done = in_process("enroll", *arguments, "--output", "p.json")
+        assert (done.returncode, done.stdout) == (1, "")
+        return str(done.stderr)
+
+    bad = voices / "ben" / "bad.wav"
+    assert message(voices / "ben", "-m", enrolled_model) == f"error: {bad}: is not audio that can be read\n"
+    assert "holds no recordings" in message(voices / "empty", "-m", enrolled_model)
+    assert "trained without speaker references" in message(voices / "anna", "-m", model)
+
+
+@pytest.mark.parametrize("option", ["--profile", "--profiles"])
+def test_predict_with_profiles(
+    in_process: Command, enrolled_model: Path, voices: Path, tmp_path: Path, option: str
+) -> None:
+    recognizer = Recognizer.load(enrolled_model)
+    (tmp_path / "speakers").mkdir()
+    for name in ("anna", "ben"):
+        recognizer.enroll([tone(9.0, hertz=250.0 if name == "anna" else 130.0)], RATE).save(
+            tmp_path / "speakers" / f"{name}.json"
+        )
+    one, all_ = tmp_path / "speakers" / "anna.json", tmp_path / "speakers"
+
+    done = in_process(
+        "predict", voices, "-m", enrolled_model, "-f", "csv", option, one if option == "--profile" else all_
+    )
+
+    paths = sorted(voices.rglob("*.wav"))
+    found = {
+        Path(row["path"]): (row["label"], float(row["confidence"])) for row in csv.DictReader(io.StringIO(done.stdout))
+    }
+    assert sorted(found) == paths
+    for path in paths:
+        name = "anna" if option == "--profile" else path.relative_to(voices).parts[0]
+        file = all_ / f"{name}.json"
+        own = recognizer.with_profile(Profile.load(file)) if file.is_file() else recognizer
+        expected = own.predict(path)
+        assert found[path] == (expected.label, pytest.approx(expected.confidence, abs=1e-5))
+    assert done.stderr == ("" if option == "--profile" else "3 of 4 recordings have a speaker profile\n")
+
+
+def test_unusable_profiles(
+    in_process: Command, model: Path, enrolled_model: Path, voices: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.json").write_text("{}")
+    profile = Recognizer.load(enrolled_model).enroll([tone()], RATE)
+    profile.save(tmp_path / "good.json")
+    profile.model_copy(update={"spec_digest": "0" * 64}).save(tmp_path / "other.json")
+
+    for arguments, message in (
+        (("--profile", "bad.json", "-m", enrolled_model), "bad.json: is not a speaker profile"),
+        (
+            ("--profile", "other.json", "-m", enrolled_model),
+            "other.json: the speaker profile was made for another model",
+        ),
+        (("--profile", "good.json", "-m", model), "good.json: this model was trained without speaker references"),
+        (("--profiles", "empty", "-m", enrolled_model), "empty: has no speaker profiles"),
+    ):
+        done = in_process("predict", voices, *arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"error: {message}")
