@@ -40,7 +40,13 @@ def test_reference_preset(workspace: Path) -> None:
         assert values.items() <= getattr(settings, section).model_dump().items()
     assert settings.train.network.model_dump() == {
         **{"input": "time_mean", "lstm": (128, 128), "lstm_relu": True, "pooling": "last", "bidirectional": False},
-        **{"dense": (32, 64), "batch_norm": True, "dropout": {"lstm": 0.2, "dense": 0.2}},
+        **{
+            "stack": 1,
+            "statistics": False,
+            "dense": (32, 64),
+            "batch_norm": True,
+            "dropout": {"lstm": 0.2, "dense": 0.2},
+        },
     }
     assert settings.train.optimizer.model_dump() == {
         **{"learning_rate": 0.001, "momentum": 0.9, "nesterov": False, "schedule": "constant"},

@@ -28,7 +28,7 @@ class FeaturizeSettings(Section):
     utterance_normalization: Literal["none", "cmn", "cmvn"]
     """Per utterance and coefficient: none, subtract the mean (CMN), and also divide by the deviation (CMVN)."""
     prosody: bool
-    """Add six prosodic tracks; see `features.prosody`. F0 and energy are absolute without utterance normalization."""
+    """Add ten prosodic tracks; see `features.prosody`. F0 and energy are absolute without utterance normalization."""
     trim_db: Annotated[float, Field(gt=0, le=60)] | None
     """Drop frames at both ends that are this far below the loudest; null: keep all."""
 

@@ -52,7 +52,7 @@ class NetworkSettings(Section):
     stack: Annotated[int, Field(ge=1, le=8)] = 1
     """Consecutive frames that a step of the LSTM layers reads at once."""
     statistics: bool = False
-    """Append mean and deviation over time of each feature to the output of the pooling."""
+    """Append statistics over time of each feature to the output of the pooling; see `network.FrameStatistics`."""
     lstm: Annotated[tuple[Units, ...], Field(min_length=1, max_length=4)]
     bidirectional: bool
     lstm_relu: bool

@@ -85,7 +85,8 @@ class Extractor:
             feature-first.
         """
         power = self.power(waveform)
-        mfcc = self._decibels(power) @ self._cosines
+        mel_db = self._decibels(power)
+        mfcc = mel_db @ self._cosines
         if not self.settings.c0:
             mfcc = mfcc[:, 1:]
         orders = [mfcc, *(delta(mfcc, order) for order in range(1, self.settings.deltas + 1))]
@@ -95,7 +96,7 @@ class Extractor:
             return cepstra
         rate, hop = self.settings.sample_rate, self.settings.hop_length
         relative = self.settings.utterance_normalization != "none"
-        prosody = tracks(waveform, power, sample_rate=rate, hop_length=hop, relative=relative)[kept]
+        prosody = tracks(waveform, power, mel_db, sample_rate=rate, hop_length=hop, relative=relative)[kept]
         return np.concatenate([cepstra, prosody], axis=1)
 
     def log_mel(self, waveform: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Compute six prosodic tracks per frame: F0, voicing, energy, alpha ratio, centroid and flatness.
+"""Compute ten prosodic tracks per frame, such as F0, energy and spectral slopes.
 
 F0 and energy are relative to the utterance, so that a louder recording or a higher voice does not look like another
 emotion, or absolute, so that a speaker profile can be subtracted. In NumPy for the same reason as `mfcc`.
@@ -9,7 +9,10 @@ from typing import Final
 import numpy as np
 import soxr
 
-TRACKS: Final = ("f0", "voicing", "energy", "alpha_ratio", "centroid", "flatness")
+TRACKS: Final = (
+    *("f0", "voicing", "energy", "alpha_ratio", "centroid", "flatness"),
+    *("harmonicity", "slope_low", "slope_mid", "flux"),
+)
 """Names of the columns; see `tracks`."""
 
 F0_MIN: Final = 65.0
@@ -26,10 +29,17 @@ _VOICED: Final = 0.6
 _LOUD_DB: Final = -35.0
 _FLOOR: Final = 1e-6  # 60 dB below the loudest bin: fainter parts are room noise
 _ENERGY_FLOOR_DB: Final = -60.0
+_SLOPES_HZ: Final = ((50.0, 500.0), (500.0, 1500.0))
 
 
 def tracks(
-    waveform: np.ndarray, power: np.ndarray, *, sample_rate: int, hop_length: int, relative: bool = True
+    waveform: np.ndarray,
+    power: np.ndarray,
+    mel_db: np.ndarray,
+    *,
+    sample_rate: int,
+    hop_length: int,
+    relative: bool,
 ) -> np.ndarray:
     """Return the prosodic tracks of a waveform.
 
@@ -39,17 +49,23 @@ def tracks(
         Samples at `sample_rate`.
     power : np.ndarray [shape=(t, 1 + n_fft // 2)], float32
         Its power spectra; frames are centred every `hop_length` samples.
+    mel_db : np.ndarray [shape=(t, n_mels)], float32
+        Its mel spectra in dB.
     sample_rate : int
         Hz.
     hop_length : int
+    relative : bool
+        Whether F0 and energy are relative to the utterance.
 
     Returns
     -------
-    np.ndarray [shape=(t, 6)], float32
+    np.ndarray [shape=(t, 10)], float32
         Columns `TRACKS`: F0 in semitones relative to the median of the voiced frames, or to 55 Hz (interpolated between
         voiced frames); voicing from 0 to 1; energy in dB relative to the loudest frame, at least -60, or absolute;
-        alpha ratio, 1 to 5 kHz over
-        50 Hz to 1 kHz, in dB (Eyben et al., 2016, GeMAPS); spectral centroid in kHz; spectral flatness in dB.
+        alpha ratio, 1 to 5 kHz over 50 Hz to 1 kHz, in dB; spectral centroid in kHz; spectral flatness in dB;
+        harmonicity, the voicing in dB, from 0 to 30; slopes of the spectrum between 50 and 500 Hz and between 500 and
+        1500 Hz, in dB per kHz; flux, the mean change of the mel spectrum since the last frame, in dB. Most follow
+        GeMAPS (Eyben et al., 2016).
     """
     f0, voicing = yin(waveform, frames=len(power), sample_rate=sample_rate, hop_length=hop_length)
     loudness = energy(power)
@@ -59,16 +75,26 @@ def tracks(
     low = floored[:, (bins >= 50) & (bins < 1000)].sum(axis=1)
     high = floored[:, (bins >= 1000) & (bins < 5000)].sum(axis=1)
     centroid = floored @ (bins / 1000) / floored.sum(axis=1)
-    flatness = 10 * (np.log10(floored).mean(axis=1) - np.log10(floored.mean(axis=1)))
+    decibels = 10 * np.log10(floored)
     columns = [
         _semitones(f0, (voicing > _VOICED) & (loudness > _LOUD_DB), relative=relative),
         voicing,
         loudness + loudest,
         10 * np.log10(high / low),
         centroid,
-        flatness,
+        decibels.mean(axis=1) - 10 * np.log10(floored.mean(axis=1)),
+        -10 * np.log10(np.maximum(1 - voicing, 1e-3)),
+        *(_slope(decibels, bins, *ends) for ends in _SLOPES_HZ),
+        np.abs(np.diff(mel_db, axis=0, prepend=mel_db[:1])).mean(axis=1),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _slope(decibels: np.ndarray, bins: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return the slope of the spectrum between two frequencies in dB per kHz, by least squares [shape=(t,)]."""
+    inside = (bins >= low) & (bins <= high)
+    centred = (bins[inside] - bins[inside].mean()) / 1000
+    return decibels[:, inside] @ centred / (centred @ centred)
 
 
 def energy(power: np.ndarray) -> np.ndarray:

@@ -16,6 +16,13 @@ VARIANCE_FLOOR = 1e-5
 """Added to the variance over time before its root is taken, so that a constant sequence has a gradient."""
 
 
+CHANGES = (1, 4)
+"""Distances in frames of the changes in `FrameStatistics`."""
+
+LOG_FRAMES = 4.7
+"""Logarithm of a usual number of frames."""
+
+
 @keras.saving.register_keras_serializable(package="speech_emotion")
 class Standardize(keras.layers.Layer):
     """Standardize each coefficient by its mean and standard deviation over the training part."""
@@ -99,6 +106,32 @@ class PoolOverTime(keras.layers.Layer):
         return {**super().get_config(), "how": self.how}
 
 
+@keras.saving.register_keras_serializable(package="speech_emotion")
+class FrameStatistics(keras.layers.Layer):
+    """Describe each feature over time, as classical emotion recognition does.
+
+    Mean, standard deviation, root mean square of the change over one and over four frames, distance of maximum and
+    minimum from the mean; and the logarithm of the number of frames.
+    """
+
+    def call(self, frames: Any, real: Any) -> Any:
+        """Return (batch, 6 * coefficients + 1); `real` is the mask of frames."""
+        weights = ops.cast(real, frames.dtype)[:, :, None]
+        count = ops.sum(weights, axis=1)
+        mean = ops.sum(frames * weights, axis=1) / count
+        parts = [mean, _root(ops.sum(weights * (frames - mean[:, None, :]) ** 2, axis=1) / count)]
+        for step in CHANGES:
+            changes = weights[:, step:] * (frames[:, step:] - frames[:, :-step])
+            parts.append(_root(ops.sum(changes**2, axis=1) / ops.maximum(count - step, 1.0)))
+        highest = ops.max(ops.where(weights > 0, frames, -1e9), axis=1)
+        lowest = ops.min(ops.where(weights > 0, frames, 1e9), axis=1)
+        return ops.concatenate([*parts, highest - mean, lowest - mean, ops.log(count) - LOG_FRAMES], axis=-1)
+
+
+def _root(square: Any) -> Any:
+    return ops.sqrt(square + VARIANCE_FLOOR)
+
+
 def build(
     settings: NetworkSettings,
     *,
@@ -136,9 +169,7 @@ def build(
         standardize = Standardize(name="standardize")
         sequence = standardize(sequence)
         standardize.set_weights(list(statistics))
-    statistics_of_frames = (
-        [PoolOverTime("mean_and_std", name="statistics")(sequence, mask)] if settings.statistics else []
-    )
+    statistics_of_frames = [FrameStatistics(name="statistics")(sequence, mask)] if settings.statistics else []
     if settings.stack > 1:
         sequence = StackFrames(settings.stack, name="stack")(sequence, mask)
         steps = (lengths + settings.stack - 1) // settings.stack
