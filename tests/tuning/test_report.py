@@ -10,10 +10,8 @@ import pytest
 from matplotlib import pyplot
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
-from typer.testing import CliRunner
 
 from helpers import tuned
-from speech_emotion.cli import app
 from speech_emotion.config.params import ComputeSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.tracking.connection import connect, locate
@@ -22,7 +20,6 @@ from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.report import (
     Winner,
     apply_winner,
-    report_folder,
     trial_table,
     write_report,
     write_winner,
@@ -139,22 +136,6 @@ def test_apply_refuses_another_corpus_or_features(inputs: SearchInputs, params: 
 def test_apply_without_a_winner(inputs: SearchInputs, params: Path) -> None:
     with pytest.raises(UserError, match="`speech-emotion tune` writes it"):
         apply_winner(inputs, params.parent, params)
-
-
-@pytest.mark.parametrize("full", [True, False])
-def test_apply_command_warns_after_short_trials_only(inputs: SearchInputs, tmp_path: Path, full: bool) -> None:
-    tuned.write_params(tmp_path)
-    folder = report_folder(inputs.corpus.name)
-    folder.mkdir(parents=True)
-    recipe = inputs.full_recipe if full else inputs.tune.recipe
-    write_winner(winner(inputs, recipe=str(recipe)), folder)
-
-    first, again = (CliRunner().invoke(app, ["tune", "--apply"]) for _ in range(2))
-
-    assert first.exit_code == again.exit_code == 0, first.output
-    assert ("they may be worse" in first.stdout) is not full
-    assert again.stdout.startswith("params.yaml already has these settings.\n")
-    assert "they may be worse" not in again.stdout
 
 
 def test_journal_on_a_cluster_is_refused(inputs: SearchInputs) -> None:
