@@ -11,7 +11,7 @@ export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tess test test-slow bench check lint types dvc-lock format lock pretrained clean
+.PHONY: help setup demo tess voices test test-slow bench check lint types dvc-lock format lock pretrained clean
 
 help:  ## list every target
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ demo: setup  ## the whole pipeline on a synthetic corpus, offline, in .demo/; a 
 
 tess: setup  ## the whole pipeline on TESS (`dvc repro`): your copy in data/incoming or TESS_DIR, else the official server
 	@dvc repro
+
+ALTERED_COPIES ?=
+voices: setup  ## the pipeline on TESS, RAVDESS and CREMA-D, in .voices/; ALTERED_COPIES=1 accepts re-encoded copies
+	@python scripts/voices.py $(if $(ALTERED_COPIES),--altered-copies)
 
 test: setup  ## fast tests
 	@python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
@@ -57,7 +61,7 @@ LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 lock: setup  ## write requirements.lock from pyproject.toml
 	@uv pip compile $(LOCKED) --all-extras --output-file requirements.lock pyproject.toml
 
-pretrained: setup  ## after `make tess`: put its package into the library, as the model that `predict` uses by itself
+pretrained: setup  ## after `make voices`: put its package into the library, as the model that `predict` uses by itself
 	@python scripts/pretrained.py
 
 clean:  ## remove .demo, .scratch and caches, and print the freed space; no recordings, models or runs

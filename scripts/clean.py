@@ -1,10 +1,10 @@
-"""Remove .demo, .scratch and caches, and print the freed space."""
+"""Remove .demo, .voices, .scratch and caches, and print the freed space."""
 
 import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WHOLE = (".demo", ".pytest_cache", ".mypy_cache", ".ruff_cache", "dvc_plots", "build")
+WHOLE = (".demo", ".voices", ".pytest_cache", ".mypy_cache", ".ruff_cache", "dvc_plots", "build")
 CODE = ("src", "pipeline", "scripts", "tests", "benchmarks")
 
 

@@ -16,7 +16,19 @@ from helpers.tiny_package import make_package
 from speech_emotion.audio.decode import SUPPORTED
 
 COMMANDS = [
-    *("predict", "enroll", "evaluate", "runs", "compare", "data", "publish", "promote", "rollback", "history", "registry"),
+    *(
+        "predict",
+        "enroll",
+        "evaluate",
+        "runs",
+        "compare",
+        "data",
+        "publish",
+        "promote",
+        "rollback",
+        "history",
+        "registry",
+    ),
     *("tune", "serve", "monitor", "app", "listen", "preset", "version"),
 ]
 

@@ -1,4 +1,4 @@
-"""scripts/demo.py creates and updates its clone from any state."""
+"""scripts/clone.py creates and updates a clone from any state."""
 
 import shutil
 import subprocess
@@ -13,10 +13,10 @@ from helpers.workspaces import commit, git
 
 @pytest.fixture
 def checkout(root: Path, tmp_path: Path) -> Path:
-    """A small repository with the demo's script, and a dvc.lock of its own."""
+    """A small repository with the script, and a dvc.lock of its own."""
     (tmp_path / "scripts").mkdir()
     (tmp_path / ".scratch").mkdir()
-    shutil.copy(root / "scripts" / "demo.py", tmp_path / "scripts")
+    shutil.copy(root / "scripts" / "clone.py", tmp_path / "scripts")
     (tmp_path / ".gitignore").write_text("/.scratch/\n/.demo/\n__pycache__/\n")
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\n")
     git("init", "--quiet", at=tmp_path)
@@ -47,5 +47,5 @@ def test_partial_lock_is_dropped(checkout: Path, lock: Path, share: float) -> No
 
 def renew(checkout: Path) -> None:
     """Renew the clone, as the demo begins."""
-    script = "import demo; demo.renew()"
+    script = "import clone; clone.renew(clone.ROOT / '.demo')"
     subprocess.run([sys.executable, "-c", script], cwd=checkout, env={"PYTHONPATH": "scripts"}, check=True)
