@@ -1,10 +1,10 @@
 """Time and peak memory of the stages as the corpus grows to 64 times its size.
 
-    TESS_DIR=/path/to/tess python benchmarks/growth.py            # 35 recordings, 1, 4, 16 and 64 times
+    TESS_DIR=/path/to/tess python benchmarks/growth.py            # 42 recordings, 1, 4, 16 and 64 times
     TESS_DIR=/path/to/tess python benchmarks/growth.py --whole    # all 2,800 recordings: hours, and 60 GB of disk
 
 Each stage is a process of its own, as in DVC: featurize (without copies), split, train (one epoch of a small network),
-evaluate, and `speech-emotion predict` over all recordings.
+evaluate (with few resamples, and robustness on few utterances), and `speech-emotion predict` over all recordings.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,8 @@ from measuring import Run
 SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "augment": {"copies": 0},
     "split": {"protocols": ["random", "full"]},
+    "evaluate": {"bootstrap": {"resamples": 200, "seed": 7}},
+    "robustness": {"utterances": 42},
     "train": {
         "epochs": 1,
         "network": {
@@ -36,11 +38,11 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {
 def main() -> None:
     """Measure, and write results/growth.json."""
     parser = measuring.options(__doc__)
-    parser.add_argument("--whole", action="store_true", help="all of TESS instead of 35 recordings")
+    parser.add_argument("--whole", action="store_true", help="all of TESS instead of 42 recordings")
     given = parser.parse_args()
     corpus = workspace.tess()
     if not given.whole:
-        corpus = corpus.cut(42 if given.tiny else 35)
+        corpus = corpus.cut(42)
     rows = []
     for times in (1,) if given.tiny else (1, 4, 16, 64):
         with workspace.made_of(corpus, times) as made:

@@ -145,7 +145,7 @@ def run(
         with started(*command, folder=folder, environment=environment, output=output) as process:
             while watched and process.poll() is None:
                 peak = max(peak, memory(process))
-                time.sleep(0.05)
+                time.sleep(0.2)
             process.wait()
         seconds = time.perf_counter() - began
         output.seek(0)
