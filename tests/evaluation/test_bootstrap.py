@@ -78,15 +78,11 @@ def test_unknown_with_one_word_per_speaker() -> None:
 
     found = intervals([fold], settings=settings(100))["uar"]
     difference = differences([fold], [other], settings=settings(100))["uar"]
-    everyone = [np.ones((len(fold.truth), 1), bool)]
-    [share] = bootstrap.share_intervals([fold], everyone, everyone, settings(100))
 
     assert (found.is_known, found.as_list(), found.text()) == (False, [None, None], bootstrap.UNKNOWN)
     assert not bootstrap.Interval.from_list(found.as_list()).is_known
     assert not difference.interval.is_known
     assert np.isnan(difference.p)
-    assert share is not None
-    assert not share.is_known
     assert intervals([predictions(words=2)], settings=settings(100))["uar"].is_known
 
 
@@ -107,17 +103,3 @@ def test_repeats_are_pooled() -> None:
     ahead = differences([predictions(accuracy=1.0)], *repeats, settings=settings(1000))["uar"]
     points = [metrics(one.truth, one.probabilities, LABELS, bins=10)["uar"] for (one,) in repeats]
     assert ahead.value == pytest.approx(1 - np.mean(points))
-
-
-def test_share_intervals() -> None:
-    fold = predictions()
-    among = np.stack([fold.truth == label for label in range(3)] + [np.zeros(len(fold.truth), bool)], axis=1)
-    right = (fold.probabilities.argmax(axis=1) == fold.truth)[:, None]
-
-    angry, *_, nothing = bootstrap.share_intervals([fold], [among & right], [among], settings(2000, seed=1))
-
-    accuracy = intervals([fold], settings=settings(2000, seed=1))["accuracy"]
-    assert nothing is None
-    assert angry is not None
-    # a word is right with all labels or none, so a label's recall varies as the accuracy does
-    assert (angry.low, angry.high) == pytest.approx((accuracy.low, accuracy.high), abs=1e-9)

@@ -30,5 +30,5 @@ def test_figures(tmp_path: Path) -> None:
     draw_corpus(rows, tmp_path / "raw", tmp_path / "drawn")
 
     drawn = sorted((tmp_path / "drawn").iterdir())
-    assert [path.name for path in drawn] == ["confounds.png", "counts.png", "utterances.png"]
+    assert [path.name for path in drawn] == ["confounds.png", "utterances.png"]
     assert all(matplotlib.image.imread(path)[..., :3].std() > 0.05 for path in drawn)

@@ -14,11 +14,8 @@ TRAINING = {"epochs": 10, "weights": 1000, "frames": 360_000}
 def metrics(uar: float, recalls: dict[str, dict[str, float]], *, speaker: float, text: float | None) -> dict[str, Any]:
     """Return the metrics of a protocol; `speaker` and `text` are the shares of unseen ones."""
     values = {"uar": uar, "accuracy": uar, "macro_f1": uar, "nll": 1.0, "brier": 0.5, "ece": 0.08}
-    place = values | {
-        "interval": {name: [value - 0.01, value + 0.01] for name, value in values.items()},
-        "uncalibrated": None,
-        "rejection": None,
-    }
+    bounds = {"interval": {name: [value - 0.01, value + 0.01] for name, value in values.items()}}
+    place = values | bounds | {"uncalibrated": values | bounds, "rejection": None}
     folds = {name: place | {"recall": recall, "speakers": {}} for name, recall in recalls.items()}
     return {"mean": place, "folds": folds, "unseen": {"speaker": speaker, "text": text}}
 

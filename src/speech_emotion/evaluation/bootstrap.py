@@ -120,37 +120,6 @@ def differences(
     }
 
 
-def share_intervals(
-    folds: Sequence[Predictions], hits: Sequence[np.ndarray], among: Sequence[np.ndarray], settings: EvaluateSettings
-) -> list[Interval | None]:
-    """Return the interval of shares of utterances, each averaged over folds, such as coverage and risk.
-
-    Parameters
-    ----------
-    hits, among : sequence of np.ndarray [shape=(n, shares)], bool
-        For each fold, the utterances that a share counts, and those that it is a share of.
-    settings : EvaluateSettings
-
-    Returns
-    -------
-    list of Interval or None
-        None: a share of nothing in every resample. A single resample of nothing is left out.
-    """
-    rng = np.random.default_rng(settings.bootstrap.seed)
-    drawn = []
-    for fold, hit, base in zip(folds, hits, among, strict=True):
-        speakers, member = _clusters(fold)
-        sums = _sum_by_cluster(np.concatenate([hit & base, base], axis=1), member)
-        counted, of = np.split(_counts(speakers, settings.bootstrap.resamples, rng) @ sums, 2, axis=1)
-        drawn.append(np.divide(counted, of, out=np.full_like(counted, np.nan), where=of > 0))
-    found = np.stack(drawn)
-    valid = np.isfinite(found).sum(axis=0)
-    means = np.nansum(found, axis=0) / np.maximum(valid, 1)
-    unknown = any(_cannot_resample(_clusters(fold)[0]) for fold in folds)
-    shares = [values[own > 0] for values, own in zip(means.T, valid.T, strict=True)]
-    return [_interval(np.full_like(own, np.nan) if unknown else own) if len(own) else None for own in shares]
-
-
 def _pooled(
     repeats: Sequence[Sequence[Predictions]], settings: EvaluateSettings, resamples: int
 ) -> dict[str, np.ndarray]:

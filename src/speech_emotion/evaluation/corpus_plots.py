@@ -1,9 +1,9 @@
-"""Draw the corpus: counts, level and duration, and example utterances."""
+"""Draw the corpus: level and duration, and example utterances."""
 
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import librosa
 import numpy as np
@@ -23,13 +23,12 @@ _HIGHEST_HZ: Final = 8000
 
 
 def draw_corpus(recordings: pd.DataFrame, raw: Path, target: Path) -> None:
-    """Draw `counts.png`, `confounds.png` (level and duration) and `utterances.png` (one of each emotion).
+    """Draw `confounds.png` (level and duration) and `utterances.png` (one of each emotion).
 
     `recordings` is from audio_stats.csv; their paths are relative to `raw`.
     """
     emotions = sorted(set(recordings["emotion"]))
     with replacing_folder(target) as folder:
-        draw_counts(folder / "counts.png", recordings, emotions)
         draw_confounds(folder / "confounds.png", recordings, emotions)
         draw_utterances(folder / "utterances.png", choose_examples(recordings), raw)
 
@@ -41,25 +40,6 @@ def choose_examples(recordings: pd.DataFrame) -> pd.DataFrame:
         if rows["emotion"].nunique() == emotions:
             return rows.drop_duplicates("emotion").sort_values("emotion")
     return recordings.sort_values("id").drop_duplicates("emotion").sort_values("emotion")
-
-
-def draw_counts(path: Path, recordings: pd.DataFrame, emotions: Sequence[str]) -> None:
-    """Draw the number of utterances of each emotion, by speaker."""
-    counts = recordings.groupby(["emotion", "speaker"]).size().unstack(fill_value=0).loc[list(emotions)]
-    counts = counts.rename(columns=lambda name: name or "unknown", index=words)
-    with drawing(path, width=7.5, height=0.42 * len(emotions) + 1.5) as figure:
-        axes = figure.subplots()
-        colours: Any = dict(zip(counts.columns, itertools.cycle(COLOURS), strict=False))
-        counts.plot.barh(stacked=True, color=colours, ax=axes, legend=False, width=0.8)
-        totals = counts.sum(axis=1)
-        for place, total in enumerate(totals):
-            axes.text(total, place, f" {total} ({total / len(recordings):.1%})", va="center")
-        axes.invert_yaxis()
-        axes.set(xlabel="utterances", ylabel="", xlim=(0, totals.max() * 1.25))
-        axes.grid(visible=False, axis="y")
-        figure.suptitle(f"{len(recordings):,} utterances by emotion")
-        if len(counts.columns) <= len(COLOURS):
-            figure.legend(loc="outside right upper", title="speaker")
 
 
 def draw_confounds(path: Path, recordings: pd.DataFrame, emotions: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from speech_emotion.core.tables import read_table, write_table
 from speech_emotion.data import splits
 from speech_emotion.data.splits import TEST, VALIDATION, Fold, LeakError
 from speech_emotion.evaluation import plots
-from speech_emotion.evaluation.bootstrap import Predictions, intervals, share_intervals
+from speech_emotion.evaluation.bootstrap import Predictions, intervals
 from speech_emotion.evaluation.metrics import mean_of, metrics, reliability, uncalibrated
 from speech_emotion.features.frames import lengths_of
 from speech_emotion.features.store import FeatureStore
@@ -242,12 +242,10 @@ def _add_calibration(
         place["uncalibrated"] = rounded(
             {name: means[name] for name in _CALIBRATED} | {"interval": {name: bounds[name] for name in _CALIBRATED}}
         )
-        place["rejection"] = rounded(_rejection([found[name] for name in members], folds, settings))
+        place["rejection"] = rounded(_rejection([found[name] for name in members]))
 
 
-def _rejection(
-    found: Sequence[FoldPredictions], predictions: Sequence[Predictions], settings: EvaluateSettings
-) -> dict[str, Any] | None:
+def _rejection(found: Sequence[FoldPredictions]) -> dict[str, Any] | None:
     """Return coverage and risk at the threshold, averaged over folds; None: no package has a threshold.
 
     A fold without an answer above its threshold has no risk and is left out of the mean.
@@ -257,14 +255,10 @@ def _rejection(
     sure = [fold.rows["sure"].to_numpy(dtype=bool) for fold in found]
     wrong = [(fold.rows["emotion"] != fold.rows["prediction"]).to_numpy() for fold in found]
     risks = [float(errors[kept].mean()) for errors, kept in zip(wrong, sure, strict=True) if kept.any()]
-    hits = [np.stack([kept, errors], axis=1) for kept, errors in zip(sure, wrong, strict=True)]
-    among = [np.stack([np.ones_like(kept), kept], axis=1) for kept in sure]
-    bounds = zip(("coverage", "risk"), share_intervals(predictions, hits, among, settings), strict=True)
     return {
         "threshold": float(np.mean([fold.threshold for fold in found])),
         "coverage": float(np.mean([kept.mean() for kept in sure])),
         "risk": float(np.mean(risks)) if risks else None,
-        "interval": {name: one.as_list() for name, one in bounds if one is not None},
     }
 
 

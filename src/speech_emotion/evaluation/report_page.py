@@ -196,9 +196,7 @@ def _recalls(protocols: Mapping[str, Any], labels: Sequence[str]) -> Table:
 def _calibration(protocols: Mapping[str, Any]) -> Table:
     """Return calibration by fold, and coverage and risk at the threshold of "not sure"."""
 
-    def cell(place: Mapping[str, Any] | None, metric: str) -> _Cell:
-        if not place or place[metric] is None:
-            return None
+    def cell(place: Mapping[str, Any], metric: str) -> _Cell:
         return (place[metric], *astuple(Interval.from_list(place["interval"][metric])))
 
     rows = []
@@ -206,7 +204,7 @@ def _calibration(protocols: Mapping[str, Any]) -> Table:
         mean = {"mean": report["mean"]} if len(report["folds"]) > 1 else {}
         for fold, found in (report["folds"] | mean).items():
             scores = [cell(found["uncalibrated"], "ece"), *(cell(found, name) for name in ("ece", "nll", "brier"))]
-            rejection = [cell(found["rejection"], name) for name in ("coverage", "risk")]
+            rejection = [found["rejection"] and found["rejection"][name] for name in ("coverage", "risk")]
             rows.append([protocol, _fold(fold), *scores, *rejection])
     columns = ["protocol", "left out", "ECE before calibration", "ECE", "NLL", "Brier", "coverage", "risk"]
     return Table("Calibration", columns, rows)
@@ -261,7 +259,6 @@ _CAPTIONS: Final[Mapping[str, str]] = {
     "risk_coverage": "share of wrong predictions when only the most confident ones are kept.",
     "robustness/table": "UAR of modified recordings, with 95 % intervals; that of the original is dotted.",
     "corpus/utterances": "One utterance of each emotion: waveform, spectrogram, MFCC.",
-    "counts": "Utterances of each emotion.",
     "confounds": "Level and duration by emotion and speaker.",
     "occlusion": "Log-odds lost when a group of features is hidden, by predicted emotion; red supported the "
     "prediction. c1, c2, … are cepstral coefficients, from the broad shape of the spectrum to its fine structure. "
