@@ -16,20 +16,8 @@ from helpers.tiny_package import make_package
 from speech_emotion.audio.decode import SUPPORTED
 
 COMMANDS = [
-    *(
-        "predict",
-        "enroll",
-        "evaluate",
-        "runs",
-        "compare",
-        "data",
-        "publish",
-        "promote",
-        "rollback",
-        "history",
-        "registry",
-    ),
-    *("tune", "serve", "monitor", "app", "listen", "preset", "version"),
+    *("predict", "enroll", "evaluate", "runs", "compare", "data", "publish", "promote", "rollback", "history"),
+    *("registry", "tune", "serve", "monitor", "app", "listen", "preset", "version"),
 ]
 
 

@@ -100,6 +100,15 @@ def test_bytes_paths_and_samples(model: PyFuncModel, expected: dict[str, Any], t
     assert answer["probabilities"] == pytest.approx(expected["probabilities"].expected, abs=1e-3)
 
 
+def test_profiles_are_optional(model: PyFuncModel, expected: dict[str, Any]) -> None:
+    table = pd.DataFrame({"audio": [text(WAV)], "profile": [None]}).astype("string")
+    bad = pd.DataFrame({"audio": [text(WAV)], "profile": ["{}"]})
+
+    assert model.predict(table).to_dict("records") == [expected]
+    with pytest.raises(MlflowException, match="row 0: profile: is not a speaker profile"):
+        model.predict(bad)
+
+
 @pytest.mark.parametrize("wrapped", ["data:audio/wav;base64,{}", "data:audio/webm;codecs=opus;base64,{}", " {}\n"])
 def test_wrapped_base64(model: PyFuncModel, expected: dict[str, Any], wrapped: str) -> None:
     assert ask(model, wrapped.format(text(WAV))) == [expected]
@@ -132,7 +141,7 @@ def test_text_is_never_a_path(model: PyFuncModel, tmp_path: Path, monkeypatch: p
         ask(model, "tone")
 
 
-@pytest.mark.parametrize(("column", "message"), [("audio", "there is no recording"), ("sound", "expected one column")])
+@pytest.mark.parametrize(("column", "message"), [("audio", "there is no recording"), ("sound", "expected the column")])
 def test_unusable_table(model: PyFuncModel, column: str, message: str) -> None:
     with pytest.raises(MlflowException, match=message):
         model.unwrap_python_model().predict(None, pd.DataFrame({column: pd.Series([], dtype=str)}))

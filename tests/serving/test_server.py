@@ -27,7 +27,7 @@ import soundfile
 
 from helpers import recordings
 from helpers.emotion_server import JSON, EmotionServer, emotion_server, records, wait_until
-from helpers.tiny_package import LABELS, make_package
+from helpers.tiny_package import ENROLLED, LABELS, make_package
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Recognizer
 
@@ -39,7 +39,7 @@ BODY_MB = 4
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_package(tmp_path_factory.mktemp("served") / "package").folder
+    return make_package(tmp_path_factory.mktemp("served") / "package", enrolled=ENROLLED).folder
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,44 @@ def test_mlflow_forms(server: EmotionServer, form: dict[str, Any]) -> None:
     assert status == 200
     first, second = json.loads(body)["predictions"]
     assert first == second
+
+
+def test_speaker_profiles(server: EmotionServer, package: Path) -> None:
+    recognizer = Recognizer.load(package)
+    voice = recordings.encoded(recordings.tone(5.0))
+    profile = recognizer.enroll([voice])
+    text = profile.model_dump_json()
+    enrolled = {"audio": TEXT, "profile": text}
+    forms: list[dict[str, Any]] = [
+        {"dataframe_records": [enrolled, {"audio": TEXT, "profile": None}]},
+        {"dataframe_split": {"columns": ["audio", "profile"], "data": [[TEXT, text], [TEXT, ""]]}},
+        {"inputs": {"audio": [TEXT, TEXT], "profile": [text, None]}},
+        {"instances": [{"audio": TEXT, "references": [base64.b64encode(voice).decode()]}, {"audio": TEXT}]},
+        {"instances": [enrolled] * 16},
+    ]
+
+    expected, plain = recognizer.with_profile(profile).predict(WAV), recognizer.predict(WAV)
+    assert dict(expected.probabilities) != pytest.approx(dict(plain.probabilities), abs=1e-3)
+    for form in forms:
+        status, body, _ = server.ask(form)
+        assert status == 200, body
+        first, second, *_ = json.loads(body)["predictions"]
+        assert first["probabilities"] == pytest.approx(dict(expected.probabilities), abs=1e-5)
+        assert first["sure"] == expected.sure
+        if "instances" not in form or len(form["instances"]) == 2:
+            assert second["probabilities"] == pytest.approx(dict(plain.probabilities), abs=1e-5)
+    status, body, _ = server.ask({"inputs": {"audio": [TEXT, TEXT], "profile": text}})
+    assert [one["sure"] for one in json.loads(body)["predictions"]] == [expected.sure] * 2
+    assert str(profile.mean[0]) not in server.log.read_text()
+
+
+def test_profile_for_another_model(server: EmotionServer, package: Path) -> None:
+    profile = Recognizer.load(package).enroll([WAV]).model_copy(update={"spec_digest": "0" * 64})
+
+    status, message = refused(server, {"instances": [{"audio": TEXT, "profile": profile.model_dump_json()}]})
+
+    assert status == 400
+    assert message.startswith("row 0: the speaker profile was made for another model")
 
 
 def test_windows_of_long_recording(server: EmotionServer) -> None:
@@ -201,7 +239,7 @@ BODIES: dict[str, tuple[Any, str]] = {
     "nested 1,050 deep": (b"[" * 1050, NO_JSON),
     "nested 100,000 deep": (b"[" * 100_000, "100000 commas and brackets"),
     "a million empty lists": (b'{"instances": [' + b"[]," * 1_000_000 + b"[]]}", "2000003 commas and brackets"),
-    "thousands of objects": (instances(*["QUJD"] * 5000), "commas and brackets; at most 16 recordings"),
+    "thousands of objects": (instances(*["QUJD"] * 20_000), "commas and brackets; at most 16 recordings"),
     "too many": (instances(*["QUJD"] * 300), "300 recordings; at most 16"),
     "a list": ([], ONE_KEY),
     "an empty object": ({}, ONE_KEY),
@@ -214,7 +252,7 @@ BODIES: dict[str, tuple[Any, str]] = {
     "a column more": ({"instances": [{"audio": TEXT, "x": 1}]}, "instances.0: Extra inputs"),
     "split in another orient": ({"dataframe_split": [{"audio": TEXT}]}, "dataframe_split"),
     "split without columns": (split(data=[[TEXT]]), "dataframe_split"),
-    "split with two cells": (split(columns=["audio"], data=[[TEXT, TEXT]]), "dataframe_split.data.0: Tuple"),
+    "split with two cells": (split(columns=["audio"], data=[[TEXT, TEXT]]), "dataframe_split: each row needs a cell"),
     "inputs of nothing": ({"inputs": {"audio": []}}, "inputs.audio"),
     "a number": (instances(1.5), "instances.0.audio: Input should be a valid string"),
     "samples": (instances([0.1, 0.2]), "instances.0.audio"),
@@ -223,6 +261,20 @@ BODIES: dict[str, tuple[Any, str]] = {
     "a lone surrogate": (b'{"instances": [{"audio": "\\ud800"}]}', NO_JSON),
     "a URL": (instances("http://127.0.0.1:1/a.wav"), "row 0: is not base64"),
     "empty text": (instances(""), "row 0: is empty"),
+    "a damaged profile": (
+        {"instances": [{"audio": TEXT, "profile": "{}"}]},
+        "row 0: profile: is not a speaker profile",
+    ),
+    "a profile that is no text": ({"instances": [{"audio": TEXT, "profile": {}}]}, "instances.0.profile: Input should"),
+    "a profile of no recording": ({"inputs": {"audio": [TEXT], "profile": ["{}", "{}"]}}, "inputs: audio and profile"),
+    "a reference that is no audio": (
+        {"instances": [{"audio": TEXT, "references": [TEXT, "QUJD"]}]},
+        "row 0: references: recording 1: is not audio",
+    ),
+    "too many references": (
+        {"instances": [{"audio": TEXT, "references": [TEXT] * 16}]},
+        "17 recordings; at most 16",
+    ),
     "the second of two": (instances(TEXT, "QUJD"), "row 1: is not audio"),
 }
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from speech_emotion.inference.windows import Answer
 
 COLUMN: Final = "audio"
-"""Name of the input column."""
+PROFILE: Final = "profile"
+"""Names of the input columns; the second is optional."""
 
 LONGEST_BYTES: Final = 32 * 2**20
 """Size limit of a recording; a minute of 24-bit stereo at 48 kHz has 17 million bytes."""

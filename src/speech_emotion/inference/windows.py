@@ -11,6 +11,7 @@ from typing import Final
 from speech_emotion.audio.decode import AudioError
 from speech_emotion.config.serving import WindowSettings
 from speech_emotion.core.errors import UserError
+from speech_emotion.inference.profile import Profile
 from speech_emotion.inference.recognizer import Audio, Prediction, Recognizer
 from speech_emotion.models.package import Package
 
@@ -55,6 +56,12 @@ class Listener:
     def __init__(self, recognizer: Recognizer, settings: WindowSettings | None = None) -> None:
         self.recognizer = recognizer
         self.settings = settings or settings_of(recognizer.package)
+
+    def of_speaker(self, profile: str | None) -> "Listener":
+        """Return a listener for the speaker of a profile in JSON; itself without one. See `with_profile`."""
+        if not profile:
+            return self
+        return Listener(self.recognizer.with_profile(Profile.parse(profile, "profile")), self.settings)
 
     def __call__(self, audio: Audio, sample_rate: int | None = None) -> Answer:
         """Predict one recording; see `Recognizer.predict`."""

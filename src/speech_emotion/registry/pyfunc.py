@@ -2,6 +2,7 @@
 
 Over HTTP a recording is a base64 string in the column `audio`. In Python it may also be bytes, a `pathlib.Path`, or a
 tuple of samples and sample rate. A string is always base64, never a path: a client must not read the server's files.
+The column `profile` is optional: the JSON text of a speaker profile, or empty.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.inference.response import COLUMN, decode_base64, row
+from speech_emotion.inference.response import COLUMN, PROFILE, decode_base64, row
 from speech_emotion.inference.windows import Answer, Listener
 
 
@@ -41,27 +42,33 @@ class SpeechEmotion(PythonModel):
         MlflowException
             With INVALID_PARAMETER_VALUE: a recording cannot be used; says which row and why.
         """
-        if not isinstance(model_input, pd.DataFrame) or list(model_input.columns) != [COLUMN]:
-            raise _refusal(f"expected one column, {COLUMN!r}")
+        columns = set(model_input.columns) if isinstance(model_input, pd.DataFrame) else set()
+        if COLUMN not in columns or columns - {COLUMN, PROFILE}:
+            raise _refusal(f"expected the column {COLUMN!r}, and optionally {PROFILE!r}")
         if model_input.empty:
             raise _refusal("there is no recording in the request")
-        return pd.DataFrame([self._row(number, audio) for number, audio in enumerate(model_input[COLUMN].tolist())])
+        profiles = model_input[PROFILE].tolist() if PROFILE in columns else [None] * len(model_input)
+        rows = zip(model_input[COLUMN].tolist(), profiles, strict=True)
+        return pd.DataFrame([self._row(number, *cells) for number, cells in enumerate(rows)])
 
-    def _row(self, number: int, audio: Any) -> dict[str, Any]:
+    def _row(self, number: int, audio: Any, profile: Any) -> dict[str, Any]:
         try:
-            return row(self._answer(audio), self._versions)
+            # MLflow fills an empty cell with NaN
+            listener = self._listener.of_speaker(profile if isinstance(profile, str) else None)
+            return row(_answer(listener, audio), self._versions)
         except UserError as error:
             raise _refusal(f"row {number}: {error}") from None
 
-    def _answer(self, audio: Any) -> Answer:
-        if isinstance(audio, str):
-            return self._listener(decode_base64(audio))
-        if isinstance(audio, tuple) and len(audio) == 2:
-            samples, sample_rate = audio
-            return self._listener(np.asarray(samples), int(sample_rate))
-        if isinstance(audio, (bytes, Path)):
-            return self._listener(audio)
-        raise UserError(f"expected a base64 string, found {type(audio).__name__}")
+
+def _answer(listener: Listener, audio: Any) -> Answer:
+    if isinstance(audio, str):
+        return listener(decode_base64(audio))
+    if isinstance(audio, tuple) and len(audio) == 2:
+        samples, sample_rate = audio
+        return listener(np.asarray(samples), int(sample_rate))
+    if isinstance(audio, (bytes, Path)):
+        return listener(audio)
+    raise UserError(f"expected a base64 string, found {type(audio).__name__}")
 
 
 def _registered(model: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from speech_emotion.core.io import digest_folder
 from speech_emotion.evaluation.bootstrap import Interval
+from speech_emotion.inference.response import COLUMN, PROFILE
 from speech_emotion.models.package import Package
 from speech_emotion.registry.compare_versions import PREDICTIONS
 from speech_emotion.registry.versions import CODE_DIGEST, PACKAGE_ARTIFACT, PACKAGE_DIGEST
@@ -59,7 +60,7 @@ def register(
             code_paths=[str(code)],
             pip_requirements=[f"mlflow=={mlflow.__version__}", *package.requirements],
             signature=_signature(package),
-            input_example=pd.DataFrame({"audio": [_example(package)]}),
+            input_example=pd.DataFrame({COLUMN: [_example(package)]}),
         )
     if run_id is not None:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
@@ -102,15 +103,17 @@ def _description(package: Package, means: Mapping[str, Mapping[str, Any]], commi
 
 
 def _signature(package: Package) -> "ModelSignature":
-    """Return the signature: a column of base64 text in, and an answer of this form out."""
+    """Return the signature: columns of base64 text and profiles in, and an answer of this form out."""
     import pandas as pd
-    from mlflow.models import infer_signature
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types import ColSpec, Schema
 
     probabilities = dict.fromkeys(package.labels, 1.0)
     answer = {"label": "", "confidence": 1.0, "sure": True, "probabilities": probabilities}
     versions = {"model": "", "model_version": "", "package_digest": ""}
     row = {**answer, "windows": [{"start": 0.0, "end": 1.0, **answer}], **versions}
-    return infer_signature(pd.DataFrame({"audio": [""]}), pd.DataFrame([row]))
+    inputs = Schema([ColSpec("string", COLUMN), ColSpec("string", PROFILE, required=False)])
+    return ModelSignature(inputs, infer_signature(None, pd.DataFrame([row])).outputs)
 
 
 def _example(package: Package) -> str:

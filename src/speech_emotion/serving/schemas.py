@@ -1,6 +1,6 @@
 """Define requests and responses of /invocations; the same models validate them and describe them in OpenAPI."""
 
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -10,7 +10,9 @@ from speech_emotion.inference.response import COLUMN
 FORMS: Final = ("dataframe_records", "dataframe_split", "inputs", "instances")
 """MLflow's forms of a request: each is an object with one of these keys."""
 
-_TOKENS_PER_RECORDING: Final = 4
+_TOKENS_PER_RECORDING: Final = 2100
+"""Commas and brackets of a recording and its speaker profile."""
+
 _TOKENS_BESIDE: Final = 1000
 """Commas and brackets allowed beside the recordings: JSON of empty lists takes thirty times its size in memory."""
 
@@ -18,6 +20,7 @@ Audio = Annotated[
     str,
     Field(description="base64 text of an audio file, or a data URL", json_schema_extra={"contentEncoding": "base64"}),
 ]
+Profile = Annotated[str | None, Field(description="the text of a profile that `speech-emotion enroll` wrote")]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -29,20 +32,43 @@ class Recording(_Strict):
     """One row."""
 
     audio: Audio
+    profile: Profile = None
+    references: Annotated[
+        list[Audio], Field(description="recordings of the speaker's usual voice, instead of a profile")
+    ] = []
+
+    @model_validator(mode="after")
+    def _check_speaker(self) -> Self:
+        if self.profile and self.references:
+            raise ValueError("give a profile or references, not both")
+        return self
 
 
 class SplitTable(_Strict):
     """A pandas data frame in the orient `split`."""
 
-    columns: tuple[Literal["audio"]]
-    data: Annotated[list[tuple[Audio]], Field(min_length=1)]
+    columns: tuple[Literal["audio"]] | tuple[Literal["audio"], Literal["profile"]]
+    data: Annotated[list[tuple[Audio] | tuple[Audio, Profile]], Field(min_length=1)]
     index: Any = None
+
+    @model_validator(mode="after")
+    def _check_cells(self) -> Self:
+        if any(len(row) != len(self.columns) for row in self.data):
+            raise ValueError(f"each row needs a cell for each of the {len(self.columns)} columns")
+        return self
 
 
 class Columns(_Strict):
-    """A column by name."""
+    """Columns by name; one profile may stand for all recordings."""
 
     audio: Audio | Annotated[list[Audio], Field(min_length=1)]
+    profile: Profile | list[Profile] = None
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if isinstance(self.profile, list) and (isinstance(self.audio, str) or len(self.profile) != len(self.audio)):
+            raise ValueError("audio and profile differ in length")
+        return self
 
 
 Rows = Annotated[list[Recording], Field(min_length=1)]
@@ -68,14 +94,16 @@ class Request(_Strict):
             raise ValueError(f"expected an object with exactly one of the keys {', '.join(FORMS)}: {example}")
         return content
 
-    def texts(self) -> list[str]:
-        """Return the base64 text of each recording."""
+    def recordings(self) -> list[Recording]:
+        """Return the rows."""
         [content] = [getattr(self, form) for form in FORMS if form in self.model_fields_set]
         if isinstance(content, SplitTable):
-            return [text for (text,) in content.data]
+            return [Recording.model_validate(dict(zip(content.columns, row, strict=True))) for row in content.data]
         if isinstance(content, Columns):
-            return [content.audio] if isinstance(content.audio, str) else content.audio
-        return [row.audio for row in content]
+            audio = [content.audio] if isinstance(content.audio, str) else content.audio
+            profiles = content.profile if isinstance(content.profile, list) else [content.profile] * len(audio)
+            return [Recording(audio=one, profile=profile) for one, profile in zip(audio, profiles, strict=True)]
+        return list(content)
 
 
 class PredictionBody(BaseModel):
@@ -131,29 +159,31 @@ def refusal(message: str, code: str = "INVALID_PARAMETER_VALUE") -> bytes:
     return Refusal(error_code=code, message=message).model_dump_json().encode()
 
 
-def parse(body: bytes | bytearray, *, most: int) -> list[str]:
-    """Return the base64 texts of a request, one per recording.
+def parse(body: bytes | bytearray, *, most: int) -> list[Recording]:
+    """Return the recordings of a request.
 
     Raises
     ------
     UserError
-        The body is not valid, or holds more than `most` recordings. The message repeats nothing of the body.
+        The body is not valid, or holds more than `most` recordings, references included. The message repeats nothing
+        of the body.
     """
     tokens = sum(map(body.count, (b",", b"[", b"{")))
     if tokens > _TOKENS_PER_RECORDING * most + _TOKENS_BESIDE:
         raise UserError(f"the request has {tokens} commas and brackets; at most {most} recordings are accepted")
     try:
-        texts = Request.model_validate_json(body).texts()
+        rows = Request.model_validate_json(body).recordings()
     except ValidationError as error:
         raise UserError(_first_problem(error)) from None
-    if len(texts) > most:
-        raise UserError(f"the request has {len(texts)} recordings; at most {most} are accepted")
-    return texts
+    count = len(rows) + sum(len(row.references) for row in rows)
+    if count > most:
+        raise UserError(f"the request has {count} recordings; at most {most} are accepted")
+    return rows
 
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # only our own names: pydantic adds those of its types, and of keys that the client made up
-    ours = {*Request.model_fields, *SplitTable.model_fields, COLUMN}
+    ours = {*Request.model_fields, *SplitTable.model_fields, *Recording.model_fields}
     place = [str(part) for part in problem["loc"] if isinstance(part, int) or part in ours]
     return f"{'.'.join(place) or 'the body'}: {problem['msg'].removeprefix('Value error, ')}"

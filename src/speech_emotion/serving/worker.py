@@ -6,12 +6,16 @@ listens imports this module too: what needs ONNX Runtime is imported by the func
 
 import json
 import signal
+from typing import TYPE_CHECKING
 
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.process import die_with_parent
 from speech_emotion.inference.response import decode_base64, row
 from speech_emotion.registry.model_resolution import Model
-from speech_emotion.serving.schemas import Reply, parse, refusal
+from speech_emotion.serving.schemas import Recording, Reply, parse, refusal
+
+if TYPE_CHECKING:
+    from speech_emotion.inference.windows import Listener
 
 _loaded: "Predictor | UserError"
 
@@ -36,11 +40,11 @@ class Predictor:
         longest = self.package.description.limits.max_seconds
         where, rows, log_rows = "", [], []
         try:
-            for number, text in enumerate(parse(body, most=self._most)):
+            for number, recording in enumerate(parse(body, most=self._most)):
                 where = f"row {number}: "
                 # decoded once, for the prediction and for the statistics
-                sound = decode(decode_base64(text), max_seconds=longest)
-                answer = self._listener(sound.samples, sound.sample_rate)
+                sound = decode(decode_base64(recording.audio), max_seconds=longest)
+                answer = self._of_speaker(recording)(sound.samples, sound.sample_rate)
                 rows.append(row(answer, self._versions))
                 if self._keep_log:
                     log_rows.append(entry(describe(sound), answer.whole, self._versions))
@@ -50,6 +54,17 @@ class Predictor:
             return Reply(400, refusal(f"{where}cannot be decoded: it is damaged"), error=type(error).__name__)
         log = json.dumps(log_rows).encode() if self._keep_log else b""
         return Reply(200, json.dumps({"predictions": rows}).encode(), len(rows), log)
+
+    def _of_speaker(self, recording: Recording) -> "Listener":
+        """Return the listener for the speaker of a recording."""
+        profile = recording.profile
+        if recording.references:
+            try:
+                references = [decode_base64(text) for text in recording.references]
+                profile = self._listener.recognizer.enroll(references).model_dump_json()
+            except UserError as error:
+                raise UserError(f"references: {error}") from None
+        return self._listener.of_speaker(profile)
 
 
 def load(model: Model, most: int, keep_log: bool) -> None:
