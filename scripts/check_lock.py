@@ -49,7 +49,19 @@ def main(root: Path) -> int:
         print(f"\ndvc.lock disagrees in {len(found)} places. `dvc repro` brings it up to date; commit what it changes.")
     else:
         print(f"dvc.lock agrees with code, parameters and tracked results ({len(stages)} stages)")
+    for lock in sorted((root / "reports").glob("*/dvc.lock")):
+        changed = changed_code(lock, tracked_files(root), root)
+        state = f"stale, changed since: {', '.join(changed)}" if changed else "made by the code as it is"
+        print(f"{lock.parent.relative_to(root)}: {state}")
     return len(found)
+
+
+def changed_code(lock: Path, tracked: set[str], root: Path) -> list[str]:
+    """Return the code that a run in a clone, such as that of `make voices`, used and that has changed since."""
+    stages = YAML(typ="safe").load(lock.read_text())["stages"].values()
+    used = {dep["path"]: dep["md5"] for entry in stages for dep in entry.get("deps", [])}
+    code = {path: md5 for path, md5 in used.items() if path.startswith(("src/", "pipeline/"))}
+    return sorted(path for path, md5 in code.items() if digest_tracked(path, tracked, root) != md5)
 
 
 def disagreements(
