@@ -38,6 +38,7 @@ def main() -> None:
             store=store,
             settings=read_section("evaluate", EvaluateSettings),
             target=target / "protocols" / split.stem,
+            workers=workers,
         )
         mean = result.metrics["mean"]
         print(f"evaluate: {split.stem}: UAR {mean['uar']:.4f}, accuracy {mean['accuracy']:.4f}, ECE {mean['ece']:.4f}")
@@ -50,12 +51,12 @@ def main() -> None:
 
 
 def measure_robustness(files: list[Path], raw: Path, models: Path, target: Path, *, workers: int | None) -> None:
-    """Predict modified recordings of seen speakers; those of unseen speakers are evaluated once, as recorded."""
+    """Predict modified recordings; those of left-out and test speakers are predicted only as recorded."""
     settings = read_section("robustness", RobustnessSettings)
     cases = {
         split: robustness.cases(split, models=models / split.stem, raw=raw, settings=settings)
         for split in files
-        if split.stem != "speaker"
+        if split.stem not in ("speaker", "corpus") and not (split.stem == "full" and splits.read(split)[0].test)
     }
     every = [case for own in cases.values() for case in own]
     work = parallel_map(partial(robustness.predict, seed=settings.seed), every, workers=workers)
@@ -65,8 +66,11 @@ def measure_robustness(files: list[Path], raw: Path, models: Path, target: Path,
         robustness.score(split.stem, own, list(islice(predicted, len(own))), splits.utterances(split), evaluate)
         for split, own in cases.items()
     ]
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat([pd.DataFrame(columns=robustness.COLUMNS), *tables], ignore_index=True)
     robustness.write(table, target, corpus=read_section("corpus", CorpusSettings).name)
+    if table.empty:
+        print("evaluate: robustness: not measured, every protocol is evaluated on left-out or test speakers")
+        return
     worst = table.iloc[int(table["drop"].argmax())]
     print(f"evaluate: robustness: largest drop {worst['drop']:.3f} ({worst['protocol']}, {worst['condition']})")
 
@@ -81,7 +85,8 @@ def check_parity(store: FeatureStore, package: Path) -> None:
 def describe_recordings(split: Path, raw: Path, *, workers: int | None) -> pd.DataFrame:
     """Return the audio statistics of each recording, with its part in the split `full`."""
     [fold] = splits.read(split)
-    part = dict.fromkeys(fold.train, splits.TRAIN) | dict.fromkeys(fold.validation, splits.VALIDATION)
+    parts = {splits.TRAIN: fold.train, splits.VALIDATION: fold.validation, splits.TEST: fold.test}
+    part = {name: part for part, ids in parts.items() for name in ids}
     rows = splits.utterances(split).drop(columns="sha256")
     return audio_stats.table(rows.assign(part=rows["id"].map(part)), raw, workers=workers)
 

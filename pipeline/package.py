@@ -15,7 +15,7 @@ from speech_emotion.core.io import canonical_json
 from speech_emotion.core.process import run_stage
 from speech_emotion.core.tables import read_table
 from speech_emotion.data.corpora import facts
-from speech_emotion.data.splits import ONE_FOLD
+from speech_emotion.data.splits import ONE_FOLD, TEST
 from speech_emotion.evaluation import model_card
 from speech_emotion.inference import windows
 from speech_emotion.models.package import Package, assemble
@@ -28,14 +28,14 @@ def main() -> None:
     limits = read_section("package", PackageSettings)
     evidence = model_card.read_evidence(protocols, robustness)
     description = Package.load(full).description.model_copy(update={"limits": limits})
-    kind = read_section("corpus", CorpusSettings).kind
+    corpus = read_section("corpus", CorpusSettings)
     training = json.loads((full / "training.json").read_text(encoding="utf-8"))
-    card = model_card.write(description, evidence, kind=kind, training=training)
+    card = model_card.write(description, evidence, kind=corpus.kind, corpora=corpus.corpora, training=training)
     package = assemble(
         full,
         evidence,
         target,
-        licence=facts(kind).weights_licence,
+        licence=facts(corpus.kind, corpus.corpora).weights_licence,
         limits=limits,
         beside={
             model_card.CARD: card,
@@ -47,8 +47,9 @@ def main() -> None:
 
 
 def make_reference(stats: Path, predictions: Path) -> reference.Reference:
-    """Summarize the training recordings and the predictions of the validation part."""
+    """Summarize the recordings, without those of test speakers, and the predictions of the evaluated part."""
     recordings = read_table(stats).astype(object)
+    recordings = recordings[recordings["part"] != TEST]
     answers = read_table(predictions).rename(columns={"prediction": "label"})[["label", "sure", "confidence"]]
     return reference.make(
         records(recordings.where(recordings.notna(), None)),

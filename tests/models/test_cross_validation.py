@@ -260,7 +260,7 @@ def test_comparison_with_every_baseline(
     summary = functionals(corpus.manifest, corpus.folder / "raw", featurize_settings(), workers=1).set_index("id")
     settings = train_settings(epochs=2, seed=1, network=network_settings(input="time_mean", pooling="last"))
     tables = [
-        predict_baselines(fold, emotions=rows["emotion"], table=summary, settings=settings, shuffles=10)
+        predict_baselines(fold, emotions=rows["emotion"], table=summary, settings=settings, seed=1, shuffles=10)
         for fold in corpus.folds("speaker")
     ]
     (tmp_path / "baselines").mkdir()
@@ -297,6 +297,6 @@ def test_calibration_is_fitted_on_the_validation_part(corpus: Corpus, trained: P
     answers = [recognizer.predict(corpus.folder / "raw" / path) for path in paths]
 
     assert record["utterances"] == len(validation)
-    assert description.temperature == record["temperature"]
+    assert description.temperature == record["alone"]["temperature"]
     assert description.rejection is not None
     assert np.mean([answer.sure for answer in answers]) == pytest.approx(description.rejection.coverage, abs=0.01)

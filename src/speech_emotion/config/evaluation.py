@@ -20,6 +20,8 @@ class EvaluateSettings(Section):
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
     """Equal-width confidence bins of the expected calibration error."""
     bootstrap: BootstrapSettings
+    enrolment_draws: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Random choices of the reference recordings of each speaker, for packages that accept speaker profiles."""
 
 
 class RobustnessSettings(Section):

@@ -99,7 +99,8 @@ def refuse_unsupported(manifest: pd.DataFrame, settings: SplitSettings) -> None:
 def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, named: bool = False) -> None:
     """Check that a split fits its protocol.
 
-    Raise `LeakError` if an utterance, a text (`word`) or a speaker (`speaker`) is on two sides, and `UserError` if an
+    Raise `LeakError` if an utterance, a text (`word`), a speaker (`speaker`, `full`) or a corpus (`corpus`) is on two
+    sides, and `UserError` if an
     utterance is unknown or missing, a part is empty, or a label has no training utterance.
     """
     known = utterances[["id", "corpus", "speaker", "emotion", "text", "sha256"]]
@@ -116,9 +117,9 @@ def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, 
         _one_side_only(part, "sha256", where)
         if protocol == "word":
             _one_side_only(part, "text", where)
-        if protocol in ("speaker", "corpus"):
+        if protocol in ("speaker", "corpus", "full"):
             learned = part["part"].where(part["part"] == TEST, TRAIN)
-            _one_side_only(part.assign(part=learned), protocol, where)
+            _one_side_only(part.assign(part=learned), "corpus" if protocol == "corpus" else "speaker", where)
         if len(part) != len(utterances):
             raise UserError(f"{where}: has {len(part)} of {len(utterances)} utterances.")
         for needed in (TRAIN, VALIDATION) if protocol == "full" else (TRAIN, VALIDATION, TEST):

@@ -1,10 +1,12 @@
 """Compute bootstrap intervals of metrics, and of paired differences between two models.
 
-Utterances are not independent: a speaker says the same word with every emotion. The bootstrap therefore resamples words
-within each speaker, each word with all its utterances (a cluster bootstrap; Davison and Hinkley, 1997, section 3.8).
-Where no speaker has two words there is nothing to resample, and the interval is unknown.
+Utterances are not independent: those of a speaker resemble each other, and a speaker says the same word with every
+emotion. The bootstrap therefore resamples clusters (Davison and Hinkley, 1997, section 3.8): with `MANY` speakers or
+more, speakers, each with all utterances; with fewer, words within each speaker, each word with all its utterances. Only
+the first covers the difference between speakers. Where no speaker has two words there is nothing to resample, and the
+interval is unknown.
 
-All metrics are functions of sums over utterances. The sums are computed once per word; a resample is then a row of
+All metrics are functions of sums over utterances. The sums are computed once per cluster; a resample is then a row of
 counts times a matrix, and a thousand resamples are one matrix product.
 """
 
@@ -20,6 +22,9 @@ from speech_emotion.config.evaluation import EvaluateSettings
 
 LEVEL = 0.95
 """Of every interval."""
+
+MANY = 10
+"""Speakers in a set of predictions from which speakers are resampled."""
 
 UNKNOWN = "interval unknown, one text per speaker"
 """The text of an interval that is unknown."""
@@ -37,7 +42,7 @@ class Predictions:
     """Shape (n, labels)."""
     speakers: Sequence[str]
     words: Sequence[str]
-    """Of each utterance; resampled within speaker."""
+    """Of each utterance; resampled within speaker, if there are few speakers."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def intervals(*repeats: Sequence[Predictions], settings: EvaluateSettings) -> di
 def differences(
     first: Sequence[Predictions], *repeats: Sequence[Predictions], settings: EvaluateSettings
 ) -> dict[str, Difference]:
-    """Return the difference of each metric between two models, with the same words drawn for both.
+    """Return the difference of each metric between two models, with the same clusters drawn for both.
 
     Parameters
     ----------
@@ -134,11 +139,11 @@ def _pooled(
 
 
 def _drawn(fold: Predictions, bins: int, resamples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    speakers, member = _clusters(fold)
+    strata, member = _clusters(fold)
     sums = _sum_by_cluster(_terms(fold, bins), member)
-    counts = _counts(speakers, resamples, rng) if resamples else np.ones((1, len(speakers)))
+    counts = _counts(strata, resamples, rng) if resamples else np.ones((1, len(strata)))
     found = _metrics(counts @ sums, fold.probabilities.shape[1], bins)
-    if resamples and _cannot_resample(speakers):
+    if resamples and _cannot_resample(strata):
         return {name: np.full_like(values, np.nan) for name, values in found.items()}
     return found
 
@@ -156,22 +161,25 @@ def _interval(drawn: np.ndarray) -> Interval:
 
 
 def _clusters(fold: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Return the speaker of each cluster, which is one word of a speaker, and the cluster of each utterance."""
+    """Return the stratum of each cluster, within which clusters are resampled, and the cluster of each utterance."""
     table = pd.DataFrame({"speaker": list(fold.speakers), "word": list(fold.words)})
+    if table["speaker"].nunique() >= MANY:
+        member = table.groupby("speaker", sort=True).ngroup().to_numpy()
+        return np.full(member.max() + 1, ""), member
     member = table.groupby(["speaker", "word"], sort=True).ngroup().to_numpy()
     return table.groupby(member)["speaker"].first().to_numpy(), member
 
 
-def _cannot_resample(speakers: np.ndarray) -> bool:
+def _cannot_resample(strata: np.ndarray) -> bool:
     """Return whether every speaker has a single word, so that all resamples would be equal."""
-    return len(set(speakers)) == len(speakers)
+    return len(set(strata)) == len(strata)
 
 
-def _counts(speakers: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return how often each cluster is drawn [shape=(resamples, clusters)]; a speaker keeps as many as there are."""
-    counts = np.zeros((resamples, len(speakers)))
-    for speaker in sorted(set(speakers)):
-        own = np.flatnonzero(speakers == speaker)
+def _counts(strata: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return how often each cluster is drawn [shape=(resamples, clusters)]; a stratum keeps as many as there are."""
+    counts = np.zeros((resamples, len(strata)))
+    for stratum in sorted(set(strata)):
+        own = np.flatnonzero(strata == stratum)
         counts[:, own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size=resamples)
     return counts
 

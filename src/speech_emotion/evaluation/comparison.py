@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, replacing_folder, write_text
-from speech_emotion.core.tables import read_table
+from speech_emotion.core.tables import read_table, write_table
 from speech_emotion.evaluation import plots
 from speech_emotion.evaluation.bootstrap import Interval, Predictions, differences, intervals
 from speech_emotion.evaluation.metrics import HEADLINES, mean_of, metrics
@@ -24,6 +25,9 @@ WHOLE: Final = ("all", "mean")
 """Folds of the rows that stand for a whole protocol: its only fold, or the mean over its folds."""
 
 TABLE: Final = "table.csv"
+
+CORPORA: Final = "corpora.csv"
+"""UAR of each corpus of a mix, by protocol and model."""
 
 NOTHING: Final = "No protocol of this corpus has a test part, so there is nothing to compare.\n"
 
@@ -39,12 +43,16 @@ class Contest:
     labels: tuple[str, ...]
     predictions: Mapping[str, Sequence[Mapping[str, Predictions]]]
     """By model: its repeats, by fold. All but the control with shuffled labels have one repeat."""
+    corpora: Sequence[str] = ()
+    """Of each utterance of a mix, fold after fold."""
 
 
 def write_comparison(
     protocols: Sequence[str], *, reports: Path, baselines: Path, settings: EvaluateSettings, target: Path, corpus: str
 ) -> None:
-    """Compare the model with every baseline on each protocol; write `table.csv`, `table.png` and `summary.md`.
+    """Compare the model with every baseline on each protocol.
+
+    Write `table.csv`, `table.png`, `summary.md` and, of a mix, `corpora.csv`.
 
     Parameters
     ----------
@@ -63,6 +71,8 @@ def write_comparison(
         with replacing(folder / TABLE) as partial:
             table.to_csv(partial, index=False, lineterminator="\n")
         write_text(folder / "summary.md", summary(table, chance=chance))
+        if corpora := [row for contest in contests for row in by_corpus(contest)]:
+            write_table(folder / CORPORA, pd.DataFrame(corpora))
         drawn = table.assign(name=table["name"].map(_TICKS), low=table["uar_low"], high=table["uar_high"], line=chance)
         whole = drawn["fold"].isin(WHOLE)
         plots.uar_by_protocol(
@@ -91,7 +101,8 @@ def read_contest(protocol: str, report: Path, baselines: Path) -> Contest:
         if len(renamed) != len(known) or not renamed.index.isin(known.index).all():
             raise UserError(f"{baselines}: '{name}' has other utterances than {report}. Run `dvc repro`.")
         predictions.setdefault(str(name), []).append(_by_fold(known.join(renamed).reset_index(), labels))
-    return Contest(protocol, labels, predictions)
+    corpora = model.sort_values("fold", kind="stable").get("corpus", pd.Series(dtype=object))
+    return Contest(protocol, labels, predictions, list(corpora))
 
 
 def compare(contest: Contest, settings: EvaluateSettings) -> pd.DataFrame:
@@ -119,6 +130,22 @@ def compare(contest: Contest, settings: EvaluateSettings) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def by_corpus(contest: Contest) -> list[dict[str, Any]]:
+    """Return the UAR of every model in each corpus of a mix, pooled over folds and averaged over repeats."""
+    rows = []
+    for name, repeats in contest.predictions.items():
+        for corpus in sorted(set(contest.corpora) - {""}):
+            own = np.array(contest.corpora) == corpus
+            uars = []
+            for repeat in repeats:
+                truth = np.concatenate([fold.truth for fold in repeat.values()])[own]
+                answers = np.concatenate([fold.probabilities.argmax(axis=1) for fold in repeat.values()])[own]
+                uars.append(np.mean([(answers[truth == label] == label).mean() for label in np.unique(truth)]))
+            row = {"protocol": contest.protocol, "corpus": corpus, "name": name, "uar": float(np.mean(uars))}
+            rows.append(rounded(row))
+    return rows
+
+
 def best_baseline(rows: pd.DataFrame) -> pd.Series:
     """Return the baseline with the highest UAR among the rows of one protocol."""
     baselines = rows[~rows["name"].isin([MODEL, _CONTROL])].reset_index(drop=True)
@@ -137,7 +164,12 @@ def summary(table: pd.DataFrame, *, chance: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-_SPLITS: Final = {"random": "random", "word": "word (unseen words)", "speaker": "**speaker (unseen speaker)**"}
+_SPLITS: Final = {
+    "random": "random",
+    "word": "word (unseen words)",
+    "speaker": "**speaker (unseen speaker)**",
+    "corpus": "corpus (unseen corpus)",
+}
 
 _TICKS: Final[Mapping[str, str]] = {
     MODEL: "this model",

@@ -4,8 +4,8 @@ Every figure comes from the evidence in the package. Equal values give equal tex
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,9 @@ import pandas as pd
 from speech_emotion.config.data import CorpusName
 from speech_emotion.core.tables import read_table
 from speech_emotion.data.corpora import facts
-from speech_emotion.evaluation.bootstrap import Interval
+from speech_emotion.data.splits import TEST
+from speech_emotion.evaluation.bootstrap import MANY, Interval
+from speech_emotion.evaluation.references import CONDITIONS, NONE
 from speech_emotion.features.mfcc import names
 from speech_emotion.models.package import Description
 
@@ -25,7 +27,7 @@ CARD: Final = "MODEL_CARD.md"
 ROBUSTNESS: Final = "robustness"
 """Name of the robustness results in the evidence of a package."""
 
-ORDER: Final = ("speaker", "word", "random", "full")
+ORDER: Final = ("speaker", "corpus", "word", "random", "full")
 """Protocols, the most important first."""
 
 Evidence = Mapping[str, Mapping[str, Any]]
@@ -58,14 +60,23 @@ def read_evidence(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]
     return evidence
 
 
-def write(description: Description, evidence: Evidence, *, kind: CorpusName, training: Mapping[str, float]) -> str:
+def write(
+    description: Description,
+    evidence: Evidence,
+    *,
+    kind: CorpusName,
+    training: Mapping[str, float],
+    corpora: Sequence[str] = (),
+) -> str:
     """Return the model card as Markdown; `evidence` is from `read_evidence`, `training` from training.json."""
     ordered = in_order(evidence)
     template = environment().get_template("model_card.md.j2")
     return template.render(
         description=description,
-        facts=facts(kind),
-        noun=noun(kind),
+        facts=facts(kind, corpora),
+        resampled=resampled(evidence, kind),
+        tested=evidence.get("full", {}).get("part") == TEST,
+        corpora=by_corpus(evidence),
         findings=findings(description, evidence, kind),
         features=len(names(description.features)),
         frame_ms=1000 * description.features.hop_length / description.features.sample_rate,
@@ -114,10 +125,16 @@ def findings(description: Description, evidence: Evidence, kind: CorpusName) -> 
     whom = [f"Lowest recall: {_words(label)}, {_by_fold(recalls)}."]
     confident = [f"{_interval(mean, 'ece')}."]
     if name == "speaker":
-        good.append(
-            f"The interval covers the {noun(kind)} of {len(folds)} speakers, not the difference between speakers."
-        )
-        whom.insert(0, f"Unseen speaker: {_by_fold({key: fold['uar'] for key, fold in folds.items()})}.")
+        speakers = {key: one["uar"] for fold in folds.values() for key, one in fold["speakers"].items()}
+        single = {key: fold["uar"] for key, fold in folds.items()}
+        if _many(report):
+            good.append(f"The interval resamples the speakers, {len(speakers)} in all.")
+        else:
+            good.append(
+                f"The interval covers the {noun(kind)} of {max(len(speakers), len(folds))} speakers, not the "
+                "difference between speakers."
+            )
+        whom.insert(0, f"Unseen speaker: {_by_fold(speakers if len(speakers) > len(folds) else single)}.")
         first = next((one for one in others if one[0] != "full"), first)
         if first[0] != "speaker":
             confident.append(f"On {question(*first, kind)}: {_points(first[1]['mean']['ece'])}.")
@@ -139,7 +156,9 @@ def question(protocol: str, report: Mapping[str, Any], kind: CorpusName) -> str:
     """Return what a protocol evaluates, by the shares of unseen speakers and texts in its split."""
     unseen = report["unseen"]
     if protocol == "full":
-        return "the validation part"
+        return "the test speakers" if report.get("part") == TEST else "the validation part"
+    if protocol == "corpus":
+        return "an unseen corpus"
     if unseen["speaker"] == 1:
         return "an unseen speaker"
     seen = ["speakers"] if unseen["speaker"] == 0 else []
@@ -155,6 +174,32 @@ def noun(kind: CorpusName) -> str:
     return "words" if kind == "tess" else "texts"
 
 
+def resampled(evidence: Evidence, kind: CorpusName) -> str:
+    """Return what the intervals resample; see `bootstrap`."""
+    within = f"{noun(kind)} within speaker"
+    if not any(_many(report) for _, report in in_order(evidence)):
+        return within
+    return f"speakers where there are {MANY} or more, else {within}"
+
+
+def by_corpus(evidence: Evidence) -> tuple[list[str], list[list[Any]]]:
+    """Return columns and rows of the results for each corpus of a mix, without and with references of the speaker.
+
+    A value with an interval is a tuple; None is not measured. There are no rows if the corpus is no mix.
+    """
+    reports = [(name, report) for name, report in in_order(evidence) if "corpora" in report]
+    measured = {name for _, report in reports for one in report.get("enrolled", {}).values() for name in one}
+    conditions = [name for name in CONDITIONS if name in measured - {NONE}]
+    rows = []
+    for name, report in reports:
+        for corpus, scores in report["corpora"].items():
+            enrolled = report.get("enrolled", {}).get(corpus, {})
+            uar = (scores["uar"], *astuple(Interval.from_list(scores["interval"]["uar"])))
+            chance = 1 / len(scores["recall"])
+            rows.append([name, corpus, chance, uar, *map(enrolled.get, conditions), scores["ece"]])
+    return ["protocol", "corpus", "chance", "UAR", *(f"UAR, {one}" for one in conditions), "ECE"], rows
+
+
 def worst_emotion(report: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     """Return the label of the lowest mean recall over a protocol's folds, and its recall in each."""
     folds = {name: fold["recall"] for name, fold in report["folds"].items()}
@@ -165,6 +210,11 @@ def worst_emotion(report: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
 def in_order(evidence: Evidence) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the protocols with their metrics, the most important first."""
     return [(name, evidence[name]) for name in ORDER if name in evidence]
+
+
+def _many(report: Mapping[str, Any]) -> bool:
+    """Return whether the intervals of a protocol resample speakers."""
+    return any(len(fold["speakers"]) >= MANY for fold in report["folds"].values())
 
 
 def _above_threshold(folds: Mapping[str, Any]) -> list[str]:

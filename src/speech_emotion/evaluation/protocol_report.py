@@ -17,7 +17,7 @@ from speech_emotion.core.process import SCRATCH
 from speech_emotion.core.tables import read_table, write_table
 from speech_emotion.data import splits
 from speech_emotion.data.splits import TEST, VALIDATION, Fold, LeakError
-from speech_emotion.evaluation import plots
+from speech_emotion.evaluation import plots, references
 from speech_emotion.evaluation.bootstrap import Predictions, intervals
 from speech_emotion.evaluation.metrics import mean_of, metrics, reliability, uncalibrated
 from speech_emotion.features.frames import lengths_of
@@ -60,15 +60,21 @@ class ProtocolResult:
     history: pd.DataFrame
 
 
-def evaluated_part(protocol: str) -> str:
-    """Return the part that a protocol is evaluated on: test, or validation for `full`, which has no test part."""
-    return VALIDATION if protocol == "full" else TEST
+def evaluated_part(fold: Fold) -> str:
+    """Return the part that a fold is evaluated on: test or, of `full` without test speakers, validation."""
+    return TEST if fold.test else VALIDATION
 
 
 def evaluate_protocol(
-    split: Path, *, models: Path, store: FeatureStore, settings: EvaluateSettings, target: Path
+    split: Path,
+    *,
+    models: Path,
+    store: FeatureStore,
+    settings: EvaluateSettings,
+    target: Path,
+    workers: int | None = 1,
 ) -> ProtocolResult:
-    """Evaluate every fold's package on its own test part and write the report of the protocol.
+    """Evaluate every fold's package on its own evaluated part and write the report of the protocol.
 
     Parameters
     ----------
@@ -77,7 +83,10 @@ def evaluate_protocol(
     models : Path
         Holds one package per fold, named as the fold.
     target : Path
-        The folder to write: `metrics.json`, `predictions.csv`, `reliability.csv`, `risk_coverage.csv`, plots.
+        The folder to write: `metrics.json`, `predictions.csv`, `reliability.csv`, `risk_coverage.csv`, plots. If
+        the packages accept speaker profiles, also `enrolment.csv`.
+    workers : int or None
+        Processes that predict with references; None: one per core.
 
     Raises
     ------
@@ -88,21 +97,30 @@ def evaluate_protocol(
     protocol = cast(Protocol, split.stem)
     folds, utterances = splits.read(split), splits.utterances(split)
     splits.check(read_table(split, text=splits.COLUMNS), utterances, protocol)
-    found = {fold.name: _predict(fold, protocol, models / fold.name, utterances, store) for fold in folds}
+    found = {fold.name: _predict(fold, models / fold.name, utterances, store) for fold in folds}
     labels = Recognizer.load(models / folds[0].name).labels
     summary = summarize({name: fold.rows for name, fold in found.items()}, labels, settings)
-    summary |= {"protocol": protocol, "part": evaluated_part(protocol), "unseen": _unseen(folds, protocol, utterances)}
+    summary |= {"protocol": protocol, "part": evaluated_part(folds[0]), "unseen": _unseen(folds, utterances)}
     _add_calibration(summary, found, labels, settings)
+    by_id = utterances.set_index("id", drop=False)
+    parts = [(models / fold.name, by_id.loc[list(getattr(fold, evaluated_part(fold)))]) for fold in folds]
+    enrolled = references.scores(parts, store, settings, workers=workers)
+    for corpus, rows in enrolled.groupby("corpus", sort=True):
+        summary.setdefault("enrolled", {})[corpus] = rounded(dict(zip(rows["condition"], rows["uar"], strict=True)))
     history = [read_table(models / fold.name / "history.csv").assign(fold=fold.name) for fold in folds]
     result = ProtocolResult(
         summary, pd.concat([fold.rows for fold in found.values()], ignore_index=True), pd.concat(history)
     )
+    if "corpus" in result.predictions:
+        summary |= pooled(result.predictions, labels, settings)
     bins, curves = _reliabilities(found, labels, settings.calibration_bins), _coverages(found)
     with replacing_folder(target) as folder:
         write_json(folder / METRICS, summary)
         write_table(folder / PREDICTIONS, result.predictions)
         write_table(folder / "reliability.csv", bins)
         write_table(folder / "risk_coverage.csv", curves)
+        if not enrolled.empty:
+            write_table(folder / references.TABLE, enrolled)
         _draw(folder, result, labels, bins, curves)
     return result
 
@@ -126,7 +144,7 @@ def write_overview(results: Mapping[str, ProtocolResult], folder: Path) -> None:
 def summarize(
     predictions: Mapping[str, pd.DataFrame], labels: tuple[str, ...], settings: EvaluateSettings
 ) -> dict[str, Any]:
-    """Return the metrics of each fold and their mean, each with a 95 % interval from a bootstrap over words."""
+    """Return the metrics of each fold and their mean, each with a 95 % interval from `bootstrap`."""
     folds = {name: as_predictions(rows, labels) for name, rows in predictions.items()}
     scores = {
         name: metrics(fold.truth, fold.probabilities, labels, bins=settings.calibration_bins)
@@ -135,6 +153,32 @@ def summarize(
     }
     mean = mean_of(list(scores.values())) | {"interval": _intervals(list(folds.values()), settings)}
     return rounded({"folds": scores, "mean": mean})
+
+
+def pooled(rows: pd.DataFrame, labels: tuple[str, ...], settings: EvaluateSettings) -> dict[str, Any]:
+    """Return the metrics of a mix, of the predictions of all folds together: `corpora`, for each corpus, and `pooled`.
+
+    The UAR of a corpus is over the labels that occur in it; any other answer is wrong.
+    """
+    corpora = {}
+    for corpus, own in rows.groupby("corpus", sort=True):
+        predictions = as_predictions(own, labels)
+        scores = metrics(predictions.truth, predictions.probabilities, labels, bins=settings.calibration_bins)
+        corpora[corpus] = {name: scores[name] for name in ("uar", "accuracy", "ece", "recall", "utterances")} | {
+            "speakers": own["speaker"].nunique(),
+            "interval": {"uar": _intervals([predictions], settings)["uar"]},
+        }
+    every = as_predictions(rows, labels)
+    coverage, risk = risk_coverage(rows["confidence"].to_numpy(), (rows["emotion"] == rows["prediction"]).to_numpy())
+    return rounded(
+        {
+            "corpora": corpora,
+            "pooled": {
+                "ece": metrics(every.truth, every.probabilities, labels, bins=settings.calibration_bins)["ece"],
+                "coverage_at_20_percent_risk": float(coverage[risk <= 0.2].max(initial=0.0)),
+            },
+        }
+    )
 
 
 def as_predictions(rows: pd.DataFrame, labels: tuple[str, ...]) -> Predictions:
@@ -159,11 +203,9 @@ def rounded(values: Any) -> Any:
     return round(values, 6) if isinstance(values, float) else values
 
 
-def _predict(
-    fold: Fold, protocol: str, package: Path, utterances: pd.DataFrame, store: FeatureStore
-) -> FoldPredictions:
+def _predict(fold: Fold, package: Path, utterances: pd.DataFrame, store: FeatureStore) -> FoldPredictions:
     """Predict the evaluated part of a fold."""
-    ids = list(getattr(fold, evaluated_part(protocol)))
+    ids = list(getattr(fold, evaluated_part(fold)))
     recognizer = Recognizer.load(package)
     description = recognizer.package.description
     store = store.narrowed(description.features)
@@ -171,7 +213,8 @@ def _predict(
     probabilities = recognizer.predict_frames(store.read(ids, scratch=SCRATCH))
     before = uncalibrated(probabilities, description.temperature)
     threshold = description.rejection.threshold if description.rejection else None
-    rows = utterances.set_index("id").loc[ids, ["speaker", "emotion", "text"]].reset_index()
+    mixed = ["corpus"] if (utterances["corpus"] != "").any() else []
+    rows = utterances.set_index("id").loc[ids, [*mixed, "speaker", "emotion", "text"]].reset_index()
     rows.insert(0, "fold", fold.name)
     rows["prediction"] = np.array(recognizer.labels)[probabilities.argmax(axis=1)]
     rows["confidence"] = probabilities.max(axis=1)
@@ -200,13 +243,13 @@ def _check_normalization(package: Package, frames: Sequence[np.ndarray]) -> None
         )
 
 
-def _unseen(folds: Sequence[Fold], protocol: str, utterances: pd.DataFrame) -> dict[str, float | None]:
+def _unseen(folds: Sequence[Fold], utterances: pd.DataFrame) -> dict[str, float | None]:
     """Return the share of evaluated utterances whose speaker, or text, is in no training part; None: unknown."""
     by_id = utterances.set_index("id")
     shares: dict[str, float | None] = {}
     for column in ("speaker", "text"):
         unseen = [
-            ~by_id.loc[list(getattr(fold, evaluated_part(protocol))), column].isin(by_id.loc[list(fold.train), column])
+            ~by_id.loc[list(getattr(fold, evaluated_part(fold))), column].isin(by_id.loc[list(fold.train), column])
             for fold in folds
         ]
         shares[column] = float(pd.concat(unseen).mean()) if (by_id[column] != "").all() else None

@@ -20,9 +20,10 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import write_text
 from speech_emotion.core.tables import read_table
 from speech_emotion.data.corpora import facts
+from speech_emotion.data.splits import TEST, VALIDATION
 from speech_emotion.evaluation import model_card
-from speech_emotion.evaluation.bootstrap import Interval
-from speech_emotion.evaluation.comparison import MODEL, TABLE, WHOLE, best_baseline
+from speech_emotion.evaluation.bootstrap import MANY, Interval
+from speech_emotion.evaluation.comparison import CORPORA, MODEL, TABLE, WHOLE, best_baseline
 from speech_emotion.evaluation.metrics import HEADLINES
 from speech_emotion.evaluation.plots import words
 from speech_emotion.models.baselines import DESCRIPTIONS
@@ -114,15 +115,19 @@ def _content(recordings: pd.DataFrame, package: Package, reports: Path, corpus: 
         _, _, (uar, *_), best, *_ = comparison[0].rows[0]
         findings[0].notes.append(f"Best simple baseline: {100 * uar:.1f}\N{NO-BREAK SPACE}%, {best}.")
     speakers = recordings["speaker"].nunique()
+    full = evidence.get("full", {})
     lineage = sorted([name, digest] for name, digest in description.lineage.items())
     return {
         "corpus": corpus.name,
-        "facts": facts(corpus.kind),
-        "noun": model_card.noun(corpus.kind),
+        "facts": facts(corpus.kind, corpus.corpora),
+        "resampled": model_card.resampled(evidence, corpus.kind),
+        "tested": full.get("part") == TEST,
+        "seen": full.get("part") == VALIDATION and full["unseen"]["speaker"] == 0,
         "size": f"{len(recordings):,} recordings, {speakers} speaker{'s' if speakers != 1 else ''}, "
         f"{recordings['seconds'].sum() / 3600:.1f} hours, {len(description.labels)} emotions.",
         "findings": findings,
         "comparison": comparison,
+        "corpora": _corpora(evidence, reports / "comparison" / CORPORA),
         "recalls": _recalls(protocols, description.labels),
         "calibration": _calibration(protocols),
         "description": description,
@@ -175,17 +180,29 @@ def _comparison(path: Path, questions: Mapping[str, str], *, chance: float) -> l
     ]
 
 
+def _corpora(evidence: model_card.Evidence, path: Path) -> Table:
+    """Return the results for each corpus of a mix, with the best baseline where it is known."""
+    columns, rows = model_card.by_corpus(evidence)
+    if rows and path.is_file():
+        groups = read_table(path).groupby(["protocol", "corpus"])
+        best = {key: float(best_baseline(own)["uar"]) for key, own in groups}
+        columns.insert(3, "best simple baseline")
+        for row in rows:
+            row.insert(3, best.get((row[0], row[1])))
+    return Table("UAR by corpus, without and with references of the speaker", columns, rows)
+
+
 def _cell(row: pd.Series, metric: str) -> _Cell:
     value = float(row[metric])
     return None if value != value else (value, float(row[f"{metric}_low"]), float(row[f"{metric}_high"]))
 
 
 def _recalls(protocols: Mapping[str, Any], labels: Sequence[str]) -> Table:
-    """Return the recall of each emotion, by fold and, where a fold has several, by speaker."""
+    """Return the recall of each emotion, by fold and, where a fold has a few, by speaker."""
     rows = []
     for protocol, report in protocols.items():
         for fold, scores in report["folds"].items():
-            speakers = scores["speakers"] if len(scores["speakers"]) > 1 else {}
+            speakers = scores["speakers"] if 1 < len(scores["speakers"]) < MANY else {}
             for speaker, one in {"all": scores, **speakers}.items():
                 recalls = [one["recall"].get(label) for label in labels]
                 rows.append([protocol, _fold(fold), speaker, *recalls, one["uar"]])
@@ -224,7 +241,7 @@ def _others(reports: Path) -> list[tuple[str, list[Table], list[Picture]]]:
     for folder in sorted(path for path in reports.iterdir() if path.is_dir() and path.name[0] != "."):
         if folder.name not in known:
             tables = [_file(path, words(path.stem)) for path in sorted(folder.glob("*.csv"))]
-            short = [table for table in tables if len(table.rows) <= _LONGEST]
+            short = [table for table in tables if 0 < len(table.rows) <= _LONGEST]
             found.append((words(folder.name), short, _pictures(folder)))
     return [one for one in found if one[1] or one[2]]
 

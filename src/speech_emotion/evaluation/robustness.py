@@ -39,6 +39,19 @@ Condition: TypeAlias = Callable[[np.ndarray, int, int], Input]
 
 ORIGINAL: Final = "original"
 
+COLUMNS: Final = (
+    "protocol",
+    "condition",
+    "utterances",
+    "uar",
+    "low",
+    "high",
+    "drop",
+    "drop_low",
+    "drop_high",
+    "same_label",
+)
+
 _TELEPHONE_HZ: Final = (300.0, 3400.0)
 _TELEPHONE_RATE: Final = 8000
 _MP3_RATE: Final = 44100
@@ -120,7 +133,7 @@ def cases(split: Path, *, models: Path, raw: Path, settings: RobustnessSettings)
     folds = splits.read(split)
     chosen = []
     for fold in folds:
-        rows = by_id.loc[list(getattr(fold, evaluated_part(split.stem)))].sort_index()
+        rows = by_id.loc[list(getattr(fold, evaluated_part(fold)))].sort_index()
         order = rows.groupby(["speaker", "emotion"]).cumcount()
         wanted = -(-settings.utterances // len(folds))
         # every nth utterance of each speaker and emotion, so that no word occurs more often than another
@@ -159,7 +172,7 @@ def score(
     utterances: pd.DataFrame,
     settings: EvaluateSettings,
 ) -> pd.DataFrame:
-    """Return UAR and its drop in every condition, with 95 % intervals over words.
+    """Return UAR and its drop in every condition, with 95 % intervals from `bootstrap`.
 
     Parameters
     ----------
@@ -209,11 +222,13 @@ def score(
 
 
 def write(table: pd.DataFrame, target: Path, *, corpus: str) -> None:
-    """Write `table.csv` and `table.png` to the folder `target`."""
+    """Write `table.csv` and, unless the table is empty, `table.png` to the folder `target`."""
     originals = table[table["condition"] == ORIGINAL].set_index("protocol")["uar"]
     drawn = table.rename(columns={"condition": "name"}).assign(line=table["protocol"].map(originals))
     with replacing_folder(target) as folder:
         write_table(folder / "table.csv", table)
+        if table.empty:
+            return
         plots.uar_by_protocol(
             folder / "table.png", drawn, title=f"{corpus}: UAR of modified recordings; dotted: the original"
         )

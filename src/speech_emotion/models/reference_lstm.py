@@ -23,7 +23,7 @@ def read_reference(preset: Path, *, seed: int, epochs: int | None) -> TrainSetti
 
 
 def predict_baselines(
-    fold: Fold, *, emotions: pd.Series, table: pd.DataFrame, settings: TrainSettings, shuffles: int
+    fold: Fold, *, emotions: pd.Series, table: pd.DataFrame, settings: TrainSettings | None, seed: int, shuffles: int
 ) -> pd.DataFrame:
     """Return the predictions of every baseline and the reference model, as `baselines.as_table` does.
 
@@ -33,17 +33,21 @@ def predict_baselines(
         Label of each utterance, by id.
     table : pd.DataFrame
         From `features.functionals`, by id.
-    settings : TrainSettings
-        Of the reference model. Its seed is the seed of all baselines.
+    settings : TrainSettings or None
+        Of the reference model; None: without it.
+    seed : int
+        Of the other baselines.
     shuffles : int
-        Number of label permutations of the control.
+        Number of label permutations of the control; 0: without it.
 
     Raises
     ------
     UserError
         A label has a single utterance to train on.
     """
-    found = classical(fold, emotions, table, seed=settings.seed, shuffles=shuffles)
+    found = classical(fold, emotions, table, seed=seed, shuffles=shuffles)
+    if settings is None:
+        return as_table(found, fold)
     means = table[[column for column in table if str(column).startswith("mean_")]]
     reference = predict_reference(fold, means, emotions, settings)
     return as_table({**found, "reference": (reference,)}, fold)

@@ -103,9 +103,10 @@ class ClassReference(Section):
 
 
 class Reference(Section):
-    """Statistics of the training and validation recordings, and of the predictions of the validation part.
+    """Statistics of the training and validation recordings, and of predictions of the packaged model.
 
-    The speakers of the validation part were seen in training, so its confidence is the best case.
+    These are of the test speakers or, if there are none, of the validation part. If its speakers were seen in training,
+    the confidence is the best case.
     """
 
     format: Literal[1]
