@@ -43,6 +43,7 @@ def test_reference_preset(workspace: Path) -> None:
         **{
             "stack": 1,
             "statistics": False,
+            "members": 1,
             "dense": (32, 64),
             "batch_norm": True,
             "dropout": {"lstm": 0.2, "dense": 0.2},

@@ -121,6 +121,13 @@ def test_resume_with_references_is_bit_identical(tmp_path: Path) -> None:
     assert fingerprint(without) != fingerprint(whole)
 
 
+def test_members_are_trained_together(tmp_path: Path) -> None:
+    trained = fit(train_settings(epochs=6, network=network_settings(members=2)), tmp_path)
+
+    assert trained.history[-1].val_uar == 1.0
+    assert predict_logits(trained.network, VALIDATION.frames).shape == (15, 3)
+
+
 def test_finished_training_is_reused(tmp_path: Path) -> None:
     first = fit(train_settings(), tmp_path)
     again = fit(train_settings(), tmp_path, training=Part(*clusters(3)))  # one step on other data changes the weights

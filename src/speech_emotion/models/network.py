@@ -1,6 +1,7 @@
 """Build the Keras network: LSTM layers over frames, pooling over time, dense layers, logits."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,8 @@ def build(
     -------
     keras.Model
         Inputs `frames` (batch, time, coefficients) float32, zero padded, and `lengths` (batch,) int32; output logits
-        (batch, labels). Layer names are fixed, so that equal settings give an equal architecture.json.
+        (batch, labels), or those of each member (batch, members, labels). Layer names are fixed, so that equal settings
+        give an equal architecture.json.
     """
     seeds = iter(range(seed, seed + 1000))
     frames = keras.Input((None, coefficients), name="frames")
@@ -169,7 +171,7 @@ def build(
         standardize = Standardize(name="standardize")
         sequence = standardize(sequence)
         standardize.set_weights(list(statistics))
-    statistics_of_frames = [FrameStatistics(name="statistics")(sequence, mask)] if settings.statistics else []
+    described = FrameStatistics(name="statistics")(sequence, mask) if settings.statistics else None
     if settings.stack > 1:
         sequence = StackFrames(settings.stack, name="stack")(sequence, mask)
         steps = (lengths + settings.stack - 1) // settings.stack
@@ -178,28 +180,59 @@ def build(
         sequence = PoolOverTime("mean", name="time_mean")(sequence, mask)
         sequence = keras.layers.Reshape((coefficients, 1), name="coefficients_as_steps")(sequence)
         mask = None
-    for number, units in enumerate(settings.lstm, start=1):
-        last = number == len(settings.lstm)
-        sequence = _lstm(settings, units, number, keep_sequence=not last or settings.pooling != "last", seeds=seeds)(
-            sequence, mask=mask
+    members = [
+        _member(settings, sequence, mask, described, labels=labels, seeds=seeds, prefix=prefix)
+        for prefix in prefixes(settings)
+    ]
+    logits = members[0]
+    if len(members) > 1:
+        logits = keras.layers.Concatenate(axis=1, name="logits_of_members")(
+            [
+                keras.layers.Reshape((1, labels), name=f"{prefix}logits_row")(one)
+                for prefix, one in zip(prefixes(settings), members, strict=True)
+            ]
         )
-        if settings.lstm_relu:
-            sequence = keras.layers.ReLU(name=f"lstm_{number}_relu")(sequence)
-        sequence = keras.layers.Dropout(settings.dropout.lstm, seed=next(seeds), name=f"lstm_{number}_dropout")(
-            sequence
-        )
-    hidden = sequence if settings.pooling == "last" else PoolOverTime(settings.pooling, name="pool")(sequence, mask)
-    if statistics_of_frames:
-        hidden = keras.layers.Concatenate(name="pool_and_statistics")([hidden, *statistics_of_frames])
-    for number, units in enumerate(settings.dense, start=1):
-        glorot = keras.initializers.GlorotUniform(seed=next(seeds))
-        hidden = keras.layers.Dense(units, "relu", kernel_initializer=glorot, name=f"dense_{number}")(hidden)
-        hidden = keras.layers.Dropout(settings.dropout.dense, seed=next(seeds), name=f"dense_{number}_dropout")(hidden)
-        if settings.batch_norm:
-            hidden = keras.layers.BatchNormalization(name=f"dense_{number}_norm")(hidden)
-    glorot = keras.initializers.GlorotUniform(seed=next(seeds))
-    logits = keras.layers.Dense(labels, kernel_initializer=glorot, name="logits")(hidden)
     return keras.Model([frames, lengths], logits, name="speech_emotion")
+
+
+def prefixes(settings: NetworkSettings) -> list[str]:
+    """Return what the layer names of each member begin with."""
+    return ["", *(f"member_{number}_" for number in range(2, settings.members + 1))]
+
+
+def _member(
+    settings: NetworkSettings,
+    sequence: Any,
+    mask: Any,
+    described: Any,
+    *,
+    labels: int,
+    seeds: Iterator[int],
+    prefix: str,
+) -> Any:
+    """Add the layers of one member; return its logits."""
+    for number, units in enumerate(settings.lstm, start=1):
+        keep_sequence = number < len(settings.lstm) or settings.pooling != "last"
+        name = f"{prefix}lstm_{number}"
+        sequence = _lstm(settings, units, name, keep_sequence=keep_sequence, seeds=seeds)(sequence, mask=mask)
+        if settings.lstm_relu:
+            sequence = keras.layers.ReLU(name=f"{name}_relu")(sequence)
+        sequence = keras.layers.Dropout(settings.dropout.lstm, seed=next(seeds), name=f"{name}_dropout")(sequence)
+    hidden = sequence
+    if settings.pooling != "last":
+        hidden = PoolOverTime(settings.pooling, name=f"{prefix}pool")(sequence, mask)
+    if described is not None:
+        rate, name = settings.dropout.dense, f"{prefix}statistics_dropout"
+        described = keras.layers.Dropout(rate, seed=next(seeds), name=name)(described)
+        hidden = keras.layers.Concatenate(name=f"{prefix}pool_and_statistics")([hidden, described])
+    for number, units in enumerate(settings.dense, start=1):
+        glorot, name = keras.initializers.GlorotUniform(seed=next(seeds)), f"{prefix}dense_{number}"
+        hidden = keras.layers.Dense(units, "relu", kernel_initializer=glorot, name=name)(hidden)
+        hidden = keras.layers.Dropout(settings.dropout.dense, seed=next(seeds), name=f"{name}_dropout")(hidden)
+        if settings.batch_norm:
+            hidden = keras.layers.BatchNormalization(name=f"{name}_norm")(hidden)
+    glorot = keras.initializers.GlorotUniform(seed=next(seeds))
+    return keras.layers.Dense(labels, kernel_initializer=glorot, name=f"{prefix}logits")(hidden)
 
 
 def save(model: keras.Model, folder: Path) -> None:
@@ -221,15 +254,17 @@ def load(folder: Path) -> keras.Model:
     return model
 
 
-def _lstm(settings: NetworkSettings, units: int, number: int, *, keep_sequence: bool, seeds: Any) -> keras.layers.Layer:
+def _lstm(
+    settings: NetworkSettings, units: int, name: str, *, keep_sequence: bool, seeds: Iterator[int]
+) -> keras.layers.Layer:
     # tanh and sigmoid inside: cuDNN's kernel needs them, and the reference model has them
     layer = keras.layers.LSTM(
         units,
         return_sequences=keep_sequence,
         kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)),
         recurrent_initializer=keras.initializers.Orthogonal(seed=next(seeds)),
-        name=f"lstm_{number}",
+        name=name,
     )
     if not settings.bidirectional:
         return layer
-    return keras.layers.Bidirectional(layer, name=f"lstm_{number}")
+    return keras.layers.Bidirectional(layer, name=name)

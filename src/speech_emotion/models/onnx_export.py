@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from speech_emotion.config.training import NetworkSettings
 from speech_emotion.core.io import replacing
-from speech_emotion.models.network import CHANGES, LOG_FRAMES, VARIANCE_FLOOR
+from speech_emotion.models.network import CHANGES, LOG_FRAMES, VARIANCE_FLOOR, prefixes
 
 LayerWeights = Mapping[str, list[np.ndarray]]
 
@@ -125,17 +125,26 @@ class _Builder:
             rows = self.node("Transpose", [self._mean(sequence, "time_mean", steps)], "coefficients_first", perm=[1, 0])
             sequence = self.node("Unsqueeze", [rows, self.constant("axis_2", [2], np.int64)], "coefficients_as_steps")
             steps = _Steps(lengths="", real=None, count=self.constant("coefficients", float(self.coefficients)))
+        members = [self._member(sequence, steps, statistics, prefix) for prefix in prefixes(self.settings)]
+        if len(members) == 1:
+            return members[0]
+        embeddings, logits = (list(some) for some in zip(*members, strict=True))
+        return self.node("Concat", embeddings, "embeddings", axis=1), self.node("Mean", logits, "mean_logits")
+
+    def _member(self, sequence: str, steps: _Steps, statistics: str | None, prefix: str) -> tuple[str, str]:
+        """Write the layers of one member; return its embedding and logits."""
         last = ""
         for number, units in enumerate(self.settings.lstm, start=1):
-            sequence, last = self._lstm(sequence, steps, number, units)
-        hidden = last if self.settings.pooling == "last" else self._pool(sequence, steps)
+            sequence, last = self._lstm(sequence, steps, f"{prefix}lstm_{number}", units)
+        hidden = last if self.settings.pooling == "last" else self._pool(sequence, f"{prefix}pool", steps)
         if statistics:
-            hidden = self.node("Concat", [hidden, statistics], "pool_and_statistics", axis=1)
+            hidden = self.node("Concat", [hidden, statistics], f"{prefix}pool_and_statistics", axis=1)
         for number in range(1, len(self.settings.dense) + 1):
-            hidden = self.node("Relu", [self._dense(hidden, f"dense_{number}")], f"dense_{number}_relu")
+            name = f"{prefix}dense_{number}"
+            hidden = self.node("Relu", [self._dense(hidden, name)], f"{name}_relu")
             if self.settings.batch_norm:
-                hidden = self._batch_norm(hidden, f"dense_{number}_norm")
-        return hidden, self._dense(hidden, "logits", output="logits_of_labels")
+                hidden = self._batch_norm(hidden, f"{name}_norm")
+        return hidden, self._dense(hidden, f"{prefix}logits", output=f"{prefix}logits_of_labels")
 
     def _real_frames(self, sequence: str, lengths: str, name: str) -> _Steps:
         """Build the mask of steps that are not padding from `lengths`."""
@@ -170,8 +179,7 @@ class _Builder:
         lengths = self.node("Div", [more, count], "stack_lengths")
         return sequence, self._real_frames(sequence, lengths, "steps")
 
-    def _lstm(self, sequence: str, steps: _Steps, number: int, units: int) -> tuple[str, str]:
-        name = f"lstm_{number}"
+    def _lstm(self, sequence: str, steps: _Steps, name: str, units: int) -> tuple[str, str]:
         stored = self.weights[name]
         directions = [stored[start : start + 3] for start in range(0, len(stored), 3)]
         inputs = [
@@ -209,14 +217,14 @@ class _Builder:
             "Div", [self.node("ReduceSum", [sequence, axes], f"{name}_sum", keepdims=0), steps.count], name
         )
 
-    def _pool(self, sequence: str, steps: _Steps) -> str:
+    def _pool(self, sequence: str, name: str, steps: _Steps) -> str:
         if self.settings.pooling == "max":
             if steps.real:
-                sequence = self.node("Where", [steps.real, sequence, self.constant("never", -1e9)], "pool_real")
-            return self.node("ReduceMax", [sequence], "pool", axes=[0], keepdims=0)
+                sequence = self.node("Where", [steps.real, sequence, self.constant("never", -1e9)], f"{name}_real")
+            return self.node("ReduceMax", [sequence], name, axes=[0], keepdims=0)
         if self.settings.pooling == "mean":
-            return self._mean(sequence, "pool", steps)
-        return self._mean_and_deviation(sequence, "pool", steps)
+            return self._mean(sequence, name, steps)
+        return self._mean_and_deviation(sequence, name, steps)
 
     def _mean_and_deviation(self, sequence: str, name: str, steps: _Steps) -> str:
         mean = self._mean(sequence, f"{name}_mean", steps)

@@ -170,7 +170,7 @@ def train(
     network.compile(
         optimizer=_sgd(settings.optimizer, steps=steps),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing),
-        metrics=["accuracy"],
+        metrics=["categorical_accuracy"],
         # compiled by XLA, an LSTM trains several times slower on CPU
         jit_compile=False,
     )
@@ -230,7 +230,9 @@ class _TrainingState(keras.callbacks.Callback):
         val_loss, val_accuracy, val_uar = _validate(self.network, self.validation)
         rate = float(self.network.optimizer.learning_rate)
         self.history.append(
-            Epoch(epoch + 1, logs["loss"], logs["accuracy"], val_loss, val_accuracy, val_uar, round(rate, 10))
+            Epoch(
+                epoch + 1, logs["loss"], logs["categorical_accuracy"], val_loss, val_accuracy, val_uar, round(rate, 10)
+            )
         )
         losses = [row.val_loss for row in self.history]
         if self.settings.early_stopping is not None and int(np.argmin(losses)) == epoch:
@@ -274,6 +276,7 @@ def _dataset(
 ) -> tf.data.Dataset:
     """Return the batches of the current epoch, padded to their longest utterance."""
     targets = np.eye(labels, dtype=np.float32)[training.labels]
+    members = settings.network.members
     weights = np.ones(len(training), np.float32) if training.weights is None else training.weights.astype(np.float32)
 
     def epoch_batches() -> Iterator[tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]]:
@@ -283,13 +286,17 @@ def _dataset(
             rng = np.random.default_rng([settings.seed, state.epoch, 2])
             shifts = training.references.shifts(versions, settings.references, statistics, rng)
         for chosen in batches(lengths_of(frames), settings.batch_size, seed=settings.seed, epoch=state.epoch):
-            yield pad([frames[index] - shifts[index] for index in chosen]), targets[chosen], weights[chosen]
+            yield (
+                pad([frames[index] - shifts[index] for index in chosen]),
+                np.repeat(targets[chosen][:, None], members, axis=1) if members > 1 else targets[chosen],
+                weights[chosen, None] if members > 1 else weights[chosen],
+            )
 
     # the time axis is left open: one trace of the training step serves batches of every length
     signature = (
         (tf.TensorSpec((None, None, coefficients), tf.float32), tf.TensorSpec((None,), tf.int32)),
-        tf.TensorSpec((None, labels), tf.float32),
-        tf.TensorSpec((None,), tf.float32),
+        tf.TensorSpec((None, members, labels) if members > 1 else (None, labels), tf.float32),
+        tf.TensorSpec((None, 1) if members > 1 else (None,), tf.float32),
     )
     steps = -(-len(training) // settings.batch_size)
     dataset = tf.data.Dataset.from_generator(epoch_batches, output_signature=signature)
@@ -304,6 +311,8 @@ def predict_logits(network: keras.Model, frames: Sequence[np.ndarray], batch_siz
         padded, lengths = pad([frames[index] for index in order[start : start + batch_size]])
         rows.append(network.predict_on_batch([padded, lengths]))
     logits = np.concatenate(rows)
+    if logits.ndim == 3:  # of an ensemble
+        logits = logits.mean(axis=1)
     return logits[np.argsort(order, kind="stable")]
 
 
