@@ -55,7 +55,7 @@ def test_reference_preset(workspace: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["reference", "demo", "own"])
+@pytest.mark.parametrize("name", ["reference", "demo", "own", "voices"])
 def test_comments_and_order_are_kept(workspace: Path, root: Path, name: str) -> None:
     diff = presets.apply(name)
     assert keys(workspace / "params.yaml") == keys(root / "params.yaml")

@@ -52,6 +52,16 @@ def test_measures_a_recording(tmp_path: Path) -> None:
     assert row["sha256"] == digest_file(tmp_path / "a.wav")
 
 
+def test_labels_are_renamed_or_left_out(tmp_path: Path) -> None:
+    corpus = filled(
+        tmp_path, {name: encoded(tone(1.0, hertz=hertz)) for name, hertz in (("a.wav", 100), ("b.wav", 200))}
+    )
+    found = build(corpus, tmp_path, settings=SETTINGS, labels={"joy": "happy", "sad": None}, workers=1).good
+    assert list(found["emotion"]) == ["happy"]
+    with pytest.raises(UserError, match=r"no recording is labelled 'calm'\. Labels: joy, sad\."):
+        build(corpus, tmp_path, settings=SETTINGS, labels={"calm": None}, workers=1)
+
+
 REFUSED = {
     "empty": (b"", "is empty (0 bytes)"),
     "longer than allowed": (encoded(tone(11.0)), "is longer than 10 s"),
