@@ -22,11 +22,10 @@ def speak(example: str, folder: Path) -> Path:
     import espeakng_loader
 
     library = str(espeakng_loader.get_library_path())
-    speaker = next(iter(VOICES))
     parts: list[np.ndarray] = []
     for number, manner in enumerate(EXAMPLES[example]):
         path = folder / f"{number}.wav"
-        speak_clip(Clip(speaker, manner, "voice"), path, library)
+        speak_clip(Clip(next(iter(VOICES)), manner, "voice"), path, library)
         samples, rate = soundfile.read(path, dtype="float32")
         parts += [samples, np.zeros(rate // 4, np.float32)]
     spoken = folder / "spoken.wav"

@@ -67,7 +67,8 @@ class Uploads:
                 if not isinstance(file, UploadFile):
                     return refusal(400, "the form has no file")
                 path = self.folder / f"{uuid4().hex}{_suffix(file.filename or '')}"
-                path.write_bytes(await file.read())
+                with open(path, "xb") as target:
+                    shutil.copyfileobj(file.file, target)
         except (MultiPartException, ValueError, ClientDisconnect, TimeoutError):
             return refusal(400, "the upload is incomplete or no form with one file")
         finally:
