@@ -171,7 +171,11 @@ def build(
         standardize = Standardize(name="standardize")
         sequence = standardize(sequence)
         standardize.set_weights(list(statistics))
-    described = FrameStatistics(name="statistics")(sequence, mask) if settings.statistics else None
+    described = None
+    if settings.statistics:
+        described = FrameStatistics(name="statistics")(sequence, mask)
+        # their scales differ from that of the pooled LSTM outputs; without this, training may diverge
+        described = keras.layers.BatchNormalization(name="statistics_norm")(described)
     if settings.stack > 1:
         sequence = StackFrames(settings.stack, name="stack")(sequence, mask)
         steps = (lengths + settings.stack - 1) // settings.stack

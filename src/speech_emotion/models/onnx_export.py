@@ -264,7 +264,7 @@ class _Builder:
             parts.append(self.node("Sub", [extreme, mean], name))
         logarithm = self.node("Log", [steps.count], "log_frames")
         parts.append(self.node("Sub", [logarithm, self.constant("usual_log_frames", LOG_FRAMES)], "log_frames_centred"))
-        return self.node("Concat", parts, "statistics", axis=1)
+        return self._batch_norm(self.node("Concat", parts, "statistics", axis=1), "statistics_norm")
 
     def _dense(self, inputs: str, name: str, *, output: str | None = None) -> str:
         kernel, bias = self.weights[name]
