@@ -16,6 +16,7 @@ import pytest
 from helpers import recordings
 from helpers.emotion_page import EmotionPage, emotion_page
 from helpers.emotion_server import wait_until
+from helpers.tiny_package import ENROLLED, make_package
 from speech_emotion.inference.response import LONGEST_BYTES
 
 SECRET = "only for the owner"
@@ -25,7 +26,8 @@ UPLOAD = "/gradio_api/upload"
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmotionPage]:
-    with emotion_page(tmp_path_factory.mktemp("page") / "home") as page:
+    package = make_package(tmp_path_factory.mktemp("model") / "package", enrolled=ENROLLED)
+    with emotion_page(tmp_path_factory.mktemp("page") / "home", "--model", package.folder) as page:
         (page.folder / "secret.wav").write_text(SECRET)
         os.mkfifo(page.folder / "fifo")
         (page.uploads / "link").symlink_to(page.folder / "secret.wav")
@@ -90,14 +92,17 @@ def upload(client: httpx.Client, content: bytes, name: str = "a.wav") -> str:
 
 def analyse(client: httpx.Client, path: str, name: str = "a.wav") -> str:
     """Return the events of a prediction."""
-    body = call(file(path) | {"orig_name": name}, fn_index=functions(client)[-1])
+    *_, number = (number for number, inputs in functions(client).items() if inputs[1:] == ["state"])
+    body = call(file(path) | {"orig_name": name}, None, fn_index=number)
     assert join(client, body).status_code == 200
     return events(client, "attack")
 
 
-def functions(client: httpx.Client) -> list[int]:
-    """Return the numbers of the page's functions that take a file."""
-    return [one["id"] for one in client.get("/config").json()["dependencies"] if len(one["inputs"]) == 1]
+def functions(client: httpx.Client) -> dict[int, list[str]]:
+    """Return the kinds of the inputs of the page's functions that have any."""
+    config = client.get("/config").json()
+    kinds = {one["id"]: one["type"] for one in config["components"]}
+    return {one["id"]: [kinds[part] for part in one["inputs"]] for one in config["dependencies"] if one["inputs"]}
 
 
 NAME = "0" * 32 + ".wav"
@@ -114,8 +119,8 @@ PATHS = [
 @pytest.mark.parametrize("path", PATHS, ids=range(len(PATHS)))
 def test_refuses_foreign_paths(served: EmotionPage, client: httpx.Client, path: str) -> None:
     path = path.format(home=served.folder, uploads=served.uploads, uploads_name=served.uploads.name)
-    for function in functions(client):
-        assert client.post(JOIN, json=call(file(path), fn_index=function)).status_code == 403
+    for function, inputs in functions(client).items():
+        assert client.post(JOIN, json=call(*[file(path)] * len(inputs), fn_index=function)).status_code == 403
         assert client.post(JOIN, json=call([file(path)], fn_index=function)).status_code == 400
     assert SECRET not in "".join(one.read_text(errors="replace") for one in served.files() if not one.is_symlink())
 
@@ -132,6 +137,8 @@ CALLS: list[Any] = [
     call({"path": "a", "meta": {"_type": "gradio.ImageData"}}),
     call(None, file("/etc/passwd")),
     call(),
+    call(None, None, None),
+    call(None, "profile"),
     *(call(None, fn_index=number) for number in (999_999, -1, "predict")),
     call(fn_index=6),  # a function of the browser
     call("a" * 100_000),
@@ -242,13 +249,29 @@ def test_answers_uploads(served: EmotionPage, client: httpx.Client, name: str) -
     assert "se-label" in shown
 
 
+def test_profile_belongs_to_one_session(client: httpx.Client) -> None:
+    recording = recordings.encoded(recordings.tone(2.0))
+    [predict] = (number for number, inputs in functions(client).items() if inputs == ["file", "state"])
+    [enroll] = (number for number, inputs in functions(client).items() if inputs == ["file"])
+
+    def shown(session: str, function: int) -> str:
+        data = [file(upload(client, recording)) | {"orig_name": "a.wav"}, None][: 2 if function == predict else 1]
+        assert join(client, call(*data, fn_index=function, session_hash=session)).status_code == 200
+        return events(client, session)
+
+    told = shown("anna", enroll)
+
+    assert "taken into account (2.0 s)" in told
+    assert "spec_digest" not in told
+    assert "compared with your normal voice" in shown("anna", predict)
+    assert "compared with" not in shown("ben", predict)
+
+
 def test_bounds_the_queue(served: EmotionPage, client: httpx.Client) -> None:
     # the example of several sentences, which takes longest
-    _, _, _, example, *_ = (
-        one["id"] for one in client.get("/config").json()["dependencies"] if not one["inputs"] and one["outputs"]
-    )
+    _, _, _, example, *_ = (number for number, inputs in functions(client).items() if inputs == ["state"])
 
-    flood = [call(fn_index=example, session_hash="flood")] * 100
+    flood = [call(None, fn_index=example, session_hash="flood")] * 100
     with ThreadPoolExecutor(40) as senders:  # one after another, they may come no faster than they are answered
         statuses = [answer.status_code for answer in senders.map(partial(join, client), flood)]
 

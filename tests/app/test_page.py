@@ -24,7 +24,7 @@ def prediction(listener: Listener) -> Prediction:
 def test_escapes_names_and_labels(listener: Listener, prediction: Prediction) -> None:
     found = replace(prediction, label="<b>", sure=True)
 
-    shown = wording.verdict("<script>", 1.0, found, listener.recognizer.package) + wording.refusal("<script>")
+    shown = wording.verdict("<script>", 1.0, found, listener.recognizer) + wording.refusal("<script>")
 
     assert "<script>" not in shown
     assert "<b>" not in shown
@@ -33,18 +33,18 @@ def test_escapes_names_and_labels(listener: Listener, prediction: Prediction) ->
 def test_unsure_answer_names_closest_emotion(listener: Listener, prediction: Prediction) -> None:
     found = replace(prediction, sure=False)
 
-    shown = wording.verdict("tone", 1.0, found, listener.recognizer.package)
+    shown = wording.verdict("tone", 1.0, found, listener.recognizer)
 
     assert '<p class="se-label">not sure</p>' in shown
     assert f"Closest is {wording.words(found.label)}" in shown
-    assert wording.why_not_sure(listener.recognizer.package) in shown
+    assert wording.why_not_sure(listener.recognizer.rejection) in shown
 
 
 def test_package_without_card(tmp_path: Path) -> None:
     package = make_package(tmp_path / "package")
 
     assert wording.small_print(package) == f"{wording.UNKNOWN}\n\n{wording.ALWAYS}"
-    assert wording.why_not_sure(package) == ""
+    assert wording.why_not_sure(package.description.rejection) == ""
 
 
 @pytest.mark.parametrize("example", examples.EXAMPLES)

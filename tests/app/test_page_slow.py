@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from helpers import recordings
 from helpers.browsers import MILLISECONDS, asked_by_pages, chromium, network_log
 from helpers.emotion_page import EmotionPage, emotion_page
+from helpers.tiny_package import ENROLLED, make_package
 from speech_emotion.app import examples
 from speech_emotion.app.wording import rows, words
+from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.inference.windows import Listener
 from speech_emotion.registry.model_resolution import load
 
@@ -65,9 +67,11 @@ def page(served: EmotionPage, browser: Browser) -> Iterator[Page]:
 
 
 def drop(page: Page, name: str, content: bytes) -> None:
-    page.locator("input[type=file]").first.set_input_files(
-        {"name": name, "mimeType": "application/octet-stream", "buffer": content}
-    )
+    page.locator("input[type=file]").first.set_input_files(file(name, content))
+
+
+def file(name: str, content: bytes) -> FilePayload:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
 
 
 def test_predicts_dropped_file(page: Page, voice: Path) -> None:
@@ -183,3 +187,56 @@ def test_keeps_recordings(browser: Browser, tmp_path: Path) -> None:
         opened.close()
 
     assert "a recording was not kept" in served.said
+
+
+@pytest.mark.parametrize("own", ["file", "microphone"])
+def test_enrolment(browser: Browser, tmp_path: Path, own: str) -> None:
+    package = make_package(tmp_path / "package", enrolled=ENROLLED)
+    recognizer, clip = Recognizer(package), recordings.encoded(recordings.tone(2.0))
+    normal = recordings.encoded(recordings.tone(9.0, hertz=300.0))
+    expected = recognizer.with_profile(recognizer.enroll([normal])).predict(clip)
+    with emotion_page(tmp_path / "home", "--model", package.folder) as served:
+        context = browser.new_context(viewport=DESKTOP, permissions=["microphone"])  # type: ignore[arg-type]
+        opened = context.new_page()
+        opened.goto(served.uri)
+        voice = opened.locator("#own-voice")
+        opened.get_by_text("Your normal voice").click()
+
+        voice.locator("input[type=file]").set_input_files(file("bad.wav", b"no audio"))
+        expect(voice.get_by_role("alert")).to_have_text("bad.wav is not audio that can be read.")
+        if own == "file":
+            voice.locator("input[type=file]").set_input_files(file("normal.wav", normal))
+        else:
+            voice.get_by_role("button", name="Record").click()
+            opened.wait_for_timeout(2500)  # the length of the recording
+            voice.get_by_role("button", name="Stop").first.click()
+        expect(voice.locator(".se-own")).to_contain_text("Your voice is taken into account")
+        assert served.files() == []
+
+        drop(opened, "clip.wav", clip)
+        expect(opened.locator(".se-said")).to_have_text("clip.wav, compared with your normal voice, 2.0 s")
+        if own == "file":
+            for label, share in expected.probabilities.items():
+                expect(opened.get_by_test_id(f"{label}-confidence-set")).to_contain_text(f"{share:.0%}")
+        opened.screenshot(path=tmp_path / "enrolled.png", full_page=True)
+
+        other = context.new_page()
+        other.goto(served.uri)
+        drop(other, "clip.wav", clip)
+        expect(other.locator(".se-said")).to_have_text("clip.wav, 2.0 s")
+
+        voice.get_by_role("button", name="Forget my voice").click()
+        expect(voice.locator(".se-own")).to_have_count(0)
+        drop(opened, "again.wav", clip)
+        expect(opened.locator(".se-said")).to_have_text("again.wav, 2.0 s")
+        context.close()
+    assert "Traceback" not in served.said
+
+
+def test_no_enrolment_without_references(browser: Browser, tmp_path: Path) -> None:
+    with emotion_page(tmp_path / "home", "--model", make_package(tmp_path / "package").folder) as served:
+        opened = browser.new_page()
+        opened.goto(served.uri)
+        expect(opened.get_by_role("button", name="Record")).to_have_count(1)
+        expect(opened.get_by_text("Your normal voice")).to_have_count(0)
+        opened.close()

@@ -40,7 +40,8 @@ class _File(BaseModel):
 class _Call(BaseModel):
     """A call of a function of the page, with nothing in it that the page does not use."""
 
-    data: Annotated[list[_File | None], Field(max_length=1)]
+    data: Annotated[list[_File | None], Field(max_length=2)]
+    """A file, and null for the speaker profile, which Gradio keeps."""
     fn_index: int
     session_hash: Annotated[str, Field(pattern=r"^\w{1,64}$")]
     trigger_id: int | None = None

@@ -50,6 +50,9 @@ _ON_ANSWER: Final = """() => { document.getElementById("verdict").scrollIntoView
 QUIET: Final = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 """Environment of Gradio and its Hugging Face client."""
 
+PROFILE_SECONDS: Final = 3600
+"""A session's speaker profile is deleted after so long."""
+
 FOREIGN: Final = ("GRADIO_SHARE", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE", "GRADIO_ROOT_PATH", "GRADIO_ALLOWED_PATHS")
 """Variables that would open the page to others."""
 
@@ -81,8 +84,13 @@ def serve(model: Model, *, host: str, port: int, names: Sequence[str], kept: Pat
         # all that Gradio writes, it writes here
         tempfile.tempdir = os.environ["GRADIO_TEMP_DIR"] = str(working)
         uploads = Uploads(working)
-        config.app = mounted(model, uploads, kept, [host, *names])
-        config.callback_notify = uploads.sweep
+        config.app, sessions = mounted(model, uploads, kept, [host, *names])
+
+        async def sweep() -> None:
+            await uploads.sweep()
+            sessions.delete_all_expired_state()
+
+        config.callback_notify = sweep
         server = uvicorn.Server(config)
         for number in (signal.SIGTERM, signal.SIGINT):
             # at its end, uvicorn sends itself the signals it received; by default they would kill it
@@ -91,8 +99,8 @@ def serve(model: Model, *, host: str, port: int, names: Sequence[str], kept: Pat
         server.run(sockets=[listener])
 
 
-def mounted(model: Model, uploads: Uploads, kept: Path | None, names: Sequence[str]) -> Guard:
-    """Return the page as an ASGI application; see `serve`."""
+def mounted(model: Model, uploads: Uploads, kept: Path | None, names: Sequence[str]) -> tuple[Guard, Any]:
+    """Return the page as an ASGI application, and Gradio's store of sessions; see `serve`."""
     os.environ.update(QUIET)
     for name in FOREIGN:
         os.environ.pop(name, None)
@@ -121,7 +129,7 @@ def mounted(model: Model, uploads: Uploads, kept: Path | None, names: Sequence[s
         mcp_server=False,
     )
     inputs = {number: len(one.inputs) for number, one in page.fns.items() if one.fn is not None}
-    return Guard(app, uploads, inputs=inputs, names=names)
+    return Guard(app, uploads, inputs=inputs, names=names), page.state_holder
 
 
 def _page(gr: Any, model: Model, uploads: Uploads, kept: Path | None) -> Any:
@@ -150,6 +158,8 @@ def _page(gr: Any, model: Model, uploads: Uploads, kept: Path | None) -> Any:
                     gr.Markdown("Or try synthetic speech.")
                     with gr.Row(elem_id="examples"):
                         examples = {name: gr.Button(name, size="md", min_width=120) for name in app_examples.EXAMPLES}
+                profile = gr.State(time_to_live=PROFILE_SECONDS)
+                enrolment = _enrolment(gr, visible=package.description.enrolled is not None)
             with gr.Column(scale=3, min_width=320):
                 shown = [voice, file, *_answer(gr, package.labels)]
         gr.Markdown(
@@ -161,13 +171,36 @@ def _page(gr: Any, model: Model, uploads: Uploads, kept: Path | None) -> Any:
         # preprocess: Gradio makes copies of what it hands on as a file
         how = {"show_progress": "minimal", "api_visibility": "private", "preprocess": False}
         answers = [
-            voice.stop_recording(partial(handlers.uploaded, name="your recording"), voice, shown, **how),
-            file.upload(handlers.uploaded, file, shown, **how),
-            *(button.click(partial(handlers.example, name), None, shown, **how) for name, button in examples.items()),
+            voice.stop_recording(partial(handlers.uploaded, name="your recording"), [voice, profile], shown, **how),
+            file.upload(handlers.uploaded, [file, profile], shown, **how),
+            *(
+                button.click(partial(handlers.example, name), profile, shown, **how)
+                for name, button in examples.items()
+            ),
         ]
         for answer in answers:
             answer.then(None, js=_ON_ANSWER)
+        own_voice, own_file, _, forget = enrolment
+        enrolled = [profile, *enrolment]
+        own_voice.stop_recording(partial(handlers.enroll, name="your recording"), own_voice, enrolled, **how)
+        own_file.upload(handlers.enroll, own_file, enrolled, **how)
+        forget.click(handlers.forget, None, enrolled, **how)
     return page
+
+
+def _enrolment(gr: Any, *, visible: bool) -> list[Any]:
+    """Return the components of an enrolment: a microphone, a file, a note and a button to forget the voice."""
+    with gr.Accordion("Your normal voice (optional)", open=False, visible=visible, elem_id="own-voice"):
+        gr.Markdown(
+            f"Record about {wording.LONG_ENOUGH} s in your normal voice, or drop a file: predictions on this page then "
+            "take your voice into account. The recording is deleted at once. The server remembers the average of its "
+            "features, no audio, for this page only and for an hour at most."
+        )
+        voice = gr.Audio(label="Normal voice", sources=["microphone"], type="filepath", editable=False, buttons=[])
+        file = gr.File(label="Or drop a file of it", type="filepath", height=110)
+        note = gr.HTML("")
+        forget = gr.Button("Forget my voice", visible=False)
+    return [voice, file, note, forget]
 
 
 def _answer(gr: Any, labels: Sequence[str]) -> list[Any]:
@@ -197,35 +230,57 @@ class _Handlers:
         self._gr, self._model, self._uploads, self._kept = gr, model, uploads, kept
         self._listener = Listener(model.recognizer)
 
-    def uploaded(self, upload: Mapping[str, Any] | None, name: str = "") -> list[Any]:
+    def uploaded(self, upload: Mapping[str, Any] | None, profile: str | None, name: str = "") -> list[Any]:
         """Answer what Gradio calls a file: a mapping with its `path` and its `orig_name`."""
         if upload is None:
             return self._shown(_EMPTY)
         name = name or upload["orig_name"] or "the file"
         try:
-            return self._show(self._uploads.take(upload["path"]), name, kept_as=upload["path"])
+            return self._show(self._uploads.take(upload["path"]), name, profile, kept_as=upload["path"])
         except AudioError as error:
             return self._shown(wording.refusal(f"{name} {error}."))
 
-    def example(self, name: str) -> list[Any]:
+    def enroll(self, upload: Mapping[str, Any] | None, name: str = "") -> list[Any]:
+        """Make the profile of a session from an upload; return the values of the profile and of `_enrolment`."""
+        if upload is None:
+            return self.forget()
+        recognizer = self._model.recognizer
+        try:
+            recording = self._uploads.take(upload["path"])
+            sound = decode(recording, max_seconds=recognizer.package.description.limits.max_seconds)
+            profile = recognizer.profile_of([recognizer.frames(sound.samples, sound.sample_rate)])
+            recognizer.with_profile(profile)
+        except UserError as error:
+            note = wording.refusal(f"{name or upload['orig_name'] or 'the file'} {error}.")
+            return [self._gr.skip(), None, None, note, self._gr.skip()]
+        note = wording.enrolled(sound.seconds)
+        return [profile.model_dump_json(), None, None, note, self._gr.update(visible=True)]
+
+    def forget(self) -> list[Any]:
+        """Forget the profile of a session."""
+        return [None, None, None, "", self._gr.update(visible=False)]
+
+    def example(self, name: str, profile: str | None) -> list[Any]:
         """Answer synthetic speech."""
         with tempfile.TemporaryDirectory(dir=self._uploads.folder) as folder:
             try:
                 spoken = app_examples.speak(name, Path(folder)).read_bytes()
-                return self._show(spoken, f"synthetic speech, “{name}”", kept_as=None)
+                return self._show(spoken, f"synthetic speech, “{name}”", profile, kept_as=None)
             except UserError as error:
                 return self._shown(wording.refusal(str(error)))
 
-    def _show(self, recording: bytes, name: str, *, kept_as: str | None) -> list[Any]:
+    def _show(self, recording: bytes, name: str, profile: str | None, *, kept_as: str | None) -> list[Any]:
         package = self._model.recognizer.package
         sound = decode(recording, max_seconds=package.description.limits.max_seconds)
-        answer = self._listener(sound.samples, sound.sample_rate)
+        listener = self._listener.of_speaker(profile)
+        answer = listener(sound.samples, sound.sample_rate)
         if self._kept is not None and kept_as is not None:
             try:
                 keep(recording, kept_as, self._kept, row(answer, self._model.versions))
             except OSError as error:  # the answer is shown all the same
                 print(f"error: {self._kept}: a recording was not kept ({error.strerror}).", file=sys.stderr, flush=True)
-        return self._shown(wording.verdict(name, sound.seconds, answer.whole, package), answer)
+        said = f"{name}, compared with your normal voice" if profile else name
+        return self._shown(wording.verdict(said, sound.seconds, answer.whole, listener.recognizer), answer)
 
     def _shown(self, verdict: str, answer: Answer | None = None) -> list[Any]:
         """Return the values of all outputs: two empty inputs, and those of `_answer`."""

@@ -6,12 +6,15 @@ from html import escape
 from typing import Final
 
 from speech_emotion.evaluation.model_card import CARD
-from speech_emotion.inference.recognizer import Prediction
+from speech_emotion.inference.recognizer import Prediction, Recognizer
 from speech_emotion.inference.windows import Window
-from speech_emotion.models.package import Package
+from speech_emotion.models.package import Package, Rejection
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 """The palette of Okabe and Ito; grey instead of black, which a dark background hides."""
+
+LONG_ENOUGH: Final = 10
+"""Seconds of speech that a profile should be made from."""
 
 NOT_SURE: Final = "not sure"
 
@@ -33,16 +36,27 @@ def answer(found: Prediction) -> str:
     return words(found.label) if found.sure else NOT_SURE
 
 
-def verdict(name: str, seconds: float, found: Prediction, package: Package) -> str:
-    """Return the prediction for the recording called `name` as HTML."""
+def verdict(name: str, seconds: float, found: Prediction, recognizer: Recognizer) -> str:
+    """Return the prediction for the recording called `name` as HTML, with the two most probable emotions."""
+    (_, best), (second, next_best) = sorted(found.probabilities.items(), key=lambda item: -item[1])[:2]
+    following = f"{words(second)}, with {next_best:.0%}"
     if found.sure:
-        below = f"The model gives it a probability of {found.confidence:.0%}."
+        below = f"The model gives it a probability of {best:.0%}; next is {following}."
     else:
-        below = f"Closest is {words(found.label)}, with {found.confidence:.0%}. {why_not_sure(package)}"
+        below = (
+            f"Closest is {words(found.label)}, with {best:.0%}; next is {following}. "
+            f"{why_not_sure(recognizer.rejection)}"
+        )
     return (
         f'<p class="se-said">{escape(name)}, {seconds:.1f} s</p><p class="se-label">{escape(answer(found))}</p>'
-        f'<p class="se-below">{escape(below)} {escape(caveat(package))}</p>'
+        f'<p class="se-below">{escape(below)} {escape(caveat(recognizer.package))}</p>'
     )
+
+
+def enrolled(seconds: float) -> str:
+    """Return as HTML that the speaker's voice is taken into account."""
+    longer = "" if seconds >= LONG_ENOUGH else f" About {LONG_ENOUGH} s are better."
+    return f'<p class="se-own" role="status">Your voice is taken into account ({seconds:.1f} s).{longer}</p>'
 
 
 def refusal(message: str) -> str:
@@ -80,9 +94,8 @@ def caveat(package: Package) -> str:
     return f"For an unseen speaker, this model was right {share:.0%} of the time; guessing, {chance:.0%}."
 
 
-def why_not_sure(package: Package) -> str:
+def why_not_sure(rejection: Rejection | None) -> str:
     """Return when the model abstains."""
-    rejection = package.description.rejection
     if rejection is None:
         return ""
     return (
