@@ -50,6 +50,27 @@ def test_words_are_clusters() -> None:
     assert found.high == pytest.approx(share + half, abs=0.02)
 
 
+def test_speakers_are_clusters_where_there_are_many() -> None:
+    """Half of the speakers are always right, the others never: only speakers vary, whatever they say."""
+    rows = [(f"{s}", w, label) for s in range(20) for w in range(10) for label in range(3)]
+    truth = np.array([label for *_, label in rows])
+    right = np.array([int(speaker) % 2 == 0 for speaker, *_ in rows])
+    probabilities = np.full((len(rows), 3), 0.1)
+    probabilities[np.arange(len(rows)), np.where(right, truth, (truth + 1) % 3)] = 0.8
+    fold = Predictions(truth, probabilities, [s for s, *_ in rows], [f"word{w}" for _, w, _ in rows])
+    few = np.array([int(speaker) < 9 for speaker in fold.speakers])
+    fewer = Predictions(
+        truth[few], probabilities[few], list(np.array(fold.speakers)[few]), list(np.array(fold.words)[few])
+    )
+
+    found = intervals([fold], settings=settings(2000))["uar"]
+
+    half = 1.96 * np.sqrt(0.25 / 20)
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.05)
+    within = intervals([fewer], settings=settings(200))["uar"]
+    assert within.low == within.high == pytest.approx(5 / 9)  # no word differs from another of its speaker
+
+
 def test_coverage_of_intervals() -> None:
     held = 0
     for seed in range(100):

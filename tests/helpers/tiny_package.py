@@ -23,13 +23,19 @@ LABELS = ("angry", "happy", "sad")
 
 FEATURES = featurize_settings()
 COEFFICIENTS = coefficient_count(FEATURES)
+_STANDARD = (np.zeros(COEFFICIENTS, np.float32), np.ones(COEFFICIENTS, np.float32))
 
 ENROLLED = Calibration(temperature=2.0, rejection=Rejection(threshold=0.9, risk=0.05, coverage=0.5))
 """For a package that accepts speaker profiles."""
 
 
 def make_package(
-    folder: Path, *, temperature: float = 1.0, seed: int = 3, enrolled: Calibration | None = None
+    folder: Path,
+    *,
+    temperature: float = 1.0,
+    seed: int = 3,
+    enrolled: Calibration | None = None,
+    statistics: tuple[np.ndarray, np.ndarray] = _STANDARD,
 ) -> Package:
     """Write a package whose network has random weights, and knows three emotions."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +50,7 @@ def make_package(
         fold="all",
         labels=LABELS,
         features=FEATURES,
-        statistics=(np.zeros(COEFFICIENTS, np.float32), np.ones(COEFFICIENTS, np.float32)),
+        statistics=statistics,
         lineage={"split": "a" * 64},
         temperature=temperature,
         enrolled=enrolled,

@@ -43,7 +43,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     made_workspace.run("speech-emotion", "preset", "demo")
     yaml = YAML()
     content = yaml.load(clone / "params.yaml")
-    content["corpus"] = {"name": "eigene", "kind": "folder", "source": "../eigene Aufnahmen"}
+    content["corpus"] |= {"name": "eigene", "kind": "folder", "source": "../eigene Aufnahmen"}
     content["split"]["protocols"] = ["random", "full"]
     yaml.dump(content, clone / "params.yaml")
     commit(clone)

@@ -1,0 +1,131 @@
+"""Evaluate packages that were trained on two corpora, with test speakers and references of the speaker."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from helpers.examples import manifest
+from helpers.tiny_package import FEATURES, LABELS, make_package
+from helpers.voices import RATE, voices
+from speech_emotion.config.data import SplitSettings
+from speech_emotion.config.evaluation import BootstrapSettings, EvaluateSettings
+from speech_emotion.data import splits
+from speech_emotion.data.splits import LeakError
+from speech_emotion.evaluation import model_card
+from speech_emotion.evaluation.protocol_report import evaluate_protocol, pooled
+from speech_emotion.features.extract import Recorded, shard_tasks, write_index, write_shard
+from speech_emotion.features.store import FeatureStore
+from speech_emotion.models.package import Calibration, Rejection
+
+CALIBRATION = Calibration(temperature=1.0, rejection=Rejection(threshold=0.5, risk=0.2, coverage=0.5))
+EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=100, seed=1), enrolment_draws=2)
+SPEAKERS = (*(f"a/{number}" for number in range(3)), *(f"b/{number}" for number in range(12)))
+SPLIT = SplitSettings(
+    protocols=("speaker", "full"),
+    seed=7,
+    test_share=0.2,
+    validation_share=0.1,
+    speaker_folds=2,
+    test_speakers=("a/0", "b/0"),
+)
+
+
+class Mix:
+    """Recordings of two corpora; nobody in `b` is sad. Splits, features and a package for each fold."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        rows = manifest(speakers=SPEAKERS, words=2)
+        self.manifest = rows[(rows["corpus"] == "a") | (rows["emotion"] != "sad")].reset_index(drop=True)
+        for path, samples in zip(self.manifest["path"], voices(len(self.manifest), seed=1), strict=True):
+            (folder / "raw" / path).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(folder / "raw" / path, samples[: RATE // 2], RATE)
+        columns = (list(self.manifest[name]) for name in ("id", "path", "speaker"))
+        tasks = shard_tasks(
+            *columns, raw=folder / "raw", folder=folder / "features", settings=FEATURES, version=Recorded()
+        )
+        write_index(folder / "features", FEATURES, [write_shard(task) for task in tasks], {"versions": []})
+        self.store = FeatureStore(folder / "features")
+
+    def evaluate(self, protocol: str) -> dict:
+        split = self.folder / f"{protocol}.csv"
+        splits.write(split, splits.make(self.manifest, protocol, SPLIT))
+        for fold in splits.read(split):
+            package, frames = self.folder / protocol / fold.name, np.concatenate(self.store.read(fold.train))
+            make_package(package, enrolled=CALIBRATION, statistics=(frames.mean(axis=0), frames.std(axis=0)))
+            history = pd.DataFrame({"epoch": [1], "loss": [1.0], "val_loss": [1.0], "val_accuracy": [0.5]})
+            history.to_csv(package / "history.csv", index=False)
+        return evaluate_protocol(
+            split,
+            models=self.folder / protocol,
+            store=self.store,
+            settings=EVALUATE,
+            target=self.folder / "reports" / protocol,
+        ).metrics
+
+
+@pytest.fixture(scope="module")
+def mix(tmp_path_factory: pytest.TempPathFactory) -> Mix:
+    return Mix(tmp_path_factory.mktemp("mix"))
+
+
+def test_full_is_evaluated_on_the_test_speakers(mix: Mix) -> None:
+    found = mix.evaluate("full")
+
+    predictions = pd.read_csv(mix.folder / "reports/full/predictions.csv")
+    assert found["part"] == "test"
+    assert found["unseen"]["speaker"] == 1.0
+    assert set(predictions["speaker"]) == set(SPLIT.test_speakers)
+    assert found["enrolled"]["a"].keys() >= {"none", "10 unlabelled", "all unlabelled (transductive)"}
+    assert found["enrolled"]["a"]["none"] == pytest.approx(found["corpora"]["a"]["uar"], abs=1e-6)
+    assert (mix.folder / "reports/full/enrolment.csv").is_file()
+
+
+def test_metrics_of_each_corpus(mix: Mix) -> None:
+    found = mix.evaluate("speaker")
+
+    predictions = pd.read_csv(mix.folder / "reports/speaker/predictions.csv")
+    assert len(predictions) == (~mix.manifest["speaker"].isin(SPLIT.test_speakers)).sum()
+    for corpus, rows in predictions.groupby("corpus"):
+        recalls = (rows["emotion"] == rows["prediction"]).groupby(rows["emotion"]).mean()
+        scores = found["corpora"][corpus]
+        assert scores["uar"] == pytest.approx(recalls.mean(), abs=1e-6)
+        assert set(scores["recall"]) == set(rows["emotion"])
+        assert (scores["utterances"], scores["speakers"]) == (len(rows), rows["speaker"].nunique())
+    assert "sad" not in found["corpora"]["b"]["recall"]
+    assert 0 <= found["pooled"]["ece"] <= 1
+
+    card = model_card.write(
+        make_package(mix.folder / "card").description,
+        {"speaker": found},
+        kind="mix",
+        corpora=("tess", "my_own"),
+        training={"weights": 1, "epochs": 1, "frames": 1},
+    )
+    assert "## Results by corpus" in card
+    assert "Toronto" in card
+    assert "| speaker | b | 0.500 |" in card
+
+
+def test_coverage_at_20_percent_risk() -> None:
+    # the four least confident of twelve answers are wrong: two wrong ones of ten are a risk of 20 %
+    confidence = np.linspace(0.9, 0.5, 12)
+    rows = pd.DataFrame({"emotion": ["angry"] * 12, "prediction": ["angry"] * 8 + ["sad"] * 4})
+    rows = rows.assign(confidence=confidence, speaker="a/1", text="", corpus="a", id=list(map(str, range(12))))
+    for label in LABELS:
+        rows[f"p_{label}"] = np.where(rows["prediction"] == label, confidence, (1 - confidence) / 2)
+
+    found = pooled(rows, LABELS, EVALUATE)["pooled"]
+
+    assert found["coverage_at_20_percent_risk"] == pytest.approx(10 / 12, abs=1e-6)
+
+
+def test_test_speaker_in_training_is_a_leak(mix: Mix) -> None:
+    rows = splits.make(mix.manifest, "full", SPLIT)
+    rows.loc[rows["part"] == "test", "part"] = ["train", *["test"] * ((rows["part"] == "test").sum() - 1)]
+
+    with pytest.raises(LeakError, match="speaker 'a/0' is on two sides"):
+        splits.check(rows, mix.manifest, "full")
