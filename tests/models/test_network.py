@@ -19,14 +19,17 @@ NETWORKS = (
         for reads, changes, pooling in itertools.product(
             ["frames", "time_mean"],
             [{"bidirectional": True, "dense": (7, 6)}, {"bidirectional": False, "lstm_relu": True, "dense": ()}],
-            ["last", "mean", "mean_and_std", "max"],
+            ["last", "mean", "mean_and_std", "max", "attention"],
         )
     ]
     + [
         network_settings(lstm=(6, 4), stack=stack, statistics=statistics)
         for stack, statistics in [(1, True), (2, True), (3, False), (5, True)]
     ]
-    + [network_settings(lstm=(6, 4), members=3, batch_norm=True, statistics=True)]
+    + [
+        network_settings(lstm=(6, 4), members=3, batch_norm=True, statistics=True),
+        network_settings(lstm=(6, 4), pooling="attention", stack=2, members=2),
+    ]
 )
 
 

@@ -57,7 +57,8 @@ class NetworkSettings(Section):
     bidirectional: bool
     lstm_relu: bool
     """Add a ReLU after each LSTM layer, as in the reference model; the gates stay tanh and sigmoid."""
-    pooling: Literal["last", "mean", "mean_and_std", "max"]
+    pooling: Literal["last", "mean", "mean_and_std", "max", "attention"]
+    """`attention`: mean, deviation and four means that are weighted by learned scores of the steps."""
     members: Annotated[int, Field(ge=1, le=8)] = 1
     """Networks of this kind that are trained together on the same batches; their logits are averaged."""
     dense: Annotated[tuple[Units, ...], Field(max_length=4)]

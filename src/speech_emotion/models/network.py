@@ -17,6 +17,9 @@ VARIANCE_FLOOR = 1e-5
 """Added to the variance over time before its root is taken, so that a constant sequence has a gradient."""
 
 
+HEADS = 4
+"""Weighted means of `PoolByAttention`."""
+
 CHANGES = (1, 4)
 """Distances in frames of the changes in `FrameStatistics`."""
 
@@ -105,6 +108,39 @@ class PoolOverTime(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of `__init__`."""
         return {**super().get_config(), "how": self.how}
+
+
+@keras.saving.register_keras_serializable(package="speech_emotion")
+class PoolByAttention(keras.layers.Layer):
+    """Average a sequence over time with learned weights, once for each head (Lin et al., 2017, arXiv:1703.03130)."""
+
+    def __init__(self, units: int = 64, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units, self.seed = units, seed
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the weights."""
+        kernel, query = (keras.initializers.GlorotUniform(seed=self.seed + number) for number in range(2))
+        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self.units), initializer=kernel)
+        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
+        self.query = self.add_weight(name="query", shape=(self.units, HEADS), initializer=query)
+
+    def compute_mask(self, *_: Any) -> None:
+        """Return no mask: the output has no time axis."""
+
+    def call(self, sequence: Any, real: Any = None) -> Any:
+        """Return (batch, heads * units); `real` is the mask of steps."""
+        scores = ops.matmul(ops.tanh(ops.matmul(sequence, self.kernel) + self.bias), self.query)
+        if real is not None:
+            scores = ops.where(real[:, :, None], scores, -1e9)
+        weights = ops.softmax(scores, axis=1)
+        means = ops.matmul(ops.transpose(weights, (0, 2, 1)), sequence)
+        return ops.reshape(means, (-1, HEADS * sequence.shape[-1]))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of `__init__`."""
+        return {**super().get_config(), "units": self.units, "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package="speech_emotion")
@@ -223,7 +259,11 @@ def _member(
             sequence = keras.layers.ReLU(name=f"{name}_relu")(sequence)
         sequence = keras.layers.Dropout(settings.dropout.lstm, seed=next(seeds), name=f"{name}_dropout")(sequence)
     hidden = sequence
-    if settings.pooling != "last":
+    if settings.pooling == "attention":
+        pooled = PoolOverTime("mean_and_std", name=f"{prefix}pool")(sequence, mask)
+        attended = PoolByAttention(seed=next(seeds), name=f"{prefix}attention")(sequence, mask)
+        hidden = keras.layers.Concatenate(name=f"{prefix}pool_and_attention")([pooled, attended])
+    elif settings.pooling != "last":
         hidden = PoolOverTime(settings.pooling, name=f"{prefix}pool")(sequence, mask)
     if described is not None:
         rate, name = settings.dropout.dense, f"{prefix}statistics_dropout"

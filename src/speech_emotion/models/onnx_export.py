@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from speech_emotion.config.training import NetworkSettings
 from speech_emotion.core.io import replacing
-from speech_emotion.models.network import CHANGES, LOG_FRAMES, VARIANCE_FLOOR, prefixes
+from speech_emotion.models.network import CHANGES, HEADS, LOG_FRAMES, VARIANCE_FLOOR, prefixes
 
 LayerWeights = Mapping[str, list[np.ndarray]]
 
@@ -222,9 +222,28 @@ class _Builder:
             if steps.real:
                 sequence = self.node("Where", [steps.real, sequence, self.constant("never", -1e9)], f"{name}_real")
             return self.node("ReduceMax", [sequence], name, axes=[0], keepdims=0)
+        if self.settings.pooling == "attention":
+            pooled = self._mean_and_deviation(sequence, name, steps)
+            attended = self._attention(sequence, name.replace("pool", "attention"), steps)
+            return self.node("Concat", [pooled, attended], f"{name}_and_attention", axis=1)
         if self.settings.pooling == "mean":
             return self._mean(sequence, name, steps)
         return self._mean_and_deviation(sequence, name, steps)
+
+    def _attention(self, sequence: str, name: str, steps: _Steps) -> str:
+        """Write the layer `PoolByAttention`."""
+        parts = zip(("kernel", "bias", "query"), self.weights[name], strict=True)
+        kernel, bias, query = (self.constant(f"{name}_{part}", value) for part, value in parts)
+        inner = self.node("Add", [self.node("MatMul", [sequence, kernel], f"{name}_inner"), bias], f"{name}_sum")
+        scores = self.node("MatMul", [self.node("Tanh", [inner], f"{name}_tanh"), query], f"{name}_scores")
+        never = self.constant(f"{name}_never", -1e9)
+        scores = self.node("Where", [steps.real, scores, never], f"{name}_real") if steps.real else scores
+        weights = self.node("Softmax", [scores], f"{name}_weights", axis=0)
+        weights = self.node("Transpose", [weights], f"{name}_by_head", perm=[1, 2, 0])
+        by_batch = self.node("Transpose", [sequence], f"{name}_by_batch", perm=[1, 0, 2])
+        means = self.node("MatMul", [weights, by_batch], f"{name}_means")
+        width = HEADS * 2**self.settings.bidirectional * self.settings.lstm[-1]
+        return self.node("Reshape", [means, self.constant(f"{name}_shape", [0, width], np.int64)], name)
 
     def _mean_and_deviation(self, sequence: str, name: str, steps: _Steps) -> str:
         mean = self._mean(sequence, f"{name}_mean", steps)
