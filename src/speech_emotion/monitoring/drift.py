@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMNS: Final = (
-    *("measure", "focus", "unit", "verdict", "training", "period", "change", "low", "high"),
+    *("measure", "class", "unit", "verdict", "training", "period", "change", "low", "high"),
     *("distance", "limit", "p", "rows"),
 )
 """Columns of the table; `low` and `high` bound the 95 % interval of the change."""
@@ -192,8 +192,9 @@ def _chi_square(counts: Mapping[str, int], known: Mapping[str, int]) -> float:
 
 def row(finding: Finding) -> dict[str, Any]:
     """Return a finding as the table and JSON show it; unknown numbers are None."""
-    values = asdict(finding) | {"measure": finding.measure.title, "change": finding.change}
-    values["unit"] = "share" if finding.focus else finding.measure.unit
+    measure = finding.measure
+    own = {"measure": measure.title, "class": finding.focus or None, "change": finding.change}
+    values = asdict(finding) | own | {"unit": "share" if finding.focus else measure.unit}
     return {
         name: None if isinstance(values[name], float) and math.isnan(values[name]) else values[name] for name in COLUMNS
     }
