@@ -49,9 +49,6 @@ def test_documented_commands_exist(page: Path) -> None:
     for arguments in filter(None, calls(page, "speech-emotion")):
         command = COMMANDS.get(arguments[0])
         assert command is not None, arguments
-        for word in arguments[1:]:
-            # of a group, such as `registry relocate`
-            command = getattr(command, "commands", {}).get(word, command)
         known = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in arguments if word.startswith("--")} <= known | {"--help"}, arguments
 

@@ -21,8 +21,7 @@ from speech_emotion.core.process import process_name
 from speech_emotion.registry import history, versions
 from speech_emotion.registry.gates import Gate
 from speech_emotion.registry.history import PromotionEvent
-from speech_emotion.registry.promote import overview, promote, rollback
-from speech_emotion.registry.relocate import relocate
+from speech_emotion.registry.promote import list_versions, overview, promote, rollback
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
 
@@ -51,7 +50,7 @@ def back(to: int | None = None, reason: str = "") -> int | None:
 
 
 def events() -> tuple[PromotionEvent, ...]:
-    return overview(tracked.CORPUS).events
+    return overview(tracked.CORPUS)[0].events
 
 
 def moves() -> list[tuple[str, int | None, int | None]]:
@@ -237,9 +236,9 @@ def test_move_by_hand_is_shown_and_recorded(workspace: Path) -> None:
     ask(1, mode="off")
     tracked.client().set_registered_model_alias(NAME, "champion", "3")
 
-    found = overview(tracked.CORPUS)
+    found, [remark] = overview(tracked.CORPUS)
     assert [(event.kind, event.source, event.target) for event in found.events][-1] == ("by hand", 1, 3)
-    assert "by hand, from version 1 to version 3" in found.lines[0]
+    assert "by hand, from version 1 to version 3" in remark
 
     ask(2, mode="off")
     assert moves()[1:] == [("by hand", 1, 3), ("promoted", 3, 2)]
@@ -253,13 +252,13 @@ def test_cut_off_promotion_is_finished(workspace: Path, moved: str) -> None:
     if moved == "after":
         tracked.client().set_registered_model_alias(NAME, "champion", "2")
 
-    found = overview(tracked.CORPUS)
+    found, remarks = overview(tracked.CORPUS)
 
     assert (champion(), found.events[-1]) == (2, replace(event, state="done"))
-    assert found.lines == (
-        "a move to version 2 by bob@elsewhere was cut off; it is finished now, the champion is version 2",
-    )
-    assert overview(tracked.CORPUS).lines == ()
+    assert remarks == [
+        "a move to version 2 by bob@elsewhere was cut off; it is finished now, the champion is version 2"
+    ]
+    assert overview(tracked.CORPUS)[1] == []
     assert back() == 1
 
 
@@ -267,9 +266,9 @@ def test_promotion_of_another_host_is_not_declared_done(workspace: Path) -> None
     ask(1, mode="off")
     begin(2, GONE, seconds=int(time.time()))
 
-    found = overview(tracked.CORPUS)
+    found, remarks = overview(tracked.CORPUS)
 
-    assert (champion(), found.lines, found.events[-1].state) == (2, (), "begun")
+    assert (champion(), remarks, found.events[-1].state) == (2, [], "begun")
 
 
 def test_begun_promotion_of_a_deleted_version_is_void(workspace: Path) -> None:
@@ -300,9 +299,9 @@ def test_unreadable_tag_is_named(workspace: Path) -> None:
     ask(1, mode="off")
     tracked.client().set_registered_model_tag(NAME, "history.000000.x", "{")
 
-    found = overview(tracked.CORPUS)
+    found, remarks = overview(tracked.CORPUS)
 
-    assert (len(found.events), found.lines) == (1, ("the tag history.000000.x was edited and cannot be read",))
+    assert (len(found.events), remarks) == (1, ["the tag history.000000.x was edited and cannot be read"])
 
 
 def test_long_event_loses_details_first(workspace: Path) -> None:
@@ -346,16 +345,15 @@ def test_champion_without_files(workspace: Path) -> None:
     assert ask(1, force=True, reason="its files are lost").moved
 
 
-def test_versions_without_files_are_refused(three: Path, workspace: Path) -> None:
-    shutil.copytree(three / "mlruns", workspace / "mlruns")
-    relocate()
+def test_versions_without_files_are_refused(workspace: Path) -> None:
+    number = released.release(workspace, seed=4, skill=0.9)
     shutil.rmtree(workspace / "mlruns")
 
-    for act in (lambda: ask(1), lambda: ask(1, mode="off"), lambda: back(to=1)):
-        with pytest.raises(UserError, match=r"files are gone.*relocate.*Nothing was changed"):
+    for act in (lambda: ask(number), lambda: ask(number, mode="off"), lambda: back(to=number)):
+        with pytest.raises(UserError, match=r"files are gone.*promotion\.md.*Nothing was changed"):
             act()
     assert read().events == ()
-    assert "the files of version 3, 2, 1 are gone" in overview(tracked.CORPUS).lines[0]
+    assert f"the files of version {number} are gone" in list_versions(tracked.CORPUS)[1][0]
 
 
 def test_unreachable_files_are_not_called_gone(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,7 +362,7 @@ def test_unreachable_files_are_not_called_gone(workspace: Path, monkeypatch: pyt
     digest = {versions.PACKAGE_DIGEST: "d" * 64}
     client.create_model_version(NAME, source="http://127.0.0.1:9/api/2.0/mlflow-artifacts/artifacts/a", tags=digest)
 
-    for act in (lambda: ask(4), lambda: ask(4, mode="off"), lambda: back(to=4), lambda: overview(tracked.CORPUS)):
+    for act in (lambda: ask(4), lambda: ask(4, mode="off"), lambda: back(to=4), lambda: list_versions(tracked.CORPUS)):
         with pytest.raises(UserError, match=r"MLflow at .* failed"):
             act()
     assert (champion(), read().events) == (None, ())
@@ -384,7 +382,7 @@ def test_refused_move_is_finished_by_the_next_command(workspace: Path) -> None:
 
     with closing(sqlite3.connect("mlflow.db")) as database, database:
         database.execute("DROP TRIGGER no")
-    assert "cut off; it is finished now" in overview(tracked.CORPUS).lines[0]
+    assert "cut off; it is finished now" in overview(tracked.CORPUS)[1][0]
     assert (champion(), moves()) == (2, [("promoted", None, 1), ("promoted", 1, 2)])
 
 

@@ -92,14 +92,6 @@ def test_batch_keeps_order(model: PyFuncModel, expected: dict[str, Any]) -> None
     assert ask(model, text(WAV), other, text(WAV)) == [expected, *ask(model, other), expected]
 
 
-def test_bytes_paths_and_samples(model: PyFuncModel, expected: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "tone.wav").write_bytes(WAV)
-
-    assert ask(model, WAV, tmp_path / "tone.wav") == [expected, expected]
-    [answer] = ask(model, (TONE, recordings.RATE))
-    assert answer["probabilities"] == pytest.approx(expected["probabilities"].expected, abs=1e-3)
-
-
 def test_profiles_are_optional(model: PyFuncModel, expected: dict[str, Any]) -> None:
     table = pd.DataFrame({"audio": [text(WAV)], "profile": [None]}).astype("string")
     bad = pd.DataFrame({"audio": [text(WAV)], "profile": ["{}"]})

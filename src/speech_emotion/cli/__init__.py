@@ -107,12 +107,12 @@ for command, examples in (
     (promote.promote, promote.PROMOTE_EXAMPLES),
     (promote.rollback, promote.ROLLBACK_EXAMPLES),
     (promote.history, promote.HISTORY_EXAMPLES),
+    (registry.registry, registry.EXAMPLES),
     (tune.tune, tune.EXAMPLES),
     (preset.preset, preset.EXAMPLES),
 ):
     # a blank line between two examples, else Markdown joins them
     app.command(epilog="\n\n".join(filter(None, examples.splitlines())))(command)
-app.add_typer(registry.app)
 
 
 @app.command()

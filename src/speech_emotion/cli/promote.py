@@ -126,8 +126,8 @@ def history(format: FormatOption = Format.table, corpus: CorpusOption = None) ->
     """
     from speech_emotion.registry.promote import overview
 
-    found = overview(corpus_name(corpus), files=False)
-    for line in found.lines or (() if found.events else ("no version was ever champion",)):
+    found, remarks = overview(corpus_name(corpus))
+    for line in remarks or (() if found.events else ("no version was ever champion",)):
         typer.echo(line, err=True)
     if format is Format.json:
         typer.echo(json.dumps([_as_json(event) for event in found.events], indent=2, ensure_ascii=False))

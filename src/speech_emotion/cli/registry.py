@@ -1,4 +1,4 @@
-"""The command that lists registered versions, and the one that repairs a moved registry."""
+"""The command that lists registered versions."""
 
 import typer
 
@@ -7,26 +7,17 @@ from speech_emotion.cli.options import CorpusOption, corpus_name
 
 EXAMPLES = """
 Examples:
-
 speech-emotion registry
-
 speech-emotion registry --corpus demo
-
-speech-emotion registry relocate
 """
 
-app = typer.Typer(name="registry", rich_markup_mode="markdown")
 
+def registry(corpus: CorpusOption = None) -> None:
+    """List the registered versions: aliases, UAR, commit, and whether their files exist."""
+    from speech_emotion.registry.promote import list_versions
 
-@app.callback(invoke_without_command=True, epilog=EXAMPLES)
-def registry(context: typer.Context, corpus: CorpusOption = None) -> None:
-    """List the registered versions (without a command): aliases, UAR, commit, and whether their files exist."""
-    if context.invoked_subcommand is not None:
-        return
-    from speech_emotion.registry.promote import overview
-
-    found = overview(corpus_name(corpus))
-    uars = sorted({tag for version, _ in found.versions for tag in version.tags if tag.endswith(".uar")})
+    found, remarks = list_versions(corpus_name(corpus))
+    uars = sorted({tag for version, _ in found for tag in version.tags if tag.endswith(".uar")})
     rows = [
         (
             str(version.number),
@@ -36,18 +27,9 @@ def registry(context: typer.Context, corpus: CorpusOption = None) -> None:
             version.package_digest[:12] or "-",
             "found" if exists else "gone",
         )
-        for version, exists in found.versions
+        for version, exists in found
     ]
     columns = ("version", "aliases", *(tag.replace(".uar", " UAR") for tag in uars), "commit", "package", "files")
-    tables.write(columns, rows, title=found.name)
-    for line in found.lines:
+    tables.write(columns, rows)
+    for line in remarks:
         typer.echo(line, err=True)
-
-
-@app.command()
-def relocate() -> None:
-    """Repair mlflow.db after this folder was moved, renamed or restored: MLflow stores absolute addresses."""
-    from speech_emotion.registry.relocate import relocate as run
-
-    folder, changed = run()
-    typer.echo(f"{changed} addresses now point to {folder}" if changed else "nothing to repair")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.config.registry import Mode, PromoteSettings
@@ -44,25 +44,16 @@ from speech_emotion.tracking.mlflow_run import user
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_MOVED: Final = "If this folder was moved or restored, see docs/promotion.md."
+
 
 @dataclass(frozen=True)
 class PromotionResult:
     """The result of a promotion or rollback: `refused` if a gate failed; `lines` say what happened."""
 
-    version: int
     gates: tuple[Gate, ...]
     moved: bool
     refused: bool
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class RegistryOverview:
-    """A registered model: its events, its versions (newest first) with whether their files exist, and remarks."""
-
-    name: str
-    events: tuple[PromotionEvent, ...]
-    versions: tuple[tuple[Version, bool], ...]
     lines: tuple[str, ...]
 
 
@@ -83,7 +74,8 @@ def promote(
     promotes although gates fail; it needs a reason, and is recorded.
     """
     mode = mode or settings.mode
-    _check_reason(reason, required=force)
+    if force and not reason.strip():
+        raise UserError('--force needs a reason: --force --reason "…".')
     with _opened(corpus) as (client, now, notes):
         candidate = find(client, now.name, CHALLENGER if version is None else str(version))
         if candidate.number == now.champion:
@@ -94,36 +86,40 @@ def promote(
             lines = [f"failed: {gate.sentence}" for gate in failed]
             count = f"{len(failed)} of {len(checked)} gates failed" if failed else "all gates passed (dry run)"
             lines.append(f"{candidate.uri}: {count}; nothing was changed, the champion is {_version(now.champion)}")
-            return PromotionResult(candidate.number, checked, False, bool(failed), (*notes, *lines))
-        event = _event(root, now, "promoted", candidate.number, reason)
-        event = replace(event, gates=checked, forced=bool(failed), mode=mode)
-        return _carry_out(client, candidate, event, notes)
+            return PromotionResult(checked, False, bool(failed), (*notes, *lines))
+        event = _event(root, now, "promoted", candidate, reason)
+        return _carry_out(client, candidate, replace(event, gates=checked, forced=bool(failed), mode=mode), notes)
 
 
 def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = "") -> PromotionResult:
     """Move `champion` back to the previous champion, or to a given version; gates are skipped."""
-    _check_reason(reason, required=False)
     with _opened(corpus) as (client, now, notes):
-        target = _previous(client, now) if to is None else find(client, now.name, str(to))
+        existing = {one.number for one in versions(client, now.name)}
+        number = to or next((number for number in now.former() if number in existing), None)
+        if number is None:
+            raise UserError(
+                f"{now.name}: the champion is {_version(now.champion)}, and the history has no champion before it that "
+                "still exists. Name a version with `--to VERSION`. Nothing was changed."
+            )
+        target = find(client, now.name, str(number))
         if target.number == now.champion:
             return _unchanged(target, notes)
-        return _carry_out(client, target, _event(root, now, "rolled back", target.number, reason), notes)
+        return _carry_out(client, target, _event(root, now, "rolled back", target, reason), notes)
 
 
-def overview(corpus: str, *, files: bool = True) -> RegistryOverview:
-    """Return the versions and the promotion history of a corpus's registered model.
+def overview(corpus: str) -> tuple[ChampionHistory, list[str]]:
+    """Return the promotion history of a corpus's registered model, and remarks."""
+    with _opened(corpus) as (_, now, notes):
+        return now, notes
 
-    Without `files`, files are not looked for.
-    """
+
+def list_versions(corpus: str) -> tuple[list[tuple[Version, bool]], list[str]]:
+    """Return the versions of a corpus's registered model with whether their files exist, newest first, and remarks."""
     with _opened(corpus) as (client, now, notes):
-        notes += [f"the tag {key} was edited and cannot be read" for key in now.unreadable]
-        rows = tuple((one, not files or has_files(client, one)) for one in versions(client, now.name))
+        rows = [(one, has_files(client, one)) for one in versions(client, now.name)]
         if gone := [str(one.number) for one, exists in rows if not exists]:
-            notes.append(
-                f"the files of version {', '.join(gone)} are gone. If this folder was moved or restored, "
-                "`speech-emotion registry relocate` finds them again."
-            )
-        return RegistryOverview(now.name, now.events, rows, tuple(notes))
+            notes.append(f"the files of version {', '.join(gone)} are gone. {_MOVED}")
+        return rows, notes
 
 
 @contextmanager
@@ -147,21 +143,23 @@ def _opened(corpus: str) -> Iterator[tuple["MlflowClient", ChampionHistory, list
             )
             history.append(client, name, now.by_hand())
             now = history.read(client, name)
+        notes += [f"the tag {key} was edited and cannot be read" for key in now.unreadable]
         yield client, now, notes
 
 
-def _event(root: Path, now: ChampionHistory, kind: Kind, target: int, reason: str) -> PromotionEvent:
-    commit = source_tags(root)["git.commit"]
+def _event(root: Path, now: ChampionHistory, kind: Kind, target: Version, reason: str) -> PromotionEvent:
+    if len(reason) > MAX_REASON_LENGTH:
+        raise UserError(f"a reason has at most {MAX_REASON_LENGTH} characters, this one has {len(reason)}.")
     return PromotionEvent(
         number=now.next_number,
         unique=uuid.uuid4().hex[:12],
         kind=kind,
         source=now.champion,
-        target=target,
+        target=target.number,
         seconds=int(time.time()),
         user=f"{user()}@{socket.gethostname()}",
         reason=reason,
-        commit="" if commit.startswith("unknown") else commit,
+        commit=source_tags(root)["git.commit"],
         process=process_name(),
     )
 
@@ -172,10 +170,10 @@ def _carry_out(client: "MlflowClient", target: Version, event: PromotionEvent, n
     history.append(client, target.name, event)
     after, _ = history.settle(client, target.name)
     moved = after.champion == target.number
-    line = f"{target.name}: the champion is version {target.number}; before, it was {_version(event.source)}"
+    what = f"the champion is version {target.number}; before, it was {_version(event.source)}"
     if not moved:
-        line = f"{target.name}: someone else moved the champion at the same moment, to {_version(after.champion)}"
-    return PromotionResult(target.number, event.gates, moved, False, (*notes, line))
+        what = f"someone else moved the champion at the same moment, to {_version(after.champion)}"
+    return PromotionResult(event.gates, moved, False, (*notes, f"{target.name}: {what}"))
 
 
 def _check(
@@ -195,12 +193,16 @@ def _check(
         source = client.get_model_version_download_uri(candidate.name, str(candidate.number))
         model = Path(download_artifacts(artifact_uri=source, dst_path=folder))
         package = Package.load(model / "artifacts" / PACKAGE_ARTIFACT)
-        files = _files_gate(candidate, model, package)
-        yield files
+        for compiled in (model / "code").rglob("__pycache__"):
+            shutil.rmtree(compiled)  # Python would run it instead of the code
+        changed = "" if package.digest == candidate.package_digest else "the package was changed"
+        if digest_folder(model / "code") != candidate.tags.get(CODE_DIGEST):
+            changed = changed or "the code was changed"
+        yield Gate("package", package.digest[:12], "what was registered", not changed, changed)
         if settings.package_mb is not None:
             size = sum(path.stat().st_size for path in package.folder.rglob("*") if path.is_file()) / 1e6
             yield gates.limited("package.mb", size, "at most", settings.package_mb)
-        answer = smoke_test(model) if files.passed else SmokeTest("", None, "not tried: the files were changed")
+        answer = SmokeTest("", None, "not tried: the files were changed") if changed else smoke_test(model)
         yield Gate("answers", answer.label or "no answer", "loads in a clean process", not answer.error, answer.error)
         if settings.latency_ms is not None:
             detail = "no answer" if answer.error else ""
@@ -218,45 +220,14 @@ def _check(
             yield from gates.champion_gates(ours, predictions_of(client, champion), settings, evaluate)
 
 
-def _files_gate(candidate: Version, model: Path, package: Package) -> Gate:
-    """Compare the package and the code of a downloaded model with the digests that were registered."""
-    for compiled in (model / "code").rglob("__pycache__"):
-        shutil.rmtree(compiled)  # Python would run it instead of the code
-    registered = {"package": candidate.package_digest, "code": candidate.tags.get(CODE_DIGEST, "")}
-    found = {"package": package.digest, "code": digest_folder(model / "code")}
-    changed = [f"the {name} was changed" for name in found if found[name] != registered[name]]
-    return Gate("package", package.digest[:12], "what was registered", not changed, "; ".join(changed))
-
-
-def _previous(client: "MlflowClient", now: ChampionHistory) -> Version:
-    by_number = {one.number: one for one in versions(client, now.name)}
-    for number in now.former():
-        if number in by_number:
-            return by_number[number]
-    raise UserError(
-        f"{now.name}: the champion is {_version(now.champion)}, and the history has no champion before it that still "
-        "exists. Name a version with `--to VERSION`. Nothing was changed."
-    )
-
-
 def _require_files(client: "MlflowClient", version: Version) -> None:
     if not has_files(client, version):
-        raise UserError(
-            f"{version.uri}: its files are gone. If this folder was moved or restored: `speech-emotion registry "
-            "relocate`. Nothing was changed."
-        )
+        raise UserError(f"{version.uri}: its files are gone. {_MOVED} Nothing was changed.")
 
 
 def _unchanged(version: Version, notes: Sequence[str]) -> PromotionResult:
     line = f"{version.uri} is the champion already: nothing to do"
-    return PromotionResult(version.number, (), False, False, (*notes, line))
-
-
-def _check_reason(reason: str, *, required: bool) -> None:
-    if required and not reason.strip():
-        raise UserError('--force needs a reason: --force --reason "…".')
-    if len(reason) > MAX_REASON_LENGTH:
-        raise UserError(f"a reason has at most {MAX_REASON_LENGTH} characters, this one has {len(reason)}.")
+    return PromotionResult((), False, False, (*notes, line))
 
 
 def _version(number: int | None) -> str:

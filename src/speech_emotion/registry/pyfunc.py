@@ -1,8 +1,7 @@
 """The MLflow model: audio in, label, probabilities, windows and versions out. MLflow runs this file.
 
-Over HTTP a recording is a base64 string in the column `audio`. In Python it may also be bytes, a `pathlib.Path`, or a
-tuple of samples and sample rate. A string is always base64, never a path: a client must not read the server's files.
-The column `profile` is optional: the JSON text of a speaker profile, or empty.
+A recording is a base64 string in the column `audio`, never a path: a client must not read the server's files. The
+column `profile` is optional: the JSON text of a speaker profile, or empty.
 """
 
 from collections.abc import Mapping
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
@@ -19,7 +17,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.inference.response import COLUMN, PROFILE, decode_base64, row
-from speech_emotion.inference.windows import Answer, Listener
+from speech_emotion.inference.windows import Listener
 
 
 class SpeechEmotion(PythonModel):
@@ -53,22 +51,13 @@ class SpeechEmotion(PythonModel):
 
     def _row(self, number: int, audio: Any, profile: Any) -> dict[str, Any]:
         try:
+            if not isinstance(audio, str):
+                raise UserError(f"expected a base64 string, found {type(audio).__name__}")
             # MLflow fills an empty cell with NaN
             listener = self._listener.of_speaker(profile if isinstance(profile, str) else None)
-            return row(_answer(listener, audio), self._versions)
+            return row(listener(decode_base64(audio)), self._versions)
         except UserError as error:
             raise _refusal(f"row {number}: {error}") from None
-
-
-def _answer(listener: Listener, audio: Any) -> Answer:
-    if isinstance(audio, str):
-        return listener(decode_base64(audio))
-    if isinstance(audio, tuple) and len(audio) == 2:
-        samples, sample_rate = audio
-        return listener(np.asarray(samples), int(sample_rate))
-    if isinstance(audio, (bytes, Path)):
-        return listener(audio)
-    raise UserError(f"expected a base64 string, found {type(audio).__name__}")
 
 
 def _registered(model: Path) -> dict[str, str]:
