@@ -1,9 +1,7 @@
 """Check a registered version against the limits of params.yaml.
 
-A gate has a name, a figure, a limit and a verdict. The gates of a protocol use the metrics of its test part, which the
-package carries from `evaluate`: promotion is a decision on test metrics. They are meant as a last check of one
-candidate, not for choosing among many; whoever promotes the best of several versions by them needs fresh test data to
-know how good it is.
+The gates of a protocol use the metrics of its test part, which the package carries from `evaluate`: they are a last
+check of one candidate, not for choosing among many (docs/promotion.md).
 """
 
 import hashlib
@@ -15,7 +13,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
+import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -160,12 +158,8 @@ def folder_md5(folder: Path) -> str:
 
 def _lowest_recall(folds: Iterable[Mapping[str, Any]]) -> tuple[str, float | None]:
     """Return the emotion with the lowest recall, averaged over the folds in which it occurs."""
-    by_emotion: dict[str, list[float]] = {}
-    for fold in folds:
-        for emotion, recall in fold.get("recall", {}).items():
-            by_emotion.setdefault(emotion, []).append(recall)
-    means = {emotion: float(np.mean(recalls)) for emotion, recalls in by_emotion.items()}
-    return min(means.items(), key=lambda item: item[1], default=("", None))
+    means = pd.DataFrame([fold.get("recall", {}) for fold in folds]).mean()
+    return (str(means.idxmin()), float(means.min())) if len(means) else ("", None)
 
 
 def _largest_drop(conditions: Mapping[str, Any]) -> tuple[str, float | None]:

@@ -8,7 +8,7 @@ it checks again: alias and history agree in the end, also after a kill and after
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from speech_emotion.core.errors import UserError
@@ -33,7 +33,7 @@ _FOREIGN_SECONDS: Final = 120
 """After this time, an event that another host began counts as cut off; on this host, the process is looked up."""
 
 _ATTEMPTS: Final = 20
-_REFUSALS: Final = 2
+_REFUSALS: Final = 5
 _CONFLICTS: Final = frozenset({"INTERNAL_ERROR", "BAD_REQUEST", "TEMPORARILY_UNAVAILABLE"})
 """MLflow's errors when two processes move the alias at the same moment."""
 
@@ -52,8 +52,7 @@ class PromotionEvent:
     kind: Kind
     source: int | None
     target: int | None
-    seconds: int
-    user: str
+    user: str = "unknown"
     reason: str = ""
     gates: tuple[Gate, ...] = ()
     forced: bool = False
@@ -61,6 +60,7 @@ class PromotionEvent:
     commit: str = ""
     process: str = ""
     state: State = "begun"
+    seconds: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def key(self) -> str:
@@ -109,10 +109,7 @@ class ChampionHistory:
         """Return the event of a move by hand; it has the same key for all who notice it, and is written once."""
         # sorts before other events with that number
         unique = f"-{'none' if self.champion is None else self.champion}"
-        now = int(time.time())
-        return PromotionEvent(
-            self.next_number, unique, "by hand", self.expected, self.champion, now, "unknown", state="done"
-        )
+        return PromotionEvent(self.next_number, unique, "by hand", self.expected, self.champion, state="done")
 
     def former(self) -> list[int]:
         """Return the previous champions, the one to roll back to first.
@@ -162,9 +159,9 @@ def settle(client: "MlflowClient", name: str) -> tuple[ChampionHistory, list[Pro
     """
     from mlflow.exceptions import MlflowException
 
-    finished: dict[str, PromotionEvent] = {}
-    moved, refused = False, 0
-    for _ in range(_ATTEMPTS):
+    finished: list[PromotionEvent] = []
+    moved = False
+    for attempt in range(_ATTEMPTS):
         history = read(client, name)
         last = history.last
         if last is not None and history.champion != last.target and (history.begun or moved):
@@ -179,24 +176,22 @@ def settle(client: "MlflowClient", name: str) -> tuple[ChampionHistory, list[Pro
                 unreachable = isinstance(error.__context__, OSError)
                 if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                     append(client, name, replace(last, state="void"))
-                elif unreachable or error.error_code not in _CONFLICTS or refused == _REFUSALS:
+                elif unreachable or error.error_code not in _CONFLICTS or attempt >= _REFUSALS:
                     raise
-                else:
-                    refused += 1
             continue
-        ended = [replace(event, state="done") for event in history.begun if _is_over(event)]
+        ended = [
+            replace(event, state="done")
+            for event in history.begun
+            if event.process == process_name()
+            or is_gone(event.process)
+            or time.time() - event.seconds > _FOREIGN_SECONDS
+        ]
         for event in ended:
             append(client, name, event)
-            finished[event.key] = event
+        finished += ended
         if not ended:
-            return history, list(finished.values())
+            return history, finished
     raise UserError(f"{name}: others are moving the champion. `speech-emotion history` shows who.")
-
-
-def _is_over(event: PromotionEvent) -> bool:
-    """Return whether nobody else will move the alias for this event."""
-    own = event.process == process_name()
-    return own or is_gone(event.process) or time.time() - event.seconds > _FOREIGN_SECONDS
 
 
 def _parse(key: str, value: str) -> PromotionEvent:

@@ -18,8 +18,6 @@ from speech_emotion.registry.versions import CHAMPION, PACKAGE_ARTIFACT, Version
 from speech_emotion.tracking.connection import home, model_name
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from speech_emotion.inference.recognizer import Recognizer
 
 PRETRAINED: Final = Path(__file__).parent.parent / "pretrained"
@@ -76,13 +74,6 @@ def load(source: str | Path | None = None, *, threads: int = 1) -> "Recognizer":
     ------
     UserError
         There is no such model, or it is damaged.
-
-    Examples
-    --------
-    >>> import speech_emotion
-    >>> recognizer = speech_emotion.load()  # doctest: +SKIP
-    >>> recognizer.predict("clip.wav").label  # doctest: +SKIP
-    'happy'
     """
     from speech_emotion.inference.recognizer import Recognizer
 
@@ -99,17 +90,35 @@ def resolve(source: str | Path | None) -> Model:
 
 def choose(source: str | None) -> Model:
     """Resolve a model; without a source it is the workspace's champion, else the built-in one."""
-    return resolve(_champion() if source is None else source)
+    path = home() / PARAMS
+    # other projects have a params.yaml too
+    if source is None and path.is_file() and "corpus" in read_params(path):
+        champion = f"models:/{model_name(read_section('corpus', CorpusSettings, path).name)}@{CHAMPION}"
+        source = champion if glance(champion) else None
+    return resolve(source)
 
 
 def fetch(uri: str) -> Model:
     """Download the package of `models:/<name>@<alias>` or `models:/<name>/<number>`, unless the cache has it."""
     name, wanted = _parse(uri)
     with registered_model(name, "Try again when it is available.") as client:
+        from mlflow.artifacts import download_artifacts
+
         version = find(client, name, wanted)
         model = _model(version)
-        if not model.folder.is_dir() or digest_folder(model.folder) != version.package_digest:
-            _download(client, version, model.folder)
+        if model.folder.is_dir() and digest_folder(model.folder) == model.digest:
+            return model
+        source = address(client, version, PACKAGE_ARTIFACT)
+        with tempfile.TemporaryDirectory() as temporary:
+            downloaded = Path(download_artifacts(artifact_uri=source, dst_path=temporary))
+            if digest_folder(downloaded) != model.digest:
+                raise UserError(
+                    f"{version.uri}: its package is not the one that was registered; {source} was changed. Delete the "
+                    "version; `speech-emotion publish` then registers the workspace's package again."
+                )
+            with replacing_folder(model.folder) as target:
+                for file in downloaded.iterdir():
+                    file.rename(target / file.name)
         return model
 
 
@@ -150,16 +159,6 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speech-emotion" / "packages"
 
 
-def _champion() -> str | None:
-    """Return the URI of the workspace's champion, or None."""
-    path = home() / PARAMS
-    # other projects have a params.yaml too
-    if not path.is_file() or "corpus" not in read_params(path):
-        return None
-    champion = f"models:/{model_name(read_section('corpus', CorpusSettings, path).name)}@{CHAMPION}"
-    return None if glance(champion) is None else champion
-
-
 def _parse(uri: str) -> tuple[str, str]:
     """Return the name of a registered model, and the alias or number."""
     match = _URI.fullmatch(uri)
@@ -173,19 +172,3 @@ def _parse(uri: str) -> tuple[str, str]:
 def _model(version: Version) -> Model:
     digest = version.package_digest
     return Model(cache() / digest, version.name, str(version.number), digest)
-
-
-def _download(client: "MlflowClient", version: Version, folder: Path) -> None:
-    from mlflow.artifacts import download_artifacts
-
-    source = address(client, version, PACKAGE_ARTIFACT)
-    with tempfile.TemporaryDirectory() as temporary:
-        downloaded = Path(download_artifacts(artifact_uri=source, dst_path=temporary))
-        if digest_folder(downloaded) != version.package_digest:
-            raise UserError(
-                f"{version.uri}: its package is not the one that was registered; {source} was changed. Delete the "
-                "version; `speech-emotion publish` then registers the workspace's package again."
-            )
-        with replacing_folder(folder) as target:
-            for file in downloaded.iterdir():
-                file.rename(target / file.name)

@@ -7,13 +7,12 @@ changes nothing; a move that was cut off after it is finished by the next comman
 import shutil
 import socket
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.config.registry import Mode, PromoteSettings
@@ -87,8 +86,8 @@ def promote(
             count = f"{len(failed)} of {len(checked)} gates failed" if failed else "all gates passed (dry run)"
             lines.append(f"{candidate.uri}: {count}; nothing was changed, the champion is {_version(now.champion)}")
             return PromotionResult(checked, False, bool(failed), (*notes, *lines))
-        event = _event(root, now, "promoted", candidate, reason)
-        return _carry_out(client, candidate, replace(event, gates=checked, forced=bool(failed), mode=mode), notes)
+        gated = {"gates": checked, "forced": bool(failed), "mode": mode}
+        return _move(client, root, now, notes, candidate, "promoted", reason, **gated)
 
 
 def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = "") -> PromotionResult:
@@ -104,7 +103,7 @@ def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = ""
         target = find(client, now.name, str(number))
         if target.number == now.champion:
             return _unchanged(target, notes)
-        return _carry_out(client, target, _event(root, now, "rolled back", target, reason), notes)
+        return _move(client, root, now, notes, target, "rolled back", reason)
 
 
 def overview(corpus: str) -> tuple[ChampionHistory, list[str]]:
@@ -147,33 +146,39 @@ def _opened(corpus: str) -> Iterator[tuple["MlflowClient", ChampionHistory, list
         yield client, now, notes
 
 
-def _event(root: Path, now: ChampionHistory, kind: Kind, target: Version, reason: str) -> PromotionEvent:
+def _move(
+    client: "MlflowClient",
+    root: Path,
+    now: ChampionHistory,
+    notes: Sequence[str],
+    target: Version,
+    kind: Kind,
+    reason: str,
+    **gated: Any,
+) -> PromotionResult:
+    """Write the event, move the alias, and report the champion; `gated` is what the event tells about gates."""
+    _require_files(client, target)
     if len(reason) > MAX_REASON_LENGTH:
         raise UserError(f"a reason has at most {MAX_REASON_LENGTH} characters, this one has {len(reason)}.")
-    return PromotionEvent(
+    event = PromotionEvent(
         number=now.next_number,
         unique=uuid.uuid4().hex[:12],
         kind=kind,
         source=now.champion,
         target=target.number,
-        seconds=int(time.time()),
         user=f"{user()}@{socket.gethostname()}",
         reason=reason,
         commit=source_tags(root)["git.commit"],
         process=process_name(),
+        **gated,
     )
-
-
-def _carry_out(client: "MlflowClient", target: Version, event: PromotionEvent, notes: Sequence[str]) -> PromotionResult:
-    """Write the event, move the alias, and report the champion."""
-    _require_files(client, target)
-    history.append(client, target.name, event)
-    after, _ = history.settle(client, target.name)
+    history.append(client, now.name, event)
+    after, _ = history.settle(client, now.name)
     moved = after.champion == target.number
-    what = f"the champion is version {target.number}; before, it was {_version(event.source)}"
+    what = f"the champion is version {target.number}; before, it was {_version(now.champion)}"
     if not moved:
         what = f"someone else moved the champion at the same moment, to {_version(after.champion)}"
-    return PromotionResult(event.gates, moved, False, (*notes, f"{target.name}: {what}"))
+    return PromotionResult(event.gates, moved, False, (*notes, f"{now.name}: {what}"))
 
 
 def _check(

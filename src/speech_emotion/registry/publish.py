@@ -8,9 +8,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +30,6 @@ from speech_emotion.tracking.mlflow_run import (
     log_metrics,
     log_params,
     log_training_files,
-    mark_killed_runs,
     now,
 )
 
@@ -49,13 +47,12 @@ _FORMAT: Final = 4
 class PublishResult:
     """What `publish` did.
 
-    `created` and `completed` name trainings (protocol/fold), `killed` counts runs, and `version` is that of the package
-    (None: there is none), which may be newly `registered`, or `moved` to by the alias.
+    `created` and `completed` name trainings (protocol/fold). `version` is that of the package (None: there is none),
+    which may be newly `registered`, or `moved` to by the alias.
     """
 
     created: tuple[str, ...]
     completed: tuple[str, ...]
-    killed: int
     version: int | None
     registered: bool
     moved: bool
@@ -67,7 +64,6 @@ class PublishResult:
         found = {
             "runs created": ", ".join(self.created),
             "runs completed": ", ".join(self.completed),
-            "runs marked as killed": str(self.killed or ""),
             "registered": version if self.registered else "",
             "now the challenger": version if self.moved else "",
         }
@@ -80,104 +76,99 @@ class PublishResult:
 def publish(root: Path, *, corpus: str) -> PublishResult:
     """Sync the workspace `root` to MLflow; if MLflow does not respond, the next call sends the rest.
 
-    Every training gets a run, also one that was pulled, with test metrics, figures, data sets and lineage. Runs whose
-    process was killed are marked. The package is registered unless a version has it, and its version becomes
-    `challenger`, except in a temporary experiment.
+    Every training gets a run, also one that was pulled, with metrics, figures and lineage. The package is registered
+    unless a version has it, and its version becomes `challenger`, except in a temporary experiment.
     """
     name = model_name(corpus)
     trainings = _finished_trainings(root, corpus)
     advice = "Models and reports are not affected. `speech-emotion publish` (or `dvc repro`) sends the rest later."
     with alone(str((root / SCRATCH / "publish").resolve())), session(advice) as client:
         experiment = experiment_id(client, locate(), corpus)
-        killed = mark_killed_runs(client, experiment)
-        done = {one.info.name: _publish_run(client, experiment, one) for one in trainings}
-        version, registered = _publish_package(client, experiment, root, corpus, trainings)
-        moved = version is not None and not _is_temporary(root) and _make_challenger(client, name, version)
+        done = {
+            info.name: _publish_run(client, experiment, info, folder, _reports(root, info))
+            for folder, info in trainings.items()
+        }
+        version, registered = _publish_package(client, experiment, root, corpus, trainings.values())
+        # `dvc exp run --temp` works in a copy, and DVC_ROOT names the original
+        temporary = Path(os.environ.get("DVC_ROOT") or root).resolve() != root.resolve()
+        challenger = None if version is None else client.get_registered_model(name).aliases.get(CHALLENGER)
+        moved = version is not None and not temporary and str(challenger) != str(version)
+        if moved:
+            client.set_registered_model_alias(name, CHALLENGER, str(version))
     created, completed = (tuple(one for one in done if done[one] == what) for what in ("created", "completed"))
-    return PublishResult(created, completed, killed, version, registered, moved)
+    return PublishResult(created, completed, version, registered, moved)
 
 
-@dataclass(frozen=True)
-class _FinishedTraining:
-    """A training in the workspace: its folder, and the folder of its protocol's report."""
-
-    info: TrainingInfo
-    folder: Path
-    reports: Path
-
-    @cached_property
-    def content(self) -> str:
-        """The digest of everything that its run gets."""
-        folders = [digest_folder(folder) for folder in (self.folder, self.reports) if folder.is_dir()]
-        return digest_json({"format": _FORMAT, "folders": folders})
-
-    @property
-    def time(self) -> int:
-        """When training.json was written or pulled, in milliseconds since 1970."""
-        return int((self.folder / "training.json").stat().st_mtime * 1000)
-
-    def epochs(self) -> Iterator[LogEntry]:
-        """Yield the rows of history.csv."""
-        from speech_emotion.core.tables import read_table
-
-        path = self.folder / "history.csv"
-        try:
-            for row in read_table(path).to_dict("records"):
-                epoch = int(row.pop("epoch"))
-                yield LogEntry(self.time, epoch, {str(name): float(value) for name, value in row.items()})
-        except (UserError, ValueError, KeyError):
-            raise UserError(f"{path}: is missing or damaged. `dvc checkout` restores it.") from None
-
-    def results(self) -> LogEntry:
-        """Return the metrics of its fold, and the mean over the protocol's folds."""
-        path = self.reports / "metrics.json"
-        report = _read_json(path) if path.exists() else {}
-        part, folds = str(report.get("part", "test")), report.get("folds", {})
-        metrics = _numbers(folds.get(self.folder.name, {}), f"{part}/")
-        if len(folds) > 1:
-            metrics |= _numbers(report.get("mean", {}), f"{part}_mean/")
-        return LogEntry(now(), 0, metrics)
-
-
-def _finished_trainings(root: Path, corpus: str) -> list[_FinishedTraining]:
-    trainings = []
+def _finished_trainings(root: Path, corpus: str) -> dict[Path, TrainingInfo]:
+    """Return the trainings in the workspace by their folders."""
+    trainings = {}
     for path in sorted((root / "models" / corpus / "protocols").glob("*/*/training.json")):
-        protocol, fold = path.parent.parent.name, path.parent.name
         record = _read_json(path)
         try:
             digest, params, lineage = record["training_digest"], flat(record["settings"]), record["lineage"]
         except KeyError as error:
             raise UserError(f"{path}: {error} is missing. Run `dvc repro`.") from None
-        info = TrainingInfo(corpus, protocol, fold, digest, params, lineage)
-        reports = root / "reports" / corpus / "protocols" / protocol
-        trainings.append(_FinishedTraining(info, path.parent, reports))
+        protocol, fold = path.parts[-3:-1]
+        trainings[path.parent] = TrainingInfo(corpus, protocol, fold, digest, params, lineage)
     return trainings
 
 
-def _publish_run(client: "MlflowClient", experiment: str, training: _FinishedTraining) -> str:
+def _reports(root: Path, training: TrainingInfo) -> Path:
+    return root / "reports" / training.corpus / "protocols" / training.protocol
+
+
+def _publish_run(client: "MlflowClient", experiment: str, training: TrainingInfo, folder: Path, reports: Path) -> str:
     """Find or create the run of a training and add what is missing; return "created", "completed" or ""."""
-    found = find_run(client, experiment, training.info.digest)
-    if found is not None and found.data.tags.get(PUBLISHED) == training.content:
+    content = digest_json([_FORMAT, *(digest_folder(path) for path in (folder, reports) if path.is_dir())])
+    found = find_run(client, experiment, training.digest)
+    if found is not None and found.data.tags.get(PUBLISHED) == content:
         return ""
-    run = found or create_run(client, experiment, training.info, started=training.time, recorded="from files")
+    # when the training ended, or was pulled
+    ended = int((folder / "training.json").stat().st_mtime * 1000)
+    run = found or create_run(client, experiment, training, started=ended, recorded="from files")
     run_id = run.info.run_id
-    log_params(client, run_id, training.info.params)
+    log_params(client, run_id, training.params)
     # what the training could not send
     logged = {metric.step for metric in client.get_metric_history(run_id, "loss")}
-    epochs = [entry for entry in training.epochs() if entry.step not in logged]
-    log_metrics(client, run_id, [*epochs, training.results()])
-    log_training_files(client, run_id, training.folder)
-    if training.reports.is_dir():
-        client.log_artifacts(run_id, str(training.reports), "evaluation")
+    epochs = [LogEntry(ended, epoch, metrics) for epoch, metrics in _epochs(folder) if epoch not in logged]
+    log_metrics(client, run_id, [*epochs, LogEntry(now(), 0, _results(reports, training.fold))])
+    log_training_files(client, run_id, folder)
+    if reports.is_dir():
+        client.log_artifacts(run_id, str(reports), "evaluation")
     if run.info.status != "FINISHED":
-        client.set_terminated(run_id, status="FINISHED", end_time=max(training.time, run.info.start_time))
+        client.set_terminated(run_id, status="FINISHED", end_time=max(ended, run.info.start_time))
     # comes last: a run without this tag is completed by the next call
-    client.set_tag(run_id, PUBLISHED, training.content)
+    client.set_tag(run_id, PUBLISHED, content)
     return "created" if found is None else "completed"
 
 
+def _epochs(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield the epochs of history.csv with their metrics."""
+    from speech_emotion.core.tables import read_table
+
+    path = folder / "history.csv"
+    try:
+        for row in read_table(path).to_dict("records"):
+            yield int(row.pop("epoch")), {str(name): float(value) for name, value in row.items()}
+    except (UserError, ValueError, KeyError):
+        raise UserError(f"{path}: is missing or damaged. `dvc checkout` restores it.") from None
+
+
+def _results(reports: Path, fold: str) -> dict[str, float]:
+    """Return the metrics of a fold, and the mean over the protocol's folds, by names that MLflow accepts."""
+    path = reports / "metrics.json"
+    report = _read_json(path) if path.exists() else {}
+    part, folds = str(report.get("part", "test")), report.get("folds", {})
+    metrics = {part: folds.get(fold, {})} | ({f"{part}_mean": report["mean"]} if len(folds) > 1 else {})
+    return {
+        re.sub(r"[^\w\-/ ]", "_", key.replace(".", "/")): float(value)
+        for key, value in flat(metrics).items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
 def _publish_package(
-    client: "MlflowClient", experiment: str, root: Path, corpus: str, trainings: Sequence[_FinishedTraining]
+    client: "MlflowClient", experiment: str, root: Path, corpus: str, trainings: Iterable[TrainingInfo]
 ) -> tuple[int | None, bool]:
     """Register the package unless a version has it; return its version, and whether that is new."""
     folder, name = root / "models" / corpus / "package", model_name(corpus)
@@ -191,36 +182,20 @@ def _publish_package(
     # the weights were trained from the source of the run, which may be older than the workspace's
     origin: Mapping[str, str] = source_tags(root) if run is None else run.data.tags
     tags = {key: origin[key] for key in ("git.commit", "git.source_dirty") if key in origin}
-    if md5 := locked_outputs(root).get(f"models/{corpus}/package"):
-        tags["dvc.package"] = md5
+    tags["dvc.package"] = locked_outputs(root).get(f"models/{corpus}/package", "absent")
     with tempfile.TemporaryDirectory() as temporary:
-        predictions = _copy_predictions(trainings, package.evidence(), Path(temporary) / PREDICTIONS)
+        predictions = _copy_predictions(root, trainings, package.evidence(), Path(temporary) / PREDICTIONS)
         run_id = None if run is None else run.info.run_id
         number = register(client, experiment, name, package, run_id=run_id, tags=tags, predictions=predictions)
         return number, True
 
 
-def _is_temporary(root: Path) -> bool:
-    """Return whether `dvc exp run --temp` (or its queue) works in a copy: DVC_ROOT names the original."""
-    original = os.environ.get("DVC_ROOT")
-    return bool(original) and Path(str(original)).resolve() != root.resolve()
-
-
-def _make_challenger(client: "MlflowClient", name: str, number: int) -> bool:
-    """Move `challenger` to a version; return whether it was elsewhere."""
-    before = client.get_registered_model(name).aliases.get(CHALLENGER)
-    if before is not None and int(before) == number:
-        return False
-    client.set_registered_model_alias(name, CHALLENGER, str(number))
-    return True
-
-
-def _copy_predictions(trainings: Iterable[_FinishedTraining], evidence: Mapping[str, Any], target: Path) -> Path:
+def _copy_predictions(root: Path, trainings: Iterable[TrainingInfo], evidence: Mapping[str, Any], target: Path) -> Path:
     """Copy the predictions behind a package's metrics to a new folder, and return it."""
     target.mkdir()
     splits = {}
     for training in trainings:
-        protocol, report, split = training.info.protocol, training.reports, training.info.lineage.get("split")
+        protocol, report, split = training.protocol, _reports(root, training), training.lineage.get("split")
         complete = split is not None and all((report / name).is_file() for name in ("metrics.json", "predictions.csv"))
         # a report with other metrics belongs to another model
         if complete and _read_json(report / "metrics.json") == evidence.get(protocol):
@@ -236,13 +211,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise UserError(f"{path}: is missing or damaged. `dvc checkout` restores it.") from None
     return content
-
-
-def _numbers(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """Return the numbers among nested values, by a path that is valid as the name of an MLflow metric."""
-    numbers = {
-        key: float(value)
-        for key, value in flat(values, prefix, separator="/").items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
-    return {re.sub(r"[^\w.\-/ ]", "_", key): value for key, value in numbers.items()}

@@ -35,10 +35,7 @@ class SpeechEmotion(PythonModel):
     ) -> pd.DataFrame:
         """Predict the emotion of each recording, in order; docs/serving.md describes the columns.
 
-        Raises
-        ------
-        MlflowException
-            With INVALID_PARAMETER_VALUE: a recording cannot be used; says which row and why.
+        A recording that cannot be used raises MlflowException with INVALID_PARAMETER_VALUE, its row and the reason.
         """
         columns = set(model_input.columns) if isinstance(model_input, pd.DataFrame) else set()
         if COLUMN not in columns or columns - {COLUMN, PROFILE}:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-SECONDS: Final = 120
-"""The longest time for loading and answering."""
-REPEATS: Final = 21
+_SECONDS: Final = 120
+_REPEATS: Final = 21
 _INHERITED: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 
 
@@ -47,10 +46,10 @@ def smoke_test(model: Path) -> SmokeTest:
                 capture_output=True,
                 text=True,
                 stdin=subprocess.DEVNULL,
-                timeout=SECONDS,
+                timeout=_SECONDS,
             )
     except subprocess.TimeoutExpired:
-        return SmokeTest("", None, f"no answer within {SECONDS} s")
+        return SmokeTest("", None, f"no answer within {_SECONDS} s")
     if done.returncode != 0:
         return SmokeTest("", None, (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:200])
     # a library may have printed before
@@ -59,7 +58,7 @@ def smoke_test(model: Path) -> SmokeTest:
 
 
 def main(model: Path) -> None:
-    """Predict once to warm up, then `REPEATS` times against the clock."""
+    """Predict once to warm up, then `_REPEATS` times against the clock."""
     sys.path.insert(0, str(model / "code"))
     import speech_emotion
 
@@ -70,7 +69,7 @@ def main(model: Path) -> None:
     recognizer = speech_emotion.Recognizer.load(model / "artifacts" / "package")
     label = recognizer.predict(audio).label
     seconds = []
-    for _ in range(REPEATS):
+    for _ in range(_REPEATS):
         start = time.perf_counter()
         recognizer.predict(audio)
         seconds.append(time.perf_counter() - start)

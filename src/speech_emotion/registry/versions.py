@@ -11,7 +11,6 @@ from speech_emotion.tracking.connection import locate, session
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
 CHALLENGER: Final = "challenger"
 """The alias of the version that the workspace holds."""
@@ -51,14 +50,17 @@ class Version:
 @contextmanager
 def registered_model(name: str, advice: str) -> Iterator["MlflowClient"]:
     """Connect to MLflow as `session` does; raise a UserError if it has no registered model of this name."""
-    where = locate()
-    if where.is_missing:
-        raise _no_model(name, where.name, [])
-    with session(advice) as client:
-        names = [model.name for model in client.search_registered_models()]
-        if name not in names:
-            raise _no_model(name, where.name, names)
-        yield client
+    where, names = locate(), list[str]()
+    if not where.is_missing:
+        with session(advice) as client:
+            names = [model.name for model in client.search_registered_models()]
+            if name in names:
+                yield client
+                return
+    raise UserError(
+        f"{name}: no such registered model at {where.name}. Registered: {', '.join(names) or 'none'}. Run "
+        "`dvc repro` or `speech-emotion publish` to register one."
+    )
 
 
 def versions(client: "MlflowClient", name: str) -> list[Version]:
@@ -66,7 +68,17 @@ def versions(client: "MlflowClient", name: str) -> list[Version]:
     models = client.search_registered_models(f"name = '{name}'")
     # a search returns versions without their aliases, which belong to the model
     aliases: Mapping[str, str] = models[0].aliases if models else {}
-    found = [_version(one, aliases) for one in client.search_model_versions(f"name = '{name}'")]
+    found = [
+        Version(
+            name=name,
+            number=int(one.version),
+            # it becomes the name of a folder, and anyone who may write to the registry can edit it
+            package_digest=digest if _SHA256.fullmatch(digest := one.tags.get(PACKAGE_DIGEST, "")) else "",
+            aliases=tuple(sorted(alias for alias, number in aliases.items() if int(number) == int(one.version))),
+            tags=dict(one.tags),
+        )
+        for one in client.search_model_versions(f"name = '{name}'")
+    ]
     return sorted(found, key=lambda version: version.number, reverse=True)
 
 
@@ -106,22 +118,3 @@ def has_files(client: "MlflowClient", version: Version) -> bool:
         if hasattr(error, "response") and getattr(response, "status_code", None) != 404:
             raise
         return False
-
-
-def _no_model(name: str, place: str, registered: list[str]) -> UserError:
-    return UserError(
-        f"{name}: no such registered model at {place}. Registered: {', '.join(registered) or 'none'}. Run "
-        "`dvc repro` or `speech-emotion publish` to register one."
-    )
-
-
-def _version(found: "ModelVersion", aliases: Mapping[str, str]) -> Version:
-    digest = found.tags.get(PACKAGE_DIGEST, "")
-    return Version(
-        name=found.name,
-        number=int(found.version),
-        # it becomes the name of a folder, and anyone who may write to the registry can edit it
-        package_digest=digest if _SHA256.fullmatch(digest) else "",
-        aliases=tuple(sorted(alias for alias, number in aliases.items() if int(number) == int(found.version))),
-        tags=dict(found.tags),
-    )

@@ -61,9 +61,15 @@ def locate() -> MlflowLocation:
         return MlflowLocation(f"sqlite:///{database.as_posix()}", database.parent / "mlruns")
     if re.match("https?://.", uri):
         return MlflowLocation(uri.rstrip("/"), None)
-    if re.match(r"(postgresql|mysql|mssql)(\+\w+)?://.", uri):
+    if re.match(r"(postgresql|mysql)(\+\w+)?://.", uri):
         return MlflowLocation(uri, home() / "mlruns")
-    raise _unusable(uri)
+    if re.match(r"[\w.-]+:\d+(/|$)", uri):
+        cure = f"Write http://{uri}, with the scheme."
+    elif "://" not in uri or uri.startswith("file:"):
+        cure = "A folder cannot hold a registry. Unset the variable to use mlflow.db, or write sqlite:///mlflow.db."
+    else:
+        cure = "Write http://host:port, sqlite:///mlflow.db or postgresql+psycopg2://user@host/name."
+    raise UserError(f"{VARIABLE}={uri}: not an MLflow server or database. {cure}")
 
 
 def model_name(corpus: str) -> str:
@@ -128,19 +134,18 @@ def experiment_id(client: "MlflowClient", where: MlflowLocation, corpus: str) ->
     from mlflow.exceptions import MlflowException
 
     name = model_name(corpus)
-    found = find_experiment(client, name)
-    if found is None:
-        folder = None if where.artifacts is None else (where.artifacts / name).as_uri()
-        # without this tag, MLflow's pages show an experiment about prompts and agents
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        try:
-            return str(client.create_experiment(name, artifact_location=folder, tags=kind))
-        except MlflowException:
-            # another training may have created it at the same moment
-            found = find_experiment(client, name)
-            if found is None:
-                raise
-    return found
+    if found := find_experiment(client, name):
+        return found
+    folder = None if where.artifacts is None else (where.artifacts / name).as_uri()
+    # without this tag, MLflow's pages show an experiment about prompts and agents
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    try:
+        return str(client.create_experiment(name, artifact_location=folder, tags=kind))
+    except MlflowException:
+        # another training may have created it at the same moment
+        if found := find_experiment(client, name):
+            return found
+        raise
 
 
 def find_experiment(client: "MlflowClient", name: str) -> str | None:
@@ -156,28 +161,17 @@ def find_experiment(client: "MlflowClient", name: str) -> str | None:
     return str(found.experiment_id)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested values by their paths, such as `train.epochs`, as MLflow lists parameters."""
     items: dict[str, Any] = {}
     for key, value in values.items():
-        path = f"{prefix}{key}"
-        items |= flat(value, path + separator, separator) if isinstance(value, Mapping) else {path: value}
+        items |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return items
 
 
 def first_line(error: BaseException) -> str:
     """Return an exception as one short line, without credentials."""
     return mask_credentials(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
-
-
-def _unusable(uri: str) -> UserError:
-    if re.match(r"[\w.-]+:\d+(/|$)", uri):
-        cure = f"Write http://{uri}, with the scheme."
-    elif "://" not in uri or uri.startswith("file:"):
-        cure = "A folder cannot hold a registry. Unset the variable to use mlflow.db, or write sqlite:///mlflow.db."
-    else:
-        cure = "Write http://host:port, sqlite:///mlflow.db or postgresql+psycopg2://user@host/name."
-    return UserError(f"{VARIABLE}={uri}: not an MLflow server or database. {cure}")
 
 
 def _cure(where: MlflowLocation, error: Exception) -> str:
@@ -206,8 +200,7 @@ def _check_database(where: MlflowLocation) -> None:
         return
     from sqlalchemy import NullPool, create_engine
 
-    limits = {} if where.uri.startswith("mssql") else {"connect_timeout": _OPEN_SECONDS}
-    create_engine(where.uri, connect_args=limits, poolclass=NullPool).connect().close()
+    create_engine(where.uri, connect_args={"connect_timeout": _OPEN_SECONDS}, poolclass=NullPool).connect().close()
 
 
 def _create_database(database: Path) -> None:

@@ -18,11 +18,7 @@ def source_tags(root: Path) -> dict[str, str]:
     """Return the commit that is checked out in `root`, and whether sources and params.yaml differ from it, as tags."""
     commit = git(root, "rev-parse", "HEAD")
     if commit is None:
-        return {
-            "git.commit": "unknown: not a git repository, or one without a commit",
-            "git.source_dirty": "unknown",
-            "git.params_dirty": "unknown",
-        }
+        return dict.fromkeys(("git.commit", "git.source_dirty", "git.params_dirty"), "unknown")
 
     def dirty(*paths: str) -> str:
         return str(bool(git(root, "status", "--porcelain", "--untracked-files=all", "--", *paths))).lower()
@@ -44,16 +40,10 @@ def locked_outputs(root: Path) -> Mapping[str, str]:
         return {}
 
 
-def dvc_tags(locked: Mapping[str, str], corpus: str) -> dict[str, str]:
-    """Return the hashes of the trainings' inputs, as tags of an MLflow run."""
-    if not locked:
-        return {"dvc.lock": "absent"}
-    tags: dict[str, str] = {}
-    for tag, name in (("raw", "raw"), ("manifest", "manifest"), ("features", "features"), ("split", "splits")):
-        # a stage lists a folder, or the one file in it that another stage reads
-        hashes = [md5 for path, md5 in locked.items() if f"{path}/".startswith(f"data/{corpus}/{name}/")]
-        tags |= {f"dvc.{tag}": md5 for md5 in hashes[:1]}
-    return tags
+def dvc_tags(root: Path, corpus: str) -> dict[str, str]:
+    """Return the hashes of a corpus's data in `root`'s dvc.lock, as tags of an MLflow run."""
+    hashes = {f"dvc.{path}": md5 for path, md5 in locked_outputs(root).items() if path.startswith(f"data/{corpus}/")}
+    return hashes or {"dvc.lock": "absent"}
 
 
 def git(root: Path, *arguments: str) -> str | None:

@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from speech_emotion.core.process import is_gone, process_name
 from speech_emotion.tracking.connection import connect, experiment_id, first_line, locate, timeouts
-from speech_emotion.tracking.lineage import dvc_tags, locked_outputs, source_tags
+from speech_emotion.tracking.lineage import dvc_tags, source_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,13 +66,6 @@ class LogEntry:
     metrics: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class _End:
-    time: int
-    status: Status
-    reason: str
-
-
 def now() -> int:
     """Return the time in milliseconds since 1970, as MLflow stores it."""
     return int(time.time() * 1000)
@@ -82,7 +75,7 @@ def create_run(
     client: "MlflowClient", experiment: str, training: TrainingInfo, *, started: int, recorded: str
 ) -> "Run":
     """Create a run with its parameters and with tags that lead back to its source and data."""
-    tags = source_tags(Path()) | dvc_tags(locked_outputs(Path()), training.corpus)
+    tags = source_tags(Path()) | dvc_tags(Path(), training.corpus)
     tags |= {
         "corpus": training.corpus,
         "protocol": training.protocol,
@@ -170,16 +163,16 @@ class LiveRun:
 
     def __init__(self, training: TrainingInfo) -> None:
         self._training = training
-        self._queue: queue.SimpleQueue[LogEntry | _End] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[LogEntry | None] = queue.SimpleQueue()
         self._folder: Path | None = None
-        self._ended = False
+        self._outcome: tuple[Status, str, int] | None = None
         self._thread = threading.Thread(target=self._send, name="tracking", daemon=True)
 
     def __enter__(self) -> Self:
         on_main = threading.current_thread() is threading.main_thread()
         if on_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            # the run is marked at once; the next training notices a kill -9
-            signal.signal(signal.SIGTERM, _exit)
+            # so that the run is marked at once; the next training notices a kill -9
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         self._thread.start()
         return self
 
@@ -203,19 +196,17 @@ class LiveRun:
             self._end("KILLED", type(error).__name__)
 
     def _end(self, status: Status, reason: str = "") -> None:
-        if self._ended:
+        if self._outcome is not None:
             return
-        self._ended = True
-        self._queue.put(_End(now(), status, reason[:500]))
+        self._outcome = status, reason[:500], now()
+        self._queue.put(None)
         # a training that is being killed must not wait long
         self._thread.join(FINISH_SECONDS if status == "FINISHED" else REQUEST_SECONDS)
         if self._thread.is_alive():
             _warn("MLflow is slow; `publish` sends the rest")
-        if signal.getsignal(signal.SIGTERM) is _exit:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _send(self) -> None:
-        """Send entries as they come until the end was sent, or MLflow fails."""
+        """Send entries as they come until the end, or until MLflow fails."""
         try:
             with timeouts(REQUEST_SECONDS, retries=0):
                 self._send_entries()
@@ -235,7 +226,7 @@ class LiveRun:
             run_id, sampling_interval=SAMPLE_SECONDS, resume_logging=True, tracking_uri=where.uri
         )
         monitor.start()
-        while isinstance(entry := self._queue.get(), LogEntry):
+        while (entry := self._queue.get()) is not None:
             if entry.step not in logged:
                 log_metrics(client, run_id, [entry])
         monitor.finish()
@@ -244,9 +235,11 @@ class LiveRun:
         monitor.mlflow_logger.flush()
         if self._folder is not None:
             log_training_files(client, run_id, self._folder)
-        if entry.reason:
-            client.set_tag(run_id, REASON, entry.reason)
-        client.set_terminated(run_id, status=entry.status, end_time=entry.time)
+        assert self._outcome is not None
+        status, reason, ended = self._outcome
+        if reason:
+            client.set_tag(run_id, REASON, reason)
+        client.set_terminated(run_id, status=status, end_time=ended)
 
 
 def _resume_or_create(client: "MlflowClient", experiment: str, training: TrainingInfo) -> str:
@@ -263,10 +256,6 @@ def _resume_or_create(client: "MlflowClient", experiment: str, training: Trainin
         client.delete_tag(run_id, REASON)
     client.update_run(run_id, status="RUNNING")
     return run_id
-
-
-def _exit(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _warn(message: str) -> None:
