@@ -65,7 +65,9 @@ def begin(target: int, process: str, *, seconds: int = 0) -> PromotionEvent:
     """Write what a promotion writes before it moves the alias."""
     now = read()
     number = now.events[-1].number + 1 if now.events else 1
-    event = PromotionEvent(number, "abc", "promoted", now.champion, target, seconds, "bob@elsewhere", process=process)
+    event = PromotionEvent(
+        number, "abc", "promoted", now.champion, target, "bob@elsewhere", process=process, seconds=seconds
+    )
     history.append(tracked.client(), NAME, event)
     return event
 
@@ -284,7 +286,7 @@ def test_two_promotions_at_once(workspace: Path) -> None:
     ask(1, mode="off")
     now, mine = read(), process_name()
     for unique, target in (("b", 2), ("a", 3)):
-        event = PromotionEvent(2, unique, "promoted", now.champion, target, 0, "bob@x", process=mine)
+        event = PromotionEvent(2, unique, "promoted", now.champion, target, "bob@x", process=mine)
         history.append(tracked.client(), NAME, event)
     # the later one moved the alias first, the earlier one over it
     tracked.client().set_registered_model_alias(NAME, "champion", "3")

@@ -42,13 +42,12 @@ def test_tags_without_a_commit(tmp_path: Path, repository: bool) -> None:
 
 
 def test_hashes_of_dvc_lock_become_tags(clone: Path) -> None:
-    data = {
-        "dvc.raw": "1" * 32 + ".dir",
-        "dvc.manifest": "2" * 32 + ".dir",
-        "dvc.features": "3" * 32 + ".dir",
-        "dvc.split": "4" * 32 + ".dir",
+    assert dvc_tags(clone, "tiny") == {
+        "dvc.data/tiny/raw": "1" * 32 + ".dir",
+        "dvc.data/tiny/manifest": "2" * 32 + ".dir",
+        "dvc.data/tiny/features": "3" * 32 + ".dir",
+        "dvc.data/tiny/splits": "4" * 32 + ".dir",
     }
-    assert dvc_tags(locked_outputs(clone), corpus="tiny") == data
 
 
 @pytest.mark.parametrize("content", ["", "not: [yaml", "stages:\n  split:\n"])
@@ -56,4 +55,4 @@ def test_no_hashes_without_a_valid_lock(tmp_path: Path, content: str) -> None:
     assert locked_outputs(tmp_path) == {}
     (tmp_path / "dvc.lock").write_text(content)
 
-    assert dvc_tags(locked_outputs(tmp_path), corpus="tiny") == {"dvc.lock": "absent"}
+    assert dvc_tags(tmp_path, "tiny") == {"dvc.lock": "absent"}

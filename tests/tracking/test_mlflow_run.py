@@ -39,9 +39,9 @@ def test_run_has_metrics_parameters_and_lineage(workspace: Path) -> None:
         "mlflow.source.git.commit": commit,
         "git.source_dirty": "false",
         "git.params_dirty": "false",
-        "dvc.raw": "1" * 32 + ".dir",
-        "dvc.features": "3" * 32 + ".dir",
-        "dvc.split": "4" * 32 + ".dir",
+        "dvc.data/tiny/raw": "1" * 32 + ".dir",
+        "dvc.data/tiny/features": "3" * 32 + ".dir",
+        "dvc.data/tiny/splits": "4" * 32 + ".dir",
         "digest.params": "d" * 64,
         "digest.spec": "e" * 64,
     }

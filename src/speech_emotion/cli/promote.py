@@ -94,7 +94,10 @@ def promote(
         force=force,
         reason=reason,
     )
-    rows = [(gate.name, gate.figure, gate.limit, gate.verdict, gate.detail) for gate in result.gates]
+    rows = [
+        (gate.name, gate.figure, gate.limit, "passed" if gate.passed else "FAILED", gate.detail)
+        for gate in result.gates
+    ]
     tables.write(("gate", "figure", "limit", "verdict", "detail"), rows)
     _print(result)
 
@@ -150,8 +153,7 @@ def _print(result: "PromotionResult") -> None:
 
 
 def _as_json(event: "PromotionEvent") -> dict[str, Any]:
-    gates = [{**asdict(gate), "verdict": gate.verdict} for gate in event.gates]
-    return {"key": event.key, "when": _when(event), **asdict(event), "gates": gates}
+    return {"key": event.key, "when": _when(event), **asdict(event)}
 
 
 def _row(event: "PromotionEvent") -> tuple[str, ...]:

@@ -5,7 +5,7 @@ A registered version carries its predictions beside its package: metrics alone s
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,17 +14,14 @@ from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.evaluation.bootstrap import Difference, Predictions, differences
 from speech_emotion.evaluation.metrics import mean_of, metrics
-from speech_emotion.registry.versions import Version, address, find, has_files, registered_model
+from speech_emotion.registry.versions import PREDICTIONS, Version, address, find, has_files, registered_model
 from speech_emotion.tracking.connection import model_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PREDICTIONS: Final = "predictions"
-"""The artifact of the registered model that holds its predictions: a CSV file per protocol."""
-
 SPLITS: Final = "splits.json"
-"""The file beside them with the digest of each protocol's split."""
+"""The file beside the predictions with the digest of each protocol's split."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def compare(
     with registered_model(model_name(corpus), "") as client:
         first, second = (find(client, model_name(corpus), name) for name in names)
         ours, theirs = predictions_of(client, first), predictions_of(client, second)
-    rows, refused = list[MetricComparison](), []
+    rows, refused, bins = list[MetricComparison](), [], settings.calibration_bins
     for protocol in dict.fromkeys([*ours, *theirs]):
         one, other = ours.get(protocol), theirs.get(protocol)
         if one is None or other is None:
@@ -69,7 +66,12 @@ def compare(
         elif why := why_incomparable(one, other):
             refused.append(f"{protocol}: {why}")
         else:
-            rows += _compare_metrics(protocol, one, other, settings)
+            mean, other_mean = (
+                mean_of([metrics(fold.truth, fold.probabilities, side.labels, bins=bins) for fold in side.folds])
+                for side in (one, other)
+            )
+            for metric, difference in differences(one.folds, other.folds, settings=settings).items():
+                rows.append(MetricComparison(protocol, metric, mean[metric], other_mean[metric], difference))
     if not rows:
         why = "; ".join(refused) or "They have no predictions; `speech-emotion publish` registers them."
         raise UserError(f"{first.uri} and {second.uri} cannot be compared. {why}")
@@ -114,15 +116,3 @@ def _read(path: Path, split: str) -> ProtocolPredictions:
     except (UserError, ValueError, KeyError) as error:
         raise UserError(f"{path.name}: the predictions of a model in MLflow are damaged ({error}).") from None
     return ProtocolPredictions(split, tuple(zip(rows["fold"], rows["id"], strict=True)), labels, folds)
-
-
-def _compare_metrics(
-    protocol: str, one: ProtocolPredictions, other: ProtocolPredictions, settings: EvaluateSettings
-) -> Iterator[MetricComparison]:
-    bins = settings.calibration_bins
-    first, second = (
-        mean_of([metrics(fold.truth, fold.probabilities, side.labels, bins=bins) for fold in side.folds])
-        for side in (one, other)
-    )
-    for metric, difference in differences(one.folds, other.folds, settings=settings).items():
-        yield MetricComparison(protocol, metric, first[metric], second[metric], difference)

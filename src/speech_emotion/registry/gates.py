@@ -38,11 +38,6 @@ class Gate:
     detail: str = ""
 
     @property
-    def verdict(self) -> str:
-        """The verdict as a word."""
-        return "passed" if self.passed else "FAILED"
-
-    @property
     def sentence(self) -> str:
         """The gate as one line."""
         return f"{self.name}: {self.figure}, limit {self.limit}" + (f" ({self.detail})" if self.detail else "")

@@ -22,7 +22,7 @@ from speech_emotion.core.process import process_name
 from speech_emotion.evaluation.model_card import CARD
 from speech_emotion.models.package import Package
 from speech_emotion.registry import gates, history
-from speech_emotion.registry.compare_versions import PREDICTIONS, predictions_of, read_predictions
+from speech_emotion.registry.compare_versions import predictions_of, read_predictions
 from speech_emotion.registry.gates import Gate
 from speech_emotion.registry.history import MAX_REASON_LENGTH, ChampionHistory, Kind, PromotionEvent
 from speech_emotion.registry.smoke_test import SmokeTest, smoke_test
@@ -30,6 +30,7 @@ from speech_emotion.registry.versions import (
     CHALLENGER,
     CODE_DIGEST,
     PACKAGE_ARTIFACT,
+    PREDICTIONS,
     Version,
     find,
     has_files,
@@ -76,7 +77,7 @@ def promote(
     if force and not reason.strip():
         raise UserError('--force needs a reason: --force --reason "…".')
     with _opened(corpus) as (client, now, notes):
-        candidate = find(client, now.name, CHALLENGER if version is None else str(version))
+        candidate = _find(client, now.name, CHALLENGER if version is None else str(version))
         if candidate.number == now.champion:
             return _unchanged(candidate, notes)
         checked = () if mode == "off" else tuple(_check(client, candidate, now, root, corpus, settings, evaluate))
@@ -100,7 +101,7 @@ def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = ""
                 f"{now.name}: the champion is {_version(now.champion)}, and the history has no champion before it that "
                 "still exists. Name a version with `--to VERSION`. Nothing was changed."
             )
-        target = find(client, now.name, str(number))
+        target = _find(client, now.name, str(number))
         if target.number == now.champion:
             return _unchanged(target, notes)
         return _move(client, root, now, notes, target, "rolled back", reason)
@@ -157,7 +158,6 @@ def _move(
     **gated: Any,
 ) -> PromotionResult:
     """Write the event, move the alias, and report the champion; `gated` is what the event tells about gates."""
-    _require_files(client, target)
     if len(reason) > MAX_REASON_LENGTH:
         raise UserError(f"a reason has at most {MAX_REASON_LENGTH} characters, this one has {len(reason)}.")
     event = PromotionEvent(
@@ -193,7 +193,6 @@ def _check(
     """Yield every gate. Code whose digest is not the registered one is not executed."""
     from mlflow.artifacts import download_artifacts
 
-    _require_files(client, candidate)
     with tempfile.TemporaryDirectory() as folder:
         source = client.get_model_version_download_uri(candidate.name, str(candidate.number))
         model = Path(download_artifacts(artifact_uri=source, dst_path=folder))
@@ -207,7 +206,7 @@ def _check(
         if settings.package_mb is not None:
             size = sum(path.stat().st_size for path in package.folder.rglob("*") if path.is_file()) / 1e6
             yield gates.limited("package.mb", size, "at most", settings.package_mb)
-        answer = SmokeTest("", None, "not tried: the files were changed") if changed else smoke_test(model)
+        answer = SmokeTest(error="not tried: the files were changed") if changed else smoke_test(model)
         yield Gate("answers", answer.label or "no answer", "loads in a clean process", not answer.error, answer.error)
         if settings.latency_ms is not None:
             detail = "no answer" if answer.error else ""
@@ -225,9 +224,11 @@ def _check(
             yield from gates.champion_gates(ours, predictions_of(client, champion), settings, evaluate)
 
 
-def _require_files(client: "MlflowClient", version: Version) -> None:
+def _find(client: "MlflowClient", name: str, wanted: str) -> Version:
+    version = find(client, name, wanted)
     if not has_files(client, version):
         raise UserError(f"{version.uri}: its files are gone. {_MOVED} Nothing was changed.")
+    return version
 
 
 def _unchanged(version: Version, notes: Sequence[str]) -> PromotionResult:

@@ -17,9 +17,9 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder, digest_json, write_json
 from speech_emotion.core.process import SCRATCH, alone
 from speech_emotion.models.package import Package
-from speech_emotion.registry.compare_versions import PREDICTIONS, SPLITS
+from speech_emotion.registry.compare_versions import SPLITS
 from speech_emotion.registry.register import register
-from speech_emotion.registry.versions import CHALLENGER, CODE_DIGEST, has_files, versions
+from speech_emotion.registry.versions import CHALLENGER, CODE_DIGEST, PREDICTIONS, has_files, versions
 from speech_emotion.tracking.connection import experiment_id, flat, locate, model_name, session
 from speech_emotion.tracking.lineage import locked_outputs, source_tags
 from speech_emotion.tracking.mlflow_run import (

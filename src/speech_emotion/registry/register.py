@@ -14,8 +14,7 @@ from speech_emotion.core.io import digest_folder
 from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.inference.response import COLUMN, PROFILE
 from speech_emotion.models.package import Package
-from speech_emotion.registry.compare_versions import PREDICTIONS
-from speech_emotion.registry.versions import CODE_DIGEST, PACKAGE_ARTIFACT, PACKAGE_DIGEST
+from speech_emotion.registry.versions import CODE_DIGEST, PACKAGE_ARTIFACT, PACKAGE_DIGEST, PREDICTIONS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -24,8 +24,8 @@ _INHERITED: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 class SmokeTest:
     """The label predicted for the example and the median milliseconds of an answer, or the error."""
 
-    label: str
-    milliseconds: float | None
+    label: str = ""
+    milliseconds: float | None = None
     error: str = ""
 
 
@@ -36,25 +36,18 @@ def smoke_test(model: Path) -> SmokeTest:
     beside those in `_INHERITED`, so no credentials, and works in an empty folder.
     """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                # isolated: neither PYTHONPATH nor the working folder is searched
-                [sys.executable, "-I", __file__, str(model)],
-                cwd=folder,
-                env={**inherited, "HOME": folder},
-                capture_output=True,
-                text=True,
-                stdin=subprocess.DEVNULL,
-                timeout=_SECONDS,
-            )
-    except subprocess.TimeoutExpired:
-        return SmokeTest("", None, f"no answer within {_SECONDS} s")
+    # isolated: neither PYTHONPATH nor the working folder is searched
+    command = [sys.executable, "-I", __file__, str(model)]
+    with tempfile.TemporaryDirectory() as home:
+        environment = {**inherited, "HOME": home}
+        try:
+            done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            return SmokeTest(error=f"no answer within {_SECONDS} s")
     if done.returncode != 0:
-        return SmokeTest("", None, (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:200])
+        return SmokeTest(error=(done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:200])
     # a library may have printed before
-    answer = json.loads(done.stdout.splitlines()[-1])
-    return SmokeTest(answer["label"], answer["milliseconds"])
+    return SmokeTest(*json.loads(done.stdout.splitlines()[-1]))
 
 
 def main(model: Path) -> None:
@@ -73,7 +66,7 @@ def main(model: Path) -> None:
         start = time.perf_counter()
         recognizer.predict(audio)
         seconds.append(time.perf_counter() - start)
-    print(json.dumps({"label": label, "milliseconds": 1000 * statistics.median(seconds)}))
+    print(json.dumps([label, 1000 * statistics.median(seconds)]))
 
 
 if __name__ == "__main__":

@@ -12,18 +12,15 @@ from speech_emotion.tracking.connection import locate, session
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+# aliases of the version that the workspace holds, and of the one that was promoted
 CHALLENGER: Final = "challenger"
-"""The alias of the version that the workspace holds."""
-
 CHAMPION: Final = "champion"
-"""The alias of the version that was promoted, and that others use."""
-
 # tags of a version
 PACKAGE_DIGEST: Final = "package_digest"
 CODE_DIGEST: Final = "code_digest"
-
+# artifacts of a version: its package, and its predictions, a CSV file per protocol
 PACKAGE_ARTIFACT: Final = "package"
-"""The artifact of the registered model that holds the package."""
+PREDICTIONS: Final = "predictions"
 
 _NOT_FOUND: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 """MLflow's errors for something that does not exist; the second one for an alias or an invalid address."""

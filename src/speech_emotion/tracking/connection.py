@@ -82,8 +82,18 @@ def connect(where: MlflowLocation) -> "MlflowClient":
     quiet()
     from mlflow import MlflowClient
 
-    if where.artifacts is not None:
-        _check_database(where)
+    # connect once with a short timeout: MLflow itself waits 20 s for a lock, and retries for minutes
+    if where.database is not None and where.artifacts is not None:
+        if not where.database.exists() and where.database.parent.is_dir():
+            _create_database(where.database)
+        begin = "BEGIN IMMEDIATE" if os.access(where.database, os.W_OK) else "BEGIN"
+        with closing(sqlite3.connect(where.database, timeout=_OPEN_SECONDS, isolation_level=None)) as connection:
+            connection.execute(begin)
+    elif where.artifacts is not None:
+        from sqlalchemy import NullPool, create_engine
+
+        limits = {"connect_timeout": _OPEN_SECONDS}
+        create_engine(where.uri, connect_args=limits, poolclass=NullPool).connect().close()
     return MlflowClient(tracking_uri=where.uri, registry_uri=where.uri)
 
 
@@ -187,20 +197,6 @@ def _cure(where: MlflowLocation, error: Exception) -> str:
         return f"Make a backup, then run `mlflow db upgrade '{where.name}'`."
     what = "server" if where.artifacts is None else "database"
     return f"Check that the {what} runs and that {VARIABLE} names it, or unset the variable to use mlflow.db."
-
-
-def _check_database(where: MlflowLocation) -> None:
-    """Connect once with a short timeout: MLflow itself waits 20 s for a lock, and retries for minutes."""
-    if where.database is not None:
-        if not where.database.exists() and where.database.parent.is_dir():
-            _create_database(where.database)
-        begin = "BEGIN IMMEDIATE" if os.access(where.database, os.W_OK) else "BEGIN"
-        with closing(sqlite3.connect(where.database, timeout=_OPEN_SECONDS, isolation_level=None)) as connection:
-            connection.execute(begin)
-        return
-    from sqlalchemy import NullPool, create_engine
-
-    create_engine(where.uri, connect_args={"connect_timeout": _OPEN_SECONDS}, poolclass=NullPool).connect().close()
 
 
 def _create_database(database: Path) -> None:

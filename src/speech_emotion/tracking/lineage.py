@@ -11,8 +11,6 @@ from ruamel.yaml.error import YAMLError
 SOURCES: Final = ("src", "pipeline", "dvc.yaml", "pyproject.toml", "requirements.lock")
 """What decides results beside params.yaml and the data. DVC writes dvc.lock and reports, so they are not sources."""
 
-_GIT_SECONDS: Final = 10
-
 
 def source_tags(root: Path) -> dict[str, str]:
     """Return the commit that is checked out in `root`, and whether sources and params.yaml differ from it, as tags."""
@@ -48,17 +46,8 @@ def dvc_tags(root: Path, corpus: str) -> dict[str, str]:
 
 def git(root: Path, *arguments: str) -> str | None:
     """Return the output of git; None without git, a repository or a commit."""
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "--no-optional-locks", *arguments],
-            cwd=root,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            stdin=subprocess.DEVNULL,
-            timeout=_GIT_SECONDS,
-            check=True,
-        )
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=10, errors="surrogateescape")
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout

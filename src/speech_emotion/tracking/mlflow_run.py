@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
 
-SAMPLE_SECONDS: Final = 5.0
-"""Between two samples of MLflow's system metrics."""
 REQUEST_SECONDS: Final = 5
 """The longest time of one request during a training."""
 FINISH_SECONDS: Final = 20.0
@@ -37,7 +35,6 @@ FINISH_SECONDS: Final = 20.0
 # tags of a run
 TRAINING_DIGEST: Final = "training_digest"
 PROCESS: Final = "process"
-REASON: Final = "reason"
 
 
 @dataclass(frozen=True)
@@ -122,15 +119,6 @@ def find_run(client: "MlflowClient", experiment: str, digest: str) -> "Run | Non
     """Return the newest finished run of a training, else one that was cut off."""
     runs = client.search_runs([experiment], f"tags.{TRAINING_DIGEST} = '{digest}'")
     return next(iter(sorted(runs, key=lambda run: bool(run.info.status != "FINISHED"))), None)
-
-
-def mark_killed_runs(client: "MlflowClient", experiment: str) -> int:
-    """Mark the runs whose process on this host was killed as KILLED, and return how many there were."""
-    running = client.search_runs([experiment], "attributes.status = 'RUNNING'")
-    killed = [run for run in running if PROCESS in run.data.tags and is_gone(run.data.tags[PROCESS])]
-    for run in killed:
-        client.set_terminated(run.info.run_id, status="KILLED", end_time=now())
-    return len(killed)
 
 
 def user() -> str:
@@ -219,12 +207,18 @@ class LiveRun:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         experiment = experiment_id(client, where, self._training.corpus)
-        mark_killed_runs(client, experiment)
-        run_id = _resume_or_create(client, experiment, self._training)
+        for one in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+            if PROCESS in one.data.tags and is_gone(one.data.tags[PROCESS]):
+                client.set_terminated(one.info.run_id, status="KILLED", end_time=now())
+        run = find_run(client, experiment, self._training.digest)
+        if run is None or run.info.status == "RUNNING":
+            run = create_run(client, experiment, self._training, started=now(), recorded="live")
+        else:  # it was cut off, or ended before DVC recorded its stage and is repeated from its checkpoint
+            client.set_tag(run.info.run_id, PROCESS, process_name())
+            client.update_run(run.info.run_id, status="RUNNING")
+        run_id = str(run.info.run_id)
         logged = {metric.step for metric in client.get_metric_history(run_id, "loss")}
-        monitor = SystemMetricsMonitor(
-            run_id, sampling_interval=SAMPLE_SECONDS, resume_logging=True, tracking_uri=where.uri
-        )
+        monitor = SystemMetricsMonitor(run_id, sampling_interval=5, resume_logging=True, tracking_uri=where.uri)
         monitor.start()
         while (entry := self._queue.get()) is not None:
             if entry.step not in logged:
@@ -237,25 +231,8 @@ class LiveRun:
             log_training_files(client, run_id, self._folder)
         assert self._outcome is not None
         status, reason, ended = self._outcome
-        if reason:
-            client.set_tag(run_id, REASON, reason)
+        client.set_tag(run_id, "reason", reason)
         client.set_terminated(run_id, status=status, end_time=ended)
-
-
-def _resume_or_create(client: "MlflowClient", experiment: str, training: TrainingInfo) -> str:
-    """Return the id of the training's run, which is set back to running, or of a new run.
-
-    A training that ended before DVC recorded its stage is repeated from its checkpoint: its finished run is reused.
-    """
-    run = find_run(client, experiment, training.digest)
-    if run is None or run.info.status == "RUNNING":
-        return str(create_run(client, experiment, training, started=now(), recorded="live").info.run_id)
-    run_id = str(run.info.run_id)
-    client.set_tag(run_id, PROCESS, process_name())
-    if REASON in run.data.tags:
-        client.delete_tag(run_id, REASON)
-    client.update_run(run_id, status="RUNNING")
-    return run_id
 
 
 def _warn(message: str) -> None:
