@@ -27,9 +27,8 @@ def test_help_lists_every_command(command: Command) -> None:
     assert done.returncode == 0
     for name in COMMANDS:
         assert f"│ {name} " in done.stdout
-    app = speech_emotion.cli.app
-    groups = {group.typer_instance.info.name for group in app.registered_groups if group.typer_instance}
-    assert {info.callback.__name__ for info in app.registered_commands if info.callback} | groups == set(COMMANDS)
+    registered = speech_emotion.cli.app.registered_commands
+    assert {info.callback.__name__ for info in registered if info.callback} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS[:-1])
@@ -37,7 +36,7 @@ def test_help_of_a_command_has_examples(command: Command, name: str) -> None:
     done = command(name, "--help")
 
     assert done.returncode == 0
-    assert "Examples:" in done.stdout
+    assert "Examples" in done.stdout
     assert f"speech-emotion {name}" in done.stdout
 
 
@@ -119,17 +118,6 @@ def test_missing_extra_is_named(command: Command, model: Path, tmp_path: Path) -
     assert done.stderr == (
         "error: this command needs the package 'sklearn', which is not installed: "
         "`make setup` in the checkout, or pip install '.[pipeline]' there\n"
-    )
-
-
-def test_postgresql_url_without_driver(command: Command) -> None:
-    done = command(
-        "predict", "a.wav", "--model", "models:/a/1", MLFLOW_TRACKING_URI="postgresql://nobody@127.0.0.1:9/x"
-    )
-
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "error: use the PostgreSQL driver psycopg2: postgresql+psycopg2://user@host/name, not postgresql://"
     )
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from helpers.commands import Command
+from helpers.irregular import IRREGULAR, unreadable
 from helpers.tiny_package import LABELS
 from speech_emotion.inference.recognizer import Recognizer
 
@@ -55,6 +56,19 @@ def test_folder_without_recordings(command: Command, model: Path, tmp_path: Path
 
     assert done.returncode == 1
     assert done.stderr.startswith("1 of 1 recordings could not be used:\n  empty: holds no recordings (.3gp .aac")
+
+
+def test_pipes_and_unreadable_folders_are_refused(in_process: Command, model: Path, clips: Path) -> None:
+    pipe = IRREGULAR["a named pipe"](clips / "pipe.wav")
+    (clips / "link.wav").symlink_to(pipe)
+
+    done = in_process("predict", clips, "--model", model)
+
+    assert len(done.stdout.splitlines()) == 4
+    for name in ("link.wav", "pipe.wav"):
+        assert f"{clips / name}: cannot be read (a named pipe, not a regular file)" in done.stderr
+    with unreadable(clips / "deeper"):
+        assert f"{clips / 'deeper'}: folder cannot be read" in in_process("predict", clips, "--model", model).stderr
 
 
 def test_names_that_are_not_text(command: Command, model: Path, clips: Path) -> None:

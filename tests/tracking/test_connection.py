@@ -26,7 +26,7 @@ LOCATIONS = [
     ("sqlite:///{here}/deep/x.db", "{here}/elsewhere", "sqlite:///{here}/deep/x.db", "{here}/deep/mlruns"),
     ("sqlite:///x.db", "", "sqlite:///{here}/x.db", "{here}/mlruns"),
     ("http://127.0.0.1:5000/", "", "http://127.0.0.1:5000", None),
-    ("postgresql://u@h/d", "", "postgresql://u@h/d", "{here}/mlruns"),
+    ("postgresql://u@h/d", "", "postgresql+psycopg2://u@h/d", "{here}/mlruns"),
 ]
 
 UNUSABLE = {

@@ -51,10 +51,6 @@ class _Commands(TyperGroup):
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("speech_emotion"):
                 raise
-            if error.name == "psycopg":  # SQLAlchemy's default driver
-                raise _end(
-                    "use the PostgreSQL driver psycopg2: postgresql+psycopg2://user@host/name, not postgresql://"
-                ) from None
             command = context.invoked_subcommand
             extra = command if command in ("app", "monitor") else _EXTRAS.get(error.name or "", "pipeline")
             raise _end(
@@ -92,27 +88,12 @@ app = typer.Typer(
 )
 
 
-for command, examples in (
-    (predict.predict, predict.EXAMPLES),
-    (enroll.enroll, enroll.EXAMPLES),
-    (page.app, page.EXAMPLES),
-    (listen.listen, listen.EXAMPLES),
-    (serve.serve, serve.EXAMPLES),
-    (monitor.monitor, monitor.EXAMPLES),
-    (evaluate.evaluate, evaluate.EXAMPLES),
-    (runs.runs, runs.EXAMPLES),
-    (compare.compare, compare.EXAMPLES),
-    (data.data, data.EXAMPLES),
-    (publish.publish, publish.EXAMPLES),
-    (promote.promote, promote.PROMOTE_EXAMPLES),
-    (promote.rollback, promote.ROLLBACK_EXAMPLES),
-    (promote.history, promote.HISTORY_EXAMPLES),
-    (registry.registry, registry.EXAMPLES),
-    (tune.tune, tune.EXAMPLES),
-    (preset.preset, preset.EXAMPLES),
+for command in (
+    *(predict.predict, enroll.enroll, page.app, listen.listen, serve.serve, monitor.monitor, evaluate.evaluate),
+    *(runs.runs, compare.compare, data.data, publish.publish, registry.registry),
+    *(promote.promote, promote.rollback, promote.history, tune.tune, preset.preset),
 ):
-    # a blank line between two examples, else Markdown joins them
-    app.command(epilog="\n\n".join(filter(None, examples.splitlines())))(command)
+    app.command()(command)
 
 
 @app.command()

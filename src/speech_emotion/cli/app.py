@@ -7,12 +7,6 @@ import typer
 
 from speech_emotion.cli.options import ChosenModel
 
-EXAMPLES = """
-Examples:
-speech-emotion app
-speech-emotion app --model models/tess/package --keep recordings-of-today
-"""
-
 
 def app(
     model: ChosenModel = None,
@@ -31,6 +25,11 @@ def app(
 
     Everything stays on this machine: neither the page nor the server contacts another host. On other machines, browsers
     record only over HTTPS, which a proxy can add: name its host with --allow-host.
+
+    Examples
+    --------
+    * `speech-emotion app`
+    * `speech-emotion app --model models/tess/package --keep recordings-of-today`
     """
     from speech_emotion.app.page import serve
     from speech_emotion.registry.model_resolution import choose

@@ -5,17 +5,9 @@ from typing import Annotated
 import typer
 
 from speech_emotion.cli import tables
+from speech_emotion.cli.options import corpus_name
 
-EXAMPLES = """
-Examples:
-speech-emotion compare challenger champion
-speech-emotion compare 3 2
-"""
-
-Name = Annotated[
-    str,
-    typer.Argument(help="`champion`, `challenger`, or a version number.", show_default=False),
-]
+Name = Annotated[str, typer.Argument(help="`champion`, `challenger`, or a version number.", show_default=False)]
 
 
 def compare(first: Name, second: Name) -> None:
@@ -23,14 +15,17 @@ def compare(first: Name, second: Name) -> None:
 
     The difference is the first minus the second, with the 95 % interval of a bootstrap that draws the same words for
     both, and the p-value of the difference. Higher is better for accuracy, UAR and macro-F1, lower for the others.
+
+    Examples
+    --------
+    * `speech-emotion compare challenger champion`
+    * `speech-emotion compare 3 2`
     """
     from speech_emotion.config.base import read_section
-    from speech_emotion.config.data import CorpusSettings
     from speech_emotion.config.evaluation import EvaluateSettings
     from speech_emotion.registry.compare_versions import compare as run
 
-    corpus, settings = read_section("corpus", CorpusSettings), read_section("evaluate", EvaluateSettings)
-    versions, found, refused = run(corpus.name, (first, second), settings)
+    versions, found, refused = run(corpus_name(None), (first, second), read_section("evaluate", EvaluateSettings))
     names = [f"version {version.number}" for version in versions]
     rows = [
         (

@@ -4,16 +4,16 @@ from pathlib import Path
 
 from speech_emotion.cli import tables
 
-EXAMPLES = """Examples:
-speech-emotion data
-TESS_DIR=~/TESS dvc repro
-"""
-
 
 def data() -> None:
     """List the corpora, their licences, and which of them are on this machine.
 
     `corpus.kind` in params.yaml chooses one by the name in the first column.
+
+    Examples
+    --------
+    * `speech-emotion data`
+    * `TESS_DIR=~/TESS dvc repro`
     """
     from speech_emotion.data.inventory import survey
 

@@ -8,11 +8,6 @@ import typer
 from speech_emotion.cli.options import ModelOption
 from speech_emotion.core.errors import UserError
 
-EXAMPLES = """Examples:
-speech-emotion enroll anna/normal_voice.wav --output anna.json
-speech-emotion predict anna/ --profile anna.json
-"""
-
 
 def enroll(
     recordings: Annotated[
@@ -32,6 +27,11 @@ def enroll(
 
     A profile says how the speaker's voice differs from the average voice of the training data. It holds the mean of
     each feature, no audio, and fits only models with the same features.
+
+    Examples
+    --------
+    * `speech-emotion enroll anna/normal_voice.wav --output anna.json`
+    * `speech-emotion predict anna/ --profile anna.json`
     """
     from speech_emotion.cli.recordings import search
     from speech_emotion.registry.model_resolution import load

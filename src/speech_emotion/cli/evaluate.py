@@ -5,24 +5,18 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import MODEL_HELP
+from speech_emotion.cli.options import MODEL_HELP, FormatOption
 from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
-    from speech_emotion.cli.recordings import Bad
     from speech_emotion.evaluation.metrics import Metrics
+    from speech_emotion.inference.batch import BatchRow
     from speech_emotion.inference.recognizer import Recognizer
-
-EXAMPLES = """Examples:
-speech-emotion evaluate models/tess/package --on recordings/
-speech-emotion evaluate models:/speech-emotion-tess@challenger --on recordings/ --map joy=happy --leave-out boredom
-speech-emotion evaluate src/speech_emotion/pretrained --on recordings/ --enroll 3
-"""
 
 _USUAL: Final = (
     {"angry", "anger", "ang"},
@@ -62,7 +56,7 @@ def evaluate(
         typer.Option(min=1, max=1000, help="Also evaluate with so many reference recordings of each speaker."),
     ] = None,
     bins: Annotated[int, typer.Option(min=2, max=100, help="Bins of the calibration error (ECE).")] = 15,
-    format: Annotated[Literal["table", "json"], typer.Option("--format", "-f", help="Output format.")] = "table",
+    format: FormatOption = "table",
 ) -> None:
     """Evaluate a model on your own labelled recordings.
 
@@ -73,8 +67,14 @@ def evaluate(
 
     With --enroll, profiles are made from recordings that are drawn from the speaker's neutral ones if there are enough,
     else from all. These are not scored. The figures without and with a profile are means over 20 draws.
+
+    Examples
+    --------
+    * `speech-emotion evaluate models/tess/package --on recordings/`
+    * `speech-emotion evaluate models:/NAME@challenger --on recordings/ --map joy=happy --leave-out boredom`
+    * `speech-emotion evaluate src/speech_emotion/pretrained --on recordings/ --enroll 3`
     """
-    from speech_emotion.cli.recordings import Bad, report
+    from speech_emotion.cli.recordings import report
     from speech_emotion.data.labels import read_labelled
     from speech_emotion.registry.model_resolution import load
 
@@ -83,14 +83,13 @@ def evaluate(
     emotions = {labelled.root / one.path: one.emotion for one in labelled.utterances}
     mapping = label_mapping(set(emotions.values()), recognizer.labels, map or [], leave_out or [])
     truth = {path: mapping[emotion] for path, emotion in emotions.items() if emotion in mapping}
-    bad: list[Bad] = []
     speakers = {labelled.root / one.path: one.speaker for one in labelled.utterances}
     if enroll is not None:
         recognizer.enrolment()
         if not all(speakers.values()):
             raise UserError(f"{on}: the speakers are unknown ({labelled.layout}), and --enroll needs them.")
-    metrics, confusion = _measure(recognizer, truth, bins, bad)
-    unusable = {one.path for one in bad}
+    metrics, confusion, bad = _measure(recognizer, truth, bins)
+    unusable = {Path(row.path) for row in bad}
     usable = {path: label for path, label in truth.items() if path not in unusable}
     compared = _compare(recognizer, usable, speakers, enroll, bins) if metrics and enroll is not None else None
     if metrics and format == "json":
@@ -150,27 +149,25 @@ def usual_names(yours: set[str], known: Sequence[str]) -> dict[str, str]:
 
 
 def _measure(
-    recognizer: "Recognizer", truth: Mapping[Path, str], bins: int, bad: "list[Bad]"
-) -> tuple[dict[str, Any], list[list[int]]]:
-    """Return metrics and confusion counts (rows are true labels), both empty if no recording can be used."""
+    recognizer: "Recognizer", truth: Mapping[Path, str], bins: int
+) -> "tuple[dict[str, Any], list[list[int]], list[BatchRow]]":
+    """Return metrics, confusion counts (rows are true labels), and the recordings that cannot be used."""
     import numpy as np
     from sklearn.metrics import confusion_matrix
 
-    from speech_emotion.cli.recordings import answer
     from speech_emotion.core.progress import track
     from speech_emotion.evaluation.metrics import metrics
+    from speech_emotion.inference.batch import rows
 
     labels = recognizer.labels
-    paths: list[Path] = []
-    rows: list[np.ndarray] = []
-    for chunk, probabilities in answer(recognizer, track(truth, len(truth), "evaluate", "recordings"), bad):
-        paths += chunk
-        rows.append(probabilities)
-    if not rows:
-        return {}, []
-    true, predicted = np.array([labels.index(truth[path]) for path in paths]), np.concatenate(rows)
+    found = list(track(rows(recognizer, list(truth)), len(truth), "evaluate", "recordings"))
+    used, bad = [row for row in found if not row.reason], [row for row in found if row.reason]
+    if not used:
+        return {}, [], bad
+    true = np.array([labels.index(truth[Path(row.path)]) for row in used])
+    predicted = np.array([row.probabilities for row in used])
     confusion = confusion_matrix(true, predicted.argmax(axis=1), labels=np.arange(len(labels)))
-    return dict(metrics(true, predicted, labels, bins=bins)), confusion.tolist()
+    return dict(metrics(true, predicted, labels, bins=bins)), confusion.tolist(), bad
 
 
 def _compare(

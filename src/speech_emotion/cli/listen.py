@@ -8,12 +8,6 @@ import typer
 
 from speech_emotion.cli.options import ChosenModel
 
-EXAMPLES = """
-Examples:
-speech-emotion listen
-speech-emotion listen --file clip.wav --every 0.5
-"""
-
 
 def listen(
     file: Annotated[
@@ -34,6 +28,11 @@ def listen(
 
     The audio is cut into overlapping windows, whose length the model's package sets; each is predicted as soon as it is
     complete. If the output is not a terminal, each prediction is one line. Ctrl-C ends it. Nothing is recorded.
+
+    Examples
+    --------
+    * `speech-emotion listen`
+    * `speech-emotion listen --file clip.wav --every 0.5`
     """
     from speech_emotion.app.live import screen as live
     from speech_emotion.app.live.sources import Microphone, Played

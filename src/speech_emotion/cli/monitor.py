@@ -3,35 +3,16 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import ModelOption, monitor_settings
+from speech_emotion.cli.options import FormatOption, ModelOption, monitor_settings
 from speech_emotion.core.errors import UserError
 
-EXAMPLES = """
-Examples:
-speech-emotion monitor predictions/ --since 7d
-speech-emotion monitor predictions/ --model models:/speech-emotion-tess@champion --page drift.html
-speech-emotion monitor predictions/ --since 2026-03-01 --until 2026-04-01 --format json
-"""
-
-DRIFTED: Final = 3
-TOO_FEW: Final = 4
-"""Exit status: no drift was found, but some measures have too few rows."""
-
 _AGO: Final = re.compile(r"(\d{1,5})([hd])")
-
-
-class MonitorFormat(StrEnum):
-    """Output format."""
-
-    table = "table"
-    json = "json"
 
 
 def monitor(
@@ -51,7 +32,7 @@ def monitor(
     until: Annotated[
         str | None, typer.Option(metavar="TIME", help="End of the period (exclusive), as --since.")
     ] = None,
-    format: Annotated[MonitorFormat, typer.Option("--format", "-f", help="Output format.")] = MonitorFormat.table,
+    format: FormatOption = "table",
     page: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write an HTML report with a plot of each measure.")
     ] = None,
@@ -59,6 +40,12 @@ def monitor(
     """Compare a period of the prediction log with the training data of the model.
 
     Exit status: 0 no drift, 3 drift, 4 no drift but too few rows for some measures, 1 or 2 an error.
+
+    Examples
+    --------
+    * `speech-emotion monitor predictions/ --since 7d`
+    * `speech-emotion monitor predictions/ --model models:/speech-emotion-tess@champion --page drift.html`
+    * `speech-emotion monitor predictions/ --since 2026-03-01 --until 2026-04-01 --format json`
     """
     from speech_emotion.models.package import Package
     from speech_emotion.monitoring import drift as comparison
@@ -78,7 +65,7 @@ def monitor(
         from speech_emotion.monitoring.report import write_page
 
         write_page(page, drift, found, known, settings, package=package, period=period)
-    if format is MonitorFormat.json:
+    if format == "json":
         times = {
             "since": period.since and period.since.isoformat(),
             "until": period.until and period.until.isoformat(),
@@ -89,9 +76,9 @@ def monitor(
         tables.write(comparison.COLUMNS, map(comparison.cells, drift.findings))
         typer.echo(comparison.summary(drift, settings), err=True)
     if drift.having(comparison.Verdict.drifted):
-        raise typer.Exit(DRIFTED)
+        raise typer.Exit(3)
     if drift.having(comparison.Verdict.too_few):
-        raise typer.Exit(TOO_FEW)
+        raise typer.Exit(4)
 
 
 def _time(option: str, text: str | None, now: datetime) -> datetime | None:

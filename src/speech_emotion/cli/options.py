@@ -1,6 +1,5 @@
 """Options that several commands share."""
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
@@ -26,12 +25,7 @@ def _model(without: str) -> Any:
 
 
 ModelOption = Annotated[str | None, _model("the built-in model")]
-"""For `registry.model_resolution.load`."""
-
 ChosenModel = Annotated[str | None, _model("the champion of this workspace, else the built-in model")]
-"""For `registry.model_resolution.choose`."""
-
-
 CorpusOption = Annotated[
     str | None, typer.Option(help="Name of the corpus. Default: corpus.name of params.yaml.", show_default=False)
 ]
@@ -47,16 +41,7 @@ def corpus_name(name: str | None) -> str:
     return read_section("corpus", CorpusSettings).name
 
 
-class Format(StrEnum):
-    """Output formats."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-
-
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Output format.")]
-
+FormatOption = Annotated[Literal["table", "json"], typer.Option("--format", "-f", help="Output format.")]
 
 Compute = Literal["local", "ray"]
 """Where parallel work runs."""

@@ -18,15 +18,6 @@ if TYPE_CHECKING:
     from speech_emotion.inference.recognizer import Recognizer
     from speech_emotion.monitoring.prediction_log import Logbook
 
-EXAMPLES = """Examples:
-speech-emotion predict clip.wav
-speech-emotion predict recordings/ --output emotions.parquet
-speech-emotion predict *.m4a --model models:/speech-emotion-tess@challenger
-speech-emotion predict recordings/ --output emotions.csv --log predictions/
-speech-emotion predict recordings/ --profiles speakers/
-"""
-
-
 Format = Literal["table", "csv", "json", "parquet"]
 
 
@@ -84,8 +75,16 @@ def predict(
     are listed on standard error with the reason; the exit status is then 1.
 
     Many recordings are processed on all cores. With --output, an interrupted command resumes where it stopped.
+
+    Examples
+    --------
+    * `speech-emotion predict clip.wav`
+    * `speech-emotion predict recordings/ --output emotions.parquet`
+    * `speech-emotion predict *.m4a --model models:/speech-emotion-tess@challenger`
+    * `speech-emotion predict recordings/ --output emotions.csv --log predictions/`
+    * `speech-emotion predict recordings/ --profiles speakers/`
     """
-    from speech_emotion.cli.recordings import Bad, report, search
+    from speech_emotion.cli.recordings import report, search
     from speech_emotion.core.progress import track
     from speech_emotion.inference.batch import BatchRow, FileFormat, predict_into, rows
     from speech_emotion.monitoring.prediction_log import Logbook
@@ -119,7 +118,7 @@ def predict(
         _print(chosen, _successful(results, failed, logbook), recognizer)
         if logbook is not None:
             logbook.flush()
-    report(bad + [Bad(Path(row.path), row.reason) for row in failed], len(found) + len(bad))
+    report(bad + failed, len(found) + len(bad))
 
 
 def _speakers(recognizer: "Recognizer", profile: Path | None, profiles: Path | None) -> "Profiles":
@@ -182,12 +181,12 @@ def _print(format: str, results: "Iterator[BatchRow]", recognizer: "Recognizer")
 
     if format == "table":
         columns = ("recording", "emotion", "confidence", "next best")
-        tables.write(columns, ((row.path, *_ranked(row, recognizer.labels)) for row in results))
+        tables.write(columns, (_cells(row, recognizer.labels) for row in results))
     else:
         (write_csv if format == "csv" else write_json)(results, recognizer.labels, sys.stdout)
 
 
-def _ranked(row: "BatchRow", labels: Sequence[str]) -> tuple[str, str, str]:
-    second = sorted(zip(labels, row.probabilities, strict=True), key=lambda item: -item[1])[1]
+def _cells(row: "BatchRow", labels: Sequence[str]) -> tuple[str, ...]:
+    label, share = sorted(zip(labels, row.probabilities, strict=True), key=lambda item: -item[1])[1]
     emotion = row.label if row.sure else f"{row.label}, not sure"
-    return emotion, f"{row.confidence:.3f}", f"{second[0]} {second[1]:.3f}"
+    return row.path, emotion, f"{row.confidence:.3f}", f"{label} {share:.3f}"

@@ -4,11 +4,6 @@ from typing import Annotated
 
 import typer
 
-EXAMPLES = """Examples:
-speech-emotion preset reference && dvc repro
-git checkout params.yaml
-"""
-
 
 def preset(
     name: Annotated[
@@ -24,6 +19,11 @@ def preset(
 
     Comments and order stay as they are; a preset that would make an impossible setting changes nothing. `git checkout
     params.yaml` takes it back.
+
+    Examples
+    --------
+    * `speech-emotion preset reference && dvc repro`
+    * `git checkout params.yaml`
     """
     from speech_emotion.config.presets import apply
 

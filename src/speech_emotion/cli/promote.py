@@ -1,57 +1,20 @@
 """Commands that move the alias `champion`, and show its history."""
 
 import json
-import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import CorpusOption, Format, FormatOption, corpus_name
+from speech_emotion.cli.options import CorpusOption, FormatOption, corpus_name
 
 if TYPE_CHECKING:
     from speech_emotion.config.registry import Mode
     from speech_emotion.registry.history import PromotionEvent
     from speech_emotion.registry.promote import PromotionResult
-
-PROMOTE_EXAMPLES = """
-Examples:
-speech-emotion promote --mode dry-run
-speech-emotion promote 3 --reason "better for the second speaker"
-speech-emotion promote --force --reason "the previous one is broken, measured by hand"
-"""
-
-ROLLBACK_EXAMPLES = """
-Examples:
-speech-emotion rollback --reason "overconfident in production"
-speech-emotion rollback --to 2
-"""
-
-HISTORY_EXAMPLES = """
-Examples:
-speech-emotion history
-speech-emotion history --format json
-"""
-
-
-class ModeOption(StrEnum):
-    """The mode of the gates, as a command-line value."""
-
-    enforce = "enforce"
-    dry_run = "dry-run"
-    off = "off"
-
-
-_MODES: Final[Mapping[ModeOption, "Mode"]] = {
-    ModeOption.enforce: "enforce",
-    ModeOption.dry_run: "dry_run",
-    ModeOption.off: "off",
-}
 
 ReasonOption = Annotated[
     str, typer.Option("--reason", metavar="TEXT", help="Why, for those who read the history.", show_default=False)
@@ -66,7 +29,7 @@ def promote(
         ),
     ] = None,
     mode: Annotated[
-        ModeOption | None,
+        Literal["enforce", "dry-run", "off"] | None,
         typer.Option(help="dry-run checks the gates and moves nothing, off skips them. Default: promote.mode."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Promote although gates fail; needs --reason.")] = False,
@@ -76,6 +39,12 @@ def promote(
 
     Prints every gate with its figure, limit and verdict. If a gate fails, nothing changes and the exit status is 1. The
     registry records who promoted, when, why, and all figures; see `history` and `rollback`.
+
+    Examples
+    --------
+    * `speech-emotion promote --mode dry-run`
+    * `speech-emotion promote 3 --reason "better for the second speaker"`
+    * `speech-emotion promote --force --reason "the previous one is broken, measured by hand"`
     """
     from speech_emotion.config.params import read_settings
     from speech_emotion.registry.promote import promote as run
@@ -90,7 +59,7 @@ def promote(
         settings=gates.applied_to(corpus, settings.split.protocols),
         evaluate=settings.evaluate,
         version=version,
-        mode=None if mode is None else _MODES[mode],
+        mode=cast("Mode", mode.replace("-", "_")) if mode else None,
         force=force,
         reason=reason,
     )
@@ -115,34 +84,39 @@ def rollback(
     """Make the previous champion the champion again, without gates.
 
     Repeat it to go back further.
+
+    Examples
+    --------
+    * `speech-emotion rollback --reason "overconfident in production"`
+    * `speech-emotion rollback --to 2`
     """
     from speech_emotion.registry.promote import rollback as run
 
     _print(run(Path(), corpus=corpus_name(corpus), to=to, reason=reason))
 
 
-def history(format: FormatOption = Format.table, corpus: CorpusOption = None) -> None:
+def history(format: FormatOption = "table", corpus: CorpusOption = None) -> None:
     """Show the promotion history: who, when, from which version to which, why, and what the gates said.
 
     The history is kept in tags of the registered model; whoever may write to MLflow can edit it. A champion that was
     moved by hand is shown as such. JSON has the figures of every gate.
+
+    Examples
+    --------
+    * `speech-emotion history`
+    * `speech-emotion history --format json`
     """
     from speech_emotion.registry.promote import overview
 
-    found, remarks = overview(corpus_name(corpus))
-    for line in remarks or (() if found.events else ("no version was ever champion",)):
+    now, remarks = overview(corpus_name(corpus))
+    for line in remarks or (() if now.events else ("no version was ever champion",)):
         typer.echo(line, err=True)
-    if format is Format.json:
-        typer.echo(json.dumps([_as_json(event) for event in found.events], indent=2, ensure_ascii=False))
-        return
-    columns = ("when", "who", "what", "from", "to", "gates", "why")
-    rows = [_row(event) for event in found.events]
-    if format is Format.csv:
-        from speech_emotion.core.io import write_csv_rows
-
-        write_csv_rows(sys.stdout, columns, rows)
+    if format == "json":
+        events = [{"key": event.key, "when": _when(event), **asdict(event)} for event in now.events]
+        typer.echo(json.dumps(events, indent=2, ensure_ascii=False))
     else:
-        tables.write(columns, rows)
+        columns = ("when", "who", "what", "from", "to", "gates", "why")
+        tables.write(columns, map(_row, now.events))
 
 
 def _print(result: "PromotionResult") -> None:
@@ -150,10 +124,6 @@ def _print(result: "PromotionResult") -> None:
         typer.echo(line, err=result.refused)
     if result.refused:
         raise typer.Exit(1)
-
-
-def _as_json(event: "PromotionEvent") -> dict[str, Any]:
-    return {"key": event.key, "when": _when(event), **asdict(event)}
 
 
 def _row(event: "PromotionEvent") -> tuple[str, ...]:

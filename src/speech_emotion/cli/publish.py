@@ -4,10 +4,7 @@ from pathlib import Path
 
 import typer
 
-EXAMPLES = """Examples:
-dvc pull && speech-emotion publish
-MLFLOW_TRACKING_URI=https://mlflow.example.org speech-emotion publish
-"""
+from speech_emotion.cli.options import corpus_name
 
 
 def publish() -> None:
@@ -15,10 +12,13 @@ def publish() -> None:
 
     The last stage of `dvc repro` does the same. Call it after `dvc pull`, or when a server was away. What MLflow has
     already, by content, is not sent again.
+
+    Examples
+    --------
+    * `dvc pull && speech-emotion publish`
+    * `MLFLOW_TRACKING_URI=https://mlflow.example.org speech-emotion publish`
     """
-    from speech_emotion.config.base import read_section
-    from speech_emotion.config.data import CorpusSettings
     from speech_emotion.registry.publish import publish as sync
 
-    for line in sync(Path.cwd(), corpus=read_section("corpus", CorpusSettings).name).lines:
+    for line in sync(Path.cwd(), corpus=corpus_name(None)).lines:
         typer.echo(line)

@@ -5,15 +5,15 @@ import typer
 from speech_emotion.cli import tables
 from speech_emotion.cli.options import CorpusOption, corpus_name
 
-EXAMPLES = """
-Examples:
-speech-emotion registry
-speech-emotion registry --corpus demo
-"""
-
 
 def registry(corpus: CorpusOption = None) -> None:
-    """List the registered versions: aliases, UAR, commit, and whether their files exist."""
+    """List the registered versions: aliases, UAR, commit, and whether their files exist.
+
+    Examples
+    --------
+    * `speech-emotion registry`
+    * `speech-emotion registry --corpus demo`
+    """
     from speech_emotion.registry.promote import list_versions
 
     found, remarks = list_versions(corpus_name(corpus))

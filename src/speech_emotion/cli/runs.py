@@ -12,12 +12,6 @@ from speech_emotion.core.errors import UserError
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-EXAMPLES = """
-Examples:
-speech-emotion runs
-speech-emotion runs --corpus demo --limit 100
-"""
-
 
 def runs(
     corpus: CorpusOption = None,
@@ -27,6 +21,11 @@ def runs(
 
     UAR and accuracy are of the test part; of `full`, which has none, of the validation part. A `+` after a commit means
     that sources or settings differed from it. `mlflow ui` shows everything else.
+
+    Examples
+    --------
+    * `speech-emotion runs`
+    * `speech-emotion runs --corpus demo --limit 100`
     """
     columns = ("protocol", "fold", "status", "part", "UAR", "accuracy", "when", "commit", "run")
     tables.write(columns, map(_row, _newest_runs(corpus_name(corpus), limit)))

@@ -7,13 +7,6 @@ import typer
 
 from speech_emotion.cli.options import ModelOption, monitor_settings
 
-EXAMPLES = """
-Examples:
-speech-emotion serve
-speech-emotion serve --model models:/speech-emotion-tess@champion --host 0.0.0.0 --port 8080
-speech-emotion serve --log-predictions predictions/
-"""
-
 
 def serve(
     model: ModelOption = None,
@@ -33,6 +26,12 @@ def serve(
     Endpoints: POST /invocations, GET /ping, /version, /metrics, /openapi.json. The section `serve` of params.yaml sets
     the limits. With `--model models:/NAME@champion`, a new champion replaces the model without downtime. The log is
     one JSON object per line.
+
+    Examples
+    --------
+    * `speech-emotion serve`
+    * `speech-emotion serve --model models:/speech-emotion-tess@champion --host 0.0.0.0 --port 8080`
+    * `speech-emotion serve --log-predictions predictions/`
     """
     from speech_emotion.config.base import section_or
     from speech_emotion.config.serving import DEFAULT

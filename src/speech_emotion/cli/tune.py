@@ -9,13 +9,6 @@ from speech_emotion.cli.options import Compute
 if TYPE_CHECKING:
     from speech_emotion.tuning.objective import SearchInputs
 
-EXAMPLES = """Examples:
-speech-emotion tune
-speech-emotion tune --minutes 30 --workers 2
-speech-emotion tune --compute ray
-speech-emotion tune --apply && dvc repro
-"""
-
 
 def tune(
     apply: Annotated[
@@ -38,8 +31,15 @@ def tune(
 
     Every trial is an MLflow run. Ctrl-C stops the search and writes its report to reports/CORPUS/tuning. The same
     command resumes it, also after a kill.
+
+    Examples
+    --------
+    * `speech-emotion tune`
+    * `speech-emotion tune --minutes 30 --workers 2`
+    * `speech-emotion tune --compute ray`
+    * `speech-emotion tune --apply && dvc repro`
     """
-    from speech_emotion.config.params import ComputeSettings, read_settings
+    from speech_emotion.config.params import read_settings
     from speech_emotion.tuning.objective import SearchInputs
     from speech_emotion.tuning.search import search
 
@@ -49,12 +49,8 @@ def tune(
     if apply:
         _apply(inputs)
         return
-    place = ComputeSettings(
-        backend=compute or settings.compute.backend,
-        workers=workers or settings.compute.workers,
-        ray=settings.compute.ray,
-    )
-    outcome = search(inputs, place)
+    place = {"backend": compute or settings.compute.backend, "workers": workers or settings.compute.workers}
+    outcome = search(inputs, settings.compute.model_copy(update=place))
     if outcome.winner is not None:
         typer.echo(f"tune: {outcome.winner}")
         typer.echo(f"tune: report in {outcome.report}; `speech-emotion tune --apply` updates params.yaml")

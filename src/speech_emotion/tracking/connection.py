@@ -62,6 +62,8 @@ def locate() -> MlflowLocation:
     if re.match("https?://.", uri):
         return MlflowLocation(uri.rstrip("/"), None)
     if re.match(r"(postgresql|mysql)(\+\w+)?://.", uri):
+        # the one driver that is installed; SQLAlchemy's default is another one
+        uri = uri.replace("postgresql://", "postgresql+psycopg2://")
         return MlflowLocation(uri, home() / "mlruns")
     if re.match(r"[\w.-]+:\d+(/|$)", uri):
         cure = f"Write http://{uri}, with the scheme."
