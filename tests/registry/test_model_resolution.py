@@ -10,7 +10,7 @@ from helpers import released, tracked
 from helpers.tiny_package import make_package
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder
-from speech_emotion.registry.model_resolution import Model, cache, choose, fetch, resolve_apart
+from speech_emotion.registry.model_resolution import Model, choose, fetch, resolve_apart
 from speech_emotion.registry.publish import publish
 from speech_emotion.registry.versions import PACKAGE_DIGEST
 
@@ -71,13 +71,13 @@ def test_wrong_uri_lists_what_exists(registered: Path, uri: str, message: str) -
         asyncio.run(resolve_apart(uri))
 
 
-def test_changed_package_is_refused(published: Path) -> None:
+def test_changed_package_is_refused(published: Path, tmp_path: Path) -> None:
     for file in (published / "mlruns").rglob("package/package.json"):
         file.write_text(file.read_text().replace("tiny", "huge"))
 
     with pytest.raises(UserError, match="not the one that was registered"):
         fetch(CHALLENGER)
-    assert not list(cache().glob("*"))
+    assert not list((tmp_path / "cache").rglob("package.json"))
 
 
 def test_changed_cache_is_replaced(registered: Path) -> None:

@@ -173,7 +173,7 @@ def test_publish_without_git_lock_splits_reports_or_package(workspace: Path) -> 
 
 
 def test_empty_workspace(workspace: Path) -> None:
-    assert published().lines == ("there is no package yet, so none was registered",)
+    assert published().lines == ("registered nothing: there is no package yet",)
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,8 @@ State: TypeAlias = Literal["begun", "done", "void"]
 
 MAX_REASON_LENGTH: Final = 1000
 _MAX_TAG_LENGTH: Final = 5000
-"""The length of a tag's value in MLflow's databases."""
-
+"""The length of a tag's value in MLflow's databases. The tag's key is `history.<number>.<unique>`."""
 _PREFIX: Final = "history."
-"""The beginning of a tag's key: `history.<number>.<unique>`."""
 
 _FOREIGN_SECONDS: Final = 120
 """After this time, an event that another host began counts as cut off; on this host, the process is looked up."""
@@ -148,8 +146,14 @@ def read(client: "MlflowClient", name: str) -> ChampionHistory:
 
 
 def append(client: "MlflowClient", name: str, event: PromotionEvent) -> None:
-    """Write an event, or its new state."""
-    client.set_registered_model_tag(name, event.key, _as_text(event))
+    """Write an event, or its new state; if it is too long for MLflow, without the details of its gates."""
+    for gates in (event.gates, tuple(replace(gate, detail="") for gate in event.gates), ()):
+        values = asdict(event) | {"gates": [list(asdict(gate).values()) for gate in gates]}
+        del values["number"], values["unique"]
+        text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+        if len(text) <= _MAX_TAG_LENGTH:
+            break
+    client.set_registered_model_tag(name, event.key, text)
 
 
 def settle(client: "MlflowClient", name: str) -> tuple[ChampionHistory, list[PromotionEvent]]:
@@ -202,14 +206,3 @@ def _parse(key: str, value: str) -> PromotionEvent:
     if event.state == "begun" and event.process.count(":") < 2:
         raise ValueError("a process name has a host, a number and a time")
     return event
-
-
-def _as_text(event: PromotionEvent) -> str:
-    """Return an event as JSON; if it is too long for MLflow, without the details of its gates."""
-    for gates in (event.gates, tuple(replace(gate, detail="") for gate in event.gates), ()):
-        values = asdict(event) | {"gates": [list(asdict(gate).values()) for gate in gates]}
-        del values["number"], values["unique"]
-        text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-        if len(text) <= _MAX_TAG_LENGTH:
-            break
-    return text

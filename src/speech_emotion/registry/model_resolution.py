@@ -69,11 +69,6 @@ def load(source: str | Path | None = None, *, threads: int = 1) -> "Recognizer":
         `models:/speech-emotion-tess/3`). None: the built-in package.
     threads : int
         See `Recognizer`.
-
-    Raises
-    ------
-    UserError
-        There is no such model, or it is damaged.
     """
     from speech_emotion.inference.recognizer import Recognizer
 
@@ -154,11 +149,6 @@ async def resolve_apart(source: str | None) -> Model:
     return model
 
 
-def cache() -> Path:
-    """Return the folder of downloaded packages, which may be deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speech-emotion" / "packages"
-
-
 def _parse(uri: str) -> tuple[str, str]:
     """Return the name of a registered model, and the alias or number."""
     match = _URI.fullmatch(uri)
@@ -171,4 +161,6 @@ def _parse(uri: str) -> tuple[str, str]:
 
 def _model(version: Version) -> Model:
     digest = version.package_digest
-    return Model(cache() / digest, version.name, str(version.number), digest)
+    # the cache may be deleted at any time
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speech-emotion" / "packages"
+    return Model(cache / digest, version.name, str(version.number), digest)

@@ -25,7 +25,7 @@ from speech_emotion.registry import gates, history
 from speech_emotion.registry.compare_versions import predictions_of, read_predictions
 from speech_emotion.registry.gates import Gate
 from speech_emotion.registry.history import MAX_REASON_LENGTH, ChampionHistory, Kind, PromotionEvent
-from speech_emotion.registry.smoke_test import SmokeTest, smoke_test
+from speech_emotion.registry.smoke_test import smoke_test
 from speech_emotion.registry.versions import (
     CHALLENGER,
     CODE_DIGEST,
@@ -44,6 +44,7 @@ from speech_emotion.tracking.mlflow_run import user
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_NOTHING_TO_DO: Final = "is the champion already: nothing to do"
 _MOVED: Final = "If this folder was moved or restored, see docs/promotion.md."
 
 
@@ -52,7 +53,6 @@ class PromotionResult:
     """The result of a promotion or rollback: `refused` if a gate failed; `lines` say what happened."""
 
     gates: tuple[Gate, ...]
-    moved: bool
     refused: bool
     lines: tuple[str, ...]
 
@@ -79,14 +79,14 @@ def promote(
     with _opened(corpus) as (client, now, notes):
         candidate = _find(client, now.name, CHALLENGER if version is None else str(version))
         if candidate.number == now.champion:
-            return _unchanged(candidate, notes)
+            return PromotionResult((), False, (*notes, f"{candidate.uri}: {_NOTHING_TO_DO}"))
         checked = () if mode == "off" else tuple(_check(client, candidate, now, root, corpus, settings, evaluate))
         failed = tuple(gate for gate in checked if not gate.passed)
         if mode == "dry_run" or (failed and not force):
             lines = [f"failed: {gate.sentence}" for gate in failed]
             count = f"{len(failed)} of {len(checked)} gates failed" if failed else "all gates passed (dry run)"
             lines.append(f"{candidate.uri}: {count}; nothing was changed, the champion is {_version(now.champion)}")
-            return PromotionResult(checked, False, bool(failed), (*notes, *lines))
+            return PromotionResult(checked, bool(failed), (*notes, *lines))
         gated = {"gates": checked, "forced": bool(failed), "mode": mode}
         return _move(client, root, now, notes, candidate, "promoted", reason, **gated)
 
@@ -103,7 +103,7 @@ def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = ""
             )
         target = _find(client, now.name, str(number))
         if target.number == now.champion:
-            return _unchanged(target, notes)
+            return PromotionResult((), False, (*notes, f"{target.uri}: {_NOTHING_TO_DO}"))
         return _move(client, root, now, notes, target, "rolled back", reason)
 
 
@@ -174,11 +174,10 @@ def _move(
     )
     history.append(client, now.name, event)
     after, _ = history.settle(client, now.name)
-    moved = after.champion == target.number
     what = f"the champion is version {target.number}; before, it was {_version(now.champion)}"
-    if not moved:
+    if after.champion != target.number:
         what = f"someone else moved the champion at the same moment, to {_version(after.champion)}"
-    return PromotionResult(event.gates, moved, False, (*notes, f"{now.name}: {what}"))
+    return PromotionResult(event.gates, False, (*notes, f"{now.name}: {what}"))
 
 
 def _check(
@@ -206,11 +205,11 @@ def _check(
         if settings.package_mb is not None:
             size = sum(path.stat().st_size for path in package.folder.rglob("*") if path.is_file()) / 1e6
             yield gates.limited("package.mb", size, "at most", settings.package_mb)
-        answer = SmokeTest(error="not tried: the files were changed") if changed else smoke_test(model)
-        yield Gate("answers", answer.label or "no answer", "loads in a clean process", not answer.error, answer.error)
+        label, milliseconds, error = ("", None, "not tried: the files were changed") if changed else smoke_test(model)
+        yield Gate("answers", label or "no answer", "loads in a clean process", not error, error)
         if settings.latency_ms is not None:
-            detail = "no answer" if answer.error else ""
-            yield gates.limited("latency.ms", answer.milliseconds, "at most", settings.latency_ms, detail)
+            detail = "no answer" if error else ""
+            yield gates.limited("latency.ms", milliseconds, "at most", settings.latency_ms, detail)
         if settings.head:
             yield from gates.head_gates(root, corpus, package.folder)
         if settings.card:
@@ -229,11 +228,6 @@ def _find(client: "MlflowClient", name: str, wanted: str) -> Version:
     if not has_files(client, version):
         raise UserError(f"{version.uri}: its files are gone. {_MOVED} Nothing was changed.")
     return version
-
-
-def _unchanged(version: Version, notes: Sequence[str]) -> PromotionResult:
-    line = f"{version.uri} is the champion already: nothing to do"
-    return PromotionResult((), False, False, (*notes, line))
 
 
 def _version(number: int | None) -> str:

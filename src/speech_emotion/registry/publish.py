@@ -36,9 +36,6 @@ from speech_emotion.tracking.mlflow_run import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PUBLISHED: Final = "published"
-"""The tag of a run that has everything: the digest of what the workspace had."""
-
 _FORMAT: Final = 4
 """Increase it when runs get other content, so that existing runs are completed."""
 
@@ -60,17 +57,16 @@ class PublishResult:
     @property
     def lines(self) -> tuple[str, ...]:
         """The result as text."""
-        version = "" if self.version is None else f"version {self.version}"
+        version = [f"version {self.version}"]
         found = {
-            "runs created": ", ".join(self.created),
-            "runs completed": ", ".join(self.completed),
-            "registered": version if self.registered else "",
-            "now the challenger": version if self.moved else "",
+            "runs created": self.created,
+            "runs completed": self.completed,
+            "registered": version if self.registered else (),
+            "now the challenger": version if self.moved else (),
+            "registered nothing": () if self.version else ["there is no package yet"],
         }
-        lines = [f"{what}: {which}" for what, which in found.items() if which]
-        if self.version is None:
-            lines.append("there is no package yet, so none was registered")
-        return tuple(lines or [f"up to date: MLflow has every run, and {version} is the challenger"])
+        lines = tuple(f"{what}: {', '.join(names)}" for what, names in found.items() if names)
+        return lines or (f"up to date: MLflow has every run, and {version[0]} is the challenger",)
 
 
 def publish(root: Path, *, corpus: str) -> PublishResult:
@@ -85,8 +81,8 @@ def publish(root: Path, *, corpus: str) -> PublishResult:
     with alone(str((root / SCRATCH / "publish").resolve())), session(advice) as client:
         experiment = experiment_id(client, locate(), corpus)
         done = {
-            info.name: _publish_run(client, experiment, info, folder, _reports(root, info))
-            for folder, info in trainings.items()
+            f"{one.protocol}/{one.fold}": _publish_run(client, experiment, one, folder, _reports(root, one))
+            for folder, one in trainings.items()
         }
         version, registered = _publish_package(client, experiment, root, corpus, trainings.values())
         # `dvc exp run --temp` works in a copy, and DVC_ROOT names the original
@@ -121,7 +117,7 @@ def _publish_run(client: "MlflowClient", experiment: str, training: TrainingInfo
     """Find or create the run of a training and add what is missing; return "created", "completed" or ""."""
     content = digest_json([_FORMAT, *(digest_folder(path) for path in (folder, reports) if path.is_dir())])
     found = find_run(client, experiment, training.digest)
-    if found is not None and found.data.tags.get(PUBLISHED) == content:
+    if found is not None and found.data.tags.get("published") == content:
         return ""
     # when the training ended, or was pulled
     ended = int((folder / "training.json").stat().st_mtime * 1000)
@@ -138,7 +134,7 @@ def _publish_run(client: "MlflowClient", experiment: str, training: TrainingInfo
     if run.info.status != "FINISHED":
         client.set_terminated(run_id, status="FINISHED", end_time=max(ended, run.info.start_time))
     # comes last: a run without this tag is completed by the next call
-    client.set_tag(run_id, PUBLISHED, content)
+    client.set_tag(run_id, "published", content)
     return "created" if found is None else "completed"
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 _LIBRARY: Final = Path(__file__).parent.parent
-"""The package `speech_emotion`, which is registered with each version."""
 
 
 def register(
@@ -47,6 +46,7 @@ def register(
     uars = {f"{protocol}.uar": f"{mean['uar']:.4f}" for protocol, mean in means.items()}
     about = {"corpus": package.description.corpus, "labels": ", ".join(package.labels)}
     with tempfile.TemporaryDirectory() as folder:
+        # each version carries the code that answers
         unwanted = shutil.ignore_patterns("__pycache__", "pretrained")
         code = shutil.copytree(_LIBRARY, Path(folder) / _LIBRARY.name, ignore=unwanted)
         digests = {PACKAGE_DIGEST: package.digest, CODE_DIGEST: digest_folder(Path(folder))}
@@ -85,20 +85,16 @@ def _description(package: Package, means: Mapping[str, Mapping[str, Any]], commi
         bounds = mean.get("interval", {}).get("uar")
         interval = f" ({Interval.from_list(bounds).text()})" if bounds else ""
         rows.append(f"| {protocol} | {mean['uar']:.3f}{interval} |")
-    return "\n".join(
-        [
-            f"Recognizes {', '.join(description.labels)} in speech. Trained on the corpus {description.corpus} "
-            f"(protocol {description.protocol}), commit {commit[:12] or 'unknown'}, software {description.software}.",
-            "",
-            "| protocol | UAR, mean over folds (95 % interval) |",
-            "|---|---|",
-            *rows,
-            "",
-            "The models of the folds were trained in the same way. For new speakers, only the speaker protocol counts.",
-            "",
-            f"Package `{package.digest}`. Its model card is the artifact `artifacts/package/MODEL_CARD.md`.",
-        ]
-    )
+    lines = [
+        f"Recognizes {', '.join(description.labels)} in speech. Trained on the corpus {description.corpus} "
+        f"(protocol {description.protocol}), commit {commit[:12] or 'unknown'}, software {description.software}.",
+        "",
+        *("| protocol | UAR, mean over folds (95 % interval) |", "|---|---|", *rows, ""),
+        "The models of the folds were trained in the same way. For new speakers, only the speaker protocol counts.",
+        "",
+        f"Package `{package.digest}`. Its model card is the artifact `artifacts/package/MODEL_CARD.md`.",
+    ]
+    return "\n".join(lines)
 
 
 def _signature(package: Package) -> "ModelSignature":

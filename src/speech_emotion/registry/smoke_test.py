@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,20 +19,11 @@ _REPEATS: Final = 21
 _INHERITED: Final = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 
 
-@dataclass(frozen=True)
-class SmokeTest:
-    """The label predicted for the example and the median milliseconds of an answer, or the error."""
+def smoke_test(model: Path) -> tuple[str, float | None, str]:
+    """Return the label that a model in an MLflow folder predicts for its example, the milliseconds, and an error.
 
-    label: str = ""
-    milliseconds: float | None = None
-    error: str = ""
-
-
-def smoke_test(model: Path) -> SmokeTest:
-    """Load a model from its MLflow folder and predict its example.
-
-    This executes the code that was registered with the model, as the user. The process has no environment variables
-    beside those in `_INHERITED`, so no credentials, and works in an empty folder.
+    This executes the code that was registered with the model, as the user, in an empty folder and without environment
+    variables beside those in `_INHERITED`, so without credentials.
     """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     # isolated: neither PYTHONPATH nor the working folder is searched
@@ -43,11 +33,12 @@ def smoke_test(model: Path) -> SmokeTest:
         try:
             done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=_SECONDS)
         except subprocess.TimeoutExpired:
-            return SmokeTest(error=f"no answer within {_SECONDS} s")
+            return "", None, f"no answer within {_SECONDS} s"
     if done.returncode != 0:
-        return SmokeTest(error=(done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:200])
+        return "", None, (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:200]
     # a library may have printed before
-    return SmokeTest(*json.loads(done.stdout.splitlines()[-1]))
+    label, milliseconds = json.loads(done.stdout.splitlines()[-1])
+    return label, milliseconds, ""
 
 
 def main(model: Path) -> None:

@@ -111,7 +111,6 @@ def has_files(client: "MlflowClient", version: Version) -> bool:
         raise
     except OSError as error:
         # an HTTP error has a response unless the server could not be reached
-        response = getattr(error, "response", None)
-        if hasattr(error, "response") and getattr(response, "status_code", None) != 404:
+        if hasattr(error, "response") and getattr(error.response, "status_code", None) != 404:
             raise
         return False

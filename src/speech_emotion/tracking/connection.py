@@ -62,9 +62,8 @@ def locate() -> MlflowLocation:
     if re.match("https?://.", uri):
         return MlflowLocation(uri.rstrip("/"), None)
     if re.match(r"(postgresql|mysql)(\+\w+)?://.", uri):
-        # the one driver that is installed; SQLAlchemy's default is another one
-        uri = uri.replace("postgresql://", "postgresql+psycopg2://")
-        return MlflowLocation(uri, home() / "mlruns")
+        # not SQLAlchemy's default driver, but the one that is installed
+        return MlflowLocation(uri.replace("postgresql://", "postgresql+psycopg2://"), home() / "mlruns")
     if re.match(r"[\w.-]+:\d+(/|$)", uri):
         cure = f"Write http://{uri}, with the scheme."
     elif "://" not in uri or uri.startswith("file:"):
@@ -94,8 +93,7 @@ def connect(where: MlflowLocation) -> "MlflowClient":
     elif where.artifacts is not None:
         from sqlalchemy import NullPool, create_engine
 
-        limits = {"connect_timeout": _OPEN_SECONDS}
-        create_engine(where.uri, connect_args=limits, poolclass=NullPool).connect().close()
+        create_engine(where.uri, connect_args={"connect_timeout": _OPEN_SECONDS}, poolclass=NullPool).connect().close()
     return MlflowClient(tracking_uri=where.uri, registry_uri=where.uri)
 
 
@@ -163,14 +161,12 @@ def experiment_id(client: "MlflowClient", where: MlflowLocation, corpus: str) ->
 def find_experiment(client: "MlflowClient", name: str) -> str | None:
     """Return the id of an experiment, or None; raise a UserError if it was deleted."""
     found = client.get_experiment_by_name(name)
-    if found is None:
-        return None
-    if found.lifecycle_stage == "deleted":
+    if found is not None and found.lifecycle_stage == "deleted":
         raise UserError(
             f"{name}: this MLflow experiment was deleted. Restore it with `mlflow experiments restore --experiment-id "
             f"{found.experiment_id}`, or remove it for good with `mlflow gc --experiment-ids {found.experiment_id}`."
         )
-    return str(found.experiment_id)
+    return None if found is None else str(found.experiment_id)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

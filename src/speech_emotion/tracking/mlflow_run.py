@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
 
 REQUEST_SECONDS: Final = 5
-"""The longest time of one request during a training."""
-FINISH_SECONDS: Final = 20.0
-"""The longest time that a finished training waits for MLflow."""
+FINISH_SECONDS: Final = 20
+"""The longest time of one request during a training, and for that a finished training waits for MLflow."""
 
 # tags of a run
 TRAINING_DIGEST: Final = "training_digest"
@@ -47,11 +46,6 @@ class TrainingInfo:
     digest: str
     params: Mapping[str, Any]
     lineage: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        """The name of the run."""
-        return f"{self.protocol}/{self.fold}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ def create_run(
     tags |= {f"digest.{key}": value for key, value in training.lineage.items()}
     if tags["git.source_dirty"] != "unknown":
         tags["mlflow.source.git.commit"] = tags["git.commit"]
-    run = client.create_run(experiment, start_time=started, run_name=training.name, tags=tags)
+    run = client.create_run(experiment, start_time=started, run_name=f"{training.protocol}/{training.fold}", tags=tags)
     log_params(client, run.info.run_id, training.params)
     return run
 
@@ -191,7 +185,7 @@ class LiveRun:
         # a training that is being killed must not wait long
         self._thread.join(FINISH_SECONDS if status == "FINISHED" else REQUEST_SECONDS)
         if self._thread.is_alive():
-            _warn("MLflow is slow; `publish` sends the rest")
+            print("tracking: MLflow is slow; `publish` sends the rest", file=sys.stderr, flush=True)
 
     def _send(self) -> None:
         """Send entries as they come until the end, or until MLflow fails."""
@@ -199,7 +193,8 @@ class LiveRun:
             with timeouts(REQUEST_SECONDS, retries=0):
                 self._send_entries()
         except Exception as error:  # no failure of MLflow, its server or its database may stop a training
-            _warn(f"cannot log to MLflow ({first_line(error)}). Training continues; `publish` sends it later.")
+            what = f"cannot log to MLflow ({first_line(error)}). Training continues; `publish` sends it later."
+            print(f"tracking: {what}", file=sys.stderr, flush=True)
 
     def _send_entries(self) -> None:
         where = locate()
@@ -233,7 +228,3 @@ class LiveRun:
         status, reason, ended = self._outcome
         client.set_tag(run_id, "reason", reason)
         client.set_terminated(run_id, status=status, end_time=ended)
-
-
-def _warn(message: str) -> None:
-    print(f"tracking: {message}", file=sys.stderr, flush=True)
