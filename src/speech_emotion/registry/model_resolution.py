@@ -138,7 +138,6 @@ async def resolve_apart(source: str | None) -> Model:
         return resolve(source)
     from pebble import ProcessExpired, concurrent
 
-    # the stub has another name for `context`
     apart = concurrent.process(timeout=FETCH_SECONDS, context=get_context("spawn"))  # type: ignore[call-overload]
     try:
         model: Model = await asyncio.wrap_future(apart(fetch)(source))

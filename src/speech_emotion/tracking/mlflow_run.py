@@ -104,9 +104,8 @@ def log_metrics(client: "MlflowClient", run_id: str, entries: Iterable[LogEntry]
 
 def log_training_files(client: "MlflowClient", run_id: str, folder: Path) -> None:
     """Log the history and the record of a training as artifacts."""
-    for path in (folder / name for name in ("history.csv", "training.json")):
-        if path.exists():
-            client.log_artifact(run_id, str(path), "training")
+    for name in ("history.csv", "training.json"):
+        client.log_artifact(run_id, str(folder / name), "training")
 
 
 def find_run(client: "MlflowClient", experiment: str, digest: str) -> "Run | None":
