@@ -14,7 +14,7 @@ from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.evaluation.bootstrap import Difference, Predictions, differences
 from speech_emotion.evaluation.metrics import mean_of, metrics
-from speech_emotion.registry.versions import PREDICTIONS, Version, address, find, has_files, registered_model
+from speech_emotion.registry.versions import PREDICTIONS, Version, address, find, has_files, registered
 from speech_emotion.tracking.connection import model_name
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def compare(
 
     Return the versions, the metrics of each protocol where both predicted the same split, and why not of the others.
     """
-    with registered_model(model_name(corpus), "") as client:
+    with registered(model_name(corpus), "") as client:
         first, second = (find(client, model_name(corpus), name) for name in names)
         ours, theirs = predictions_of(client, first), predictions_of(client, second)
     rows, refused, bins = list[MetricComparison](), [], settings.calibration_bins

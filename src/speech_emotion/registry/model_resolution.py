@@ -14,7 +14,7 @@ from speech_emotion.config.base import PARAMS, read_params, read_section
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder, replacing_folder
-from speech_emotion.registry.versions import CHAMPION, PACKAGE_ARTIFACT, Version, address, find, registered_model
+from speech_emotion.registry.versions import CHAMPION, PACKAGE_ARTIFACT, Version, address, find, registered
 from speech_emotion.tracking.connection import home, model_name
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def choose(source: str | None) -> Model:
 def fetch(uri: str) -> Model:
     """Download the package of `models:/<name>@<alias>` or `models:/<name>/<number>`, unless the cache has it."""
     name, wanted = _parse(uri)
-    with registered_model(name, "Try again when it is available.") as client:
+    with registered(name, "Try again when it is available.") as client:
         from mlflow.artifacts import download_artifacts
 
         version = find(client, name, wanted)
@@ -121,7 +121,7 @@ def glance(uri: str) -> Model | None:
     """Return the version that a URI names now, without downloading it; None if that cannot be found out."""
     name, wanted = _parse(uri)
     try:
-        with registered_model(name, "") as client:
+        with registered(name, "") as client:
             return _model(find(client, name, wanted))
     except (UserError, ModuleNotFoundError):
         return None

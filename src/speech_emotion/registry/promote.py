@@ -26,17 +26,7 @@ from speech_emotion.registry.compare_versions import predictions_of, read_predic
 from speech_emotion.registry.gates import Gate
 from speech_emotion.registry.history import MAX_REASON_LENGTH, ChampionHistory, Kind, PromotionEvent
 from speech_emotion.registry.smoke_test import smoke_test
-from speech_emotion.registry.versions import (
-    CHALLENGER,
-    CODE_DIGEST,
-    PACKAGE_ARTIFACT,
-    PREDICTIONS,
-    Version,
-    find,
-    has_files,
-    registered_model,
-    versions,
-)
+from speech_emotion.registry.versions import CHALLENGER, CODE_DIGEST, Version, find, has_files, registered, versions
 from speech_emotion.tracking.connection import model_name
 from speech_emotion.tracking.lineage import source_tags
 from speech_emotion.tracking.mlflow_run import user
@@ -127,7 +117,7 @@ def _opened(corpus: str) -> Iterator[tuple["MlflowClient", ChampionHistory, list
     """Connect to MLflow, finish what was cut off, record a move by hand, and yield what to say about both."""
     name = model_name(corpus)
     advice = "If an event is in the history, the next `speech-emotion history` finishes it; else nothing changed."
-    with registered_model(name, advice) as client:
+    with registered(name, advice) as client:
         now, finished = history.settle(client, name)
         if now.moved_by_hand:  # unless a promotion was in progress
             now = history.read(client, name)
@@ -195,7 +185,7 @@ def _check(
     with tempfile.TemporaryDirectory() as folder:
         source = client.get_model_version_download_uri(candidate.name, str(candidate.number))
         model = Path(download_artifacts(artifact_uri=source, dst_path=folder))
-        package = Package.load(model / "artifacts" / PACKAGE_ARTIFACT)
+        package = Package.load(model / "artifacts" / "package")
         for compiled in (model / "code").rglob("__pycache__"):
             shutil.rmtree(compiled)  # Python would run it instead of the code
         changed = "" if package.digest == candidate.package_digest else "the package was changed"
@@ -218,7 +208,7 @@ def _check(
             yield Gate("card", "found" if found else "missing", f"a {CARD}", found)
         yield from gates.protocol_gates(package.evidence(), settings)
         if now.champion is not None and settings.against_champion:
-            ours = read_predictions(model / "artifacts" / PREDICTIONS)
+            ours = read_predictions(model / "artifacts" / "predictions")
             champion = next(one for one in versions(client, candidate.name) if one.number == now.champion)
             yield from gates.champion_gates(ours, predictions_of(client, champion), settings, evaluate)
 

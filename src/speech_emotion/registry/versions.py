@@ -45,7 +45,7 @@ class Version:
 
 
 @contextmanager
-def registered_model(name: str, advice: str) -> Iterator["MlflowClient"]:
+def registered(name: str, advice: str) -> Iterator["MlflowClient"]:
     """Connect to MLflow as `session` does; raise a UserError if it has no registered model of this name."""
     where, names = locate(), list[str]()
     if not where.is_missing:
