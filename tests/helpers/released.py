@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from threading import BrokenBarrierError
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -87,6 +89,19 @@ def release(
     number = publish(folder, corpus=tracked.CORPUS).version
     assert number is not None
     return number
+
+
+def promote_in_step(folder: str, uri: str, barrier: Any, orders: Any) -> None:
+    """Promote each version in `orders`, in step with the other processes at the barrier, until None comes."""
+    os.chdir(folder)
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    while (version := orders.get()) is not None:
+        try:
+            barrier.wait(timeout=60)
+        except BrokenBarrierError:
+            return
+        ask(version, mode="off", reason=f"by {os.getpid()}")
+        barrier.wait(timeout=60)
 
 
 def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

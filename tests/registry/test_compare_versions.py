@@ -6,7 +6,6 @@ from typer.testing import CliRunner
 from helpers import released, tracked
 from speech_emotion.cli import app
 from speech_emotion.config.evaluation import BootstrapSettings, EvaluateSettings
-from speech_emotion.core.errors import UserError
 from speech_emotion.registry.compare_versions import MetricComparison, compare, read_predictions
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
@@ -30,18 +29,6 @@ def test_better_version() -> None:
     assert uar.first > uar.second
     assert uar.difference.value == pytest.approx(uar.first - uar.second)
     assert uar.difference.interval.low > 0
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("7", "there is no version '7'. Versions: 1, 2"),
-        ("champion", "there is no alias 'champion'"),
-    ],
-)
-def test_unknown_name_lists_what_exists(name: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        compared("1", name)
 
 
 def test_command(tmp_path: Path, three: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from helpers import promoting, released, tracked
+from helpers import released, tracked
 from helpers.released import gates
 from helpers.services import mlflow_server, postgresql
 from speech_emotion.registry import history
@@ -98,7 +98,7 @@ def test_concurrent_promotions(team: Team) -> None:
     barrier = context.Barrier(3)
     orders = [context.Queue(), context.Queue()]
     workers = [
-        context.Process(target=promoting.promote_in_step, args=(str(team.folder), team.uri, barrier, queue))
+        context.Process(target=released.promote_in_step, args=(str(team.folder), team.uri, barrier, queue))
         for queue in orders
     ]
     for worker in workers:

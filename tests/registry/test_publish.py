@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import pytest
 
 from helpers import tracked
 from speech_emotion.core.errors import UserError
+from speech_emotion.registry.model_resolution import fetch
 from speech_emotion.registry.publish import PublishResult, publish
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
@@ -172,10 +174,6 @@ def test_publish_without_git_lock_splits_reports_or_package(workspace: Path) -> 
     assert "mlflow.source.git.commit" not in tags
 
 
-def test_empty_workspace(workspace: Path) -> None:
-    assert published().lines == ("registered nothing: there is no package yet",)
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [("training.json", "{"), ("training.json", "{}"), ("history.csv", "epoch,loss\n1,high\n")],
@@ -186,6 +184,26 @@ def test_damaged_training_is_named(workspace: Path, name: str, content: str) -> 
 
     with pytest.raises(UserError, match=name):
         published()
+
+
+def test_moved_folder(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked.fill(workspace)
+    publish(workspace, corpus=tracked.CORPUS)
+    moved = workspace.rename(tmp_path / "another place")
+    monkeypatch.chdir(moved)
+
+    # the command of the documentation
+    [command] = re.findall(r"^    (sqlite3 .*)$", (ROOT / "docs" / "promotion.md").read_text(), flags=re.MULTILINE)
+    places = {"OLD": workspace.as_uri(), "NEW": moved.as_uri()}
+    subprocess.run(["bash", "-euo", "pipefail", "-c", command], env={"PATH": "/usr/bin:/bin"} | places, check=True)
+
+    assert (fetch(f"models:/{tracked.MODEL}@challenger").folder / "package.json").exists()
+    assert "evaluation/metrics.json" in tracked.artifacts(tracked.run_named("random/all"), "evaluation")
+    assert not publish(moved, corpus=tracked.CORPUS).registered
+    # what is logged later goes to the new folder too
+    tracked.train(moved, "word")
+    assert tracked.artifacts(tracked.run_named("word/all"), "training")
+    assert not (tmp_path / "a workspace").exists()
 
 
 @pytest.mark.slow

@@ -139,12 +139,6 @@ def test_unusable_table(model: PyFuncModel, column: str, message: str) -> None:
         model.unwrap_python_model().predict(None, pd.DataFrame({column: pd.Series([], dtype=str)}))
 
 
-def test_input_example(model: PyFuncModel) -> None:
-    [answer] = model.predict(model.input_example).to_dict("records")
-
-    assert answer["label"] in answer["probabilities"]
-
-
 def test_model_folder(registered: Path) -> None:
     folder = model_folder(registered)
 

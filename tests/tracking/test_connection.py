@@ -39,10 +39,7 @@ UNUSABLE = {
 
 COMMANDS = [
     ("runs",),
-    ("registry",),
     ("publish",),
-    ("history",),
-    ("rollback",),
     ("promote",),
     ("compare", "1", "2"),
     ("predict", "x.wav", "--model", "models:/speech-emotion-tess@champion"),
@@ -51,7 +48,6 @@ COMMANDS = [
 
 PASSWORD = "pass/w@rd"
 DEAD = {
-    "server": "http://127.0.0.1:9",
     "server with a password": f"http://ada:{PASSWORD}@127.0.0.1:9",
     "PostgreSQL": f"postgresql+psycopg2://ada:{PASSWORD.replace('@', '%40').replace('/', '%2F')}@127.0.0.1:9/mlflow",
 }
