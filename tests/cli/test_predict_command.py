@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from helpers.commands import Command
 from helpers.irregular import IRREGULAR, unreadable
 from helpers.tiny_package import LABELS
+from speech_emotion.cli.recordings import search
+from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Recognizer
 
 
@@ -58,7 +62,7 @@ def test_folder_without_recordings(command: Command, model: Path, tmp_path: Path
     assert done.stderr.startswith("1 of 1 recordings could not be used:\n  empty: holds no recordings (.3gp .aac")
 
 
-def test_pipes_and_unreadable_folders_are_refused(in_process: Command, model: Path, clips: Path) -> None:
+def test_pipes_are_refused(in_process: Command, model: Path, clips: Path) -> None:
     pipe = IRREGULAR["a named pipe"](clips / "pipe.wav")
     (clips / "link.wav").symlink_to(pipe)
 
@@ -67,8 +71,14 @@ def test_pipes_and_unreadable_folders_are_refused(in_process: Command, model: Pa
     assert len(done.stdout.splitlines()) == 4
     for name in ("link.wav", "pipe.wav"):
         assert f"{clips / name}: cannot be read (a named pipe, not a regular file)" in done.stderr
-    with unreadable(clips / "deeper"):
-        assert f"{clips / 'deeper'}: folder cannot be read" in in_process("predict", clips, "--model", model).stderr
+
+
+def test_unreadable_subfolder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("clips", "locked").mkdir(parents=True)
+
+    with unreadable(Path("clips", "locked")), pytest.raises(UserError, match="clips/locked: folder cannot be read"):
+        search([Path("clips")])
 
 
 def test_names_that_are_not_text(command: Command, model: Path, clips: Path) -> None:
