@@ -45,6 +45,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory, voice: Path) -> Iterator[B
     log = tmp_path_factory.mktemp("network") / "log.json"
     microphone = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
     with chromium(*microphone, f"--use-file-for-fake-audio-capture={voice}", network_log(log)) as started:
+        expect.set_options(timeout=MILLISECONDS)
         yield started
     assert asked_by_pages(log) == {"127.0.0.1"}
 
@@ -55,7 +56,6 @@ def page(served: EmotionPage, browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport=DESKTOP, permissions=["microphone"])  # type: ignore[arg-type]
     opened = context.new_page()
     opened.set_default_timeout(MILLISECONDS)
-    expect.set_options(timeout=MILLISECONDS)
     asked: list[str] = []
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(served.uri)
@@ -197,6 +197,7 @@ def test_enrolment(browser: Browser, tmp_path: Path, own: str) -> None:
     expected = recognizer.with_profile(recognizer.enroll([normal])).predict(clip)
     with emotion_page(tmp_path / "home", "--model", package.folder) as served:
         context = browser.new_context(viewport=DESKTOP, permissions=["microphone"])  # type: ignore[arg-type]
+        context.set_default_timeout(MILLISECONDS)
         opened = context.new_page()
         opened.goto(served.uri)
         voice = opened.locator("#own-voice")
