@@ -30,7 +30,7 @@ Entry = Mapping[str, Any]
 
 
 def entry(audio: AudioStats, prediction: "Prediction", versions: Mapping[str, str]) -> Entry:
-    """Return the row of the prediction of a whole recording; `versions` are those of `Choice`."""
+    """Return the row of the prediction of a whole recording; `versions` are those of `Model`."""
     seconds = int(time.time())
     return {
         "hour": seconds - seconds % 3600,  # too coarse to identify a caller
