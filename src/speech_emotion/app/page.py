@@ -197,7 +197,7 @@ def _enrolment(gr: Any, *, visible: bool) -> list[Any]:
             "features, no audio, for this page only and for an hour at most."
         )
         voice = gr.Audio(label="Normal voice", sources=["microphone"], type="filepath", editable=False, buttons=[])
-        file = gr.File(label="Or drop a file of it", type="filepath", height=110)
+        file = gr.File(label="Or drop a file of it", type="filepath", height=130)
         note = gr.HTML("")
         forget = gr.Button("Forget my voice", visible=False)
     return [voice, file, note, forget]

@@ -55,7 +55,7 @@ def verdict(name: str, seconds: float, found: Prediction, recognizer: Recognizer
 
 def enrolled(seconds: float) -> str:
     """Return as HTML that the speaker's voice is taken into account."""
-    longer = "" if seconds >= LONG_ENOUGH else f" About {LONG_ENOUGH} s are better."
+    longer = "" if seconds >= LONG_ENOUGH / 2 else f" About {LONG_ENOUGH} s are better."
     return f'<p class="se-own" role="status">Your voice is taken into account ({seconds:.1f} s).{longer}</p>'
 
 
