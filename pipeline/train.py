@@ -1,5 +1,6 @@
 """Train every fold of every protocol, in parallel, one core per training."""
 
+import logging
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,8 @@ def train_one(task: Task, *, features: Path, settings: tuple[CorpusSettings, Tra
     """Train one fold in this process and return its folder."""
     from speech_emotion.models.cross_validation import Experiment, train_fold
 
+    # a process trains several networks, so TensorFlow would warn about retracing
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     experiment = Experiment(
         corpus=settings[0],
         protocol=task.split.stem,
