@@ -12,9 +12,11 @@ from helpers.tiny_package import FEATURES, LABELS, make_package
 from helpers.voices import RATE, voices
 from speech_emotion.config.data import SplitSettings
 from speech_emotion.config.evaluation import BootstrapSettings, EvaluateSettings
+from speech_emotion.core.tables import read_table
 from speech_emotion.data import splits
 from speech_emotion.data.splits import LeakError
 from speech_emotion.evaluation import model_card
+from speech_emotion.evaluation.comparison import by_corpus, read_contest
 from speech_emotion.evaluation.protocol_report import evaluate_protocol, pooled
 from speech_emotion.features.extract import Recorded, shard_tasks, write_index, write_shard
 from speech_emotion.features.store import FeatureStore
@@ -108,6 +110,26 @@ def test_metrics_of_each_corpus(mix: Mix) -> None:
     assert "## Results by corpus" in card
     assert "Toronto" in card
     assert "| speaker | b | 0.500 |" in card
+
+
+def test_baselines_of_each_corpus(mix: Mix, tmp_path: Path) -> None:
+    """A baseline that is right in one corpus and wrong in the other is compared with the model in both."""
+    found = mix.evaluate("speaker")
+    rows = read_table(mix.folder / "reports/speaker/predictions.csv").sample(frac=1, random_state=1)
+    answers = np.where(rows["corpus"] == "a", rows["emotion"], rows["emotion"].map({"angry": "sad", "happy": "angry"}))
+    table = rows[["id", "fold"]].assign(baseline="svm", repeat=0)
+    for label in LABELS:
+        table[label] = (answers == label).astype(float)
+    table.to_csv(tmp_path / "speaker.csv", index=False)
+
+    contest = read_contest("speaker", mix.folder / "reports/speaker", tmp_path / "speaker.csv")
+    uars = {(row["name"], row["corpus"]): row["uar"] for row in by_corpus(contest)}
+
+    assert uars["svm", "a"] == 1.0
+    assert uars["svm", "b"] == 0.0
+    assert {corpus: uars["model", corpus] for corpus in "ab"} == pytest.approx(
+        {corpus: scores["uar"] for corpus, scores in found["corpora"].items()}, abs=1e-6
+    )
 
 
 def test_coverage_at_20_percent_risk() -> None:
