@@ -42,7 +42,6 @@ def test_reference_preset(workspace: Path) -> None:
         **{"input": "time_mean", "lstm": (128, 128), "lstm_relu": True, "pooling": "last", "bidirectional": False},
         **{
             "stack": 1,
-            "statistics": False,
             "members": 1,
             "dense": (32, 64),
             "batch_norm": True,

@@ -51,8 +51,6 @@ class NetworkSettings(Section):
     """`time_mean`: the mean of each coefficient over time, read as a sequence of numbers (the reference model)."""
     stack: Annotated[int, Field(ge=1, le=8)] = 1
     """Consecutive frames that a step of the LSTM layers reads at once."""
-    statistics: bool = False
-    """Append statistics over time of each feature to the output of the pooling; see `network.FrameStatistics`."""
     lstm: Annotated[tuple[Units, ...], Field(min_length=1, max_length=4)]
     bidirectional: bool
     lstm_relu: bool

@@ -1,5 +1,6 @@
 """Compare the ONNX graph of a package with its Keras network."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,8 @@ def check_agreement(package: Path, frames: Sequence[np.ndarray]) -> float:
 
     Raise a UserError if it is larger than 1e-5.
     """
+    # batches of any shape are predicted once, so TensorFlow would warn about retracing
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     recognizer = Recognizer.load(package)
     logits = predict_logits(load(package), frames).astype(np.float64) / recognizer.package.description.temperature
     expected = softmax(logits, axis=1)

@@ -20,12 +20,6 @@ VARIANCE_FLOOR = 1e-5
 HEADS = 4
 """Weighted means of `PoolByAttention`."""
 
-CHANGES = (1, 4)
-"""Distances in frames of the changes in `FrameStatistics`."""
-
-LOG_FRAMES = 4.7
-"""Logarithm of a usual number of frames."""
-
 
 @keras.saving.register_keras_serializable(package="speech_emotion")
 class Standardize(keras.layers.Layer):
@@ -143,32 +137,6 @@ class PoolByAttention(keras.layers.Layer):
         return {**super().get_config(), "units": self.units, "seed": self.seed}
 
 
-@keras.saving.register_keras_serializable(package="speech_emotion")
-class FrameStatistics(keras.layers.Layer):
-    """Describe each feature over time, as classical emotion recognition does.
-
-    Mean, standard deviation, root mean square of the change over one and over four frames, distance of maximum and
-    minimum from the mean; and the logarithm of the number of frames.
-    """
-
-    def call(self, frames: Any, real: Any) -> Any:
-        """Return (batch, 6 * coefficients + 1); `real` is the mask of frames."""
-        weights = ops.cast(real, frames.dtype)[:, :, None]
-        count = ops.sum(weights, axis=1)
-        mean = ops.sum(frames * weights, axis=1) / count
-        parts = [mean, _root(ops.sum(weights * (frames - mean[:, None, :]) ** 2, axis=1) / count)]
-        for step in CHANGES:
-            changes = weights[:, step:] * (frames[:, step:] - frames[:, :-step])
-            parts.append(_root(ops.sum(changes**2, axis=1) / ops.maximum(count - step, 1.0)))
-        highest = ops.max(ops.where(weights > 0, frames, -1e9), axis=1)
-        lowest = ops.min(ops.where(weights > 0, frames, 1e9), axis=1)
-        return ops.concatenate([*parts, highest - mean, lowest - mean, ops.log(count) - LOG_FRAMES], axis=-1)
-
-
-def _root(square: Any) -> Any:
-    return ops.sqrt(square + VARIANCE_FLOOR)
-
-
 def build(
     settings: NetworkSettings,
     *,
@@ -207,11 +175,6 @@ def build(
         standardize = Standardize(name="standardize")
         sequence = standardize(sequence)
         standardize.set_weights(list(statistics))
-    described = None
-    if settings.statistics:
-        described = FrameStatistics(name="statistics")(sequence, mask)
-        # their scales differ from that of the pooled LSTM outputs; without this, training may diverge
-        described = keras.layers.BatchNormalization(name="statistics_norm")(described)
     if settings.stack > 1:
         sequence = StackFrames(settings.stack, name="stack")(sequence, mask)
         steps = (lengths + settings.stack - 1) // settings.stack
@@ -221,8 +184,7 @@ def build(
         sequence = keras.layers.Reshape((coefficients, 1), name="coefficients_as_steps")(sequence)
         mask = None
     members = [
-        _member(settings, sequence, mask, described, labels=labels, seeds=seeds, prefix=prefix)
-        for prefix in prefixes(settings)
+        _member(settings, sequence, mask, labels=labels, seeds=seeds, prefix=prefix) for prefix in prefixes(settings)
     ]
     logits = members[0]
     if len(members) > 1:
@@ -244,7 +206,6 @@ def _member(
     settings: NetworkSettings,
     sequence: Any,
     mask: Any,
-    described: Any,
     *,
     labels: int,
     seeds: Iterator[int],
@@ -265,10 +226,6 @@ def _member(
         hidden = keras.layers.Concatenate(name=f"{prefix}pool_and_attention")([pooled, attended])
     elif settings.pooling != "last":
         hidden = PoolOverTime(settings.pooling, name=f"{prefix}pool")(sequence, mask)
-    if described is not None:
-        rate, name = settings.dropout.dense, f"{prefix}statistics_dropout"
-        described = keras.layers.Dropout(rate, seed=next(seeds), name=name)(described)
-        hidden = keras.layers.Concatenate(name=f"{prefix}pool_and_statistics")([hidden, described])
     for number, units in enumerate(settings.dense, start=1):
         glorot, name = keras.initializers.GlorotUniform(seed=next(seeds)), f"{prefix}dense_{number}"
         hidden = keras.layers.Dense(units, "relu", kernel_initializer=glorot, name=name)(hidden)

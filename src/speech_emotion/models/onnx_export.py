@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from speech_emotion.config.training import NetworkSettings
 from speech_emotion.core.io import replacing
-from speech_emotion.models.network import CHANGES, HEADS, LOG_FRAMES, VARIANCE_FLOOR, prefixes
+from speech_emotion.models.network import HEADS, VARIANCE_FLOOR, prefixes
 
 LayerWeights = Mapping[str, list[np.ndarray]]
 
@@ -118,27 +118,24 @@ class _Builder:
         # ONNX's LSTM reads time first: (time, batch, coefficients)
         sequence = self.node("Transpose", [sequence], "time_first", perm=[1, 0, 2])
         steps = self._real_frames(sequence, "lengths", "frames")
-        statistics = self._statistics(sequence, steps) if self.settings.statistics else None
         if self.settings.stack > 1:
             sequence, steps = self._stack(sequence, steps)
         if self.settings.input == "time_mean":
             rows = self.node("Transpose", [self._mean(sequence, "time_mean", steps)], "coefficients_first", perm=[1, 0])
             sequence = self.node("Unsqueeze", [rows, self.constant("axis_2", [2], np.int64)], "coefficients_as_steps")
             steps = _Steps(lengths="", real=None, count=self.constant("coefficients", float(self.coefficients)))
-        members = [self._member(sequence, steps, statistics, prefix) for prefix in prefixes(self.settings)]
+        members = [self._member(sequence, steps, prefix) for prefix in prefixes(self.settings)]
         if len(members) == 1:
             return members[0]
         embeddings, logits = (list(some) for some in zip(*members, strict=True))
         return self.node("Concat", embeddings, "embeddings", axis=1), self.node("Mean", logits, "mean_logits")
 
-    def _member(self, sequence: str, steps: _Steps, statistics: str | None, prefix: str) -> tuple[str, str]:
+    def _member(self, sequence: str, steps: _Steps, prefix: str) -> tuple[str, str]:
         """Write the layers of one member; return its embedding and logits."""
         last = ""
         for number, units in enumerate(self.settings.lstm, start=1):
             sequence, last = self._lstm(sequence, steps, f"{prefix}lstm_{number}", units)
         hidden = last if self.settings.pooling == "last" else self._pool(sequence, f"{prefix}pool", steps)
-        if statistics:
-            hidden = self.node("Concat", [hidden, statistics], f"{prefix}pool_and_statistics", axis=1)
         for number in range(1, len(self.settings.dense) + 1):
             name = f"{prefix}dense_{number}"
             hidden = self.node("Relu", [self._dense(hidden, name)], f"{name}_relu")
@@ -252,38 +249,6 @@ class _Builder:
         variance = self._mean(squares, f"{name}_variance", steps)
         floored = self.node("Add", [variance, self.constant("variance_floor", VARIANCE_FLOOR)], f"{name}_floored")
         return self.node("Concat", [mean, self.node("Sqrt", [floored], f"{name}_deviation")], name, axis=1)
-
-    def _statistics(self, frames: str, steps: _Steps) -> str:
-        """Write the layer `FrameStatistics`."""
-        real, floor = steps.real or "", self.constant("variance_floor", VARIANCE_FLOOR)
-        mean = self._mean(frames, "statistics_mean", steps)
-        parts = [self._mean_and_deviation(frames, "statistics_pool", steps)]
-        ends = self.constant("slice_end", [2**31 - 1], np.int64)
-        first, axis = self.constant("slice_first", [0], np.int64), self.constant("slice_axis", [0], np.int64)
-        for step in CHANGES:
-            name = f"change_{step}"
-            start, last = (
-                self.constant(f"{name}_start", [step], np.int64),
-                self.constant(f"{name}_end", [-step], np.int64),
-            )
-            late = self.node("Slice", [frames, start, ends, axis], f"{name}_late")
-            early = self.node("Slice", [frames, first, last, axis], f"{name}_early")
-            kept = self.node("Slice", [real, start, ends, axis], f"{name}_real")
-            change = self.node("Sub", [late, early], f"{name}_difference")
-            change = self.node("Where", [kept, change, self.constant("statistics_zero", 0.0)], f"{name}_zeroed")
-            square = self.node("Mul", [change, change], f"{name}_square")
-            total = self.node("ReduceSum", [square, axis], f"{name}_sum", keepdims=0)
-            fewer = self.node("Sub", [steps.count, self.constant(f"{name}_frames", float(step))], f"{name}_less")
-            count = self.node("Max", [fewer, self.constant("at_least_one", 1.0)], f"{name}_count")
-            floored = self.node("Add", [self.node("Div", [total, count], f"{name}_mean"), floor], f"{name}_floored")
-            parts.append(self.node("Sqrt", [floored], name))
-        for name, kind, outside in (("highest", "ReduceMax", -1e9), ("lowest", "ReduceMin", 1e9)):
-            inside = self.node("Where", [real, frames, self.constant(f"{name}_outside", outside)], f"{name}_real")
-            extreme = self.node(kind, [inside], f"{name}_value", axes=[0], keepdims=0)
-            parts.append(self.node("Sub", [extreme, mean], name))
-        logarithm = self.node("Log", [steps.count], "log_frames")
-        parts.append(self.node("Sub", [logarithm, self.constant("usual_log_frames", LOG_FRAMES)], "log_frames_centred"))
-        return self._batch_norm(self.node("Concat", parts, "statistics", axis=1), "statistics_norm")
 
     def _dense(self, inputs: str, name: str, *, output: str | None = None) -> str:
         kernel, bias = self.weights[name]
