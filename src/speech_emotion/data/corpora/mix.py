@@ -41,12 +41,14 @@ FACTS: Final = CorpusFacts(
     title="several of these corpora, and folders of your own, as one",
     licence="those of its corpora",
     not_here="set up with corpus.corpora: see docs/own-corpus.md",
-    weights_licence="""The weights were trained on several corpora. All terms below apply together: research use only, no
-commercial use if one of them forbids it, and credit to every corpus.
-
-Some corpora forbid derivatives (ND) or ask for the same licence (SA). It is not settled whether weights are derived from
-recordings in this sense. This was weighed: the package contains no recording, and none can be restored from it. To train
-without a corpus, take it out of `corpus.corpora` in presets/voices.yaml, one line, and run `make voices`.""",
+    weights_licence=(
+        "The weights were trained on several corpora. All terms below apply together: research use only, no "
+        "commercial use if one of them forbids it, and credit to every corpus.\n\n"
+        "Some corpora forbid derivatives (ND) or ask for the same licence (SA). It is not settled whether weights are "
+        "derived from recordings in this sense. This was weighed: the package contains no recording, and none can be "
+        "restored from it. To train without a corpus, take it out of `corpus.corpora` in presets/voices.yaml, one "
+        "line, and run `make voices`."
+    ),
     caveat="**The model knows the speakers, sentences and rooms of its corpora**, in which actors played each emotion.",
     limits="",
     data="",
