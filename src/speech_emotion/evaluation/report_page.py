@@ -65,7 +65,8 @@ def write_page(
 ) -> None:
     """Write the page from the corpus (`recordings`: audio_stats.csv), the package and the folder of reports.
 
-    Folders in `reports` that the page does not know are shown as figures and tables.
+    Folders in `reports` that the page does not know are shown as figures and tables. The results for each corpus of a
+    mix are also written to `comparison/corpora.md`.
 
     Raises
     ------
@@ -79,6 +80,8 @@ def write_page(
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{reports}: a report is missing or damaged ({error}). Run `dvc repro`.") from None
     write_text(target, environment.get_template("report.html.j2").render(content))
+    if content["corpora"].rows:
+        write_text(reports / "comparison" / "corpora.md", _as_markdown(content["corpora"]))
 
 
 def markdown(text: str) -> Markup:
@@ -190,6 +193,16 @@ def _corpora(evidence: model_card.Evidence, path: Path) -> Table:
         for row in rows:
             row.insert(3, best.get((row[0], row[1])))
     return Table("UAR by corpus, without and with references of the speaker", columns, rows)
+
+
+def _as_markdown(table: Table) -> str:
+    def text(value: Any) -> str:
+        if isinstance(value, tuple):
+            return f"{value[0]:.3f} ({Interval(*value[1:]).text()})"
+        return f"{value:.3f}" if isinstance(value, float) else str(value or "")
+
+    rows = [table.columns, ["---"] * len(table.columns), *(list(map(text, row)) for row in table.rows)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _cell(row: pd.Series, metric: str) -> _Cell:
