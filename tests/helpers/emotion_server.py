@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 from ruamel.yaml import YAML
 
-from speech_emotion.config.monitoring import DEFAULT
+from speech_emotion.config.monitoring import MonitorSettings
 
 JSON = {"Content-Type": "application/json"}
 
@@ -122,7 +122,7 @@ def emotion_server(
         "poll_seconds": 0.5,
     }
     with open(folder / "params.yaml", "w") as file:
-        monitor = DEFAULT.model_dump(mode="json")
+        monitor = MonitorSettings().model_dump(mode="json")
         YAML().dump({"serve": limits | settings, "monitor": monitor | {"log": monitor["log"] | dict(log or {})}}, file)
     log = folder / "server.log"
     command = [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", *map(str, arguments)]

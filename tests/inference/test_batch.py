@@ -16,7 +16,7 @@ import pytest
 from helpers import recordings
 from helpers.tiny_package import ENROLLED, LABELS, make_package
 from speech_emotion.audio.decode import Sound
-from speech_emotion.config.monitoring import DEFAULT
+from speech_emotion.config.monitoring import MonitorSettings
 from speech_emotion.config.params import RaySettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference import batch
@@ -239,7 +239,7 @@ def test_crashing_recording_costs_no_other(tmp_path: Path, recognizer: Recognize
     many = [*clips, *clips, *clips]
     many.insert(150, deadly)
 
-    answered = list(batch.rows(recognizer, many, workers=2, log=DeadlyLog(tmp_path, DEFAULT.log)))
+    answered = list(batch.rows(recognizer, many, workers=2, log=DeadlyLog(tmp_path, MonitorSettings().log)))
 
     assert answered.pop(150) == BatchRow(str(deadly), "crashed the process that decoded it")
     expected = 3 * list(batch.rows(recognizer, clips))
@@ -337,9 +337,11 @@ def test_interrupted_run_logs_each_recording_once(tmp_path: Path, recognizer: Re
     predict_into(tmp_path / "plain.csv", FileFormat.csv, recognizer, clips)
 
     with pytest.raises(KilledError):
-        predict_into(output, FileFormat.csv, recognizer, clips, watch=cut_off(70), log=Logbook(log, DEFAULT.log))
+        predict_into(
+            output, FileFormat.csv, recognizer, clips, watch=cut_off(70), log=Logbook(log, MonitorSettings().log)
+        )
     assert list(log.iterdir()) == []
-    predict_into(output, FileFormat.csv, recognizer, clips, log=Logbook(log, DEFAULT.log))
+    predict_into(output, FileFormat.csv, recognizer, clips, log=Logbook(log, MonitorSettings().log))
 
     assert output.read_bytes() == (tmp_path / "plain.csv").read_bytes()
     assert len(read(log)) == 90

@@ -11,7 +11,7 @@ from helpers.robustness_conditions import telephone
 from helpers.tiny_package import make_package
 from helpers.voices import RATE, logged, sounds, voices
 from speech_emotion.audio.decode import Sound, decode
-from speech_emotion.config.monitoring import DEFAULT, SurveySettings
+from speech_emotion.config.monitoring import LeastSettings, MonitorSettings, SurveySettings
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.monitoring.drift import Drift, Verdict, columns, compare
 from speech_emotion.monitoring.prediction_log import Entry, table
@@ -32,7 +32,7 @@ class Data:
         return logged(self.recognizer, list(recorded))
 
     def compare(self, entries: Sequence[Entry]) -> Drift:
-        return compare(columns(table(entries), self.recognizer.package.digest), self.reference, DEFAULT)
+        return compare(columns(table(entries), self.recognizer.package.digest), self.reference, MonitorSettings())
 
     def drifted(self, entries: Sequence[Entry]) -> set[str]:
         return drifted(self.compare(entries))
@@ -141,16 +141,16 @@ def test_too_few_rows(data: Data) -> None:
 def test_small_difference_is_no_drift(data: Data) -> None:
     rows = [{**row, "level_dbfs": row["level_dbfs"] + 2.0} for row in data.same] * 25
     period = columns(table(rows), data.recognizer.package.digest)
-    least = DEFAULT.model_copy(update={"least": DEFAULT.least.model_copy(update={"level_dbfs": 4.0})})
+    least = MonitorSettings(least=LeastSettings(level_dbfs=4.0))
     wide = data.reference.numbers["level_dbfs"].model_copy(update={"halves": 4.0})
     uneven = data.reference.model_copy(update={"numbers": {**data.reference.numbers, "level_dbfs": wide}})
 
     found = [
         next(one for one in drift.findings if one.measure.title == "level")
         for drift in (
-            compare(period, data.reference, DEFAULT),
+            compare(period, data.reference, MonitorSettings()),
             compare(period, data.reference, least),
-            compare(period, uneven, DEFAULT),
+            compare(period, uneven, MonitorSettings()),
         )
     ]
 

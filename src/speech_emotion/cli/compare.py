@@ -7,7 +7,7 @@ import typer
 from speech_emotion.cli import tables
 from speech_emotion.cli.options import corpus_name
 
-Name = Annotated[str, typer.Argument(help="`champion`, `challenger`, or a version number.", show_default=False)]
+Name = Annotated[str, typer.Argument(help="`champion`, `challenger`, or a version number.")]
 
 
 def compare(first: Name, second: Name) -> None:

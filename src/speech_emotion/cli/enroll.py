@@ -13,14 +13,10 @@ def enroll(
     recordings: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE|FOLDER",
-            help="Recordings of one speaker, about ten seconds in all; neutral speech is best.",
-            show_default=False,
+            metavar="FILE|FOLDER", help="Recordings of one speaker, about ten seconds in all; neutral speech is best."
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The profile, in JSON.", show_default=False)
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The profile, in JSON.")],
     model: ModelOption = None,
 ) -> None:
     """Write the profile of a speaker, for `predict --profile`, the server and Python.

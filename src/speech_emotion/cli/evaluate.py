@@ -33,23 +33,20 @@ _USUAL: Final = (
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     on: Annotated[
         Path,
         typer.Option(
-            "--on",
             metavar="FOLDER",
             help="Recordings in emotion/ or speaker/emotion/ subfolders, or with a CSV of path, emotion and speaker.",
-            show_default=False,
         ),
     ],
     map: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="YOURS=MODEL'S", help="Your label for one of the model's labels. Repeatable."),
+        typer.Option(metavar="YOURS=MODEL'S", help="Your label for one of the model's labels. Repeatable."),
     ] = None,
     leave_out: Annotated[
-        list[str] | None,
-        typer.Option("--leave-out", metavar="YOURS", help="A label to exclude. Repeatable."),
+        list[str] | None, typer.Option(metavar="YOURS", help="A label to exclude. Repeatable.")
     ] = None,
     enroll: Annotated[
         int | None,

@@ -11,8 +11,7 @@ from speech_emotion.cli.options import ChosenModel
 
 def listen(
     file: Annotated[
-        Path | None,
-        typer.Option("--file", metavar="FILE", help="Play a recording instead of the microphone."),
+        Path | None, typer.Option(metavar="FILE", help="Play a recording instead of the microphone.")
     ] = None,
     device: Annotated[
         str | None,

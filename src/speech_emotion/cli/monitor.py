@@ -19,9 +19,7 @@ def monitor(
     log: Annotated[
         Path,
         typer.Argument(
-            metavar="LOG",
-            help="Folder of the prediction log (`serve --log-predictions`, `predict --log`).",
-            show_default=False,
+            metavar="LOG", help="Folder of the prediction log (`serve --log-predictions`, `predict --log`)."
         ),
     ],
     model: ModelOption = None,

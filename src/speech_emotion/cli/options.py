@@ -26,9 +26,7 @@ def _model(without: str) -> Any:
 
 ModelOption = Annotated[str | None, _model("the built-in model")]
 ChosenModel = Annotated[str | None, _model("the champion of this workspace, else the built-in model")]
-CorpusOption = Annotated[
-    str | None, typer.Option(help="Name of the corpus. Default: corpus.name of params.yaml.", show_default=False)
-]
+CorpusOption = Annotated[str | None, typer.Option(help="Name of the corpus. Default: corpus.name of params.yaml.")]
 
 
 def corpus_name(name: str | None) -> str:
@@ -50,6 +48,6 @@ Compute = Literal["local", "ray"]
 def monitor_settings() -> "MonitorSettings":
     """Return the section `monitor` of params.yaml, or the defaults if there is none."""
     from speech_emotion.config.base import section_or
-    from speech_emotion.config.monitoring import DEFAULT
+    from speech_emotion.config.monitoring import MonitorSettings
 
-    return section_or(DEFAULT, "monitor")
+    return section_or(MonitorSettings(), "monitor")

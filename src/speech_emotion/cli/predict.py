@@ -23,8 +23,7 @@ Format = Literal["table", "csv", "json", "parquet"]
 
 def predict(
     recordings: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE|FOLDER", help="Recordings; folders are searched recursively.", show_default=False),
+        list[Path], typer.Argument(metavar="FILE|FOLDER", help="Recordings; folders are searched recursively.")
     ],
     model: ModelOption = None,
     format: Annotated[
@@ -50,19 +49,16 @@ def predict(
     log: Annotated[
         Path | None,
         typer.Option(
-            "--log",
             metavar="FOLDER",
             help="Append to a prediction log for `speech-emotion monitor`: no audio, no names, times to the hour.",
         ),
     ] = None,
     profile: Annotated[
-        Path | None,
-        typer.Option("--profile", metavar="FILE", help="Speaker profile of all recordings, from `enroll`."),
+        Path | None, typer.Option(metavar="FILE", help="Speaker profile of all recordings, from `enroll`.")
     ] = None,
     profiles: Annotated[
         Path | None,
         typer.Option(
-            "--profiles",
             metavar="FOLDER",
             help="Profiles of several speakers: anna.json is that of recordings in anna/ and in the folders in it.",
         ),

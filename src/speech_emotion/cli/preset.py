@@ -8,11 +8,7 @@ import typer
 def preset(
     name: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME",
-            help="demo, own or reference (files in presets/), or the path of a YAML file.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="NAME", help="demo, own or reference (files in presets/), or the path of a YAML file."),
     ],
 ) -> None:
     """Write a preset into params.yaml and show the diff.

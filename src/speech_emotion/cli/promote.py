@@ -16,17 +16,12 @@ if TYPE_CHECKING:
     from speech_emotion.registry.history import PromotionEvent
     from speech_emotion.registry.promote import PromotionResult
 
-ReasonOption = Annotated[
-    str, typer.Option("--reason", metavar="TEXT", help="Why, for those who read the history.", show_default=False)
-]
+ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="Why, for those who read the history.")]
 
 
 def promote(
     version: Annotated[
-        int | None,
-        typer.Argument(
-            metavar="VERSION", min=1, help="The number of a version. Default: the challenger.", show_default=False
-        ),
+        int | None, typer.Argument(metavar="VERSION", min=1, help="The number of a version. Default: the challenger.")
     ] = None,
     mode: Annotated[
         Literal["enforce", "dry-run", "off"] | None,
@@ -73,10 +68,7 @@ def promote(
 
 def rollback(
     to: Annotated[
-        int | None,
-        typer.Option(
-            "--to", metavar="VERSION", min=1, help="A version. Default: the previous champion.", show_default=False
-        ),
+        int | None, typer.Option(metavar="VERSION", min=1, help="A version. Default: the previous champion.")
     ] = None,
     reason: ReasonOption = "",
     corpus: CorpusOption = None,

@@ -15,7 +15,6 @@ def serve(
     log_predictions: Annotated[
         Path | None,
         typer.Option(
-            "--log-predictions",
             metavar="FOLDER",
             help="Write a prediction log for `speech-emotion monitor`: no audio, no addresses, times to the hour.",
         ),
@@ -34,9 +33,9 @@ def serve(
     * `speech-emotion serve --log-predictions predictions/`
     """
     from speech_emotion.config.base import section_or
-    from speech_emotion.config.serving import DEFAULT
+    from speech_emotion.config.serving import ServeSettings
     from speech_emotion.serving.server import serve as run
 
-    settings = section_or(DEFAULT, "serve")
+    settings = section_or(ServeSettings(), "serve")
     log = None if log_predictions is None else (log_predictions, monitor_settings().log)
     run(model, settings, host=host, port=port, log=log)

@@ -14,14 +14,12 @@ def tune(
     apply: Annotated[
         bool, typer.Option("--apply", help="Write the best settings found so far into params.yaml; no search.")
     ] = False,
-    trials: Annotated[
-        int | None, typer.Option(min=1, help="Trials of the study. Default: tune.trials.", show_default=False)
-    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials of the study. Default: tune.trials.")] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Duration of this call. Default: tune.minutes.", show_default=False)
+        float | None, typer.Option(min=0.01, help="Duration of this call. Default: tune.minutes.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Parallel trials. Default: compute.workers.", show_default=False)
+        int | None, typer.Option(min=1, max=1024, help="Parallel trials. Default: compute.workers.")
     ] = None,
     compute: Annotated[
         Compute | None, typer.Option(help="ray: the cluster of params.yaml. Default: compute.backend.")

@@ -1,6 +1,6 @@
 """The sections `monitor`, of the prediction log and the drift report, and `survey`, of the reference data."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import Field
 
@@ -12,69 +12,45 @@ Least = Annotated[float, Field(ge=0)]
 class LogSettings(Section):
     """When a file of the log is written: at a number of rows, or at an age of its first row."""
 
-    rows: Annotated[int, Field(ge=1, le=1_000_000)]
-    minutes: Annotated[float, Field(gt=0, le=1440)]
+    rows: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    minutes: Annotated[float, Field(gt=0, le=1440)] = 10.0
 
 
 class LeastSettings(Section):
     """The smallest difference of each measure that counts as drift."""
 
-    seconds: Least
-    level_dbfs: Least
+    seconds: Least = 0.1
+    level_dbfs: Least = 1.0
     """dB."""
-    peak_dbfs: Least
+    peak_dbfs: Least = 1.0
     """dB."""
-    noise_dbfs: Least
+    noise_dbfs: Least = 2.0
     """dB."""
-    voiced_share: Least
-    pitch_hz: Least
-    pitch_range: Least
+    voiced_share: Least = 0.05
+    pitch_hz: Least = 10.0
+    pitch_range: Least = 1.0
     """Semitones."""
-    centroid_hz: Least
-    bandwidth_hz: Least
-    confidence: Least
-    shares: Annotated[float, Field(ge=0, le=1)]
+    centroid_hz: Least = 100.0
+    bandwidth_hz: Least = 500.0
+    confidence: Least = 0.03
+    shares: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Of sample rates, channels, labels and sure answers: total variation distance."""
 
 
 class MonitorSettings(Section):
-    """When a period has drifted from the training reference."""
+    """When a period has drifted from the training reference. The defaults apply without params.yaml."""
 
-    rows: Annotated[int, Field(ge=20, le=1_000_000)]
+    rows: Annotated[int, Field(ge=20, le=1_000_000)] = 100
     """Periods with fewer rows are not tested."""
-    false_discovery: Annotated[float, Field(gt=0, le=0.5)]
+    false_discovery: Annotated[float, Field(gt=0, le=0.5)] = 0.01
     """False discovery rate (Benjamini and Yekutieli)."""
-    halves: Annotated[float, Field(ge=0, le=100)]
+    halves: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Drift exceeds the difference of two random halves of the training data by this factor."""
-    least: LeastSettings
-    draws: Annotated[int, Field(ge=100, le=100_000)]
+    least: LeastSettings = LeastSettings()
+    draws: Annotated[int, Field(ge=100, le=100_000)] = 1000
     """Of the bootstrap."""
-    seed: Annotated[int, Field(ge=0)]
-    log: LogSettings
-
-
-DEFAULT: Final = MonitorSettings(
-    rows=100,
-    false_discovery=0.01,
-    halves=1.0,
-    least=LeastSettings(
-        seconds=0.1,
-        level_dbfs=1.0,
-        peak_dbfs=1.0,
-        noise_dbfs=2.0,
-        voiced_share=0.05,
-        pitch_hz=10.0,
-        pitch_range=1.0,
-        centroid_hz=100.0,
-        bandwidth_hz=500.0,
-        confidence=0.03,
-        shares=0.05,
-    ),
-    draws=1000,
-    seed=7,
-    log=LogSettings(rows=1000, minutes=10.0),
-)
-"""Used without params.yaml, for instance in a container."""
+    seed: Annotated[int, Field(ge=0)] = 7
+    log: LogSettings = LogSettings()
 
 
 class SurveySettings(Section):

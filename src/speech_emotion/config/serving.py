@@ -1,6 +1,6 @@
 """The sections `serve`, `windows` and `package` of params.yaml."""
 
-from typing import Annotated, Final, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -10,37 +10,24 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class ServeSettings(Section):
-    """Limits of the server. No result depends on them."""
+    """Limits of the server. No result depends on them. The defaults apply without params.yaml, as in a container."""
 
-    body_mb: Annotated[float, Field(gt=0, le=1024)]
+    body_mb: Annotated[float, Field(gt=0, le=1024)] = 16.0
     """Size limit of a request in MiB."""
-    recordings: Annotated[int, Field(ge=1, le=100_000)]
+    recordings: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Largest number of recordings in a request."""
-    processes: Annotated[int, Field(ge=1, le=1024)] | None
+    processes: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Worker processes; null: one per core."""
-    waiting: Annotated[int, Field(ge=0, le=100_000)]
+    waiting: Annotated[int, Field(ge=0, le=100_000)] = 16
     """Requests that may wait for a worker; further ones get 503."""
-    answer_seconds: Seconds
+    answer_seconds: Seconds = 30.0
     """Limit for answering a request, waiting included."""
-    receive_seconds: Seconds
+    receive_seconds: Seconds = 30.0
     """Limit for receiving a request, and for the client to read the response."""
-    stop_seconds: Seconds
+    stop_seconds: Seconds = 30.0
     """Limit for finishing requests after SIGTERM."""
-    poll_seconds: Seconds
+    poll_seconds: Seconds = 5.0
     """Interval between polls of the registry for a new champion."""
-
-
-DEFAULT: Final = ServeSettings(
-    body_mb=16.0,
-    recordings=64,
-    processes=None,
-    waiting=16,
-    answer_seconds=30.0,
-    receive_seconds=30.0,
-    stop_seconds=30.0,
-    poll_seconds=5.0,
-)
-"""Used without params.yaml: in a container, or on a machine that only serves."""
 
 
 class WindowSettings(Section):
