@@ -52,12 +52,13 @@ class Api:
         app.get("/health", response_class=Response)(self.ping)
         app.get("/version", response_class=PlainTextResponse)(self.version)
         app.get("/metrics", response_class=PlainTextResponse)(self.metrics)
-        limits = f"at most {self._settings.recordings} recordings, {self._settings.body_mb:g} MiB"
         app.post(
             "/invocations",
-            description=f"Predict the emotion of recordings ({limits}); all of them or none.",
-            response_model=schemas.PredictionResponse,
-            responses={status: {"model": schemas.Refusal} for status in (400, 408, 413, 415, 503, 504)},
+            description=f"Predict the emotion of at most {self._settings.recordings} recordings, all of them or none.",
+            responses={
+                200: {"content": {"application/json": {"example": schemas.EXAMPLE}}},
+                **{status: {"model": schemas.Refusal} for status in (400, 408, 413, 415, 503, 504)},
+            },
             openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA}}}},
         )(self.invocations)
         for kind in (HTTPException, Exception):
@@ -117,7 +118,8 @@ class Api:
         # one label per unknown path would fill Prometheus
         path = exchange.scope["route"].path if "route" in exchange.scope else "other"
         seconds = time.perf_counter() - exchange.began
-        self._metrics.observe(path, exchange.status, seconds)
+        self._metrics.requests.labels(path, str(exchange.status)).inc()
+        self._metrics.seconds.labels(path).observe(seconds)
         if error is not None:
             self._metrics.note("error", level="error", id=exchange.id, reason=f"{type(error).__name__}: {error}")
         log(

@@ -6,11 +6,9 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-
-_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class Metrics:
@@ -20,16 +18,11 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         own: dict[str, Any] = {"registry": self.registry, "namespace": "speech_emotion"}
-        self._requests = Counter("requests", "Requests.", ("path", "status"), **own)
-        self._seconds = Histogram("request_seconds", "Duration of a request.", ("path",), buckets=_SECONDS, **own)
+        self.requests = Counter("requests", "Requests.", ("path", "status"), **own)
+        self.seconds = Histogram("request_seconds", "Duration of a request.", ("path",), **own)
         self.recordings = Counter("recordings", "Recordings predicted.", **own)
         self._events = Counter("events", "Other events, such as a new model or a lost worker.", ("event",), **own)
         Gauge("working", "Requests in progress or waiting.", **own).set_function(working)
-
-    def observe(self, path: str, status: int, seconds: float) -> None:
-        """Count a request."""
-        self._requests.labels(path, str(status)).inc()
-        self._seconds.labels(path).observe(seconds)
 
     def note(self, event: str, *, level: str = "info", **details: Any) -> None:
         """Count an event and write it to the log."""

@@ -21,7 +21,6 @@ Audio = Annotated[
     Field(description="base64 text of an audio file, or a data URL", json_schema_extra={"contentEncoding": "base64"}),
 ]
 Profile = Annotated[str | None, Field(description="the text of a profile that `speech-emotion enroll` wrote")]
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
@@ -33,9 +32,7 @@ class Recording(_Strict):
 
     audio: Audio
     profile: Profile = None
-    references: Annotated[
-        list[Audio], Field(description="recordings of the speaker's usual voice, instead of a profile")
-    ] = []
+    references: Annotated[list[Audio], Field(description="recordings of the speaker, instead of a profile")] = []
 
     @model_validator(mode="after")
     def _check_speaker(self) -> Self:
@@ -106,35 +103,10 @@ class Request(_Strict):
         return list(content)
 
 
-class PredictionBody(BaseModel):
-    """Prediction for a recording or a window."""
-
-    label: str
-    confidence: Annotated[Probability, Field(description="Probability of the label.")]
-    sure: Annotated[bool, Field(description="Whether the confidence reaches the model's rejection threshold.")]
-    probabilities: dict[str, Probability]
-
-
-class WindowPrediction(PredictionBody):
-    """Prediction for a part of a long recording."""
-
-    start: Annotated[float, Field(description="seconds")]
-    end: Annotated[float, Field(description="seconds")]
-
-
-class RecordingPrediction(PredictionBody):
-    """Prediction for a recording."""
-
-    windows: Annotated[list[WindowPrediction], Field(description="Empty unless the recording exceeds one window.")]
-    model: str
-    model_version: str
-    package_digest: str
-
-
-class PredictionResponse(BaseModel):
-    """One prediction per recording, in order."""
-
-    predictions: list[RecordingPrediction]
+_ANSWER: Final = {"label": "sad", "confidence": 0.9, "sure": True, "probabilities": {"happy": 0.1, "sad": 0.9}}
+_MODEL: Final = {"model": "speech-emotion-tess", "model_version": "3", "package_digest": 64 * "0"}
+EXAMPLE: Final = {"predictions": [{**_ANSWER, "windows": [{"start": 0.0, "end": 3.0, **_ANSWER}], **_MODEL}]}
+"""A response: one prediction per recording, with windows if the recording is longer than one."""
 
 
 class Refusal(BaseModel):
@@ -162,11 +134,8 @@ def refusal(message: str, code: str = "INVALID_PARAMETER_VALUE") -> bytes:
 def parse(body: bytes | bytearray, *, most: int) -> list[Recording]:
     """Return the recordings of a request.
 
-    Raises
-    ------
-    UserError
-        The body is not valid, or holds more than `most` recordings, references included. The message repeats nothing
-        of the body.
+    Raises a UserError if the body is not valid, or holds more than `most` recordings, references included. The message
+    repeats nothing of the body.
     """
     tokens = sum(map(body.count, (b",", b"[", b"{")))
     if tokens > _TOKENS_PER_RECORDING * most + _TOKENS_BESIDE:

@@ -7,8 +7,8 @@ import asyncio
 import os
 import resource
 import signal
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.config.serving import ServeSettings
 from speech_emotion.core.parallel import core_count
 from speech_emotion.monitoring.log_writer import LogWriter
-from speech_emotion.registry.model_resolution import Model, glance, may_change, resolve_apart
+from speech_emotion.registry.model_resolution import glance, may_change, resolve_apart
 from speech_emotion.serving.app import Api
 from speech_emotion.serving.limits import HEAD_BYTES
 from speech_emotion.serving.metrics import Metrics, log
@@ -48,7 +48,7 @@ def serve(
 
 class _Server:
     def __init__(self, source: str | None, settings: ServeSettings, log: tuple[Path, LogSettings] | None) -> None:
-        self._source, self._settings, self._began = source, settings, time.perf_counter()
+        self._source, self._settings = source, settings
         self._metrics = Metrics(lambda: self._pool.requests)
         self._log_writer = None if log is None else LogWriter(*log, note=self._metrics.note)
         workers = settings.processes or core_count()
@@ -58,11 +58,9 @@ class _Server:
         starting = asyncio.ensure_future(self._start())
         _on_stop(starting.cancel)
         try:
-            await starting
-            await self._serve(host, port)
-        except asyncio.CancelledError:
-            if not starting.cancelled():
-                raise
+            with suppress(asyncio.CancelledError):  # stopped before it had started
+                await starting
+                await self._serve(host, port)
         finally:
             await self._pool.close()
             if self._log_writer is not None:
@@ -93,8 +91,7 @@ class _Server:
         _on_stop(lambda: setattr(server, "should_exit", True))
         listener = bound(config)
         polling = asyncio.create_task(self._poll())
-        seconds = round(time.perf_counter() - self._began, 3)
-        self._metrics.note("ready", url=url(listener), seconds=seconds, **_names(self._pool.model))
+        self._metrics.note("ready", url=url(listener), **self._pool.model.versions)
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -110,14 +107,10 @@ class _Server:
                 seen = await asyncio.to_thread(glance, source)
                 if seen != self._pool.model and (found := await resolve_apart(source)) != self._pool.model:
                     await self._pool.change(found)
-                    self._metrics.note("model changed", **_names(found))
+                    self._metrics.note("model changed", **found.versions)
                 pause = self._settings.poll_seconds
             except Exception as error:  # the next poll may succeed
                 self._metrics.note("champion not polled", level="warning", reason=str(error) or repr(error))
-
-
-def _names(model: Model) -> dict[str, str]:
-    return {"model": model.name, "model_version": model.version, "package_digest": model.digest}
 
 
 def _on_stop(stop: Callable[[], object]) -> None:

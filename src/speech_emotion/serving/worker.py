@@ -25,11 +25,9 @@ class Predictor:
 
     def __init__(self, model: Model, *, most: int, keep_log: bool) -> None:
         from speech_emotion.inference.windows import Listener
-        from speech_emotion.registry.model_resolution import load as load_recognizer
 
-        self._listener, self._most, self._keep_log = Listener(load_recognizer(model.folder)), most, keep_log
-        self.package = self._listener.recognizer.package
-        self._versions = {"model": model.name, "model_version": model.version, "package_digest": self.package.digest}
+        self._listener, self._most, self._keep_log = Listener(model.recognizer), most, keep_log
+        self.package, self._versions = model.recognizer.package, model.versions
 
     def __call__(self, body: bytes | bytearray) -> Reply:
         """Answer a request; one unusable recording refuses all of it, as with MLflow's server."""
