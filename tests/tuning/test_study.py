@@ -16,13 +16,13 @@ from speech_emotion.tuning.study import (
     INTERRUPTED,
     PROCESS,
     REASON,
+    Retry,
     Storage,
     create,
     finished,
     last_attempts,
     ranked,
     reason,
-    requeue,
     retry_stale,
     sampler,
     set_attribute,
@@ -110,7 +110,7 @@ def test_retries_are_limited(study: optuna.Study, inputs: SearchInputs) -> None:
 def test_interrupted_trial_is_queued_again(study: optuna.Study) -> None:
     trial = running(study, process_name())
     set_attribute(trial, REASON, INTERRUPTED)
-    requeue(study, study.tell(trial, state=TrialState.FAIL))
+    Retry()(study, study.tell(trial, state=TrialState.FAIL))
 
     assert [one.state.name for one in last_attempts(study)] == ["WAITING"]
 

@@ -64,9 +64,3 @@ def _apply(inputs: "SearchInputs") -> None:
     typer.echo(f"found: {winner}")
     if difference:
         typer.echo("`dvc repro` trains with them.")
-    full = str(inputs.full_recipe)
-    if difference and winner.recipe != full:
-        typer.echo(
-            f"These settings were {winner.recipe}. {full.capitalize()}, they may be worse than the settings before. "
-            "To compare both in full, set tune.promotion.trials above 0."
-        )

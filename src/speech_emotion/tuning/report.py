@@ -16,6 +16,7 @@ from speech_emotion.config import presets
 from speech_emotion.config.base import PARAMS
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, write_json
+from speech_emotion.core.tables import write_table
 from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.space import nested
 from speech_emotion.tuning.study import ranked, reason, trials_of
@@ -57,9 +58,9 @@ def report_folder(corpus: str) -> Path:
 
 def write_report(folder: Path, study: Study, full: Study | None, winner: Winner | None, *, seed: int) -> None:
     """Write trials.csv, the plots, the winner and, of `full`, promoted.csv."""
-    _write_table(trial_table(study), folder / "trials.csv")
+    write_table(folder / "trials.csv", trial_table(study))
     if full is not None:
-        _write_table(trial_table(full), folder / "promoted.csv")
+        write_table(folder / "promoted.csv", trial_table(full))
     if ranked(study):
         _write_plots(study, folder, seed=seed)
     if winner is not None:
@@ -75,10 +76,7 @@ def write_winner(winner: Winner, folder: Path) -> None:
 def apply_winner(inputs: SearchInputs, folder: Path, params: Path = PARAMS) -> tuple[str, Winner]:
     """Write the winner into params.yaml, keeping comments and order; return a unified diff and the winner.
 
-    Raises
-    ------
-    UserError
-        There is no winner, or it was found on other data or features. params.yaml is not changed.
+    Raises a UserError and changes nothing if there is no winner, or it was found on other data or features.
     """
     try:
         winner = Winner(**json.loads((folder / WINNER).read_text(encoding="utf-8")))
@@ -100,11 +98,6 @@ def trial_table(study: Study) -> pd.DataFrame:
     table.columns = [str(name).removeprefix("values_").removeprefix("params_") for name in table]
     table["reason"] = [reason(trial) for trial in trials_of(study)]
     return table
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
 def _write_plots(study: Study, folder: Path, *, seed: int) -> None:

@@ -45,10 +45,7 @@ def search(inputs: SearchInputs, compute: ComputeSettings) -> Outcome:
     1. Many short trials (`tune.recipe`), the first of them with the current settings.
     2. The best of them and the current settings, trained as `train` does (`tune.promotion`). These decide.
 
-    Raises
-    ------
-    UserError
-        The settings cannot work, no worker could start, every trial failed, or the connection to the database was lost.
+    Raises a UserError if the settings cannot work, no worker could start, every trial failed, or the database was lost.
     """
     storage = studies.Storage.of(inputs.tune)
     with storage.errors_as_messages():

@@ -14,14 +14,9 @@ from speech_emotion.tracking.connection import flat
 
 
 class Space:
-    """The search space around the current training settings.
+    """The search space around the current training settings. Parameters outside the space keep their current values.
 
-    Parameters outside the space keep their current values.
-
-    Raises
-    ------
-    UserError
-        The space contains values that training rejects, or does not contain the current settings.
+    Raises a UserError if it contains values that training rejects, or does not contain the current settings.
     """
 
     def __init__(self, dimensions: Mapping[str, Dimension], train: TrainSettings) -> None:

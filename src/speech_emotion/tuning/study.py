@@ -51,10 +51,11 @@ class _Database(RDBStorage):
             super().record_heartbeat(trial_id)
 
 
-class _Retry(RetryHeartbeatStaleTrialCallback):
-    """Queue a failed trial again, with its parameters."""
+class Retry(RetryHeartbeatStaleTrialCallback):
+    """Queue a failed trial again, with its parameters, at most so many times."""
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        """Queue the trial."""
         if FIRST_ATTEMPT not in trial.user_attrs:
             # killed between two parameters: the sampler, seeded as before, chooses the same ones again
             trial.params, trial.distributions = {}, {}
@@ -100,7 +101,7 @@ class Storage:
                 self.url,
                 engine_kwargs={"pool_pre_ping": True},
                 heartbeat_interval=self.heartbeat_seconds,
-                heartbeat_stale_trial_callback=_Retry(self.retries),
+                heartbeat_stale_trial_callback=Retry(self.retries),
             )
         except (SQLAlchemyError, ImportError, ValueError) as error:
             raise UserError(f"tune.storage: cannot reach the database {self.url} ({first_line(error)}).") from None
@@ -217,13 +218,8 @@ def retry_stale(study: Study, storage: Storage) -> int:
     for trial in trials_of(study, TrialState.RUNNING):
         if _is_stale(trial):
             with suppress(ValueError, UpdateFinishedTrialError):  # another worker was faster
-                requeue(study, study.tell(trial.number, state=TrialState.FAIL), storage.retries)
+                Retry(storage.retries)(study, study.tell(trial.number, state=TrialState.FAIL))
     return sum(trial.number in before and reason(trial) == KILLED for trial in trials_of(study, TrialState.FAIL))
-
-
-def requeue(study: Study, trial: FrozenTrial, retries: int | None = None) -> None:
-    """Queue a failed trial again, at most `retries` times."""
-    _Retry(retries)(study, trial)
 
 
 def _is_stale(trial: FrozenTrial) -> bool:

@@ -103,7 +103,7 @@ def _run_trial(study: Study, objective: Objective, task: WorkerTask, budget: Fil
 
 def _requeue_interrupted(study: Study, trial: FrozenTrial) -> None:
     if trial.state is TrialState.FAIL and studies.reason(trial) == studies.INTERRUPTED:
-        studies.requeue(study, trial)
+        studies.Retry()(study, trial)
 
 
 def _is_over(study: Study, task: WorkerTask) -> bool:
