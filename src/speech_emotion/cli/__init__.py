@@ -1,4 +1,4 @@
-"""The command line `speech-emotion`, one module per command.
+"""The command line `speech-emotion`.
 
 Exit status: 0 success, 1 an error with a message, 2 wrong usage, 130 Ctrl-C. Command modules import libraries inside
 their functions, so that `--help` and `predict` start fast.
@@ -12,22 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from speech_emotion.cli import app as page
-from speech_emotion.cli import (
-    compare,
-    data,
-    enroll,
-    evaluate,
-    listen,
-    monitor,
-    predict,
-    preset,
-    promote,
-    publish,
-    registry,
-    runs,
-    serve,
-    tune,
-)
+from speech_emotion.cli import enroll, evaluate, listen, monitor, predict, registry, serve, tune, workspace
 from speech_emotion.core.errors import UserError, in_words, print_masked_traceback
 
 _EXTRAS = {
@@ -90,8 +75,8 @@ app = typer.Typer(
 
 for command in (
     *(predict.predict, enroll.enroll, page.app, listen.listen, serve.serve, monitor.monitor, evaluate.evaluate),
-    *(runs.runs, compare.compare, data.data, publish.publish, registry.registry),
-    *(promote.promote, promote.rollback, promote.history, tune.tune, preset.preset),
+    *(workspace.runs, registry.compare, workspace.data, registry.publish, registry.registry),
+    *(registry.promote, registry.rollback, registry.history, tune.tune, workspace.preset),
 ):
     app.command()(command)
 

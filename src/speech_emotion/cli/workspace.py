@@ -1,6 +1,7 @@
-"""The command that lists trainings in MLflow."""
+"""Commands about this workspace: its corpora, presets and trainings."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,43 @@ from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+
+def data() -> None:
+    """List the corpora, their licences, and which of them are on this machine.
+
+    `corpus.kind` in params.yaml chooses one by the name in the first column.
+
+    Examples
+    --------
+    * `speech-emotion data`
+    * `TESS_DIR=~/TESS dvc repro`
+    """
+    from speech_emotion.data.inventory import survey
+
+    rows = [(one.kind, one.title, one.licence, one.state) for one in survey(Path())]
+    tables.write(("kind", "corpus", "licence", "state"), rows)
+
+
+def preset(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="demo, own or reference (files in presets/), or the path of a YAML file."),
+    ],
+) -> None:
+    """Write a preset into params.yaml and show the diff.
+
+    Comments and order stay as they are; a preset that would make an impossible setting changes nothing. `git checkout
+    params.yaml` takes it back.
+
+    Examples
+    --------
+    * `speech-emotion preset reference && dvc repro`
+    * `git checkout params.yaml`
+    """
+    from speech_emotion.config.presets import apply
+
+    typer.echo(apply(name) or "params.yaml has these settings already.\n", nl=False)
 
 
 def runs(
