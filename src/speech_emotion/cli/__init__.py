@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from speech_emotion.cli import app as page
-from speech_emotion.cli import enroll, evaluate, listen, monitor, predict, registry, serve, tune, workspace
+from speech_emotion.cli import evaluate, monitor, predict, registry, serve, tune, workspace
 from speech_emotion.core.errors import UserError, in_words, print_masked_traceback
 
 _EXTRAS = {
@@ -74,7 +74,7 @@ app = typer.Typer(
 
 
 for command in (
-    *(predict.predict, enroll.enroll, page.app, listen.listen, serve.serve, monitor.monitor, evaluate.evaluate),
+    *(predict.predict, predict.enroll, page.app, page.listen, serve.serve, monitor.monitor, evaluate.evaluate),
     *(workspace.runs, registry.compare, workspace.data, registry.publish, registry.registry),
     *(registry.promote, registry.rollback, registry.history, tune.tune, workspace.preset),
 ):

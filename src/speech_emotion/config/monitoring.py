@@ -21,11 +21,8 @@ class LeastSettings(Section):
 
     seconds: Least = 0.1
     level_dbfs: Least = 1.0
-    """dB."""
     peak_dbfs: Least = 1.0
-    """dB."""
     noise_dbfs: Least = 2.0
-    """dB."""
     voiced_share: Least = 0.05
     pitch_hz: Least = 10.0
     pitch_range: Least = 1.0
