@@ -122,8 +122,7 @@ def label_mapping(
     kept = found - {*left_out}
     if not kept:
         raise UserError("every recording is left out.")
-    for yours, model in usual_names(kept - mapped.keys(), known).items():
-        mapped[yours] = model
+    mapped |= usual_names(kept - mapped.keys(), known)
     unknown = sorted(kept - {*known} - mapped.keys())
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)

@@ -104,7 +104,8 @@ class TuneSettings(Section):
     def _known(cls, space: dict[str, Any]) -> dict[str, Any]:
         if not space:
             raise ValueError("at least one training parameter, such as `train.optimizer.learning_rate: {low, high}`")
-        known = parameter_names()
+        # the recipe sets the epochs
+        known = [name for name in _leaves(TrainSettings.model_json_schema()) if name != "train.epochs"]
         for name, value in space.items():
             if name not in known:
                 raise ValueError(f"training parameters except epochs, found '{name}'.{suggestion(name, known)}")
@@ -121,11 +122,6 @@ class TuneSettings(Section):
     def dimensions(self) -> dict[str, Dimension]:
         """The space, validated."""
         return {name: _dimension(name, value) for name, value in self.space.items()}
-
-
-def parameter_names() -> list[str]:
-    """Return the dotted names of all training parameters that can be searched. The recipe sets the epochs."""
-    return [name for name in _leaves(TrainSettings.model_json_schema()) if name != "train.epochs"]
 
 
 def parameter_type(name: str) -> str:
