@@ -35,7 +35,6 @@ LONGEST = (
     "test_study",
     "test_publish",
     "test_demo",
-    "test_corpus_plots",
     "test_folder",
 )
 """Test files that take minutes, in the order in which they start. The first needs the demo and the second does not, so

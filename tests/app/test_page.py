@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from helpers import recordings
-from helpers.tiny_package import make_package
 from speech_emotion.app import examples, wording
 from speech_emotion.inference.recognizer import Prediction
 from speech_emotion.inference.windows import Listener
@@ -38,13 +37,6 @@ def test_unsure_answer_names_closest_emotion(listener: Listener, prediction: Pre
     assert '<p class="se-label">not sure</p>' in shown
     assert f"Closest is {wording.words(found.label)}" in shown
     assert wording.why_not_sure(listener.recognizer.rejection) in shown
-
-
-def test_package_without_card(tmp_path: Path) -> None:
-    package = make_package(tmp_path / "package")
-
-    assert wording.small_print(package) == f"{wording.UNKNOWN}\n\n{wording.ALWAYS}"
-    assert wording.why_not_sure(package.description.rejection) == ""
 
 
 @pytest.mark.parametrize("example", examples.EXAMPLES)

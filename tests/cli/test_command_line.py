@@ -3,7 +3,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,15 +26,6 @@ def test_help_lists_every_command(command: Command) -> None:
         assert f"│ {name} " in done.stdout
     registered = speech_emotion.cli.app.registered_commands
     assert {info.callback.__name__ for info in registered if info.callback} == set(COMMANDS)
-
-
-@pytest.mark.parametrize("name", COMMANDS[:-1])
-def test_help_of_a_command_has_examples(command: Command, name: str) -> None:
-    done = command(name, "--help")
-
-    assert done.returncode == 0
-    assert "Examples" in done.stdout
-    assert f"speech-emotion {name}" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -150,26 +140,12 @@ def test_help_imports_no_libraries() -> None:
 
 
 def test_terminal_gets_a_table(model: Path, clips: Path) -> None:
-    output = in_terminal(["predict", str(clips / "a.wav"), "--model", str(model)])
+    terminal, inside = pty.openpty()
+    command = [sys.executable, "-m", "speech_emotion", "predict", str(clips / "a.wav"), "--model", str(model)]
+    subprocess.run(command, stdout=inside, env={**os.environ, "COLUMNS": "100", "TERM": "xterm"}, check=True)
+    os.close(inside)
 
-    assert "recording" in output
-    assert "confidence" in output
-    assert "┃" in output or "│" in output
+    shown = os.read(terminal, 65536).decode()
+    os.close(terminal)
 
-
-def in_terminal(arguments: list[str]) -> str:
-    """Run the command line in a pseudo-terminal of 100 columns and return what it shows."""
-    pid, descriptor = pty.fork()
-    if pid == 0:
-        environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
-        os.execve(sys.executable, [sys.executable, "-m", "speech_emotion", *arguments], environment)
-    shown = b""
-    deadline = time.monotonic() + 30
-    try:
-        while time.monotonic() < deadline and (block := os.read(descriptor, 4096)):
-            shown += block
-    except OSError:  # Linux tells the end of a terminal so
-        pass
-    os.waitpid(pid, 0)
-    os.close(descriptor)
-    return shown.decode()
+    assert all(text in shown for text in ("recording", "confidence", "│"))

@@ -6,13 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from helpers.commands import Command
-from helpers.irregular import IRREGULAR, unreadable
+from helpers.irregular import IRREGULAR
 from helpers.tiny_package import LABELS
-from speech_emotion.cli.recordings import search
-from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Recognizer
 
 
@@ -71,14 +67,6 @@ def test_pipes_are_refused(in_process: Command, model: Path, clips: Path) -> Non
     assert len(done.stdout.splitlines()) == 4
     for name in ("link.wav", "pipe.wav"):
         assert f"{clips / name}: cannot be read (a named pipe, not a regular file)" in done.stderr
-
-
-def test_unreadable_subfolder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("clips", "locked").mkdir(parents=True)
-
-    with unreadable(Path("clips", "locked")), pytest.raises(UserError, match="clips/locked: folder cannot be read"):
-        search([Path("clips")])
 
 
 def test_names_that_are_not_text(command: Command, model: Path, clips: Path) -> None:

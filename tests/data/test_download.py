@@ -58,13 +58,6 @@ def fetch_all(client: Downloader, folder: Path) -> dict[str, bytes]:
     return {file.name: (folder / file.key).read_bytes() for file in client.fetch(files_of(client), folder)}
 
 
-def test_leaves_no_partial_files(connect: Start, tmp_path: Path) -> None:
-    served = dataset(*(f"{number}.wav" for number in range(20)))
-    assert fetch_all(connect(served), tmp_path) == served.files
-    assert len(list(tmp_path.iterdir())) == 20
-    assert not list(tmp_path.glob("*.part"))
-
-
 def test_requests_the_upload_behind_a_table(connect: Start, tmp_path: Path) -> None:
     table = {"filename": "a.tab", "filesize": 7, "originalFileName": "a.wav", "originalFileSize": 50_000}
     served = dataset(labels={"a.wav": {**table, "tabularData": True}})

@@ -185,14 +185,6 @@ def test_irregular_table_is_refused(tmp_path: Path, make: Callable[[Path], Path]
     assert "not a regular file" in message(tmp_path)
 
 
-def test_long_lists_are_cut(tmp_path: Path) -> None:
-    rows = "".join(f"{number}.wav,sad,S,,\n" for number in range(25))
-    said = message(lay_out(tmp_path, table=HEAD + rows)).splitlines()
-    assert said[0] == f"F/{TABLE}: 25 mistakes:"
-    assert said[20] == "  line 21: 19.wav: there is no such file"
-    assert said[21:] == ["  and 5 more"]
-
-
 @pytest.mark.parametrize("wrapping", ["", "Corpus", "Corpus/v1"])
 @pytest.mark.parametrize("how", ["speakers", "table"])
 def test_enters_lone_folders(tmp_path: Path, wrapping: str, how: str) -> None:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -99,14 +98,7 @@ class Database:
 
 
 @contextmanager
-def postgresql() -> Iterator[str]:
-    """Start a PostgreSQL server with an empty database and yield its URI."""
-    with database() as server:
-        yield server.uri
-
-
-@contextmanager
-def database() -> Iterator[Database]:
+def postgresql() -> Iterator[Database]:
     """Start a PostgreSQL server with an empty database."""
     programs, user = _postgresql_programs(), _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
@@ -150,23 +142,9 @@ def scoring_server(model_uri: str, folder: Path, environment: dict[str, str]) ->
 
 @contextmanager
 def hanging_server() -> Iterator[str]:
-    """Yield the address of a server that accepts connections and never answers."""
-    held = []
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    held.append(server.accept())
-
-        threading.Thread(target=accept, daemon=True).start()
+    """Yield the address of a server with which one can connect, and which never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        # closing alone does not wake a thread that waits in accept
-        server.shutdown(socket.SHUT_RDWR)
-    for connection, _ in held:
-        connection.close()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers import recordings
+from helpers.emotion_server import wait_until
 from helpers.tiny_package import ENROLLED, LABELS, make_package
 from speech_emotion.audio.decode import Sound
 from speech_emotion.config.monitoring import MonitorSettings
@@ -312,7 +312,7 @@ def kill_after(count: int, folder: Path, output: Path) -> int:
     """Kill the command once so many recordings are in its journal; return how many are complete."""
     process = subprocess.Popen(command(folder, output), stderr=subprocess.DEVNULL)
     try:
-        wait_for(count, output)
+        wait_until(lambda: lines(output) >= count)
     finally:
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
@@ -320,11 +320,6 @@ def kill_after(count: int, folder: Path, output: Path) -> int:
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
     return lines(output)
-
-
-def wait_for(count: int, output: Path) -> None:
-    while lines(output) < count:
-        time.sleep(0.02)
 
 
 def lines(output: Path) -> int:

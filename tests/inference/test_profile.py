@@ -43,12 +43,6 @@ def test_recordings_that_cannot_be_used(recognizer: Recognizer) -> None:
         recognizer.enroll([])
 
 
-def test_model_without_references(tmp_path: Path) -> None:
-    plain = Recognizer(make_package(tmp_path / "package"))
-    with pytest.raises(UserError, match=r"trained without speaker references"):
-        plain.enroll([encoded(tone())])
-
-
 @pytest.mark.parametrize(
     "change",
     [{"spec_digest": "0" * 64}, {"mean": (0.0,)}],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.tiny_package import FEATURES, LABELS, make_package
+from helpers.tiny_package import make_package
 from speech_emotion.config.serving import PackageSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file
@@ -27,21 +27,6 @@ FILES = {
 def folder(tmp_path: Path) -> Path:
     make_package(tmp_path / "package", temperature=1.5)
     return tmp_path / "package"
-
-
-def test_package_is_read_back(folder: Path) -> None:
-    package = Package.load(folder)
-
-    description = package.description
-    assert package.labels == LABELS
-    assert description.features == FEATURES
-    assert (description.corpus, description.protocol, description.fold) == ("tiny", "full", "all")
-    assert description.temperature == 1.5
-    assert description.limits == PackageSettings(min_seconds=0.2, max_seconds=10.0)
-    assert description.lineage == {"split": "a" * 64}
-    assert description.files["graph.onnx"] == digest_file(folder / "graph.onnx")
-    assert package.evidence() == {}
-    assert {path.name for path in folder.iterdir()} == FILES
 
 
 def test_requirements_are_pinned(folder: Path) -> None:

@@ -75,23 +75,25 @@ def test_frames_in_a_file_give_the_same_weights(tmp_path: Path) -> None:
     assert len(prints) == 1
 
 
-STOPPING = EarlyStoppingSettings(patience=5)
+class CutError(Exception):
+    """Stands for a kill that this process survives."""
 
 
-@pytest.mark.parametrize("stopping", [STOPPING, pytest.param(None, marks=pytest.mark.slow)])
-def test_resume_is_bit_identical(tmp_path: Path, stopping) -> None:
+def cut_after(epoch: int) -> Callable[[Epoch], None]:
+    def cut(row: Epoch) -> None:
+        if row.epoch == epoch:
+            raise CutError
+
+    return cut
+
+
+@pytest.mark.parametrize("stopping", [EarlyStoppingSettings(patience=5), pytest.param(None, marks=pytest.mark.slow)])
+def test_resume_is_bit_identical(tmp_path: Path, stopping: EarlyStoppingSettings | None) -> None:
     settings = train_settings(epochs=4, early_stopping=stopping)
     whole = fit(settings, tmp_path / "whole")
 
-    class CutError(Exception):
-        pass
-
-    def cut_after_two(row: Epoch) -> None:
-        if row.epoch == 2:
-            raise CutError
-
     with pytest.raises(CutError):
-        fit(settings, tmp_path / "cut", cut_after_two)
+        fit(settings, tmp_path / "cut", cut_after(2))
     resumed = fit(settings, tmp_path / "cut")
 
     assert fingerprint(resumed) == fingerprint(whole)
@@ -107,14 +109,8 @@ def test_resume_with_references_is_bit_identical(tmp_path: Path) -> None:
     settings = train_settings(epochs=2, references=ReferenceSettings(none=0.3, neutral=0.3, most=8))
     whole = fit(settings, tmp_path / "whole", training=training)
 
-    class CutError(Exception):
-        pass
-
-    def cut(row: Epoch) -> None:
-        raise CutError
-
     with pytest.raises(CutError):
-        fit(settings, tmp_path / "cut", cut, training=training)
+        fit(settings, tmp_path / "cut", cut_after(1), training=training)
 
     assert fingerprint(fit(settings, tmp_path / "cut", training=training)) == fingerprint(whole)
     without = fit(settings.model_copy(update={"references": None}), tmp_path / "without", training=training)

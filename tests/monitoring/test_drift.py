@@ -109,16 +109,6 @@ def test_names_what_changed(
     assert not spared & found
 
 
-def test_gain_in_decibels(data: Data) -> None:
-    drift = data.compare(data.log(sounds([louder(voice) for voice in voices(COUNT, seed=4)])))
-
-    [level] = [one for one in drift.having(Verdict.drifted) if one.measure.title == "level"]
-    assert level.change == pytest.approx(12, abs=1.5)
-    assert level.low < 12 < level.high
-    assert level.distance == pytest.approx(12, abs=1)
-    assert level.p < 1e-6
-
-
 def test_answers_of_other_packages_are_ignored(data: Data) -> None:
     sad = [{**row, "label": "sad", "confidence": 0.4} for row in data.same[:COUNT]]
     others = [{**row, "package_digest": "of another"} for row in sad]

@@ -44,9 +44,9 @@ class Team:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     with (
         postgresql() as database,
-        mlflow_server(tmp_path_factory.mktemp("server"), backend=database) as service,
+        mlflow_server(tmp_path_factory.mktemp("server"), backend=database.uri) as service,
     ):
-        yield service.uri, database
+        yield service.uri, database.uri
 
 
 @pytest.fixture(scope="module")

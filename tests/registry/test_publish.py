@@ -1,7 +1,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -204,15 +203,3 @@ def test_moved_folder(workspace: Path, tmp_path: Path, monkeypatch: pytest.Monke
     tracked.train(moved, "word")
     assert tracked.artifacts(tracked.run_named("word/all"), "training")
     assert not (tmp_path / "a workspace").exists()
-
-
-@pytest.mark.slow
-def test_stage_prints_what_it_did(finished: Path) -> None:
-    (finished / "params.yaml").write_text("corpus: {name: tiny, kind: folder, source: x}\n")
-
-    command = [sys.executable, str(ROOT / "pipeline" / "publish.py")]
-    first, second = (subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(2))
-
-    assert "publish: registered: version 1\npublish: now the challenger: version 1" in first.stdout
-    assert second.stdout.startswith("publish: up to date")
-    assert (first.stderr, second.stderr) == ("", "")

@@ -15,7 +15,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from helpers import recordings, tracked
 from helpers.emotion_server import EmotionServer, records
-from helpers.services import mlflow_server, scoring_server
+from helpers.services import scoring_server
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.registry.publish import publish
 from speech_emotion.tracking import connection
@@ -215,19 +215,3 @@ def test_mlflow_server(at_home: Path, expected: dict[str, Any], tmp_path: Path) 
     assert status == 400
     assert "row 0: is not audio that can be read" in json.loads(body)["message"]
     assert len(body) < 1000
-
-
-@pytest.mark.slow
-def test_model_from_a_tracking_server(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any]
-) -> None:
-    with mlflow_server(tmp_path / "server", backend=f"sqlite:///{tmp_path}/server.db") as server:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-        tracked.package(workspace)
-        publish(workspace, corpus=tracked.CORPUS)
-
-        loaded = mlflow.pyfunc.load_model(f"models:/{tracked.MODEL}@challenger")
-
-        assert ask(loaded, text(WAV)) == [expected]
-        assert not (workspace / "mlflow.db").stat().st_size > 2_000_000
-        assert not (workspace / "mlruns").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers import tracked
+from helpers.emotion_server import wait_until
 from helpers.services import hanging_server, mlflow_server, postgresql
 from speech_emotion.registry.publish import publish
 
@@ -143,20 +144,21 @@ def test_server_that_does_not_answer(
 def test_server_over_postgresql_fails_during_training(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sent: signal.Signals, seconds: float
 ) -> None:
-    with postgresql() as backend:
-        with mlflow_server(tmp_path / "server", backend=backend) as server:
+    with postgresql() as database:
+        with mlflow_server(tmp_path / "server", backend=database.uri) as server:
             port = int(server.uri.rsplit(":", 1)[1])
             monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
             with tracked.started("random") as run:
                 run.epoch(1, tracked.history(1))
-                _wait_for_epochs(1)
+                # at first there is no run
+                wait_until(lambda: tracked.runs() and tracked.steps(tracked.run_named("random/all"), "loss") == [1])
                 server.signal(sent)
                 began = time.monotonic()
                 for epoch in (2, 3):
                     run.epoch(epoch, tracked.history(epoch))
                 run.finish(tracked.write_training(workspace, "random"))
                 assert time.monotonic() - began < seconds
-        with mlflow_server(tmp_path / "server", backend=backend, port=port):
+        with mlflow_server(tmp_path / "server", backend=database.uri, port=port):
             assert tracked.run_named("random/all").info.status == "RUNNING"
             tracked.evaluate(workspace, "random", {"all": 0.75})
             tracked.write_training(workspace, "full")
@@ -170,12 +172,3 @@ def test_server_over_postgresql_fails_during_training(
             assert tracked.artifacts(run, "evaluation") >= {"evaluation/confusion.png"}
             version = tracked.client().get_model_version_by_alias(tracked.MODEL, "challenger")
             assert version.tags["package_digest"] == digest
-
-
-def _wait_for_epochs(count: int) -> None:
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        if tracked.runs() and len(tracked.steps(tracked.run_named("random/all"), "loss")) == count:
-            return
-        time.sleep(0.2)
-    raise AssertionError("the server was not told of the epochs")

@@ -44,6 +44,7 @@ from speech_emotion.tuning.study import (
     set_attribute,
 )
 
+pytest_plugins = ("helpers.cluster_fixtures",)
 pytestmark = pytest.mark.slow
 
 ENDLESS = 1000
@@ -112,8 +113,7 @@ class Search:
     @cached_property
     def study(self) -> optuna.Study:
         """The study, opened once: PostgreSQL allows a hundred connections."""
-        inputs = tuned.inputs(**self.tune)
-        return create(inputs.study_name(), Storage.of(inputs.tune), inputs.tune)
+        return open_study(tuned.inputs(**self.tune))
 
     def finished(self) -> list[FrozenTrial]:
         try:
@@ -292,8 +292,8 @@ def test_second_objective_gives_a_pareto_front(workspace: Path) -> None:
 
 
 def test_trial_without_heartbeat_is_retried(workspace: Path) -> None:
-    with services.postgresql() as uri:
-        settings = tuned.tune_settings(storage=uri, heartbeat_seconds=600)
+    with services.postgresql() as server:
+        settings = tuned.tune_settings(storage=server.uri, heartbeat_seconds=600)
         storage = Storage.of(settings)
         study = create("a-study", storage, settings)
         for trial in (study.ask(), study.ask()):
@@ -301,7 +301,7 @@ def test_trial_without_heartbeat_is_retried(workspace: Path) -> None:
             study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
         assert retry_stale(study, storage) == 0
 
-        with create_engine(uri).begin() as connection:
+        with create_engine(server.uri).begin() as connection:
             connection.execute(
                 text("UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '1 day' WHERE trial_id = 1")
             )
@@ -314,7 +314,7 @@ def test_trial_without_heartbeat_is_retried(workspace: Path) -> None:
 
 
 def test_lost_database_is_one_message_and_the_search_resumes(workspace: Path) -> None:
-    with services.database() as server:
+    with services.postgresql() as server:
         searching = Search(workspace, {"storage": server.uri, **tuned.ONE_FOLD}, {"workers": 1})
         with searching.started() as process:
             searching.wait_for(process, done=1, running=1)
@@ -379,26 +379,19 @@ def command(*arguments: str) -> str:
     return done.stdout
 
 
-def test_dead_ray_node_loses_no_trial(workspace: Path) -> None:
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        second = cluster.add_node(num_cpus=1)
-        with services.postgresql() as uri:
-            compute = {"workers": None, "backend": "ray", "ray": {"address": cluster.address}}
-            searching = Search(workspace, {"storage": uri, **tuned.ONE_FOLD, "recipe": WHOLE}, compute)
-            with searching.started() as process:
-                searching.wait_for(process, done=1, running=2)
-                before = values(searching.finished())
-                cluster.remove_node(second, allow_graceful=False)
-                searching.wait_until(process, lambda: len(searching.finished()) >= len(before) + 2)
-                process.send_signal(signal.SIGINT)
-                assert process.wait(200) == 130, searching.log
-            assert "2 workers" in searching.log
-            assert before.items() <= values(searching.finished()).items()
-            assert {trial.state.name for trial in searching.finished()} == {"COMPLETE"}
-            check_mlflow(searching.study)
-    finally:
-        cluster.shutdown()
+def test_dead_ray_node_loses_no_trial(workspace: Path, cluster: Any) -> None:
+    second = cluster.add_node(num_cpus=1)
+    with services.postgresql() as server:
+        compute = {"workers": None, "backend": "ray", "ray": {"address": cluster.address}}
+        searching = Search(workspace, {"storage": server.uri, **tuned.ONE_FOLD, "recipe": WHOLE}, compute)
+        with searching.started() as process:
+            searching.wait_for(process, done=1, running=2)
+            before = values(searching.finished())
+            cluster.remove_node(second, allow_graceful=False)
+            searching.wait_until(process, lambda: len(searching.finished()) >= len(before) + 2)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(200) == 130, searching.log
+        assert "2 workers" in searching.log
+        assert before.items() <= values(searching.finished()).items()
+        assert {trial.state.name for trial in searching.finished()} == {"COMPLETE"}
+        check_mlflow(searching.study)

@@ -1,4 +1,3 @@
-import io
 import re
 import subprocess
 import sys
@@ -7,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from helpers import recordings
-from helpers.tiny_package import LABELS, make_package
-from speech_emotion.app.live.screen import Lines, Moving, listen, said
+from helpers.tiny_package import make_package
+from speech_emotion.app.live.screen import Lines, listen, said
 from speech_emotion.app.live.sources import BLOCK_SECONDS, Block, Microphone, Played
 from speech_emotion.app.live.stream import Moment, Stream
 from speech_emotion.audio.decode import load as decode
@@ -101,24 +99,6 @@ def test_missing_portaudio(tmp_path: Path) -> None:
     )
 
     assert "apt install libportaudio2" in done.stderr.splitlines()[-1]
-
-
-def test_screen_shows_predictions(recognizer: Recognizer) -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
-    moments = [*follow(recognizer, recordings.tone(1.3)), Moment(2.0, 3.0, None, "is silent", 0.001)]
-
-    with Moving("clip.wav", LABELS, console) as screen:
-        for moment in moments:
-            screen.show(moment)
-
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
-    first = moments[0].prediction
-    assert first is not None
-    for label in LABELS:
-        assert re.search(rf"{label} .* {first.probabilities[label]:.1%}", shown)
-    assert "█" in shown
-    assert "0.0 to 1.0 s" in shown
-    assert "the window is silent" in shown
 
 
 def test_summary_counts_answers(recognizer: Recognizer, tmp_path: Path) -> None:

@@ -49,14 +49,6 @@ def test_table_labels_outlive_the_source(tmp_path: Path) -> None:
     ]
 
 
-def test_prints_layout_and_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = fill(tmp_path / "source", {**FILES, "README.md": b"", "S1/joy/b.txt": b""})
-    corpus(source).fetch(tmp_path / "raw")
-    said = capsys.readouterr()
-    assert "4 recordings, labels from the folders, speaker/emotion/clip" in said.out
-    assert said.err.endswith("  README.md\n  S1/joy/b.txt\n")
-
-
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", ["a named pipe", "a device"])
 def test_refuses_irregular_files(tmp_path: Path, kind: str) -> None:

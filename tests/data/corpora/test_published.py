@@ -211,12 +211,6 @@ def test_leaves_out_other_audio(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert all(name in message for name in surplus)
 
 
-def test_ignores_duplicates(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    copies = {path.replace(".wav", " - Copy.wav"): content for path, content in RECORDINGS.items()}
-    corpus(fill(tmp_path / "copy", RECORDINGS | copies)).fetch(Path("raw"))
-    assert not capfd.readouterr().err
-
-
 def test_download_leaves_no_second_copy(server: DataverseServer) -> None:
     server.plan = {"OAF_bite_fear.wav": [Act(cut=500), Act(status=503), Act(garbage=True)]}
     server.files["Readme.pdf"] = b"not audio"
@@ -237,13 +231,6 @@ def test_resumes_after_a_failure(server: DataverseServer) -> None:
     corpus(server=server.url).fetch(Path("raw"))
     assert tree(Path("raw")) == RECORDINGS
     assert len(server.requests) < 1 + 28
-
-
-def test_offline_advice() -> None:
-    with pytest.raises(UserError) as error:
-        corpus().fetch(Path("raw"))
-    for way in ("a folder:", "a zip:", "the server:", "`make demo`", "TESS_DIR", "corpus.source", NOWHERE):
-        assert way in str(error.value)
 
 
 def test_refuses_changed_raw_tree(tmp_path: Path) -> None:
