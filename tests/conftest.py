@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from helpers.tiny_package import ENROLLED, make_package
 from helpers.workspaces import GUARD, DemoRun, StageClock, Workspace, fresh_clone, offline_workspace, shrink
+from speech_emotion.inference.recognizer import Recognizer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -78,6 +80,23 @@ def tess_dir() -> Path:
     if not os.environ.get("TESS_DIR"):
         pytest.skip("TESS_DIR is not set: it names a folder with the recordings of TESS")
     return Path(os.environ["TESS_DIR"])
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package; tests only read it."""
+    return make_package(tmp_path_factory.mktemp("model") / "package").folder
+
+
+@pytest.fixture(scope="session")
+def enrolled_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package that accepts speaker profiles; tests only read it."""
+    return make_package(tmp_path_factory.mktemp("enrolled") / "package", enrolled=ENROLLED).folder
+
+
+@pytest.fixture(scope="session")
+def recognizer(model: Path) -> Recognizer:
+    return Recognizer.load(model)
 
 
 @pytest.fixture(scope="session")

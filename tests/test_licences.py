@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 ROOT = Path(__file__).resolve().parent.parent
 PERMISSIVE = {
     "0bsd",
@@ -36,27 +38,23 @@ UNTOLD = {"", "UNKNOWN", "Dual License", "OSI Approved", "DFSG approved"}
 """Entries that name no licence."""
 
 
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def locked() -> set[str]:
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    return {normal(name) for name in re.findall(r"^([\w.-]+)==", lock, flags=re.MULTILINE)}
+    return {canonicalize_name(name) for name in re.findall(r"^([\w.-]+)==", lock, flags=re.MULTILINE)}
 
 
 def installed() -> Iterator[tuple[str, Message]]:
     """Yield the locked packages that are installed, with their metadata."""
     names = locked()
     for found in importlib.metadata.distributions():
-        name = normal(found.metadata["Name"] or "")
+        name = canonicalize_name(found.metadata["Name"] or "")
         if name in names:
             yield name, found.metadata  # type: ignore[misc]
 
 
 def named() -> set[str]:
     text = (ROOT / "THIRD_PARTY_LICENSES.md").read_text(encoding="utf-8")
-    return {normal(name) for name in re.findall(r"`([\w.-]+)`", text)}
+    return {canonicalize_name(name) for name in re.findall(r"`([\w.-]+)`", text)}
 
 
 def stated(metadata: Message) -> list[str]:

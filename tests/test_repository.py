@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 from ruamel.yaml import YAML
 
@@ -61,7 +62,7 @@ def test_no_package_index() -> None:
 def lock() -> dict[str, Version]:
     """The lock's packages, by normalised name."""
     entries = re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE)
-    return {normal(name): Version(version) for name, version in entries}
+    return {canonicalize_name(name): Version(version) for name, version in entries}
 
 
 def test_lock_has_hashes_and_no_addresses() -> None:
@@ -76,11 +77,13 @@ def test_lock_satisfies_pyproject(lock: dict[str, Version]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [*project["dependencies"], *(line for group in project["optional-dependencies"].values() for line in group)]
     # an extra may name other extras of the project itself
-    requirements = [one for line in asked if normal((one := Requirement(line)).name) != project["name"]]
+    requirements = [one for line in asked if canonicalize_name((one := Requirement(line)).name) != project["name"]]
 
-    missing = [str(one) for one in requirements if normal(one.name) not in lock]
+    missing = [str(one) for one in requirements if canonicalize_name(one.name) not in lock]
     unmet = [
-        str(one) for one in requirements if normal(one.name) in lock and lock[normal(one.name)] not in one.specifier
+        str(one)
+        for one in requirements
+        if canonicalize_name(one.name) in lock and lock[canonicalize_name(one.name)] not in one.specifier
     ]
 
     assert (missing, unmet) == ([], []), "`make lock` writes requirements.lock anew"
@@ -101,10 +104,6 @@ def test_make_lists_every_target() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
     assert re.findall(r"^make ([\w-]+) +\S", listed, flags=re.MULTILINE) == phony.group(1).split()
-
-
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_pretrained_package_is_in_dvc_lock() -> None:

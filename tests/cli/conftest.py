@@ -1,4 +1,4 @@
-"""What the commands' tests share: a model, recordings, and the command line as a user starts it."""
+"""What the commands' tests share: recordings, and the command line as a user starts it."""
 
 import os
 import subprocess
@@ -10,22 +10,7 @@ from typer.testing import CliRunner
 
 from helpers.commands import Command
 from helpers.recordings import encoded, lossy, tone
-from helpers.tiny_package import ENROLLED, make_package
 from speech_emotion.cli import app
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package."""
-    folder = tmp_path_factory.mktemp("model") / "package"
-    make_package(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def enrolled_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package that accepts speaker profiles."""
-    return make_package(tmp_path_factory.mktemp("enrolled") / "package", enrolled=ENROLLED).folder
 
 
 @pytest.fixture

@@ -32,11 +32,6 @@ class KilledError(BaseException):
     """Stands for a kill that this process survives."""
 
 
-@pytest.fixture(scope="module")
-def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
-    return Recognizer(make_package(tmp_path_factory.mktemp("bulk") / "package"))
-
-
 @pytest.fixture
 def clips(tmp_path: Path) -> list[Path]:
     """A hundred files, every tenth of which is not a recording."""

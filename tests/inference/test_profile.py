@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from helpers.recordings import RATE, encoded, tone
-from helpers.tiny_package import ENROLLED, make_package
 from speech_emotion.audio.decode import AudioError
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.profile import Profile
@@ -12,8 +11,8 @@ from speech_emotion.inference.recognizer import Recognizer
 
 
 @pytest.fixture(scope="module")
-def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
-    return Recognizer(make_package(tmp_path_factory.mktemp("model") / "package", enrolled=ENROLLED))
+def recognizer(enrolled_model: Path) -> Recognizer:
+    return Recognizer.load(enrolled_model)
 
 
 def test_round_trip(recognizer: Recognizer, tmp_path: Path) -> None:

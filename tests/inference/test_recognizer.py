@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.utils import canonicalize_name
 
 from helpers.recordings import RATE, encoded, lossy, tone
 from helpers.tiny_package import LABELS, make_package
@@ -18,20 +19,6 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.models.package import REQUIRED_DISTRIBUTIONS
-
-HEAVY = {"keras", "librosa", "mlflow", "pandas", "rich", "scipy", "sklearn", "tensorflow", "typer"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "package"
-    make_package(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def recognizer(folder: Path) -> Recognizer:
-    return Recognizer.load(folder)
 
 
 def test_predicts_paths_bytes_and_samples(recognizer: Recognizer, tmp_path: Path) -> None:
@@ -113,8 +100,8 @@ def test_wrong_calls(recognizer: Recognizer) -> None:
         recognizer.predict([0.0, 0.1])  # type: ignore[arg-type]
 
 
-def test_damaged_graph(folder: Path, tmp_path: Path) -> None:
-    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+def test_damaged_graph(model: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(model, tmp_path / "broken"))
     (broken / "graph.onnx").write_bytes(b"not a graph")
     description = json.loads((broken / "package.json").read_text())
     description["files"]["graph.onnx"] = digest_file(broken / "graph.onnx")
@@ -124,27 +111,23 @@ def test_damaged_graph(folder: Path, tmp_path: Path) -> None:
         Recognizer.load(broken)
 
 
-def test_prediction_imports_only_what_the_package_requires(folder: Path, tmp_path: Path) -> None:
+def test_prediction_imports_only_what_the_package_requires(model: Path, tmp_path: Path) -> None:
     (tmp_path / "clip.webm").write_bytes(lossy("WebM, Opus"))
     program = (
         "import sys; before = set(sys.modules); import speech_emotion;"
         "speech_emotion.load(sys.argv[1]).predict(sys.argv[2]);"
         "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     )
-    command = [sys.executable, "-c", program, str(folder), str(tmp_path / "clip.webm")]
+    command = [sys.executable, "-c", program, str(model), str(tmp_path / "clip.webm")]
 
     done = subprocess.run(command, capture_output=True, text=True, check=True)
 
     assert done.stderr == ""
     imported = set(done.stdout.split()) - {"speech_emotion"}
     providers = importlib.metadata.packages_distributions()
-    distributions = {normal(name) for module in imported for name in providers.get(module, ())}
+    distributions = {canonicalize_name(name) for module in imported for name in providers.get(module, ())}
     optional = {"ruamel-yaml-clib"}  # imported where installed
     assert distributions - optional <= needed_by(REQUIRED_DISTRIBUTIONS)
-
-
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def needed_by(distributions: tuple[str, ...]) -> set[str]:
@@ -152,7 +135,7 @@ def needed_by(distributions: tuple[str, ...]) -> set[str]:
     found: set[str] = set()
     waiting = list(distributions)
     while waiting:
-        name = normal(waiting.pop())
+        name = canonicalize_name(waiting.pop())
         if name in found:
             continue
         found.add(name)
@@ -164,13 +147,13 @@ def needed_by(distributions: tuple[str, ...]) -> set[str]:
     return found
 
 
-def test_no_telemetry_of_onnx_runtime(folder: Path, tmp_path: Path) -> None:
+def test_no_telemetry_of_onnx_runtime(model: Path, tmp_path: Path) -> None:
     # its telemetry writes files before it sends anything; it turns itself off where it detects a test
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CI", "PYTEST", "ORT"))}
     places = {"TMPDIR": str(tmp_path), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
 
     subprocess.run(
-        [sys.executable, "-c", f"import speech_emotion; speech_emotion.load({str(folder)!r})"],
+        [sys.executable, "-c", f"import speech_emotion; speech_emotion.load({str(model)!r})"],
         env=environment | places,
         check=True,
     )

@@ -12,7 +12,6 @@ import pytest
 
 from helpers import recordings
 from helpers.emotion_server import EmotionServer, emotion_server, records, wait_until
-from helpers.tiny_package import make_package
 from speech_emotion.audio.decode import decode
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.monitoring.audio_stats import describe
@@ -22,11 +21,6 @@ TONE = recordings.tone()
 WAV = recordings.encoded(TONE)
 MP3 = recordings.lossy("MP3")
 AT_ONCE = {"rows": 1}
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_package(tmp_path_factory.mktemp("logged") / "package").folder
 
 
 def writer(server: EmotionServer) -> psutil.Process:
@@ -41,9 +35,9 @@ def wait_for(folder: Path, rows: int) -> pa.Table:
     return read(folder)
 
 
-def test_log_holds_predictions_and_nothing_else(tmp_path: Path, package: Path) -> None:
+def test_log_holds_predictions_and_nothing_else(tmp_path: Path, model: Path) -> None:
     folder, began = tmp_path / "log", datetime.now(UTC)
-    with emotion_server(tmp_path / "server", "--model", package, "--log-predictions", folder) as server:
+    with emotion_server(tmp_path / "server", "--model", model, "--log-predictions", folder) as server:
         [first] = server.predict(WAV)
         [worker] = server.workers()
         worker.kill()  # loses no row
@@ -52,7 +46,7 @@ def test_log_holds_predictions_and_nothing_else(tmp_path: Path, package: Path) -
         assert list(folder.glob("*.parquet")) == []  # it gathers rows
 
     rows = wait_for(folder, 2).to_pylist()
-    recognizer = Recognizer.load(package)
+    recognizer = Recognizer.load(model)
     assert first["confidence"] == recognizer.predict(WAV).confidence  # to the bit: the samples are those of the file
     for row, recording in zip(rows, (WAV, MP3), strict=True):
         known = asdict(describe(decode(recording)))
@@ -70,9 +64,9 @@ def test_log_holds_predictions_and_nothing_else(tmp_path: Path, package: Path) -
 
 
 @pytest.mark.slow
-def test_killed_writer_is_replaced(tmp_path: Path, package: Path) -> None:
+def test_killed_writer_is_replaced(tmp_path: Path, model: Path) -> None:
     folder = tmp_path / "log"
-    options = ("--model", package, "--log-predictions", folder)
+    options = ("--model", model, "--log-predictions", folder)
     with emotion_server(tmp_path / "server", *options, log=AT_ONCE) as server:
         server.predict(WAV)
         wait_for(folder, 1)
@@ -85,9 +79,9 @@ def test_killed_writer_is_replaced(tmp_path: Path, package: Path) -> None:
         assert [line["level"] for line in server.events("log writer ended")] == ["error"]
 
 
-def test_killed_server_loses_no_row(tmp_path: Path, package: Path) -> None:
+def test_killed_server_loses_no_row(tmp_path: Path, model: Path) -> None:
     folder = tmp_path / "log"
-    with emotion_server(tmp_path / "server", "--model", package, "--log-predictions", folder) as server:
+    with emotion_server(tmp_path / "server", "--model", model, "--log-predictions", folder) as server:
         for _ in range(3):
             server.predict(WAV)
         process = writer(server)
@@ -98,9 +92,9 @@ def test_killed_server_loses_no_row(tmp_path: Path, package: Path) -> None:
         assert [path.name for path in folder.iterdir() if path.suffix != ".parquet"] == []
 
 
-def test_full_disk_delays_no_response(tmp_path: Path, package: Path) -> None:
+def test_full_disk_delays_no_response(tmp_path: Path, model: Path) -> None:
     folder = tmp_path / "log"
-    options = ("--model", package, "--log-predictions", folder)
+    options = ("--model", model, "--log-predictions", folder)
     with emotion_server(tmp_path / "server", *options, log=AT_ONCE) as server:
         folder.rmdir()
         folder.write_text("")
@@ -110,11 +104,11 @@ def test_full_disk_delays_no_response(tmp_path: Path, package: Path) -> None:
         assert server.predict(WAV)
 
 
-def test_unwritable_folder(tmp_path: Path, package: Path) -> None:
+def test_unwritable_folder(tmp_path: Path, model: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with (
         pytest.raises(AssertionError, match="file: cannot write a log there"),
-        emotion_server(tmp_path / "server", "--model", package, "--log-predictions", tmp_path / "file"),
+        emotion_server(tmp_path / "server", "--model", model, "--log-predictions", tmp_path / "file"),
     ):
         pass

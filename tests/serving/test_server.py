@@ -27,7 +27,7 @@ import soundfile
 
 from helpers import recordings
 from helpers.emotion_server import JSON, EmotionServer, emotion_server, records, wait_until
-from helpers.tiny_package import ENROLLED, LABELS, make_package
+from helpers.tiny_package import LABELS
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Recognizer
 
@@ -39,15 +39,10 @@ BODY_MB = 4
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_package(tmp_path_factory.mktemp("served") / "package", enrolled=ENROLLED).folder
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[EmotionServer]:
+def server(tmp_path_factory: pytest.TempPathFactory, enrolled_model: Path) -> Iterator[EmotionServer]:
     """A server with one worker, shared by the tests of this file."""
     folder = tmp_path_factory.mktemp("server")
-    with emotion_server(folder, "--model", package, body_mb=float(BODY_MB), receive_seconds=1.5) as running:
+    with emotion_server(folder, "--model", enrolled_model, body_mb=float(BODY_MB), receive_seconds=1.5) as running:
         yield running
 
 
@@ -65,8 +60,8 @@ def refused(server: EmotionServer, body: Any, headers: Any = JSON, **options: An
     return status, message
 
 
-def test_same_answer_as_python(server: EmotionServer, package: Path) -> None:
-    recognizer = Recognizer.load(package)
+def test_same_answer_as_python(server: EmotionServer, enrolled_model: Path) -> None:
+    recognizer = Recognizer.load(enrolled_model)
     expected = recognizer.predict(WAV)
 
     [answer] = server.predict(WAV)
@@ -83,8 +78,8 @@ def test_same_answer_as_python(server: EmotionServer, package: Path) -> None:
     }
 
 
-def test_mlflow_forms_and_speaker_profiles(server: EmotionServer, package: Path) -> None:
-    recognizer = Recognizer.load(package)
+def test_mlflow_forms_and_speaker_profiles(server: EmotionServer, enrolled_model: Path) -> None:
+    recognizer = Recognizer.load(enrolled_model)
     voice = recordings.encoded(recordings.tone(5.0))
     profile = recognizer.enroll([voice])
     text = profile.model_dump_json()
@@ -112,8 +107,8 @@ def test_mlflow_forms_and_speaker_profiles(server: EmotionServer, package: Path)
     assert str(profile.mean[0]) not in server.log.read_text()
 
 
-def test_profile_for_another_model(server: EmotionServer, package: Path) -> None:
-    profile = Recognizer.load(package).enroll([WAV]).model_copy(update={"spec_digest": "0" * 64})
+def test_profile_for_another_model(server: EmotionServer, enrolled_model: Path) -> None:
+    profile = Recognizer.load(enrolled_model).enroll([WAV]).model_copy(update={"spec_digest": "0" * 64})
 
     status, message = refused(server, {"instances": [{"audio": TEXT, "profile": profile.model_dump_json()}]})
 
@@ -485,8 +480,8 @@ def heavy_requests(server: EmotionServer, count: int) -> Iterator[list[socket.so
         yield connections
 
 
-def test_full_queue(tmp_path: Path, package: Path) -> None:
-    with emotion_server(tmp_path, "--model", package, waiting=1, answer_seconds=60.0) as server:
+def test_full_queue(tmp_path: Path, enrolled_model: Path) -> None:
+    with emotion_server(tmp_path, "--model", enrolled_model, waiting=1, answer_seconds=60.0) as server:
         [worker] = server.workers()
         with heavy_requests(server, 6) as connections:
             wait_until(lambda: len(select.select(connections, [], [], 0)[0]) == 4)
@@ -497,8 +492,8 @@ def test_full_queue(tmp_path: Path, package: Path) -> None:
     assert all(b"retry-after: 1\r\n" in answer for answer in answers if b" 503 " in answer)
 
 
-def test_graceful_stop(tmp_path: Path, package: Path) -> None:
-    with emotion_server(tmp_path, "--model", package, answer_seconds=60.0) as server:
+def test_graceful_stop(tmp_path: Path, enrolled_model: Path) -> None:
+    with emotion_server(tmp_path, "--model", enrolled_model, answer_seconds=60.0) as server:
         [worker] = server.workers()
         with heavy_requests(server, 3) as connections:
             wait_until(lambda: b"speech_emotion_working 3.0" in server.ask(path="/metrics", method="GET")[1])
@@ -528,8 +523,8 @@ def signal_at_work(server: EmotionServer, number: int) -> tuple[int, str]:
     return status, json.loads(body)["message"]
 
 
-def test_killed_workers(tmp_path: Path, package: Path) -> None:
-    with emotion_server(tmp_path, "--model", package) as server:
+def test_killed_workers(tmp_path: Path, enrolled_model: Path) -> None:
+    with emotion_server(tmp_path, "--model", enrolled_model) as server:
         [worker] = server.workers()
         worker.kill()  # idle
         assert server.predict(WAV)
@@ -540,9 +535,9 @@ def test_killed_workers(tmp_path: Path, package: Path) -> None:
         assert server.predict(WAV)
 
 
-def test_hanging_worker(tmp_path: Path, package: Path) -> None:
+def test_hanging_worker(tmp_path: Path, enrolled_model: Path) -> None:
     expected = (504, "the request took longer than 5 s; send fewer recordings")
-    with emotion_server(tmp_path, "--model", package, answer_seconds=5.0) as server:
+    with emotion_server(tmp_path, "--model", enrolled_model, answer_seconds=5.0) as server:
         assert signal_at_work(server, signal.SIGSTOP) == expected
         wait_until(lambda: server.ask(records(WAV))[0] == 200)  # another has started
 
@@ -553,9 +548,9 @@ def test_hanging_worker(tmp_path: Path, package: Path) -> None:
         assert psutil.wait_procs([worker], timeout=10)[1] == []
 
 
-def test_model_that_is_gone(tmp_path: Path, package: Path) -> None:
+def test_model_that_is_gone(tmp_path: Path, enrolled_model: Path) -> None:
     folder = tmp_path / "package"
-    shutil.copytree(package, folder)
+    shutil.copytree(enrolled_model, folder)
     with emotion_server(tmp_path / "server", "--model", folder) as server:
         shutil.move(folder, tmp_path / "away")
         [worker] = server.workers()
@@ -568,8 +563,8 @@ def test_model_that_is_gone(tmp_path: Path, package: Path) -> None:
         assert server.ask(path="/ping", method="GET")[0] == 200
 
 
-def test_closed_log(tmp_path: Path, package: Path) -> None:
-    command = [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", "--model", package]
+def test_closed_log(tmp_path: Path, enrolled_model: Path) -> None:
+    command = [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", "--model", enrolled_model]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
@@ -596,10 +591,10 @@ def test_missing_model(tmp_path: Path, model: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"], ids=["taken", "of another machine"])
-def test_unusable_address(tmp_path: Path, package: Path, host: str) -> None:
+def test_unusable_address(tmp_path: Path, enrolled_model: Path, host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = serve(tmp_path, "--host", host, "--port", str(port), "--model", str(package))
+        done = serve(tmp_path, "--host", host, "--port", str(port), "--model", str(enrolled_model))
 
     assert done.returncode == 1
     assert f"error: Cannot listen on {host}:{port}" in done.stderr
@@ -612,8 +607,8 @@ def serve(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("labels", [(*LABELS, "bored"), LABELS[:2]])
-def test_labels_must_match_the_network(tmp_path: Path, package: Path, labels: tuple[str, ...]) -> None:
-    folder = Path(shutil.copytree(package, tmp_path / "package"))
+def test_labels_must_match_the_network(tmp_path: Path, enrolled_model: Path, labels: tuple[str, ...]) -> None:
+    folder = Path(shutil.copytree(enrolled_model, tmp_path / "package"))
     path = folder / "package.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": labels}))
 

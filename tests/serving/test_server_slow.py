@@ -15,7 +15,6 @@ import pytest
 from helpers import recordings, tracked
 from helpers.emotion_server import EmotionServer, emotion_server, records, wait_until
 from helpers.services import mlflow_server
-from helpers.tiny_package import make_package
 from speech_emotion.registry.publish import publish
 from speech_emotion.registry.versions import CHAMPION
 from speech_emotion.serving.protocol import CONNECTIONS
@@ -27,11 +26,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 WAV = recordings.encoded(recordings.tone())
 CHAMPION_URI = f"models:/{tracked.MODEL}@{CHAMPION}"
-
-
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    return make_package(tmp_path / "package").folder
 
 
 def benchmark(root: Path, server: EmotionServer, clients: int, seconds: float) -> "subprocess.Popen[str]":
@@ -124,8 +118,8 @@ def test_registry_that_is_gone(workspace: Path, tmp_path: Path, monkeypatch: pyt
             assert server.predict(WAV)[0]["model_version"] == "1"
 
 
-def test_schemathesis(tmp_path: Path, package: Path) -> None:
-    with emotion_server(tmp_path / "server", "--model", package) as server:
+def test_schemathesis(tmp_path: Path, model: Path) -> None:
+    with emotion_server(tmp_path / "server", "--model", model) as server:
         program = str(Path(sys.executable).parent / "schemathesis")
         options = ["--max-examples", "40", "--seed", "1", "--no-color"]
         # a schema cannot say which texts are recordings
@@ -137,9 +131,9 @@ def test_schemathesis(tmp_path: Path, package: Path) -> None:
         assert server.events("error") == []
 
 
-def test_too_many_connections(tmp_path: Path, package: Path) -> None:
+def test_too_many_connections(tmp_path: Path, model: Path) -> None:
     raise_file_limit()
-    with emotion_server(tmp_path / "server", "--model", package, receive_seconds=60.0) as server, ExitStack() as stack:
+    with emotion_server(tmp_path / "server", "--model", model, receive_seconds=60.0) as server, ExitStack() as stack:
         for _ in range(CONNECTIONS):
             stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as late:

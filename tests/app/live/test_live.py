@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from helpers import recordings
-from helpers.tiny_package import make_package
 from speech_emotion.app.live.screen import Lines, listen, said
 from speech_emotion.app.live.sources import BLOCK_SECONDS, Block, Microphone, Played
 from speech_emotion.app.live.stream import Moment, Stream
@@ -19,13 +18,6 @@ from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.inference.windows import Listener
 
 SETTINGS = WindowSettings(seconds=1.0, hop_seconds=0.4)
-
-
-@pytest.fixture(scope="module")
-def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
-    folder = tmp_path_factory.mktemp("package")
-    make_package(folder)
-    return Recognizer.load(folder)
 
 
 def blocks(samples: np.ndarray, size: int) -> Iterator[Block]:
