@@ -87,11 +87,6 @@ def test_reads_tables_of_many_programs(tmp_path: Path, table: str) -> None:
     )
 
 
-def test_optional_columns_may_be_absent(tmp_path: Path) -> None:
-    lay_out(tmp_path, "a.wav", "b.wav", table="path,emotion,speaker\na.wav,sad,\nb.wav,joy,\n")
-    assert [one.speaker for one in read_labelled(tmp_path).utterances] == ["", ""]
-
-
 @pytest.mark.parametrize("cell", ["01", "1", "NA", "1e3", "true", "nan", "-0"])
 def test_table_cells_stay_text(tmp_path: Path, cell: str) -> None:
     safe = cell.replace("-0", "0.10")

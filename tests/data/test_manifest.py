@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.data.manifest import MANIFEST, Manifest, check, read, write
+from speech_emotion.data.manifest import MANIFEST, read
 
 
 def a_frame(rows: int = 4) -> pd.DataFrame:
@@ -30,14 +30,6 @@ def a_frame(rows: int = 4) -> pd.DataFrame:
             "part": "",
         }
     )
-
-
-def test_round_trip(tmp_path: Path) -> None:
-    frame = check(a_frame(), "here").round(6)
-    write(tmp_path, Manifest(frame, pd.DataFrame(columns=["path", "reason"])))
-    again = read(tmp_path / MANIFEST)
-    pd.testing.assert_frame_equal(again, frame)
-    assert [str(again[name].dtype) for name in ("sample_rate", "seconds")] == ["int64", "float64"]
 
 
 def changed(column: str, value: Any) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -73,15 +65,3 @@ def test_refuses_other_schemas(tmp_path: Path, change: Callable[[pd.DataFrame], 
     change(a_frame()).to_csv(path, index=False)
     with pytest.raises(UserError, match=re.escape(f"{path}: {said}")):
         read(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [(None, "cannot be read (No such file or directory)"), (b"", "is not a table"), (b"\xff\xfe\0", "is not a table")],
-)
-def test_refuses_missing_tables(tmp_path: Path, content: bytes | None, said: str) -> None:
-    if content is not None:
-        (tmp_path / MANIFEST).write_bytes(content)
-    with pytest.raises(UserError, match=re.escape(said)) as error:
-        read(tmp_path / MANIFEST)
-    assert str(error.value).endswith("Run `dvc repro prepare`.")

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +72,6 @@ def test_limits_of_the_data(description: Description, kind: Any, caveat: str) ->
 )
 def test_question_is_true_of_the_split(protocol: str, speaker: float, text: float, expected: str) -> None:
     assert question(protocol, {"unseen": {"speaker": speaker, "text": text}}, "folder") == expected
-
-
-def test_unknown_interval(description: Description) -> None:
-    evidence = json.loads(json.dumps(EVIDENCE).replace("[0.49, 0.51]", "[null, null]"))
-
-    good, *_ = findings(description, evidence, "folder")
-
-    assert "No interval" in good.notes[0]
-    assert "interval unknown" in write(description, evidence, kind="folder", training=TRAINING)
 
 
 def test_findings_start_with_the_unseen_speaker(description: Description) -> None:

@@ -88,12 +88,6 @@ def test_many_confusion_matrices_are_summed(tmp_path: Path, drawn: list[Figure])
     assert [text.get_text() for text in matrix.texts if text.get_text()] == ["73", "27", "100", "100"]
 
 
-def test_percentages_are_rounded_half_up() -> None:
-    shown = [plots.percent(value) for value in (0, 0.5, 8.5, 97.5, 99.5, 100)]
-
-    assert shown == ["0", "<1", "9", "98", ">99", "100"]
-
-
 def test_reliability_of_folds_is_weighted(tmp_path: Path, drawn: list[Figure]) -> None:
     rows = bins(9).assign(accuracy=0.0, utterances=1)
     rows.loc[rows["fold"] == "speaker 00", ["accuracy", "utterances"]] = 1.0, 24

@@ -41,15 +41,6 @@ def test_tags_without_a_commit(tmp_path: Path, repository: bool) -> None:
     assert all(value.startswith("unknown") for value in source_tags(tmp_path).values())
 
 
-def test_hashes_of_dvc_lock_become_tags(clone: Path) -> None:
-    assert dvc_tags(clone, "tiny") == {
-        "dvc.data/tiny/raw": "1" * 32 + ".dir",
-        "dvc.data/tiny/manifest": "2" * 32 + ".dir",
-        "dvc.data/tiny/features": "3" * 32 + ".dir",
-        "dvc.data/tiny/splits": "4" * 32 + ".dir",
-    }
-
-
 @pytest.mark.parametrize("content", ["", "not: [yaml", "stages:\n  split:\n"])
 def test_no_hashes_without_a_valid_lock(tmp_path: Path, content: str) -> None:
     assert locked_outputs(tmp_path) == {}
