@@ -7,27 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from helpers.recordings import LOSSY, encoded, lossy, loudest_hertz, tone
+from helpers.recordings import LOSSY, codings, encoded, lossy, loudest_hertz, tone
 from speech_emotion.audio.decode import AudioError, decode
 
 SECONDS = 0.4
 
 
-def written(container: str, coding: str) -> bytes | None:
-    """Return a tone as libsndfile writes it; None if this build cannot."""
-    try:
-        return encoded(tone(SECONDS), container, coding)
-    except (soundfile.LibsndfileError, ValueError):
-        return None
-
-
-CODINGS = {
-    f"{container} {coding}": content
-    for container in soundfile.available_formats()
-    if container != "SD2"  # consists of two files
-    for coding in soundfile.available_subtypes(container)
-    if (content := written(container, coding)) is not None
-}
+CODINGS = codings(SECONDS)
 READ = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "FLAC", "OGG", "MP3", "AU", "CAF", "NIST"}
 """Containers that are supported; all others have to be refused."""
 

@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 
 import av
 import numpy as np
@@ -62,6 +63,16 @@ def lossy(name: str, seconds: float = 1.0) -> bytes:
     """Return a tone in one of the codings of `LOSSY`."""
     write, container, coding, rate = LOSSY[name]
     return write(tone(seconds, rate=rate), container, coding, rate=rate)
+
+
+def codings(seconds: float) -> dict[str, bytes]:
+    """Return a tone in every container and coding that libsndfile can write here."""
+    found = {}
+    for container in sorted(set(soundfile.available_formats()) - {"SD2"}):  # SD2 consists of two files
+        for coding in soundfile.available_subtypes(container):
+            with suppress(soundfile.LibsndfileError, ValueError):  # this pair cannot be written
+                found[f"{container} {coding}"] = encoded(tone(seconds), container, coding)
+    return found
 
 
 def loudest_hertz(samples: np.ndarray, rate: int) -> float:

@@ -40,19 +40,6 @@ def result(process: "subprocess.Popen[str]") -> dict[str, Any]:
     return found
 
 
-def test_200_clients(root: Path, tmp_path: Path) -> None:
-    with emotion_server(tmp_path / "server", processes=2, waiting=16) as server:
-        server.predict(WAV)
-        before = server.memory()
-
-        found = result(benchmark(root, server, clients=200, seconds=20))
-
-        assert set(found["statuses"]) <= {"200", "503"}
-        assert found["statuses"]["200"] > 100
-        assert server.memory() < 1.5 * before
-        assert server.events("worker ended") == []
-
-
 def champion(number: int) -> None:
     tracked.client().set_registered_model_alias(tracked.MODEL, CHAMPION, str(number))
 
