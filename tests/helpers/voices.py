@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from speech_emotion.audio.decode import Sound, from_array
+from speech_emotion.audio.decode import Sound, decode, from_array
+from speech_emotion.evaluation.robustness import by_telephone
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.monitoring.audio_stats import describe
 from speech_emotion.monitoring.prediction_log import Entry, entry
@@ -24,6 +25,13 @@ def _voice(rng: np.random.Generator, pitch: float) -> np.ndarray:
     said = np.sin(np.pi * time / time[-1]) ** 2 > 0.2
     level = 10 ** (rng.normal(-26, 3) / 20)
     return (level * buzz * said + 1e-3 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+def telephone(waveform: np.ndarray, rate: int) -> np.ndarray:
+    """Return what comes out of a telephone [shape=(n,)], float32, at 8 kHz."""
+    (recording,) = by_telephone(waveform, rate, 0)
+    assert isinstance(recording, bytes)
+    return decode(recording).mono(8000)
 
 
 def sounds(recordings: list[np.ndarray], rate: int = RATE) -> list[Sound]:

@@ -7,8 +7,7 @@ import pytest
 import soxr
 
 from helpers.recordings import encoded, tone
-from helpers.robustness_conditions import telephone
-from helpers.voices import RATE, voices
+from helpers.voices import RATE, telephone, voices
 from speech_emotion.audio.decode import decode, from_array
 from speech_emotion.monitoring.audio_stats import FLOOR_DBFS, NAMES, AudioStats, describe, table
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.robustness_conditions import telephone
 from helpers.tiny_package import make_package
-from helpers.voices import RATE, logged, sounds, voices
+from helpers.voices import RATE, logged, sounds, telephone, voices
 from speech_emotion.audio.decode import Sound, decode
 from speech_emotion.config.monitoring import LeastSettings, MonitorSettings, SurveySettings
 from speech_emotion.inference.recognizer import Recognizer
