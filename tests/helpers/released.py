@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from threading import BrokenBarrierError
@@ -104,18 +102,6 @@ def promote_in_step(folder: str, uri: str, barrier: Any, orders: Any) -> None:
         barrier.wait(timeout=60)
 
 
-def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `speech-emotion` in another process."""
-    return subprocess.run(
-        [sys.executable, "-m", "speech_emotion", *arguments],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
 def write_params(folder: Path, settings: PromoteSettings) -> None:
     """Write the repository's params.yaml with the tests' corpus and gates."""
     values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
@@ -124,14 +110,6 @@ def write_params(folder: Path, settings: PromoteSettings) -> None:
     values["promote"] = settings.model_dump(mode="json")
     with open(folder / "params.yaml", "w") as file:
         YAML().dump(values, file)
-
-
-def write_gates(folder: Path, settings: PromoteSettings) -> None:
-    """Change only the gates in a workspace's params.yaml."""
-    params = YAML()
-    values = params.load(folder / "params.yaml")
-    values["promote"] = settings.model_dump(mode="json")
-    params.dump(values, folder / "params.yaml")
 
 
 def _predictions(fold: str, seed: int, skill: float) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from ruamel.yaml import YAML
 
 from helpers import released
 from helpers.workspaces import DemoRun, Workspace, commit, git
@@ -81,7 +82,10 @@ def run_job(clone: Workspace, script: str) -> "subprocess.CompletedProcess[str]"
 
 def ask_for(workspace: Workspace, *, uar: float) -> None:
     limits = ProtocolsGates(random=ProtocolGates(uar=uar, ece=None, recall=None, drop=None))
-    released.write_gates(workspace.folder, released.gates(head=True, protocols=limits, corpus="demo"))
+    params = YAML()
+    values = params.load(workspace.folder / "params.yaml")
+    values["promote"] = released.gates(head=True, protocols=limits, corpus="demo").model_dump(mode="json")
+    params.dump(values, workspace.folder / "params.yaml")
 
 
 def champion(workspace: Workspace) -> str | None:

@@ -34,7 +34,10 @@ class Team:
     folder: Path
 
     def run(self, *arguments: str, user: str = "ada", folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        return released.command(*arguments, cwd=folder or self.folder, MLFLOW_TRACKING_URI=self.uri, LOGNAME=user)
+        command = [sys.executable, "-m", "speech_emotion", *arguments]
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": self.uri, "LOGNAME": user}
+        place = folder or self.folder
+        return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=120)
 
     def read(self) -> history.ChampionHistory:
         return history.read(tracked.client(), tracked.MODEL)
