@@ -125,7 +125,7 @@ def test_prediction_imports_only_what_the_package_requires(model: Path, tmp_path
     assert done.stderr == ""
     imported = set(done.stdout.split()) - {"speech_emotion"}
     providers = importlib.metadata.packages_distributions()
-    distributions = {canonicalize_name(name) for module in imported for name in providers.get(module, ())}
+    distributions: set[str] = {canonicalize_name(name) for module in imported for name in providers.get(module, ())}
     optional = {"ruamel-yaml-clib"}  # imported where installed
     assert distributions - optional <= needed_by(REQUIRED_DISTRIBUTIONS)
 
