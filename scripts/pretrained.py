@@ -1,4 +1,4 @@
-"""Copy the package that was trained on TESS into the library, as the built-in model."""
+"""Copy a package into the library, as the built-in model: that of `make voices`, or the one that is named."""
 
 import shutil
 import sys
@@ -12,9 +12,9 @@ from speech_emotion.registry.model_resolution import PRETRAINED
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def main() -> None:
+def main(folder: Path = ROOT / ".voices" / "models" / "voices" / "package") -> None:
     """Check the package, copy it, and print its digest."""
-    package = Package.load(ROOT / "models" / "tess" / "package")
+    package = Package.load(folder)
     with replacing_folder(PRETRAINED) as target:
         shutil.copytree(package.folder, target, dirs_exist_ok=True)
     print(f"{PRETRAINED.relative_to(ROOT)}: package {Package.load(PRETRAINED).digest[:12]}")
@@ -22,6 +22,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        main(*map(Path, sys.argv[1:2]))
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -116,9 +116,10 @@ def test_pretrained_package_is_in_dvc_lock() -> None:
     # as DVC hashes a folder
     listed = json.dumps(sorted(entries, key=lambda entry: tuple(entry["relpath"].split("/"))), sort_keys=True)
 
-    locked = YAML(typ="safe").load((ROOT / "dvc.lock").read_text())["stages"]["package"]["outs"][0]
+    lock = ROOT / "reports" / "voices" / "dvc.lock"
+    locked = YAML(typ="safe").load(lock.read_text())["stages"]["package"]["outs"][0]
 
-    assert locked["path"] == "models/tess/package"
+    assert locked["path"] == "models/voices/package"
     assert f"{hashlib.md5(listed.encode()).hexdigest()}.dir" == locked["md5"]
 
 
@@ -126,6 +127,20 @@ def test_readme_has_the_current_table() -> None:
     table = (ROOT / "reports" / "tess" / "comparison" / "summary.md").read_text(encoding="utf-8")
 
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_has_the_current_figures_of_unseen_speakers() -> None:
+    table = (ROOT / "reports" / "voices" / "comparison" / "corpora.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    columns = ["corpus", "chance", "best simple baseline", "UAR", "UAR, 3 neutral"]
+    chosen = [rows[0].index(name) for name in columns]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    speaker = [[row[place] for place in chosen] for row in rows if row[0] == "speaker"]
+
+    assert [row[0] for row in speaker] == ["crema_d", "ravdess", "tess"]
+    for row in speaker:
+        assert f"| {' | '.join(row)} |" in readme
 
 
 def test_committed_controls_are_sound() -> None:

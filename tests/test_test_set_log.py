@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "test-set-evaluations.csv"
 COLUMNS = ["date", "protocol", "model", "digest", "seen", "why", "chosen_by"]
 TESTED = ("random", "word", "speaker")
+VOICES = ROOT / "reports" / "voices" / "dvc.lock"
 FIRST = 31
 FIRST_DIGEST = "8ada86575f5c38b423ec9ac7c3968caee8746e61c2d143f51bf21cea2f6c14eb"
 
@@ -34,7 +35,7 @@ def test_rows_are_complete() -> None:
     assert list(rows[0]) == COLUMNS
     for number, row in enumerate(rows, start=2):
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", row["date"]), f"{TABLE}: line {number}"
-        assert row["protocol"] in TESTED, f"{TABLE}: line {number}"
+        assert row["protocol"] in (*TESTED, "corpus", "full"), f"{TABLE}: line {number}"
         assert re.fullmatch(r"([0-9a-f]{32})?", row["digest"]), f"{TABLE}: line {number}"
         assert all(row[name] for name in COLUMNS if name != "digest"), f"{TABLE}: line {number}: an empty column"
     assert [row["date"] for row in rows] == sorted(row["date"] for row in rows)
@@ -51,6 +52,13 @@ def test_committed_models_are_logged(protocol: str, name: str) -> None:
         f"dvc.lock has {name} with the digest {digest}, evaluated on the test part of '{protocol}': add a row to "
         "docs/test-set-evaluations.csv (docs/experiments.md says how)"
     )
+
+
+@pytest.mark.parametrize("protocol", ["speaker", "corpus", "full"])
+def test_committed_voices_are_logged(protocol: str) -> None:
+    digest = outputs(VOICES)["models/voices/protocols"]
+
+    assert digest in {row["digest"] for row in evaluations() if row["protocol"] == protocol}
 
 
 def test_rows_are_never_removed() -> None:
