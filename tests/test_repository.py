@@ -15,7 +15,7 @@ from packaging.version import Version
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
-LARGEST_BYTES = 1_500_000
+LARGEST_BYTES = 3_000_000  # the weights of the built-in model
 
 AUDIO = re.compile(r"\.(wav|flac|aiff?|ogg|opus|mp3|m4a|aac|webm|amr|3gp)$", re.IGNORECASE)
 PLACES = re.compile(r"(?<![\w.-])/(home|root|Users|work)/\w")
