@@ -31,7 +31,9 @@ def main(arguments: list[str]) -> None:
             run(voices, "speech_emotion", "preset", str(altered), variables=variables)
         run(voices, "dvc", "repro", variables=variables)
         with replacing_folder(ROOT / "reports" / NAME) as target:
-            shutil.copytree(voices / "reports" / NAME, target, dirs_exist_ok=True)
+            # the predictions of every utterance are too large for git, and baselines belong to DVC
+            unwanted = shutil.ignore_patterns("predictions.csv", "baselines", ".gitignore")
+            shutil.copytree(voices / "reports" / NAME, target, dirs_exist_ok=True, ignore=unwanted)
             for name in ("params.yaml", "dvc.lock"):
                 shutil.copy2(voices / name, target / name)
     print(f"reports/{NAME}: written. `make pretrained` puts the package into the library.")

@@ -88,7 +88,7 @@ def test_page_is_complete_and_offline(page: str) -> None:
     assert "script" not in found
     assert not re.search(r"url\(|@import|https?://", page)
     assert all(str(image["src"]).startswith("data:") and image["alt"] and image["width"] for image in found["img"])
-    assert len(found["img"]) >= 10
+    assert len(found["img"]) == 10
     assert len(page.encode()) < LARGEST_BYTES
 
 
