@@ -1,4 +1,4 @@
-"""Build the package that is deployed: network, evidence, model card and monitoring reference."""
+"""Build the package that is deployed: network, evaluation results, model card and reference data."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import pandas as pd
 
 from speech_emotion.config.base import read_section
 from speech_emotion.config.data import CorpusSettings
-from speech_emotion.config.monitoring import SurveySettings
+from speech_emotion.config.monitoring import ReferenceDataSettings
 from speech_emotion.config.serving import PackageSettings, WindowSettings
 from speech_emotion.core.io import canonical_json
 from speech_emotion.core.process import run_stage
@@ -26,14 +26,14 @@ def main() -> None:
     models, protocols, robustness, stats, target = map(Path, sys.argv[1:])
     full = models / "full" / ONE_FOLD
     limits = read_section("package", PackageSettings)
-    evidence = model_card.read_evidence(protocols, robustness)
+    evaluation = model_card.read_evaluation(protocols, robustness)
     description = Package.load(full).description.model_copy(update={"limits": limits})
     corpus = read_section("corpus", CorpusSettings)
     training = json.loads((full / "training.json").read_text(encoding="utf-8"))
-    card = model_card.write(description, evidence, kind=corpus.kind, corpora=corpus.corpora, training=training)
+    card = model_card.write(description, evaluation, kind=corpus.kind, corpora=corpus.corpora, training=training)
     package = assemble(
         full,
-        evidence,
+        evaluation,
         target,
         licence=facts(corpus.kind, corpus.corpora).weights_licence,
         limits=limits,
@@ -54,7 +54,7 @@ def make_reference(stats: Path, predictions: Path) -> reference.Reference:
     return reference.make(
         records(recordings.where(recordings.notna(), None)),
         records(answers.round({"confidence": 3}).astype(object)),
-        read_section("survey", SurveySettings),
+        read_section("reference_data", ReferenceDataSettings),
     )
 
 

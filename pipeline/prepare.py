@@ -9,8 +9,8 @@ from speech_emotion.config.params import ComputeSettings
 from speech_emotion.core.process import alone, run_stage
 from speech_emotion.data.corpora import open_corpus
 from speech_emotion.data.manifest import BAD_RECORDINGS, check, write
+from speech_emotion.data.recording_checks import build, describe, refuse_bad
 from speech_emotion.data.splits import refuse_unsupported
-from speech_emotion.data.validation import build, describe, refuse_bad
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from helpers.tiny_package import ENROLLED, make_package
 from speech_emotion.app import examples
 from speech_emotion.app.wording import rows, words
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.inference.windows import Listener
+from speech_emotion.inference.windows import WindowedRecognizer
 from speech_emotion.registry.model_resolution import load
 
 pytestmark = pytest.mark.slow
@@ -92,7 +92,7 @@ def test_predicts_dropped_file(page: Page, voice: Path) -> None:
     drop(page, "<i>my voice</i>.wav", voice.read_bytes())
 
     expect(page.locator(".se-said")).to_contain_text("<i>my voice</i>.wav, 10.")
-    found = Listener(load())(voice)
+    found = WindowedRecognizer(load())(voice)
     expect(page.locator(".se-label")).to_have_text(words(found.whole.label) if found.whole.sure else "not sure")
     for label, share in found.whole.probabilities.items():
         expect(page.get_by_test_id(f"{words(label)}-confidence-set")).to_contain_text(f"{share:.0%}")

@@ -12,7 +12,7 @@ from helpers.recordings import encoded
 from helpers.tiny_package import make_package
 from helpers.voices import logged, sounds, voices
 from speech_emotion.cli import app
-from speech_emotion.config.monitoring import SurveySettings
+from speech_emotion.config.monitoring import ReferenceDataSettings
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.monitoring.prediction_log import read
 from speech_emotion.monitoring.reference import FILE, make, text
@@ -23,7 +23,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package with a training reference."""
     folder = tmp_path_factory.mktemp("monitored") / "package"
     known = logged(Recognizer(make_package(folder)), sounds(voices(200, seed=1)))
-    (folder / FILE).write_text(text(make(known, known, SurveySettings(seed=7, halvings=50))))
+    (folder / FILE).write_text(text(make(known, known, ReferenceDataSettings(seed=7, halvings=50))))
     return folder
 
 

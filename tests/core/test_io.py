@@ -25,8 +25,8 @@ from speech_emotion.core.tables import read_table, write_table
 
 
 def test_replaces_a_file_at_once(tmp_path: Path) -> None:
-    with replacing(tmp_path / "a" / "file") as aside:
-        aside.write_text("new")
+    with replacing(tmp_path / "a" / "file") as temporary:
+        temporary.write_text("new")
         assert not (tmp_path / "a" / "file").exists()
 
     assert (tmp_path / "a" / "file").read_text() == "new"
@@ -38,8 +38,8 @@ def test_failure_keeps_the_old(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "old").touch()
 
-    with contextlib.suppress(RuntimeError), replacing(tmp_path / "file") as aside:
-        aside.write_text("half")
+    with contextlib.suppress(RuntimeError), replacing(tmp_path / "file") as temporary:
+        temporary.write_text("half")
         raise RuntimeError
     with contextlib.suppress(RuntimeError), replacing_folder(tmp_path / "folder") as folder:
         (folder / "half").touch()
@@ -59,8 +59,8 @@ def test_removes_leftovers_of_killed_process(kind: str, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "target")], check=False)
     assert len(os.listdir(tmp_path)) == 1
 
-    with replacing(tmp_path / "target") as aside:
-        aside.write_text("whole")
+    with replacing(tmp_path / "target") as temporary:
+        temporary.write_text("whole")
 
     assert os.listdir(tmp_path) == ["target"]
 

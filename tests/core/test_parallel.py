@@ -25,7 +25,7 @@ from speech_emotion.config.base import parse_section
 from speech_emotion.config.params import ComputeSettings, RaySettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder
-from speech_emotion.core.parallel import THREADS, WorkerKilledError, core_count, crew, parallel_map
+from speech_emotion.core.parallel import THREADS, WorkerKilledError, core_count, parallel_map, worker_group
 from speech_emotion.core.ray_cluster import cluster_room
 from speech_emotion.features.extract import SHARD_SIZE, ShardTask, shard_tasks, write_index, write_shard, write_store
 from speech_emotion.features.store import FeatureStore
@@ -112,10 +112,10 @@ def test_workers_end_with_their_parent(number: signal.Signals, tmp_path: Path) -
     assert alive == []
 
 
-def test_crew_divides_the_cores(tmp_path: Path) -> None:
+def test_worker_group_divides_the_cores(tmp_path: Path) -> None:
     before = {name: os.environ.get(name) for name in THREADS}  # a process that has loaded TensorFlow has set some
 
-    with crew(partial(tell, tmp_path), ["one", "two"]) as workers:
+    with worker_group(partial(tell, tmp_path), ["one", "two"]) as workers:
         assert not workers.wait(60)
 
     threads = str(max(1, core_count() // 2))
@@ -124,8 +124,8 @@ def test_crew_divides_the_cores(tmp_path: Path) -> None:
     assert {name: os.environ.get(name) for name in THREADS} == before
 
 
-def test_crew_continues_without_killed_worker(tmp_path: Path) -> None:
-    with crew(partial(die_or_tell, tmp_path), ["dies", "lives"]) as workers:
+def test_worker_group_continues_without_killed_worker(tmp_path: Path) -> None:
+    with worker_group(partial(die_or_tell, tmp_path), ["dies", "lives"]) as workers:
         assert not workers.wait(60)
 
     assert (tmp_path / "lives").exists()
@@ -133,8 +133,8 @@ def test_crew_continues_without_killed_worker(tmp_path: Path) -> None:
     assert "was killed by signal 9" in loss
 
 
-def test_crew_ends_with_its_block() -> None:
-    with crew(time.sleep, [600.0]) as workers:
+def test_worker_group_ends_with_its_block() -> None:
+    with worker_group(time.sleep, [600.0]) as workers:
         assert workers.wait(0.2)
 
     assert "was killed" in workers.losses[0]

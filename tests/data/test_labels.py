@@ -196,6 +196,6 @@ def test_enters_lone_folders(tmp_path: Path, wrapping: str, how: str) -> None:
 
 def test_lists_what_is_left_out(tmp_path: Path) -> None:
     lay_out(tmp_path, "sad/a.wav", "joy/b.wav", "joy/notes.txt", "README.md", ".git/x.wav", "joy/.b.wav")
-    assert read_labelled(tmp_path).left_aside == ("README.md", "joy/notes.txt")
+    assert read_labelled(tmp_path).left_out == ("README.md", "joy/notes.txt")
     lay_out(tmp_path, table="path,emotion,speaker\nsad/a.wav,sad,S\n")
-    assert read_labelled(tmp_path).left_aside == ("README.md", "joy/b.wav", "joy/notes.txt")
+    assert read_labelled(tmp_path).left_out == ("README.md", "joy/b.wav", "joy/notes.txt")

@@ -16,7 +16,7 @@ from speech_emotion.core.tables import read_table
 from speech_emotion.data import splits
 from speech_emotion.data.splits import LeakError
 from speech_emotion.evaluation import model_card
-from speech_emotion.evaluation.comparison import by_corpus, read_contest
+from speech_emotion.evaluation.comparison import by_corpus, read_model_predictions
 from speech_emotion.evaluation.protocol_report import evaluate_protocol, pooled
 from speech_emotion.features.extract import Recorded, shard_tasks, write_index, write_shard
 from speech_emotion.features.store import FeatureStore
@@ -122,8 +122,8 @@ def test_baselines_of_each_corpus(mix: Mix, tmp_path: Path) -> None:
         table[label] = (answers == label).astype(float)
     table.to_csv(tmp_path / "speaker.csv", index=False)
 
-    contest = read_contest("speaker", mix.folder / "reports/speaker", tmp_path / "speaker.csv")
-    uars = {(row["name"], row["corpus"]): row["uar"] for row in by_corpus(contest)}
+    models = read_model_predictions("speaker", mix.folder / "reports/speaker", tmp_path / "speaker.csv")
+    uars = {(row["name"], row["corpus"]): row["uar"] for row in by_corpus(models)}
 
     assert uars["svm", "a"] == 1.0
     assert uars["svm", "b"] == 0.0

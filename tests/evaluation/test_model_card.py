@@ -19,7 +19,7 @@ def metrics(uar: float, recalls: dict[str, dict[str, float]], *, speaker: float,
     return {"mean": place, "folds": folds, "unseen": {"speaker": speaker, "text": text}}
 
 
-EVIDENCE = {
+EVALUATION = {
     "word": metrics(0.99, {"all": dict.fromkeys(LABELS, 0.99)}, speaker=0.0, text=1.0),
     "speaker": metrics(
         0.5,
@@ -39,7 +39,7 @@ def test_card(description: Description) -> None:
     rejecting = description.model_copy(update={"rejection": Rejection(threshold=0.62, risk=0.1, coverage=0.7)})
     robustness = {"speaker": {"telephone": {"uar": 0.4, "drop": 0.1}}}
 
-    text = write(rejecting, {**EVIDENCE, ROBUSTNESS: robustness}, kind="tess", training=TRAINING)
+    text = write(rejecting, {**EVALUATION, ROBUSTNESS: robustness}, kind="tess", training=TRAINING)
 
     assert "| speaker | an unseen speaker | 0.500 (0.490 to 0.510)" in text
     assert "| speaker | B | 0.60 | 0.30 | 0.60 |" in text
@@ -51,7 +51,7 @@ def test_card(description: Description) -> None:
     ("kind", "caveat"), [("tess", "two actresses"), ("demo", "synthetic"), ("folder", "its own recordings")]
 )
 def test_limits_of_the_data(description: Description, kind: Any, caveat: str) -> None:
-    text = write(description, EVIDENCE, kind=kind, training=TRAINING)
+    text = write(description, EVALUATION, kind=kind, training=TRAINING)
 
     assert caveat in text.partition("## Model")[0]
     for fact in ("TESS", "actress", "Toronto", "words"):
@@ -75,7 +75,7 @@ def test_question_is_true_of_the_split(protocol: str, speaker: float, text: floa
 
 
 def test_findings_start_with_the_unseen_speaker(description: Description) -> None:
-    good, whom, confident = findings(description, EVIDENCE, "tess")
+    good, whom, confident = findings(description, EVALUATION, "tess")
 
     assert (good.value, good.text) == ("50.0\N{NO-BREAK SPACE}%", "UAR on an unseen speaker")
     assert whom.value == "99.0\N{NO-BREAK SPACE}%"

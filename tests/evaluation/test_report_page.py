@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from evaluation.test_model_card import EVIDENCE
+from evaluation.test_model_card import EVALUATION
 from helpers.examples import manifest
 from helpers.explaining import make_explained
 from helpers.tiny_package import make_package
@@ -43,8 +43,8 @@ def reports(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     found = make_package(tmp_path_factory.mktemp("packaged") / "package")
-    for protocol, metrics in EVIDENCE.items():
-        write_json(found.folder / "evidence" / f"{protocol}.json", metrics)
+    for protocol, metrics in EVALUATION.items():
+        write_json(found.folder / "evaluation" / f"{protocol}.json", metrics)
     return Package.load(found.folder)
 
 
@@ -107,8 +107,8 @@ def test_unknown_intervals_of_own_corpus(tmp_path: Path, package: Package, repor
     bounds = [name for name in table.columns if name.endswith(("_low", "_high"))]
     table.assign(p=None, **dict.fromkeys(bounds)).to_csv(tmp_path / "reports/comparison/table.csv", index=False)
     shutil.copytree(package.folder, tmp_path / "package")
-    for path in (tmp_path / "package" / "evidence").iterdir():
-        write_json(path, json.loads(re.sub(r"\[0\.\d+, 0\.\d+\]", "[null, null]", json.dumps(EVIDENCE[path.stem]))))
+    for path in (tmp_path / "package" / "evaluation").iterdir():
+        write_json(path, json.loads(re.sub(r"\[0\.\d+, 0\.\d+\]", "[null, null]", json.dumps(EVALUATION[path.stem]))))
     own = CORPUS.model_copy(update={"kind": "folder"})
 
     page = render(tmp_path / "report.html", Package.load(tmp_path / "package"), tmp_path / "reports", own)

@@ -77,10 +77,10 @@ def release(
             record = tracked.write_training(folder, protocol, fold, seed) / "training.json"
             content = json.loads(record.read_text())
             write_json(record, content | {"lineage": content["lineage"] | {"split": split}})
-    evidence: dict = dict(reports)
+    evaluation: dict = dict(reports)
     if drops is not None:
-        evidence["robustness"] = {"random": {name: {"uar": 0.9 - drop, "drop": drop} for name, drop in drops.items()}}
-    package = _package(folder, evidence, seed)
+        evaluation["robustness"] = {"random": {name: {"uar": 0.9 - drop, "drop": drop} for name, drop in drops.items()}}
+    package = _package(folder, evaluation, seed)
     if card:
         (package / "MODEL_CARD.md").write_text(card)
     _commit(folder, package)
@@ -124,12 +124,12 @@ def _predictions(fold: str, seed: int, skill: float) -> pd.DataFrame:
     return rows.join(pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS]))
 
 
-def _package(folder: Path, evidence: dict, seed: int) -> Path:
+def _package(folder: Path, evaluation: dict, seed: int) -> Path:
     target = folder / "models" / tracked.CORPUS / "package"
     shutil.rmtree(target, ignore_errors=True)
     make_package(target, seed=seed)
-    for name, content in evidence.items():
-        write_json(target / "evidence" / f"{name}.json", content)
+    for name, content in evaluation.items():
+        write_json(target / "evaluation" / f"{name}.json", content)
     return Package.load(target).folder
 
 

@@ -125,7 +125,7 @@ def package(folder: Path, *, seed: int = 0) -> str:
     description = json.loads((target / "package.json").read_text())
     description["lineage"]["training"] = digest_of("full", "all", seed)
     write_json(target / "package.json", description)
-    write_json(target / "evidence" / "random.json", {"mean": {"uar": 0.75, "accuracy": 0.8}})
+    write_json(target / "evaluation" / "random.json", {"mean": {"uar": 0.75, "accuracy": 0.8}})
     return digest_folder(target)
 
 

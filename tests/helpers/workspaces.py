@@ -193,7 +193,7 @@ def shrink(folder: Path) -> None:
         "robustness": {"utterances": 10},
         "explain": {"utterances": 2, "folds": 2},
         "baselines": {"shuffles": 2, "reference_epochs": 1},
-        "survey": {"halvings": 20},
+        "reference_data": {"halvings": 20},
     }
     for name in ("demo", "reference"):
         preset = folder / "presets" / f"{name}.yaml"

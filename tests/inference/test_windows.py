@@ -8,7 +8,7 @@ from helpers.tiny_package import make_package
 from speech_emotion.config.serving import WindowSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.inference.windows import DEFAULT, FILE, Listener, settings_of, spans
+from speech_emotion.inference.windows import DEFAULT, FILE, WindowedRecognizer, settings_of, spans
 from speech_emotion.models.package import Package
 
 SETTINGS = WindowSettings(seconds=3.0, hop_seconds=1.5)
@@ -38,7 +38,7 @@ def test_windows_agree_with_predict(package: Package) -> None:
     recognizer = Recognizer(package)
     sound = np.concatenate([recordings.tone(4.0), recordings.tone(3.0, hertz=500)])
 
-    answer = Listener(recognizer, SETTINGS)(sound, recordings.RATE)
+    answer = WindowedRecognizer(recognizer, SETTINGS)(sound, recordings.RATE)
 
     assert answer.whole == recognizer.predict(sound, recordings.RATE)
     assert [(one.start, one.end) for one in answer.windows] == spans(7.0, SETTINGS)
@@ -52,7 +52,7 @@ def test_windows_agree_with_predict(package: Package) -> None:
 def test_silent_windows_are_skipped(package: Package) -> None:
     sound = np.concatenate([recordings.tone(3.0), np.zeros(4 * recordings.RATE, np.float32)])
 
-    answer = Listener(Recognizer(package), SETTINGS)(recordings.encoded(sound))
+    answer = WindowedRecognizer(Recognizer(package), SETTINGS)(recordings.encoded(sound))
 
     assert [(one.start, one.end) for one in answer.windows] == [(0.0, 3.0), (1.5, 4.5)]
 
@@ -63,7 +63,7 @@ def test_settings_of_the_package(package: Package) -> None:
     settings = WindowSettings(seconds=1.0, hop_seconds=0.5)
     (package.folder / FILE).write_text(settings.model_dump_json())
 
-    assert Listener(Recognizer.load(package.folder)).settings == settings
+    assert WindowedRecognizer(Recognizer.load(package.folder)).settings == settings
     (package.folder / FILE).write_text('{"seconds": 0}')
     with pytest.raises(UserError, match=r"windows\.json: damaged"):
         settings_of(package)

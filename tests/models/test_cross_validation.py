@@ -17,7 +17,7 @@ from speech_emotion.config.training import CalibrateSettings, InputSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_folder
 from speech_emotion.data import splits
-from speech_emotion.evaluation.comparison import read_contest, write_comparison
+from speech_emotion.evaluation.comparison import read_model_predictions, write_comparison
 from speech_emotion.evaluation.protocol_report import ProtocolResult, evaluate_protocol, write_overview
 from speech_emotion.features.augmentation import Copy
 from speech_emotion.features.extract import Recorded, UtteranceVersion, shard_tasks, write_index, write_shard
@@ -285,7 +285,7 @@ def test_baselines_of_other_utterances_are_refused(corpus: Corpus, trained: Path
     pd.DataFrame([row]).to_csv(tmp_path / "speaker.csv", index=False)
 
     with pytest.raises(UserError, match="'majority' has other utterances"):
-        read_contest("speaker", tmp_path / "report", tmp_path / "speaker.csv")
+        read_model_predictions("speaker", tmp_path / "report", tmp_path / "speaker.csv")
 
 
 def test_calibration_is_fitted_on_the_validation_part(corpus: Corpus, trained: Path) -> None:

@@ -1,4 +1,4 @@
-"""The package format: written, read, validated, assembled with evidence."""
+"""The package format: written, read, validated, assembled with evaluation results."""
 
 import json
 from collections.abc import Callable
@@ -104,15 +104,15 @@ LIMITS = PackageSettings(min_seconds=0.5, max_seconds=30.0)
 
 def test_assembling(folder: Path, tmp_path: Path) -> None:
     (folder / "history.csv").write_text("epoch,loss\n")
-    target, evidence = tmp_path / "out" / "package", {"speaker": {"mean": {"uar": 0.5}}}
+    target, evaluation = tmp_path / "out" / "package", {"speaker": {"mean": {"uar": 0.5}}}
 
     package = assemble(
-        folder, evidence, target, licence="Weights: **CC0**.", limits=LIMITS, beside={"MODEL_CARD.md": "# Card\n"}
+        folder, evaluation, target, licence="Weights: **CC0**.", limits=LIMITS, beside={"MODEL_CARD.md": "# Card\n"}
     )
 
     loaded = Package.load(target)
-    assert {path.name for path in target.iterdir()} == FILES | {"evidence", "MODEL_CARD.md"}
-    assert loaded.evidence() == evidence
+    assert {path.name for path in target.iterdir()} == FILES | {"evaluation", "MODEL_CARD.md"}
+    assert loaded.evaluation() == evaluation
     assert loaded.description.limits == LIMITS
     assert (loaded.description, loaded.digest) == (package.description, package.digest)
     assert "Weights: **CC0**." in (target / "LICENSE.md").read_text()

@@ -10,7 +10,7 @@ import pytest
 from helpers.tiny_package import make_package
 from helpers.voices import RATE, logged, sounds, telephone, voices
 from speech_emotion.audio.decode import Sound, decode
-from speech_emotion.config.monitoring import LeastSettings, MonitorSettings, SurveySettings
+from speech_emotion.config.monitoring import LeastSettings, MonitorSettings, ReferenceDataSettings
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.monitoring.drift import Drift, Verdict, columns, compare
 from speech_emotion.monitoring.prediction_log import Entry, table
@@ -43,7 +43,7 @@ def drifted(drift: Drift) -> set[str]:
 
 def make_data(recognizer: Recognizer, known: list[Sound], same: list[Sound]) -> Data:
     rows = logged(recognizer, known)
-    return Data(recognizer, make(rows, rows, SurveySettings(seed=7, halvings=50)), logged(recognizer, same))
+    return Data(recognizer, make(rows, rows, ReferenceDataSettings(seed=7, halvings=50)), logged(recognizer, same))
 
 
 @pytest.fixture(scope="module")

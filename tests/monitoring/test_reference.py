@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from helpers.tiny_package import make_package
-from speech_emotion.config.monitoring import SurveySettings
+from speech_emotion.config.monitoring import ReferenceDataSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.monitoring.audio_stats import NAMES
 from speech_emotion.monitoring.reference import FILE, NUMBERS, make, read, share_distance, text
 
-SETTINGS = SurveySettings(seed=7, halvings=50)
+SETTINGS = ReferenceDataSettings(seed=7, halvings=50)
 
 
 def rows(count: int, *, seed: int = 0) -> list[dict[str, Any]]:

@@ -35,8 +35,8 @@ def gates_for(**limits: float | None) -> PromoteSettings:
     )
 
 
-def protocol_gates(evidence: dict, settings: PromoteSettings) -> list[Gate]:
-    return list(gates.protocol_gates(evidence, settings))
+def protocol_gates(evaluation: dict, settings: PromoteSettings) -> list[Gate]:
+    return list(gates.protocol_gates(evaluation, settings))
 
 
 def test_limits_and_margins() -> None:
@@ -69,13 +69,13 @@ def test_nan_condition_is_the_worst(nan: float | None) -> None:
     assert gate.detail.endswith("worst: a")
 
 
-@pytest.mark.parametrize("evidence", [{}, {"robustness": {"word": {}}}, {"robustness": {"random": CONDITIONS}}])
-def test_missing_robustness_table_fails(evidence: dict) -> None:
-    [gate] = protocol_gates(evidence, gates_for(drop=1.0))
+@pytest.mark.parametrize("evaluation", [{}, {"robustness": {"word": {}}}, {"robustness": {"random": CONDITIONS}}])
+def test_missing_robustness_table_fails(evaluation: dict) -> None:
+    [gate] = protocol_gates(evaluation, gates_for(drop=1.0))
 
     assert (gate.figure, gate.passed) == ("-", False)
     assert gate.detail == "the package has no such metric of the protocol word"
-    assert protocol_gates(evidence, gates_for()) == []
+    assert protocol_gates(evaluation, gates_for()) == []
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_nothing_passes_without_a_commit_or_package(tmp_path: Path, package: Pat
 def test_folder_md5_is_that_of_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "package"
-    for name in ("a.txt", "evidence/b.json", "evidence.txt", "é.bin"):
+    for name in ("a.txt", "evaluation/b.json", "evaluation.txt", "é.bin"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(name.encode() + b"\r\n")
 

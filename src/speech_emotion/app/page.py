@@ -24,7 +24,7 @@ from speech_emotion.app.uploads import SECONDS, Uploads, keep, working_folder
 from speech_emotion.audio.decode import AudioError, decode
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.response import LONGEST_BYTES, row
-from speech_emotion.inference.windows import Answer, Listener
+from speech_emotion.inference.windows import Answer, WindowedRecognizer
 from speech_emotion.registry.model_resolution import Model
 from speech_emotion.serving.limits import HEAD_BYTES
 from speech_emotion.serving.protocol import bound, protocol, url
@@ -228,7 +228,7 @@ class _Handlers:
 
     def __init__(self, gr: Any, model: Model, uploads: Uploads, kept: Path | None) -> None:
         self._gr, self._model, self._uploads, self._kept = gr, model, uploads, kept
-        self._listener = Listener(model.recognizer)
+        self._windowed = WindowedRecognizer(model.recognizer)
 
     def uploaded(self, upload: Mapping[str, Any] | None, profile: str | None, name: str = "") -> list[Any]:
         """Answer what Gradio calls a file: a mapping with its `path` and its `orig_name`."""
@@ -272,15 +272,15 @@ class _Handlers:
     def _show(self, recording: bytes, name: str, profile: str | None, *, kept_as: str | None) -> list[Any]:
         package = self._model.recognizer.package
         sound = decode(recording, max_seconds=package.description.limits.max_seconds)
-        listener = self._listener.of_speaker(profile)
-        answer = listener(sound.samples, sound.sample_rate)
+        windowed = self._windowed.of_speaker(profile)
+        answer = windowed(sound.samples, sound.sample_rate)
         if self._kept is not None and kept_as is not None:
             try:
                 keep(recording, kept_as, self._kept, row(answer, self._model.versions))
             except OSError as error:  # the answer is shown all the same
                 print(f"error: {self._kept}: a recording was not kept ({error.strerror}).", file=sys.stderr, flush=True)
         said = f"{name}, compared with your normal voice" if profile else name
-        return self._shown(wording.verdict(said, sound.seconds, answer.whole, listener.recognizer), answer)
+        return self._shown(wording.verdict(said, sound.seconds, answer.whole, windowed.recognizer), answer)
 
     def _shown(self, verdict: str, answer: Answer | None = None) -> list[Any]:
         """Return the values of all outputs: two empty inputs, and those of `_answer`."""

@@ -121,8 +121,8 @@ def keep(recording: bytes, name: str, folder: Path, row: dict[str, Any]) -> Path
     """Write a recording into `folder`, named by time, and its prediction beside it as JSON."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S")
     target = folder / f"{now}-{uuid4().hex[:12]}{_suffix(name)}"
-    with replacing(target) as aside:
-        aside.write_bytes(recording)
+    with replacing(target) as temporary:
+        temporary.write_bytes(recording)
     write_json(target.with_suffix(".json"), row)
     return target
 

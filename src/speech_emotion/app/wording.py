@@ -87,7 +87,7 @@ def small_print(package: Package) -> str:
 
 def caveat(package: Package) -> str:
     """Return how often the model is right for an unseen speaker."""
-    speaker = package.evidence().get("speaker")
+    speaker = package.evaluation().get("speaker")
     if speaker is None:
         return UNKNOWN
     share, chance = speaker["mean"]["uar"], 1 / len(package.labels)

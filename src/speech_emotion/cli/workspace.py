@@ -24,9 +24,9 @@ def data() -> None:
     * `speech-emotion data`
     * `TESS_DIR=~/TESS dvc repro`
     """
-    from speech_emotion.data.inventory import survey
+    from speech_emotion.data.inventory import corpus_states
 
-    rows = [(one.kind, one.title, one.licence, one.state) for one in survey(Path())]
+    rows = [(one.kind, one.title, one.licence, one.state) for one in corpus_states(Path())]
     tables.write(("kind", "corpus", "licence", "state"), rows)
 
 

@@ -1,4 +1,4 @@
-"""The sections `monitor`, of the prediction log and the drift report, and `survey`, of the reference data."""
+"""The sections `monitor` (prediction log and drift report) and `reference_data`."""
 
 from typing import Annotated
 
@@ -50,7 +50,7 @@ class MonitorSettings(Section):
     log: LogSettings = LogSettings()
 
 
-class SurveySettings(Section):
+class ReferenceDataSettings(Section):
     """Random halves of the training data."""
 
     seed: Annotated[int, Field(ge=0)]

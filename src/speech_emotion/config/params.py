@@ -9,7 +9,7 @@ from speech_emotion.config.base import PARAMS, Section, parse_section, read_para
 from speech_emotion.config.data import CorpusSettings, DownloadSettings, PrepareSettings, SplitSettings
 from speech_emotion.config.evaluation import EvaluateSettings, ExplainSettings, RobustnessSettings
 from speech_emotion.config.features import AugmentSettings, FeaturizeSettings
-from speech_emotion.config.monitoring import MonitorSettings, SurveySettings
+from speech_emotion.config.monitoring import MonitorSettings, ReferenceDataSettings
 from speech_emotion.config.registry import PromoteSettings
 from speech_emotion.config.serving import PackageSettings, ServeSettings, WindowSettings
 from speech_emotion.config.training import BaselinesSettings, CalibrateSettings, TrainSettings
@@ -65,7 +65,7 @@ class Settings(Section):
     robustness: RobustnessSettings
     explain: ExplainSettings
     baselines: BaselinesSettings
-    survey: SurveySettings
+    reference_data: ReferenceDataSettings
     package: PackageSettings
     windows: WindowSettings
     promote: PromoteSettings

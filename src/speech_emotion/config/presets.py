@@ -47,12 +47,12 @@ def apply(name_or_path: str | Path, params_path: Path = PARAMS) -> str:
     after = _merged(before, overrides)
     if after == before:
         return ""
-    with replacing(params_path) as aside:
-        aside.write_text(after, encoding="utf-8", newline="\n")
+    with replacing(params_path) as temporary:
+        temporary.write_text(after, encoding="utf-8", newline="\n")
         try:
-            read_settings(aside)
+            read_settings(temporary)
         except UserError as error:
-            raise UserError(str(error).replace(str(aside), f"{params_path} with {preset}")) from None
+            raise UserError(str(error).replace(str(temporary), f"{params_path} with {preset}")) from None
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     return "".join(difflib.unified_diff(old, new, str(params_path), f"{params_path} with {preset}"))
 

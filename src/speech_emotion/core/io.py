@@ -102,33 +102,33 @@ def is_hidden(name: str) -> bool:
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; on success it replaces `target`, on failure it is removed."""
-    aside = _aside(target)
-    aside.touch(exist_ok=False)
+    temporary = _temporary(target)
+    temporary.touch(exist_ok=False)
     try:
-        yield aside
-        os.replace(aside, target)
+        yield temporary
+        os.replace(temporary, target)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
     """Yield an empty temporary folder; on success it replaces `target`, on failure it is removed."""
-    aside = _aside(target)
-    aside.mkdir()
+    temporary = _temporary(target)
+    temporary.mkdir()
     try:
-        yield aside
+        yield temporary
         if target.exists():
             shutil.rmtree(target)
-        os.replace(aside, target)
+        os.replace(temporary, target)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(target: Path, text: str) -> None:
     """Write `text` (UTF-8, newlines as they are) to `target`, atomically."""
-    with replacing(target) as aside:
-        aside.write_bytes(text.encode())
+    with replacing(target) as temporary:
+        temporary.write_bytes(text.encode())
 
 
 def write_json(target: Path, value: Mapping[str, Any] | list[Any]) -> None:
@@ -152,7 +152,7 @@ def _refuse_folder(error: OSError) -> None:
     raise UserError(f"{error.filename}: folder cannot be read ({error.strerror}). Allow reading it, or move it away.")
 
 
-def _aside(target: Path) -> Path:
+def _temporary(target: Path) -> Path:
     """Return a temporary name beside the target, after removing what killed processes left under such names."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{glob.escape(target.name)}.*-*.partial"):

@@ -18,7 +18,7 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.process import die_with_parent
 
 if TYPE_CHECKING:
-    from speech_emotion.core.ray_cluster import Cluster, RayCrew
+    from speech_emotion.core.ray_cluster import Cluster, RayWorkers
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -86,28 +86,28 @@ def with_threads(threads: int | None, function: Callable[[ItemT], ResultT], item
 
 
 @contextmanager
-def crew(
+def worker_group(
     function: Callable[[ItemT], None], items: Sequence[ItemT], *, cluster: "Cluster | None" = None
-) -> "Iterator[LocalCrew | RayCrew]":
+) -> "Iterator[LocalWorkers | RayWorkers]":
     """Run a function on all items at the same time, each in a process of its own or a task of a cluster.
 
     If a process dies, the others continue. If a node of the cluster dies, its task is started again on another one.
     Ctrl-C reaches only the caller. Processes that still run at the end of the block are killed.
     """
     if cluster is None:
-        local = LocalCrew(function, items)
+        local = LocalWorkers(function, items)
         try:
             yield local
         finally:
             local.end()
         return
-    from speech_emotion.core.ray_cluster import ray_crew
+    from speech_emotion.core.ray_cluster import ray_workers
 
-    with ray_crew(function, items, cluster) as remote:
+    with ray_workers(function, items, cluster) as remote:
         yield remote
 
 
-class LocalCrew:
+class LocalWorkers:
     """Processes of this machine, which share its cores."""
 
     def __init__(self, function: Callable[[ItemT], None], items: Sequence[ItemT]) -> None:

@@ -24,8 +24,8 @@ class Cluster(Protocol):
     gpus: float
 
 
-class RayCrew:
-    """Tasks of a cluster; see `parallel.LocalCrew`."""
+class RayWorkers:
+    """Tasks of a cluster; see `parallel.LocalWorkers`."""
 
     def __init__(self, ray: Any, tasks: list[Any]) -> None:
         self._ray = ray
@@ -44,10 +44,10 @@ class RayCrew:
 
 
 @contextmanager
-def ray_crew(function: Callable[[ItemT], None], items: Sequence[ItemT], cluster: Cluster) -> Iterator[RayCrew]:
-    """Run a function on all items at the same time; see `parallel.crew`."""
+def ray_workers(function: Callable[[ItemT], None], items: Sequence[ItemT], cluster: Cluster) -> Iterator[RayWorkers]:
+    """Run a function on all items at the same time; see `parallel.worker_group`."""
     with _session(cluster) as ray:
-        yield RayCrew(ray, _start(ray, function, items, cluster, threads=None))
+        yield RayWorkers(ray, _start(ray, function, items, cluster, threads=None))
 
 
 def parallel_map(function: Callable[[ItemT], ResultT], items: Sequence[ItemT], cluster: Cluster) -> Iterator[ResultT]:

@@ -13,7 +13,7 @@ from speech_emotion.data.corpora.published import find_copy
 from speech_emotion.data.labels import TABLE
 
 
-def survey(root: Path) -> list[CorpusState]:
+def corpus_states(root: Path) -> list[CorpusState]:
     """Return the state of every kind of corpus."""
     chosen = read_section("corpus", CorpusSettings, root / "params.yaml")
     return [

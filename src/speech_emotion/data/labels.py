@@ -38,13 +38,13 @@ class Labelled:
     """What a folder holds.
 
     Paths are relative to `root`: the folder, or the only folder in it. Utterances are ordered by path; labels and texts
-    are in Unicode NFC, paths as the disk has them. `left_aside` are all other files that are not hidden; `layout` says
+    are in Unicode NFC, paths as the disk has them. `left_out` are all other files that are not hidden; `layout` says
     where the labels come from.
     """
 
     root: Path
     utterances: tuple[Utterance, ...]
-    left_aside: tuple[str, ...]
+    left_out: tuple[str, ...]
     layout: str
 
 
@@ -74,14 +74,14 @@ def read_labelled(folder: Path) -> Labelled:
     _check_spelling(root, "label", {one.emotion for one in utterances})
     _check_spelling(root, "speaker", {one.speaker for one in utterances})
     taken = {one.path for one in utterances} | set(tables)
-    left_aside = tuple(path.as_posix() for path in files if path not in taken)
-    return Labelled(root, tuple(sorted(utterances, key=lambda one: one.path.as_posix())), left_aside, layout)
+    left_out = tuple(path.as_posix() for path in files if path not in taken)
+    return Labelled(root, tuple(sorted(utterances, key=lambda one: one.path.as_posix())), left_out, layout)
 
 
 def write_table(folder: Path, utterances: Iterable[Utterance]) -> None:
     """Write the table that labels a folder's recordings."""
     rows = sorted((one.path.as_posix(), one.emotion, one.speaker, one.text, one.part) for one in utterances)
-    with replacing(folder / TABLE) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
+    with replacing(folder / TABLE) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         write_csv_rows(file, (*REQUIRED, *OPTIONAL), rows)
 
 

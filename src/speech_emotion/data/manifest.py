@@ -89,15 +89,15 @@ def check(frame: pd.DataFrame, where: str) -> pd.DataFrame:
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Write a manifest as two CSV files, atomically."""
-    with replacing_folder(folder) as aside:
-        manifest.good.to_csv(aside / MANIFEST, index=False, lineterminator="\n", float_format=f"%.{DECIMALS}f")
-        write_bad(aside / BAD_RECORDINGS, manifest.bad)
+    with replacing_folder(folder) as temporary:
+        manifest.good.to_csv(temporary / MANIFEST, index=False, lineterminator="\n", float_format=f"%.{DECIMALS}f")
+        write_bad(temporary / BAD_RECORDINGS, manifest.bad)
 
 
 def write_bad(path: Path, bad: pd.DataFrame) -> None:
     """Write the list of bad recordings, atomically."""
-    with replacing(path) as aside:
-        bad.to_csv(aside, index=False, columns=list(BAD_COLUMNS), lineterminator="\n")
+    with replacing(path) as temporary:
+        bad.to_csv(temporary, index=False, columns=list(BAD_COLUMNS), lineterminator="\n")
 
 
 def read(path: Path) -> pd.DataFrame:

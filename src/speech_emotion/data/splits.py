@@ -135,8 +135,8 @@ def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, 
 
 def write(path: Path, split: pd.DataFrame) -> None:
     """Write a split as CSV, whole or not at all."""
-    with replacing(path) as aside:
-        split.to_csv(aside, index=False, columns=COLUMNS, lineterminator="\n")
+    with replacing(path) as temporary:
+        split.to_csv(temporary, index=False, columns=COLUMNS, lineterminator="\n")
 
 
 def read(path: Path) -> list[Fold]:

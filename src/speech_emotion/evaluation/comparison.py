@@ -36,7 +36,7 @@ _CONTROL: Final = "shuffled"
 
 
 @dataclass(frozen=True)
-class Contest:
+class ModelPredictions:
     """Predictions of every model for the test utterances of a protocol, in one order."""
 
     protocol: str
@@ -61,17 +61,17 @@ def write_comparison(
     reports, baselines : Path
         Folders of the protocols' reports and of the baselines' predictions.
     """
-    contests = [read_contest(name, reports / name, baselines / f"{name}.csv") for name in protocols]
-    tables = [compare(contest, settings) for contest in contests]
+    protocol_models = [read_model_predictions(name, reports / name, baselines / f"{name}.csv") for name in protocols]
+    tables = [compare(models, settings) for models in protocol_models]
     with replacing_folder(target) as folder:
         if not tables:
             write_text(folder / "summary.md", NOTHING)
             return
-        table, chance = pd.concat(tables, ignore_index=True), 1 / len(contests[0].labels)
+        table, chance = pd.concat(tables, ignore_index=True), 1 / len(protocol_models[0].labels)
         with replacing(folder / TABLE) as partial:
             table.to_csv(partial, index=False, lineterminator="\n")
         write_text(folder / "summary.md", summary(table, chance=chance))
-        if corpora := [row for contest in contests for row in by_corpus(contest)]:
+        if corpora := [row for models in protocol_models for row in by_corpus(models)]:
             write_table(folder / CORPORA, pd.DataFrame(corpora))
         drawn = table.assign(name=table["name"].map(_TICKS), low=table["uar_low"], high=table["uar_high"], line=chance)
         whole = drawn["fold"].isin(WHOLE)
@@ -83,7 +83,7 @@ def write_comparison(
         )
 
 
-def read_contest(protocol: str, report: Path, baselines: Path) -> Contest:
+def read_model_predictions(protocol: str, report: Path, baselines: Path) -> ModelPredictions:
     """Read the model's predictions from the protocol's report, and those of every baseline for the same split.
 
     Raises
@@ -102,10 +102,10 @@ def read_contest(protocol: str, report: Path, baselines: Path) -> Contest:
             raise UserError(f"{baselines}: '{name}' has other utterances than {report}. Run `dvc repro`.")
         predictions.setdefault(str(name), []).append(_by_fold(known.join(renamed).reset_index(), labels))
     corpora = model.sort_values("fold", kind="stable").get("corpus", pd.Series(dtype=object))
-    return Contest(protocol, labels, predictions, list(corpora))
+    return ModelPredictions(protocol, labels, predictions, list(corpora))
 
 
-def compare(contest: Contest, settings: EvaluateSettings) -> pd.DataFrame:
+def compare(models: ModelPredictions, settings: EvaluateSettings) -> pd.DataFrame:
     """Return the metrics of every model: a row for each fold, and one for the mean over folds.
 
     Returns
@@ -115,33 +115,33 @@ def compare(contest: Contest, settings: EvaluateSettings) -> pd.DataFrame:
         (UAR of the model minus its own) and `p`.
     """
     rows = []
-    for name, repeats in contest.predictions.items():
+    for name, repeats in models.predictions.items():
         folds = list(repeats[0])
         scopes = {fold: [fold] for fold in folds} | ({"mean": folds} if len(folds) > 1 else {})
         for scope, members in scopes.items():
             chosen = [[repeat[fold] for fold in members] for repeat in repeats]
-            row: dict[str, Any] = {"protocol": contest.protocol, "fold": scope, "name": name}
-            row |= _scores(chosen, contest.labels, settings)
+            row: dict[str, Any] = {"protocol": models.protocol, "fold": scope, "name": name}
+            row |= _scores(chosen, models.labels, settings)
             if name != MODEL:
-                model = [contest.predictions[MODEL][0][fold] for fold in members]
+                model = [models.predictions[MODEL][0][fold] for fold in members]
                 ahead = differences(model, *chosen, settings=settings)["uar"]
                 row |= _cells("model_ahead", ahead.value, ahead.interval) | {"p": ahead.p}
             rows.append(rounded(row))
     return pd.DataFrame(rows)
 
 
-def by_corpus(contest: Contest) -> list[dict[str, Any]]:
+def by_corpus(models: ModelPredictions) -> list[dict[str, Any]]:
     """Return the UAR of every model in each corpus of a mix, pooled over folds and averaged over repeats."""
     rows = []
-    for name, repeats in contest.predictions.items():
-        for corpus in sorted(set(contest.corpora) - {""}):
-            own = np.array(contest.corpora) == corpus
+    for name, repeats in models.predictions.items():
+        for corpus in sorted(set(models.corpora) - {""}):
+            own = np.array(models.corpora) == corpus
             uars = []
             for repeat in repeats:
                 truth = np.concatenate([fold.truth for fold in repeat.values()])[own]
                 answers = np.concatenate([fold.probabilities.argmax(axis=1) for fold in repeat.values()])[own]
                 uars.append(np.mean([(answers[truth == label] == label).mean() for label in np.unique(truth)]))
-            row = {"protocol": contest.protocol, "corpus": corpus, "name": name, "uar": float(np.mean(uars))}
+            row = {"protocol": models.protocol, "corpus": corpus, "name": name, "uar": float(np.mean(uars))}
             rows.append(rounded(row))
     return rows
 

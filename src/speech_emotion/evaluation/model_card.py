@@ -1,6 +1,6 @@
 """Write the model card (Mitchell et al., 2019, "Model cards for model reporting").
 
-Every figure comes from the evidence in the package. Equal values give equal text.
+Every figure comes from the evaluation results in the package. Equal values give equal text.
 """
 
 import json
@@ -25,12 +25,12 @@ CARD: Final = "MODEL_CARD.md"
 """File name in a package."""
 
 ROBUSTNESS: Final = "robustness"
-"""Name of the robustness results in the evidence of a package."""
+"""Name of the robustness results among those of a package."""
 
 ORDER: Final = ("speaker", "corpus", "word", "random", "full")
 """Protocols, the most important first."""
 
-Evidence = Mapping[str, Mapping[str, Any]]
+Evaluation = Mapping[str, Mapping[str, Any]]
 """The metrics of each protocol, as in metrics.json, and the robustness results."""
 
 _METRICS: Final = ("uar", "accuracy", "macro_f1", "nll", "brier", "ece")
@@ -46,38 +46,38 @@ class MainResult:
     notes: list[str]
 
 
-def read_evidence(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]]:
+def read_evaluation(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]]:
     """Read the metrics by protocol and, as `ROBUSTNESS`, UAR and drop by protocol and condition."""
     # a killed evaluate leaves a folder that begins with a dot
-    evidence: dict[str, dict[str, Any]] = {
+    evaluation: dict[str, dict[str, Any]] = {
         path.parent.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(protocols.glob("[!.]*/metrics.json"))
     }
-    evidence[ROBUSTNESS] = {
+    evaluation[ROBUSTNESS] = {
         str(protocol): rows.set_index("condition")[["uar", "drop"]].to_dict("index")
         for protocol, rows in read_table(robustness / "table.csv").groupby("protocol", sort=False)
     }
-    return evidence
+    return evaluation
 
 
 def write(
     description: Description,
-    evidence: Evidence,
+    evaluation: Evaluation,
     *,
     kind: CorpusName,
     training: Mapping[str, float],
     corpora: Sequence[str] = (),
 ) -> str:
-    """Return the model card as Markdown; `evidence` is from `read_evidence`, `training` from training.json."""
-    ordered = in_order(evidence)
+    """Return the model card as Markdown; `evaluation` is from `read_evaluation`, `training` from training.json."""
+    ordered = in_order(evaluation)
     template = environment().get_template("model_card.md.j2")
     return template.render(
         description=description,
         facts=facts(kind, corpora),
-        resampled=resampled(evidence, kind),
-        tested=evidence.get("full", {}).get("part") == TEST,
-        corpora=by_corpus(evidence),
-        findings=findings(description, evidence, kind),
+        resampled=resampled(evaluation, kind),
+        tested=evaluation.get("full", {}).get("part") == TEST,
+        corpora=by_corpus(evaluation),
+        findings=findings(description, evaluation, kind),
         features=len(names(description.features)),
         frame_ms=1000 * description.features.hop_length / description.features.sample_rate,
         training=training,
@@ -92,7 +92,7 @@ def write(
         ],
         robustness=[
             [name, condition, f"{figures['uar']:.3f}", f"{figures['drop']:.3f}"]
-            for name, conditions in evidence.get(ROBUSTNESS, {}).items()
+            for name, conditions in evaluation.get(ROBUSTNESS, {}).items()
             for condition, figures in conditions.items()
         ],
     )
@@ -112,12 +112,12 @@ def environment() -> jinja2.Environment:
     return found
 
 
-def findings(description: Description, evidence: Evidence, kind: CorpusName) -> list[MainResult]:
+def findings(description: Description, evaluation: Evaluation, kind: CorpusName) -> list[MainResult]:
     """Answer how good the model is, for whom, and how far its confidence can be trusted.
 
-    The most important protocol of the evidence is reported: an unseen speaker, if there is one.
+    The most important protocol that was evaluated is reported: an unseen speaker, if there is one.
     """
-    [(name, report), *others] = in_order(evidence)
+    [(name, report), *others] = in_order(evaluation)
     mean, folds = report["mean"], report["folds"]
     first = (name, report)
     label, recalls = worst_emotion(report)
@@ -174,20 +174,20 @@ def noun(kind: CorpusName) -> str:
     return "words" if kind == "tess" else "texts"
 
 
-def resampled(evidence: Evidence, kind: CorpusName) -> str:
+def resampled(evaluation: Evaluation, kind: CorpusName) -> str:
     """Return what the intervals resample; see `bootstrap`."""
     within = f"{noun(kind)} within speaker"
-    if not any(_many(report) for _, report in in_order(evidence)):
+    if not any(_many(report) for _, report in in_order(evaluation)):
         return within
     return f"speakers where there are {MANY} or more, else {within}"
 
 
-def by_corpus(evidence: Evidence) -> tuple[list[str], list[list[Any]]]:
+def by_corpus(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
     """Return columns and rows of the results for each corpus of a mix, without and with references of the speaker.
 
     A value with an interval is a tuple; None is not measured. There are no rows if the corpus is no mix.
     """
-    reports = [(name, report) for name, report in in_order(evidence) if "corpora" in report]
+    reports = [(name, report) for name, report in in_order(evaluation) if "corpora" in report]
     measured = {name for _, report in reports for one in report.get("enrolled", {}).values() for name in one}
     conditions = [name for name in CONDITIONS if name in measured - {NONE}]
     rows = []
@@ -207,9 +207,9 @@ def worst_emotion(report: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     return worst, {name: recalls[worst] for name, recalls in folds.items() if worst in recalls}
 
 
-def in_order(evidence: Evidence) -> list[tuple[str, Mapping[str, Any]]]:
+def in_order(evaluation: Evaluation) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the protocols with their metrics, the most important first."""
-    return [(name, evidence[name]) for name in ORDER if name in evidence]
+    return [(name, evaluation[name]) for name in ORDER if name in evaluation]
 
 
 def _many(report: Mapping[str, Any]) -> bool:

@@ -175,8 +175,8 @@ def drawing(path: Path, *, width: float, height: float) -> Iterator[Figure]:
         figure = plt.figure(figsize=(width, height))
         try:
             yield figure
-            with replacing(path) as aside:
+            with replacing(path) as temporary:
                 # without the version of matplotlib, equal figures have equal bytes
-                figure.savefig(aside, format=path.suffix[1:], metadata={"Software": None})
+                figure.savefig(temporary, format=path.suffix[1:], metadata={"Software": None})
         finally:
             plt.close(figure)

@@ -108,29 +108,29 @@ def _webp(image: Image.Image, **options: Any) -> bytes:
 
 
 def _content(recordings: pd.DataFrame, package: Package, reports: Path, corpus: CorpusSettings) -> dict[str, Any]:
-    description, evidence = package.description, package.evidence()
-    protocols = dict(model_card.in_order(evidence))
+    description, evaluation = package.description, package.evaluation()
+    protocols = dict(model_card.in_order(evaluation))
     questions = {name: model_card.question(name, report, corpus.kind) for name, report in protocols.items()}
     explanation = reports / "explanation"
     comparison = _comparison(reports / "comparison" / TABLE, questions, chance=1 / len(description.labels))
-    findings = model_card.findings(description, evidence, corpus.kind)
+    findings = model_card.findings(description, evaluation, corpus.kind)
     if comparison:
         _, _, (uar, *_), best, *_ = comparison[0].rows[0]
         findings[0].notes.append(f"Best simple baseline: {100 * uar:.1f}\N{NO-BREAK SPACE}%, {best}.")
     speakers = recordings["speaker"].nunique()
-    full = evidence.get("full", {})
+    full = evaluation.get("full", {})
     lineage = sorted([name, digest] for name, digest in description.lineage.items())
     return {
         "corpus": corpus.name,
         "facts": facts(corpus.kind, corpus.corpora),
-        "resampled": model_card.resampled(evidence, corpus.kind),
+        "resampled": model_card.resampled(evaluation, corpus.kind),
         "tested": full.get("part") == TEST,
         "seen": full.get("part") == VALIDATION and full["unseen"]["speaker"] == 0,
         "size": f"{len(recordings):,} recordings, {speakers} speaker{'s' if speakers != 1 else ''}, "
         f"{recordings['seconds'].sum() / 3600:.1f} hours, {len(description.labels)} emotions.",
         "findings": findings,
         "comparison": comparison,
-        "corpora": _corpora(evidence, reports / "comparison" / CORPORA),
+        "corpora": _corpora(evaluation, reports / "comparison" / CORPORA),
         "recalls": _recalls(protocols, description.labels),
         "calibration": _calibration(protocols),
         "description": description,
@@ -183,9 +183,9 @@ def _comparison(path: Path, questions: Mapping[str, str], *, chance: float) -> l
     ]
 
 
-def _corpora(evidence: model_card.Evidence, path: Path) -> Table:
+def _corpora(evaluation: model_card.Evaluation, path: Path) -> Table:
     """Return the results for each corpus of a mix, with the best baseline where it is known."""
-    columns, rows = model_card.by_corpus(evidence)
+    columns, rows = model_card.by_corpus(evaluation)
     if rows and path.is_file():
         groups = read_table(path).groupby(["protocol", "corpus"])
         best = {key: float(best_baseline(own)["uar"]) for key, own in groups}

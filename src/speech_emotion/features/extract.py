@@ -150,8 +150,8 @@ def _fetch(url: str, target: Path, sha256: str) -> None:
             f"{url}: does not have the SHA-256 that the task reported. Does another extraction write to the same URL? "
             "Set another `compute.ray.shards`."
         )
-    with replacing(target) as aside:
-        aside.write_bytes(content)
+    with replacing(target) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_shard(task: ShardTask) -> dict[str, int | str]:
@@ -183,8 +183,8 @@ def write_shard(task: ShardTask) -> dict[str, int | str]:
     if task.url:
         object_store.put(task.url, content)
     else:
-        with replacing(task.target) as aside:
-            aside.write_bytes(content)
+        with replacing(task.target) as temporary:
+            temporary.write_bytes(content)
     return {
         "file": task.target.name,
         "version": task.version.name,

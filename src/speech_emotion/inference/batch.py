@@ -156,8 +156,8 @@ def predict_into(
                     os.fsync(journal.fileno())
         if log is not None:
             _write_log(log, key, _predicted(journal))
-        with _writing(output), replacing(output) as aside:
-            write(format, _predicted(journal), recognizer.labels, aside)
+        with _writing(output), replacing(output) as temporary:
+            write(format, _predicted(journal), recognizer.labels, temporary)
         return [row for row in _read(journal) if row.reason]
 
 

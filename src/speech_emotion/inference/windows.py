@@ -47,7 +47,7 @@ class Answer:
     windows: tuple[Window, ...]
 
 
-class Listener:
+class WindowedRecognizer:
     """A recognizer that predicts windows, too. Any number of threads can use it at the same time.
 
     Without `settings`, those of the package apply; see `settings_of`.
@@ -57,11 +57,11 @@ class Listener:
         self.recognizer = recognizer
         self.settings = settings or settings_of(recognizer.package)
 
-    def of_speaker(self, profile: str | None) -> "Listener":
-        """Return a listener for the speaker of a profile in JSON; itself without one. See `with_profile`."""
+    def of_speaker(self, profile: str | None) -> "WindowedRecognizer":
+        """Return a recognizer for the speaker of a profile in JSON; itself without one. See `with_profile`."""
         if not profile:
             return self
-        return Listener(self.recognizer.with_profile(Profile.parse(profile, "profile")), self.settings)
+        return WindowedRecognizer(self.recognizer.with_profile(Profile.parse(profile, "profile")), self.settings)
 
     def __call__(self, audio: Audio, sample_rate: int | None = None) -> Answer:
         """Predict one recording; see `Recognizer.predict`."""

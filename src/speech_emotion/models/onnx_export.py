@@ -43,8 +43,8 @@ def write_graph(path: Path, settings: NetworkSettings, weights: LayerWeights, *,
     """
     model = _Builder(settings, weights, coefficients).model()
     onnx.checker.check_model(model, full_check=True)
-    with replacing(path) as aside:
-        aside.write_bytes(model.SerializeToString(deterministic=True))
+    with replacing(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def layer_weights(model: Any) -> LayerWeights:

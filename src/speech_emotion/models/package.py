@@ -29,7 +29,7 @@ WEIGHTS: Final = "model.weights.h5"
 NORMALIZATION: Final = "normalization.json"
 REQUIREMENTS: Final = "requirements.txt"
 LICENSE: Final = "LICENSE.md"
-EVIDENCE: Final = "evidence"
+EVALUATION: Final = "evaluation"
 
 REQUIRED_DISTRIBUTIONS: Final = (
     "av",
@@ -91,7 +91,7 @@ class Description(Section):
     lineage: dict[str, str]
     """Digests of the data, features, settings and split of the training."""
     files: dict[str, str]
-    """SHA-256 of every other file except the evidence."""
+    """SHA-256 of every other file except the evaluation results."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -145,7 +145,7 @@ class Package:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the whole folder, evidence included. It identifies the package in the registry."""
+        """SHA-256 of the whole folder, evaluation results included. It identifies the package in the registry."""
         return digest_folder(self.folder)
 
     @cached_property
@@ -154,16 +154,16 @@ class Package:
         content = json.loads((self.folder / NORMALIZATION).read_text(encoding="utf-8"))
         return None if content["mean"] is None else (np.array(content["mean"]), np.array(content["deviation"]))
 
-    def evidence(self) -> dict[str, dict[str, Any]]:
+    def evaluation(self) -> dict[str, dict[str, Any]]:
         """Return the metrics of each protocol, by its name.
 
         Raises
         ------
         UserError
-            A file of evidence is damaged.
+            A file is damaged.
         """
         found = {}
-        for path in sorted((self.folder / EVIDENCE).glob("*.json")):
+        for path in sorted((self.folder / EVALUATION).glob("*.json")):
             try:
                 found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
             except (ValueError, RecursionError):
@@ -231,7 +231,7 @@ def write_package_files(
 
 def assemble(
     full: Path,
-    evidence: Mapping[str, Mapping[str, Any]],
+    evaluation: Mapping[str, Mapping[str, Any]],
     target: Path,
     *,
     licence: str,
@@ -244,8 +244,8 @@ def assemble(
     ----------
     full : Path
         The package to copy. Other files in its folder, such as the training history, are left out.
-    evidence : mapping of str to mapping
-        Metrics by protocol; each becomes `evidence/<protocol>.json`.
+    evaluation : mapping of str to mapping
+        Metrics by protocol; each becomes `evaluation/<protocol>.json`.
     target : Path
         The folder to write.
     licence : str
@@ -261,21 +261,21 @@ def assemble(
         `full` is not a complete package.
     """
     source = Package.load(full)
-    with replacing_folder(target) as aside:
+    with replacing_folder(target) as temporary:
         for name in _CHECKED:
-            shutil.copyfile(full / name, aside / name)
-        write_text(aside / LICENSE, f"# Licence of this model\n\n{licence}\n\n{_SOFTWARE_LICENSE}")
+            shutil.copyfile(full / name, temporary / name)
+        write_text(temporary / LICENSE, f"# Licence of this model\n\n{licence}\n\n{_SOFTWARE_LICENSE}")
         description = source.description.model_copy(
             update={
-                "files": {**source.description.files, LICENSE: digest_file(aside / LICENSE)},
+                "files": {**source.description.files, LICENSE: digest_file(temporary / LICENSE)},
                 "limits": limits,
             }
         )
-        write_json(aside / DESCRIPTION, description.model_dump(mode="json"))
-        for protocol, metrics in evidence.items():
-            write_json(aside / EVIDENCE / f"{protocol}.json", metrics)
+        write_json(temporary / DESCRIPTION, description.model_dump(mode="json"))
+        for protocol, metrics in evaluation.items():
+            write_json(temporary / EVALUATION / f"{protocol}.json", metrics)
         for name, text in beside.items():
-            write_text(aside / name, text)
+            write_text(temporary / name, text)
     return Package(target, description)
 
 

@@ -252,8 +252,8 @@ class _TrainingState(keras.callbacks.Callback):
         arrays |= {"history": rows, "best_epoch": np.array(self.best_epoch)}
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
-        with replacing(self.path) as aside:
-            aside.write_bytes(buffer.getvalue())
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(buffer.getvalue())
 
     def _restore(self) -> None:
         with np.load(self.path, allow_pickle=False) as saved:

@@ -116,7 +116,7 @@ class Logbook:
         """Write a file of the log atomically and durably, replacing an earlier one of this name."""
         import pyarrow.parquet as pq
 
-        with replacing(self._folder / name) as aside, open(aside, "wb") as file:
+        with replacing(self._folder / name) as temporary, open(temporary, "wb") as file:
             pq.write_table(table(entries), file, compression="zstd")
             file.flush()
             os.fsync(file.fileno())

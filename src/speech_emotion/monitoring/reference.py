@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy import stats
 
 from speech_emotion.config.base import Section
-from speech_emotion.config.monitoring import SurveySettings
+from speech_emotion.config.monitoring import ReferenceDataSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import canonical_json, open_regular_file
 
@@ -124,7 +124,7 @@ class Reference(Section):
 
 
 def make(
-    recordings: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], settings: SurveySettings
+    recordings: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]], settings: ReferenceDataSettings
 ) -> Reference:
     """Return the reference of training data, from rows with columns of a log.
 

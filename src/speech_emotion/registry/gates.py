@@ -55,10 +55,10 @@ def limited(
     return Gate(name, f"{figure:.4f}", wanted, passed, "; ".join(filter(None, ["" if passed else beyond, detail])))
 
 
-def protocol_gates(evidence: Mapping[str, Mapping[str, Any]], settings: PromoteSettings) -> Iterator[Gate]:
+def protocol_gates(evaluation: Mapping[str, Mapping[str, Any]], settings: PromoteSettings) -> Iterator[Gate]:
     """Check the test metrics that a package carries, by protocol, against the limits of each protocol."""
     for protocol, limits in settings.protocols:
-        report, conditions = evidence.get(protocol, {}), evidence.get(ROBUSTNESS, {}).get(protocol, {})
+        report, conditions = evaluation.get(protocol, {}), evaluation.get(ROBUSTNESS, {}).get(protocol, {})
         mean = report.get("mean", {})
         interval = mean.get("interval", {}).get("uar")
         emotion, recall = _lowest_recall(report.get("folds", {}).values())

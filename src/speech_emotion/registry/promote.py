@@ -206,7 +206,7 @@ def _check(
             card = package.folder / CARD
             found = card.is_file() and bool(card.read_text(encoding="utf-8", errors="replace").strip())
             yield Gate("card", "found" if found else "missing", f"a {CARD}", found)
-        yield from gates.protocol_gates(package.evidence(), settings)
+        yield from gates.protocol_gates(package.evaluation(), settings)
         if now.champion is not None and settings.against_champion:
             ours = read_predictions(model / "artifacts" / "predictions")
             champion = next(one for one in versions(client, candidate.name) if one.number == now.champion)

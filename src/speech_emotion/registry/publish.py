@@ -180,13 +180,13 @@ def _publish_package(
     tags = {key: origin[key] for key in ("git.commit", "git.source_dirty") if key in origin}
     tags["dvc.package"] = locked_outputs(root).get(f"models/{corpus}/package", "absent")
     with tempfile.TemporaryDirectory() as temporary:
-        predictions = _copy_predictions(root, trainings, package.evidence(), Path(temporary) / PREDICTIONS)
+        predictions = _copy_predictions(root, trainings, package.evaluation(), Path(temporary) / PREDICTIONS)
         run_id = None if run is None else run.info.run_id
         number = register(client, experiment, name, package, run_id=run_id, tags=tags, predictions=predictions)
         return number, True
 
 
-def _copy_predictions(root: Path, trainings: Iterable[TrainingInfo], evidence: Mapping[str, Any], target: Path) -> Path:
+def _copy_predictions(root: Path, trainings: Iterable[TrainingInfo], reports: Mapping[str, Any], target: Path) -> Path:
     """Copy the predictions behind a package's metrics to a new folder, and return it."""
     target.mkdir()
     splits = {}
@@ -194,7 +194,7 @@ def _copy_predictions(root: Path, trainings: Iterable[TrainingInfo], evidence: M
         protocol, report, split = training.protocol, _reports(root, training), training.lineage.get("split")
         complete = split is not None and all((report / name).is_file() for name in ("metrics.json", "predictions.csv"))
         # a report with other metrics belongs to another model
-        if complete and _read_json(report / "metrics.json") == evidence.get(protocol):
+        if complete and _read_json(report / "metrics.json") == reports.get(protocol):
             shutil.copyfile(report / "predictions.csv", target / f"{protocol}.csv")
             splits[protocol] = split
     write_json(target / SPLITS, splits)

@@ -17,7 +17,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.inference.response import COLUMN, PROFILE, decode_base64, row
-from speech_emotion.inference.windows import Listener
+from speech_emotion.inference.windows import WindowedRecognizer
 
 
 class SpeechEmotion(PythonModel):
@@ -27,7 +27,7 @@ class SpeechEmotion(PythonModel):
         """Load the package; MLflow insists on the parameter's name."""
         folder = Path(context.artifacts["package"])
         recognizer = Recognizer.load(folder)
-        self._listener = Listener(recognizer)
+        self._windowed = WindowedRecognizer(recognizer)
         self._versions = {**_registered(folder.parent.parent), "package_digest": recognizer.package.digest}
 
     def predict(
@@ -51,8 +51,8 @@ class SpeechEmotion(PythonModel):
             if not isinstance(audio, str):
                 raise UserError(f"expected a base64 string, found {type(audio).__name__}")
             # MLflow fills an empty cell with NaN
-            listener = self._listener.of_speaker(profile if isinstance(profile, str) else None)
-            return row(listener(decode_base64(audio)), self._versions)
+            windowed = self._windowed.of_speaker(profile if isinstance(profile, str) else None)
+            return row(windowed(decode_base64(audio)), self._versions)
         except UserError as error:
             raise _refusal(f"row {number}: {error}") from None
 

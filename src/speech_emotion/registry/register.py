@@ -42,7 +42,7 @@ def register(
     import pandas as pd
     from mlflow.entities import LoggedModelOutput
 
-    means = {protocol: report["mean"] for protocol, report in package.evidence().items() if "mean" in report}
+    means = {protocol: report["mean"] for protocol, report in package.evaluation().items() if "mean" in report}
     uars = {f"{protocol}.uar": f"{mean['uar']:.4f}" for protocol, mean in means.items()}
     about = {"corpus": package.description.corpus, "labels": ", ".join(package.labels)}
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from speech_emotion.registry.model_resolution import Model
 from speech_emotion.serving.schemas import Recording, Reply, parse, refusal
 
 if TYPE_CHECKING:
-    from speech_emotion.inference.windows import Listener
+    from speech_emotion.inference.windows import WindowedRecognizer
 
 _loaded: "Predictor | UserError"
 
@@ -24,9 +24,9 @@ class Predictor:
     """Answer requests of at most `most` recordings with one package."""
 
     def __init__(self, model: Model, *, most: int, keep_log: bool) -> None:
-        from speech_emotion.inference.windows import Listener
+        from speech_emotion.inference.windows import WindowedRecognizer
 
-        self._listener, self._most, self._keep_log = Listener(model.recognizer), most, keep_log
+        self._windowed, self._most, self._keep_log = WindowedRecognizer(model.recognizer), most, keep_log
         self.package, self._versions = model.recognizer.package, model.versions
 
     def __call__(self, body: bytes | bytearray) -> Reply:
@@ -53,16 +53,16 @@ class Predictor:
         log = json.dumps(log_rows).encode() if self._keep_log else b""
         return Reply(200, json.dumps({"predictions": rows}).encode(), len(rows), log)
 
-    def _of_speaker(self, recording: Recording) -> "Listener":
-        """Return the listener for the speaker of a recording."""
+    def _of_speaker(self, recording: Recording) -> "WindowedRecognizer":
+        """Return the recognizer for the speaker of a recording."""
         profile = recording.profile
         if recording.references:
             try:
                 references = [decode_base64(text) for text in recording.references]
-                profile = self._listener.recognizer.enroll(references).model_dump_json()
+                profile = self._windowed.recognizer.enroll(references).model_dump_json()
             except UserError as error:
                 raise UserError(f"references: {error}") from None
-        return self._listener.of_speaker(profile)
+        return self._windowed.of_speaker(profile)
 
 
 def load(model: Model, most: int, keep_log: bool) -> None:

@@ -16,7 +16,7 @@ from speech_emotion.config.params import ComputeSettings
 from speech_emotion.config.tuning import RecipeSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing_folder
-from speech_emotion.core.parallel import core_count, crew
+from speech_emotion.core.parallel import core_count, worker_group
 from speech_emotion.core.ray_cluster import cluster_room
 from speech_emotion.tuning import study as studies
 from speech_emotion.tuning.mlflow_sync import StudySync
@@ -97,9 +97,10 @@ def _run_trials(study: Study, task: WorkerTask, sync: StudySync, compute: Comput
     before, interrupted = len(logged), False
     if len(studies.finished(study)) >= task.trials or time.time() >= task.deadline:
         return False
-    with crew(work, [replace(task, worker=number) for number in range(workers)], cluster=compute.cluster) as team:
+    tasks = [replace(task, worker=number) for number in range(workers)]
+    with worker_group(work, tasks, cluster=compute.cluster) as group:
         try:
-            while team.wait(_POLL_SECONDS):
+            while group.wait(_POLL_SECONDS):
                 with _delayed_interrupt():
                     _follow(study, task, sync, logged)
         except KeyboardInterrupt:
@@ -107,8 +108,8 @@ def _run_trials(study: Study, task: WorkerTask, sync: StudySync, compute: Comput
             _log("interrupted; running trials stop after their epoch and resume with the next call")
             study.set_user_attr(task.stop, True)
             with suppress(KeyboardInterrupt):
-                team.wait(_STOP_SECONDS)
-        losses = team.losses
+                group.wait(_STOP_SECONDS)
+        losses = group.losses
     for loss in losses:
         _log(loss)
     studies.retry_stale(study, task.storage)

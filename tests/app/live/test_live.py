@@ -15,7 +15,7 @@ from speech_emotion.audio.decode import load as decode
 from speech_emotion.config.serving import WindowSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.inference.windows import Listener
+from speech_emotion.inference.windows import WindowedRecognizer
 
 SETTINGS = WindowSettings(seconds=1.0, hop_seconds=0.4)
 
@@ -38,7 +38,7 @@ def test_live_windows_are_those_of_the_file(recognizer: Recognizer, seconds: flo
 
     moments = follow(recognizer, wave, size)
 
-    expected = Listener(recognizer, SETTINGS)(wave, recordings.RATE).windows
+    expected = WindowedRecognizer(recognizer, SETTINGS)(wave, recordings.RATE).windows
     assert [(one.start, one.end) for one in moments] == [(one.start, one.end) for one in expected]
     for one, other in zip(moments, expected, strict=True):
         assert one.prediction is not None

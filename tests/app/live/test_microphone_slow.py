@@ -9,7 +9,7 @@ import soundfile
 import soxr
 
 from speech_emotion.app import examples
-from speech_emotion.inference.windows import Listener
+from speech_emotion.inference.windows import WindowedRecognizer
 from speech_emotion.registry.model_resolution import load
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def test_microphone(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
 
-    expected = Listener(load())(voice).windows[:4]
+    expected = WindowedRecognizer(load())(voice).windows[:4]
     assert process.returncode == 0, told
     assert [float(line[0]) for line in lines] == [window.start for window in expected]
     assert [line[2].removesuffix(", not sure") for line in lines] == [

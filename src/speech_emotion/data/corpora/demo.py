@@ -102,11 +102,11 @@ class DemoCorpus:
         """Synthesize every clip into the folder `raw`; raise `UserError` if eSpeak NG does not run on this machine."""
         library = _library()
         # threads are enough: they wait for processes, which do the work
-        with replacing_folder(raw) as aside, ThreadPoolExecutor(max_workers=core_count()) as pool:
+        with replacing_folder(raw) as temporary, ThreadPoolExecutor(max_workers=core_count()) as pool:
             clips = list(self.clips())
             for clip in clips:
-                (aside / clip.path).parent.mkdir(exist_ok=True)
-            spoken = pool.map(lambda clip: speak_clip(clip, aside / clip.path, library), clips)
+                (temporary / clip.path).parent.mkdir(exist_ok=True)
+            spoken = pool.map(lambda clip: speak_clip(clip, temporary / clip.path, library), clips)
             for _ in track(spoken, len(clips), "synthesizing", "clips"):
                 pass
 

@@ -33,16 +33,16 @@ class FolderCorpus:
         if not self.source.exists():
             raise UserError(f"{self.source}: there is no such folder or zip. Set corpus.source in params.yaml.")
         check_apart(self.source, raw)
-        with _opened(self.source, raw) as folder, replacing_folder(raw) as aside:
+        with _opened(self.source, raw) as folder, replacing_folder(raw) as temporary:
             labelled = read_labelled(folder)
             labels = {one.emotion for one in labelled.utterances}
             if len(labels) < 2:
                 raise UserError(f"{folder}: all recordings have one label, '{labels.pop()}' ({labelled.layout}).")
-            _copy(labelled, aside)
-            write_table(aside, labelled.utterances)
+            _copy(labelled, temporary)
+            write_table(temporary, labelled.utterances)
         print(f"{self.source}: {len(labelled.utterances):,} recordings, {labelled.layout}")
-        if labelled.left_aside:
-            print(f"left out, not labelled recordings:\n{listing(labelled.left_aside)}", file=sys.stderr)
+        if labelled.left_out:
+            print(f"left out, not labelled recordings:\n{listing(labelled.left_out)}", file=sys.stderr)
 
     def utterances(self, raw: Path) -> list[Utterance]:
         """Return what `fetch` has copied, ordered by path; raise `UserError` if the tree is not complete."""

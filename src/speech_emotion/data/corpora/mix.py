@@ -21,9 +21,9 @@ class MixCorpus:
 
     def fetch(self, raw: Path) -> None:
         """Fill one sub-folder of `raw` for each corpus: all of them, or none."""
-        with replacing_folder(raw) as aside:
+        with replacing_folder(raw) as temporary:
             for name, corpus in self.members.items():
-                corpus.fetch(aside / name)
+                corpus.fetch(temporary / name)
 
     def utterances(self, raw: Path) -> list[Utterance]:
         """Return the utterances of every corpus, ordered by path."""

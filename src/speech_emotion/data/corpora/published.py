@@ -132,21 +132,21 @@ class PublishedCorpus(ABC):
     def _fill(self, raw: Path, entries: Iterable[Entry], source: str, advice: str) -> None:
         total = len(self.checksums)
         accept_altered = self.settings.checksums == "ignore"
-        with replacing_folder(raw) as aside:
-            census = take_census(entries, aside, self.checksums, plain=self.plain, accept_altered=accept_altered)
-            if not census.is_complete:
-                raise UserError(f"{_report(census, self.title, source, total)}\n{advice}")
+        with replacing_folder(raw) as temporary:
+            check = check_copy(entries, temporary, self.checksums, plain=self.plain, accept_altered=accept_altered)
+            if not check.is_complete:
+                raise UserError(f"{_report(check, self.title, source, total)}\n{advice}")
         verified = "each with its original SHA-256"
-        if census.accepted:
-            verified = f"{census.accepted:,} of them accepted by name only (corpus.checksums: ignore)"
+        if check.accepted:
+            verified = f"{check.accepted:,} of them accepted by name only (corpus.checksums: ignore)"
         print(f"{self.title}: {total:,} recordings, {verified}")
-        if census.renamed or census.surplus:
-            print(_report(census, self.title, source, total), file=sys.stderr)
+        if check.renamed or check.surplus:
+            print(_report(check, self.title, source, total), file=sys.stderr)
 
     def _ways_to_get_it(self, reason: str) -> str:
         variable = variable_of(self.kind)
         return f"""{self.title} is not on this machine, and {reason}. Do one of these:
-  a folder: put your copy into {self.settings.source}, or name it in {variable} or as corpus.source in params.yaml
+  a folder: put your copy into {self.settings.source}, or name it in {variable}
   a zip: the same, with a zip of it, such as Kaggle's, which need not be unpacked
   the server: connect this machine and run again; the recordings (about {self.megabytes:,} MB) are downloaded
   `make demo`: run the whole pipeline on a synthetic corpus, offline"""
@@ -170,7 +170,7 @@ def acted_limits(people: str, speech: str) -> str:
 
 
 @dataclass(frozen=True)
-class Census:
+class CopyCheck:
     """The result of comparing a copy with the list of originals: how many recordings it has, and lists of names.
 
     `accepted` recordings have another content than the original. A recording that is nowhere in the copy is `altered`
@@ -191,14 +191,14 @@ class Census:
         return not self.missing and not self.altered
 
 
-def take_census(
+def check_copy(
     entries: Iterable[Entry],
     target: Path,
     checksums: Mapping[str, str],
     *,
     plain: Callable[[str], str],
     accept_altered: bool,
-) -> Census:
+) -> CopyCheck:
     """Read every file of a copy, identify the recordings by their content, and write each to the folder `target`.
 
     `checksums` map paths in the raw tree to SHA-256 (hex); `plain` returns the part of a path on which copies agree.
@@ -247,7 +247,7 @@ def _compare(
     unknown: list[str],
     accepted: int,
     plain: Callable[[str], str],
-) -> Census:
+) -> CopyCheck:
     lost = checksums.keys() - places.keys()
     altered: dict[str, str] = {}
     surplus = []
@@ -269,7 +269,7 @@ def _compare(
             elif owner != path and not is_renamed:
                 surplus.append(f"{name}: contains {path} once more")
     lists = (lost - altered.keys(), altered.values(), renamed, surplus)
-    return Census(len(places), accepted, *map(sorted, lists))
+    return CopyCheck(len(places), accepted, *map(sorted, lists))
 
 
 def find_copy(kind: str, settings: CorpusSettings, root: Path = Path()) -> Path | None:
@@ -318,15 +318,15 @@ def _entries(files: Sequence[RemoteFile], kept: Path) -> Iterator[Entry]:
             yield file_entry(file.name, path)
 
 
-def _report(census: Census, title: str, source: str, total: int) -> str:
+def _report(check: CopyCheck, title: str, source: str, total: int) -> str:
     """Return what is wrong with a copy, every file by name; long lists are cut and written to a file."""
-    verdict = f"a complete copy of {title}" if census.is_complete else f"not a complete copy of {title}"
-    headline = f"{source}: {verdict}: {census.found:,} of {total:,} recordings found."
+    verdict = f"a complete copy of {title}" if check.is_complete else f"not a complete copy of {title}"
+    headline = f"{source}: {verdict}: {check.found:,} of {total:,} recordings found."
     lists = {
-        "missing": census.missing,
-        "altered": census.altered,
-        "under another name": census.renamed,
-        f"not of {title}, left out": census.surplus,
+        "missing": check.missing,
+        "altered": check.altered,
+        "under another name": check.renamed,
+        f"not of {title}, left out": check.surplus,
     }
     short, full = (_listed(headline, lists, shown) for shown in (20, None))
     if short == full:

@@ -13,7 +13,7 @@ from speech_emotion.core.io import digest_file
 from speech_emotion.data.corpora import open_corpus
 from speech_emotion.data.corpora.base import Utterance
 from speech_emotion.data.manifest import BAD_RECORDINGS, MANIFEST, Manifest, check, read, write
-from speech_emotion.data.validation import build, refuse_bad
+from speech_emotion.data.recording_checks import build, refuse_bad
 
 SETTINGS = PrepareSettings(bad_recordings="stop", min_seconds=0.2, max_seconds=10.0, silence_dbfs=-60.0)
 
