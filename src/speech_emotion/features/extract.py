@@ -45,7 +45,7 @@ class Recorded:
 
     def frames(self, sound: Sound, utterance: str, speaker: str, settings: FeaturizeSettings) -> np.ndarray:
         """Return the features of the original recording."""
-        return _extractor(settings)(sound.mono(settings.sample_rate))
+        return extractor(settings)(sound.mono(settings.sample_rate))
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,7 @@ def _fetch(url: str, target: Path, sha256: str) -> None:
 def write_shard(task: ShardTask) -> dict[str, int | str]:
     """Extract and write one shard; return its entry in _features.json.
 
-    Raises
-    ------
-    UserError
-        A recording cannot be decoded, or the shard cannot be written.
+    Raise a UserError if a recording cannot be decoded or the shard cannot be written.
     """
     frames = []
     for name, path, speaker in zip(task.ids, task.paths, task.speakers, strict=True):
@@ -195,7 +192,7 @@ def write_shard(task: ShardTask) -> dict[str, int | str]:
 
 
 @lru_cache(maxsize=1)
-def _extractor(settings: FeaturizeSettings) -> Extractor:
+def extractor(settings: FeaturizeSettings) -> Extractor:
     """Return the extractor of a worker, created once."""
     return Extractor(settings)
 

@@ -1,6 +1,6 @@
 """Summarize each recording by a few numbers: the input of the simple baselines."""
 
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from speech_emotion.audio.decode import load
 from speech_emotion.config.features import FeaturizeSettings
 from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.progress import track
-from speech_emotion.features.mfcc import Extractor
+from speech_emotion.features.extract import extractor
 
 
 def functionals(manifest: pd.DataFrame, raw: Path, settings: FeaturizeSettings, *, workers: int | None) -> pd.DataFrame:
@@ -39,10 +39,5 @@ def functionals(manifest: pd.DataFrame, raw: Path, settings: FeaturizeSettings, 
 
 
 def _summary(path: Path, *, settings: FeaturizeSettings) -> np.ndarray:
-    frames = _extractor(settings)(load(path, settings.sample_rate)).astype(np.float64)
+    frames = extractor(settings)(load(path, settings.sample_rate)).astype(np.float64)
     return np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
-
-
-@lru_cache(maxsize=1)
-def _extractor(settings: FeaturizeSettings) -> Extractor:
-    return Extractor(settings)

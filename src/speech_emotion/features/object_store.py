@@ -16,13 +16,7 @@ def join(url: str, *parts: str) -> str:
 
 
 def put(url: str, content: bytes) -> None:
-    """Write a file and its parent folders.
-
-    Raises
-    ------
-    UserError
-        The storage refuses it.
-    """
+    """Write a file and its parent folders; raise a UserError if the storage refuses it."""
     import fsspec  # only cluster tasks need it
 
     with _as_user_error(url, "written"), fsspec.open(url, "wb") as file:
@@ -30,13 +24,7 @@ def put(url: str, content: bytes) -> None:
 
 
 def fetch(url: str) -> bytes:
-    """Read a file.
-
-    Raises
-    ------
-    UserError
-        The file does not exist or cannot be read.
-    """
+    """Read a file; raise a UserError if it does not exist or cannot be read."""
     import fsspec
 
     with _as_user_error(url, "read"):
@@ -47,13 +35,7 @@ def fetch(url: str) -> bytes:
 
 
 def remove(url: str) -> None:
-    """Remove a file if it exists.
-
-    Raises
-    ------
-    UserError
-        The storage refuses it.
-    """
+    """Remove a file if it exists; raise a UserError if the storage refuses it."""
     import fsspec
 
     with _as_user_error(url, "written"), suppress(FileNotFoundError):

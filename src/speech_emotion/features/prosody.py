@@ -4,6 +4,7 @@ F0 and energy are relative to the utterance, so that a louder recording or a hig
 emotion, or absolute, so that a speaker profile can be subtracted. In NumPy for the same reason as `mfcc`.
 """
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -71,30 +72,39 @@ def tracks(
     loudness = energy(power)
     loudest = 0.0 if relative else 10 * np.log10(max(float(power.sum(axis=1, dtype=np.float64).max()), 1e-10))
     floored = np.maximum(power, max(float(power.max()), 1e-10) * _FLOOR)
-    bins = np.linspace(0, sample_rate / 2, power.shape[1])
-    low = floored[:, (bins >= 50) & (bins < 1000)].sum(axis=1)
-    high = floored[:, (bins >= 1000) & (bins < 5000)].sum(axis=1)
-    centroid = floored @ (bins / 1000) / floored.sum(axis=1)
-    decibels = 10 * np.log10(floored)
+    of_power, of_decibels = _weights(sample_rate, power.shape[1])
+    low, high, moment, mean = (floored @ of_power).T
+    level, *slopes = (10 * np.log10(floored) @ of_decibels).T
     columns = [
         _semitones(f0, (voicing > _VOICED) & (loudness > _LOUD_DB), relative=relative),
         voicing,
         loudness + loudest,
         10 * np.log10(high / low),
-        centroid,
-        decibels.mean(axis=1) - 10 * np.log10(floored.mean(axis=1)),
+        moment / mean,
+        level - 10 * np.log10(mean),
         -10 * np.log10(np.maximum(1 - voicing, 1e-3)),
-        *(_slope(decibels, bins, *ends) for ends in _SLOPES_HZ),
+        *slopes,
         np.abs(np.diff(mel_db, axis=0, prepend=mel_db[:1])).mean(axis=1),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _slope(decibels: np.ndarray, bins: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return the slope of the spectrum between two frequencies in dB per kHz, by least squares [shape=(t,)]."""
-    inside = (bins >= low) & (bins <= high)
-    centred = (bins[inside] - bins[inside].mean()) / 1000
-    return decibels[:, inside] @ centred / (centred @ centred)
+@lru_cache(maxsize=4)
+def _weights(sample_rate: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `count` bins are multiplied by, both [shape=(count, columns)], float32.
+
+    Columns for power: the energies from 50 Hz to 1 kHz and from 1 to 5 kHz, the moment in kHz and the mean. For dB: the
+    mean, and least-squares slopes in dB per kHz.
+    """
+    bins = np.linspace(0, sample_rate / 2, count)
+    mean = np.full(count, 1 / count)
+    slopes = []
+    for low, high in _SLOPES_HZ:
+        inside = (bins >= low) & (bins <= high)
+        centred = np.where(inside, bins - bins[inside].mean(), 0) / 1000
+        slopes.append(centred / (centred @ centred))
+    of_power = [(bins >= 50) & (bins < 1000), (bins >= 1000) & (bins < 5000), mean * bins / 1000, mean]
+    return np.stack(of_power, axis=1).astype(np.float32), np.stack([mean, *slopes], axis=1).astype(np.float32)
 
 
 def energy(power: np.ndarray) -> np.ndarray:
@@ -117,14 +127,17 @@ def yin(waveform: np.ndarray, *, frames: int, sample_rate: int, hop_length: int)
     window = round(_WINDOW_SECONDS * rate)
     shortest, longest = int(rate / F0_MAX), int(np.ceil(rate / F0_MIN))
     span = window + longest + 1
-    padded = np.pad(waveform, (span // 2, 2 * span))
+    padded = np.zeros(len(waveform) + 3 * span, np.float32)
+    padded[span // 2 :][: len(waveform)] = waveform
     starts = np.rint(np.arange(frames) * (hop_length * rate / sample_rate)).astype(int)
-    pieces = np.lib.stride_tricks.sliding_window_view(padded, span)[starts].astype(np.float64)
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, span)[starts]
     size = 1 << (span - 1).bit_length()
     spectrum = np.fft.rfft(pieces, size, axis=1) * np.fft.rfft(pieces[:, :window], size, axis=1).conj()
     correlation = np.fft.irfft(spectrum, size, axis=1)[:, : longest + 2]
-    sums = np.concatenate([np.zeros((len(pieces), 1)), np.cumsum(pieces**2, axis=1)], axis=1)
-    energies = (sums[:, window:] - sums[:, :-window])[:, : longest + 2]
+    sums = np.zeros(len(padded) + 1)
+    np.cumsum(padded * padded, dtype=np.float64, out=sums[1:])
+    begins = starts[:, None] + np.arange(longest + 2)
+    energies = (sums[begins + window] - sums[begins]).astype(np.float32)
     difference = np.maximum(energies[:, :1] + energies - 2 * correlation, 0)
     # a silent frame has no differences and is not periodic: 1 everywhere
     lags = np.arange(1, difference.shape[1])
@@ -132,8 +145,7 @@ def yin(waveform: np.ndarray, *, frames: int, sample_rate: int, hop_length: int)
     normalized = np.ones_like(difference)
     np.divide(difference[:, 1:] * lags, total, out=normalized[:, 1:], where=total > 1e-12)
     lag = _periods(normalized, shortest, longest)
-    rows = np.arange(len(lag))
-    before, at, after = (normalized[rows, lag + offset] for offset in (-1, 0, 1))
+    before, at, after = np.take_along_axis(normalized, lag[:, None] + [-1, 0, 1], axis=1).T
     curvature = before + after - 2 * at
     shift = np.where(curvature > 1e-9, 0.5 * (before - after) / np.where(curvature > 1e-9, curvature, 1), 0)
     shift = np.clip(shift, -0.5, 0.5)

@@ -76,12 +76,7 @@ class FeatureStore:
         """Select fewer cepstra or no prosody, without a new extraction.
 
         A cepstrum does not depend on the number of cepstra or on the prosodic tracks. `digest` stays that of the whole
-        store.
-
-        Raises
-        ------
-        UserError
-            The settings differ in something else.
+        store. Raise a UserError if the settings differ in something else.
         """
         wanted = names(settings)
         same = self.settings.model_copy(update={"n_mfcc": settings.n_mfcc, "prosody": settings.prosody})
@@ -101,7 +96,7 @@ class FeatureStore:
         return len(self.names)
 
     def read(self, ids: Sequence[str], version: str = RECORDED, *, scratch: Path | None = None) -> Sequence[np.ndarray]:
-        """Return the frames of utterances, in the given order.
+        """Return the frames of utterances, in the given order, each [shape=(t, coefficients)], float32.
 
         Parameters
         ----------
@@ -110,10 +105,6 @@ class FeatureStore:
             Version: the original or an augmented copy.
         scratch : Path or None
             Folder of a temporary file that holds the frames; None: in memory.
-
-        Returns
-        -------
-        sequence of np.ndarray [shape=(t, coefficients)], float32
 
         Raises
         ------
