@@ -66,7 +66,7 @@ def parallel_map(
 
     # joblib warns of results that nobody fetched after an error, and of workers that it replaces
     warnings.filterwarnings("ignore", module="joblib")
-    pool = joblib.Parallel(count, return_as="generator", batch_size=1, max_nbytes=None, initializer=_start_worker)
+    pool = joblib.Parallel(count, return_as="generator", batch_size=1, max_nbytes=None, initializer=start_worker)
     try:
         yield from pool(joblib.delayed(work)(item) for item in items)
     except BrokenProcessPool:
@@ -145,9 +145,10 @@ class LocalWorkers:
             process.join()
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """Have a worker process die with its parent, and leave Ctrl-C to it."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run_member(function: Callable[[ItemT], None], item: ItemT) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,8 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 from speech_emotion.audio.decode import AudioError, Sound, decode
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, write_csv_rows
-from speech_emotion.core.parallel import WorkerKilledError, parallel_map, with_threads
-from speech_emotion.core.process import die_with_parent
+from speech_emotion.core.parallel import core_count, parallel_map, start_worker, with_threads
 from speech_emotion.inference.profile import Profiles
 from speech_emotion.inference.recognizer import Prediction, Recognizer
 
@@ -218,10 +218,10 @@ def _in_processes(predict: _Predict, chunks: Sequence[list[str]], workers: int |
     done = 0
     while done < len(chunks):
         try:
-            for some in parallel_map(predict, chunks[done:], workers=workers):
+            for some in _map(predict, chunks[done:], min(workers or core_count(), len(chunks))):
                 done += 1
                 yield some
-        except WorkerKilledError:
+        except BrokenProcessPool:
             # the chunk may contain the recording that crashed a process: predict its recordings one at a time
             yield _one_by_one(predict, chunks[done])
             done += 1
@@ -230,15 +230,23 @@ def _in_processes(predict: _Predict, chunks: Sequence[list[str]], workers: int |
 def _one_by_one(predict: _Predict, paths: list[str]) -> list[BatchRow]:
     """Predict recordings of which one may crash the process that decodes it."""
     found: list[BatchRow] = []
-    context = multiprocessing.get_context("spawn")
     while len(found) < len(paths):
-        with ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent) as alone:
-            try:
-                for path in paths[len(found) :]:
-                    found += alone.submit(with_threads, 1, predict, [path]).result()
-            except BrokenProcessPool:
-                found.append(BatchRow(paths[len(found)], "crashed the process that decoded it"))
+        try:
+            for [row] in _map(predict, [[path] for path in paths[len(found) :]], 1):
+                found.append(row)
+        except BrokenProcessPool:
+            found.append(BatchRow(paths[len(found)], "crashed the process that decoded it"))
     return found
+
+
+def _map(predict: _Predict, chunks: Sequence[list[str]], workers: int) -> Iterator[list[BatchRow]]:
+    """Predict chunks in processes. On Linux they are forks, which need not import anything."""
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
+    try:
+        yield from pool.map(partial(with_threads, 1, predict), chunks)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 _recognizer = cache(Recognizer.load)
