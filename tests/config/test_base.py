@@ -34,11 +34,11 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("params.yaml")
 
 
-def change(values: dict[str, Any], key: str, value: Any) -> None:
+def change(values: Any, key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
         values = values[section]
-    values[last] = value
+    values[int(last) if isinstance(values, list) else last] = value
 
 
 def read(path: Path, values: dict[str, Any]) -> Settings:
@@ -57,7 +57,6 @@ def message(path: Path, values: dict[str, Any]) -> str:
     [
         ("corpus.kind", "iemocap", "found \"iemocap\". Input should be 'tess'"),
         ("corpus.name", "My TESS", 'found "My TESS". String should match pattern'),
-        ("corpus.source", None, "found null. Input should be a valid string."),
         ("download.connections", 0, "found 0. Input should be greater than or equal to 1."),
         ("download.timeout_seconds", float("inf"), "found Infinity. Input should be a finite number."),
         ("featurize.n_fft", True, "found true. Input should be a valid integer."),
@@ -68,14 +67,12 @@ def message(path: Path, values: dict[str, Any]) -> str:
         ("train.network.pooling", "x" * 999, 'found "xxx'),
         ("train.early_stopping", {"patience": 3, "patient": 3}, ""),
         ("augment.speed", [0.8], ""),
+        ("augment.speed", [1.2, 0.8], "the lower end first"),
         ("trian", {}, "unknown key. Did you mean 'train'?"),
     ],
 )
 def test_mistake_is_one_line(params: Path, values: dict[str, Any], key: str, value: Any, expected: str) -> None:
-    if key == "split.protocols.1":
-        change(values, "split.protocols", ["random", value, "full"])
-    else:
-        change(values, key, value)
+    change(values, key, value)
 
     line, *others = message(params, values).splitlines()
 
@@ -85,10 +82,14 @@ def test_mistake_is_one_line(params: Path, values: dict[str, Any], key: str, val
     assert all(other.startswith(f"params.yaml: {key}") for other in others)
 
 
-def test_rule_between_keys(params: Path, values: dict[str, Any]) -> None:
-    change(values, "featurize.hop_length", 500)
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [("featurize.hop_length", 500, "hop_length (500) of at most win_length (400)"), ("augment.warp", [0.1, 1], "warp")],
+)
+def test_rule_of_a_section(params: Path, values: dict[str, Any], key: str, value: Any, rule: str) -> None:
+    change(values, key, value)
 
-    assert message(params, values) == "params.yaml: featurize: allowed: a hop_length (500) of at most win_length (400)."
+    assert message(params, values).startswith(f"params.yaml: {key.split('.')[0]}: allowed: a {rule}")
 
 
 def test_all_mistakes_are_reported(params: Path, values: dict[str, Any]) -> None:
@@ -100,12 +101,6 @@ def test_all_mistakes_are_reported(params: Path, values: dict[str, Any]) -> None
         "params.yaml: featurize.deltas: found 9. Input should be 0, 1 or 2.",
         "params.yaml: train.epochs: is missing.",
     ]
-
-
-def test_committed_params_are_valid(root: Path) -> None:
-    settings = read_settings(root / "params.yaml")
-
-    assert settings.train == read_section("train", TrainSettings, root / "params.yaml")
 
 
 def test_misspelt_section_is_suggested(params: Path) -> None:
@@ -122,7 +117,7 @@ def keys(values: Any, prefix: str = "") -> Iterator[str]:
         yield from keys(value, f"{prefix}{key}.")
 
 
-@pytest.mark.parametrize("wrong", [3, "x", [], {}, None, [3], ["x"], {"x": 3}, [1, 2, 3]], ids=repr)
+@pytest.mark.parametrize("wrong", [3, "x", None, [3], {"x": 3}], ids=repr)
 def test_any_wrong_value_is_one_message(values: dict[str, Any], wrong: Any) -> None:
     names = [key for key in keys(values) if not key.startswith("tune.space.")]
     refused: dict[str, str] = {}
@@ -159,11 +154,6 @@ def test_unreadable_file_is_one_line(params: Path, content: bytes, expected: str
     assert str(error.value).startswith("params.yaml: ")
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_missing_file_says_where_to_run(params: Path) -> None:
-    with pytest.raises(UserError, match="Run this in the root"):
-        read_params(params)
 
 
 def test_section_or_default(params: Path) -> None:

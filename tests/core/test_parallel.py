@@ -17,10 +17,10 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
-from threadpoolctl import threadpool_info
 
 from helpers import services
 from helpers.examples import featurize_settings
+from helpers.jobs import kill_self, refuse, slow_first, tell
 from speech_emotion.config.base import parse_section
 from speech_emotion.config.params import ComputeSettings, RaySettings
 from speech_emotion.core.errors import UserError
@@ -33,34 +33,6 @@ from speech_emotion.features.store import FeatureStore
 pytest_plugins = ("helpers.cluster_fixtures",)
 
 NODE_TASKS = 12
-
-
-def tell(folder: Path, name: str) -> None:
-    (folder / name).write_text(" ".join(os.environ.get(one, "-") for one in THREADS))
-
-
-def die_or_tell(folder: Path, name: str) -> None:
-    if name == "dies":
-        os.kill(os.getpid(), signal.SIGKILL)
-    tell(folder, name)
-
-
-def slow_first(number: int) -> tuple[int, int]:
-    """Return an item and the number of BLAS threads."""
-    time.sleep(0.3 if number == 0 else 0)
-    return number, max(one["num_threads"] for one in threadpool_info())
-
-
-def kill_self(number: int) -> int:
-    if number == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def refuse(number: int) -> int:
-    if number == 5:
-        raise UserError(f"{number} is odd")
-    return number
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -125,7 +97,7 @@ def test_worker_group_divides_the_cores(tmp_path: Path) -> None:
 
 
 def test_worker_group_continues_without_killed_worker(tmp_path: Path) -> None:
-    with worker_group(partial(die_or_tell, tmp_path), ["dies", "lives"]) as workers:
+    with worker_group(partial(tell, tmp_path), ["dies", "lives"]) as workers:
         assert not workers.wait(60)
 
     assert (tmp_path / "lives").exists()
@@ -236,27 +208,15 @@ def test_killed_node_loses_no_shard_in_bucket(
 
 
 @pytest.mark.slow
-def test_unwritable_shards_are_named(raw: Path, tmp_path: Path, cluster: Any) -> None:
+def test_mistakes_on_a_cluster(raw: Path, tmp_path: Path, cluster: Any) -> None:
     ray = RaySettings(address=cluster.address, shards="file:///proc/here")
     compute = ComputeSettings(workers=None, backend="ray", ray=ray)
     work = tasks(raw, tmp_path / "features")[:1]
 
     with pytest.raises(UserError, match=r"file:///proc/here/data/x/recorded-00000\.parquet: cannot be written"):
         write_store(Path("data/x"), tmp_path / "features", work, featurize_settings(), {}, compute=compute)
-
-
-@pytest.mark.slow
-def test_error_on_node_has_no_traceback(raw: Path, tmp_path: Path, cluster: Any) -> None:
-    work = tasks(raw, tmp_path / "features")
-    missing = replace(work[0], raw=tmp_path / "nowhere")
-
     with pytest.raises(UserError, match=r"nowhere.*0\.wav") as error:
-        list(parallel_map(write_shard, [missing], cluster=RaySettings(address=cluster.address)))
-
+        list(parallel_map(write_shard, [replace(work[0], raw=tmp_path / "nowhere")], cluster=ray))
     assert "Traceback" not in str(error.value)
-
-
-@pytest.mark.slow
-def test_task_too_large_for_cluster(cluster: Any) -> None:
     with pytest.raises(UserError, match=r"no node of the cluster .* can hold a task of 64 CPUs"):
         cluster_room(RaySettings(address=cluster.address, cpus=64.0))

@@ -13,6 +13,7 @@ import pytest
     [
         ("raise UserError('http://me:secret@host is down')", "error: http://***@host is down"),
         ("raise OSError(28, 'No space left on device', 'x')", "error: x: No space left on device. Make room"),
+        ("raise OSError(28, 'No space left on device')", "error: No space left on device. Make room"),
         ("raise ValueError('http://me:secret@host')", "Traceback"),
         ("open('missing')", "Traceback"),
     ],

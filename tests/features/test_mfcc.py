@@ -1,13 +1,10 @@
 """MFCCs, deltas and normalization agree with librosa."""
 
-from pathlib import Path
-
 import librosa
 import numpy as np
 import pytest
 
 from helpers.examples import featurize_settings
-from speech_emotion.audio.decode import load
 from speech_emotion.features.mfcc import Extractor, coefficient_count, delta, spec_digest
 
 AGREEMENT = 2e-3  # float32's edge: coefficients reach 700
@@ -35,6 +32,7 @@ def librosa_mfcc(waveform: np.ndarray, settings) -> np.ndarray:
     ).T
 
 
+@pytest.mark.parametrize("samples", [1, 100, 399, 16000])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -44,22 +42,14 @@ def librosa_mfcc(waveform: np.ndarray, settings) -> np.ndarray:
         {"f_min": 50.0, "f_max": 7000.0, "n_fft": 1024, "win_length": 401},
     ],
 )
-def test_mfcc_agrees_with_librosa(changes: dict) -> None:
+def test_mfcc_agrees_with_librosa(changes: dict, samples: int) -> None:
     settings = featurize_settings(**changes)
-    waveform = sound(sample_rate=settings.sample_rate)
+    waveform = sound(sample_rate=settings.sample_rate)[:samples]
 
     frames = Extractor(settings)(waveform)
 
     assert frames.dtype == np.float32
     np.testing.assert_allclose(frames, librosa_mfcc(waveform, settings), atol=AGREEMENT)
-
-
-@pytest.mark.parametrize("samples", [1, 100, 399, 8000])
-def test_short_sounds_agree_with_librosa(samples: int) -> None:
-    settings = featurize_settings()
-    waveform = sound()[:samples]
-
-    np.testing.assert_allclose(Extractor(settings)(waveform), librosa_mfcc(waveform, settings), atol=AGREEMENT)
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -102,16 +92,3 @@ def test_every_setting_changes_the_digest() -> None:
 
     assert set(changes) == set(type(base).model_fields)
     assert len(digests) == 1 + len(changes)
-
-
-@pytest.mark.slow
-def test_tess_agrees_with_librosa(tess_dir: Path) -> None:
-    settings = featurize_settings(n_mfcc=40)
-    extractor = Extractor(settings)
-
-    worst = 0.0
-    for path in sorted(tess_dir.rglob("*.wav"))[::10]:
-        waveform = load(path, settings.sample_rate)
-        worst = max(worst, float(np.abs(extractor(waveform) - librosa_mfcc(waveform, settings)).max()))
-
-    assert worst < AGREEMENT

@@ -27,13 +27,17 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     )
 
 
-def test_put_and_fetch(place: str) -> None:
+def test_put_fetch_and_remove(place: str) -> None:
     url = object_store.join(place, "data/tess/features", "recorded-00000.parquet")
 
     object_store.put(url, b"before")
     object_store.put(url, b"after")
-
     assert object_store.fetch(url) == b"after"
+
+    object_store.remove(url)
+    object_store.remove(url)
+    with pytest.raises(UserError, match=r"recorded-00000\.parquet: cannot be read"):
+        object_store.fetch(url)
 
 
 def test_file_of_another_process_is_seen(place: str) -> None:
@@ -44,17 +48,6 @@ def test_file_of_another_process_is_seen(place: str) -> None:
     subprocess.run([sys.executable, "-c", script, object_store.join(place, "second")], check=True)
 
     assert object_store.fetch(object_store.join(place, "second")) == b"2"
-
-
-def test_removed_file_is_gone(place: str) -> None:
-    url = object_store.join(place, "_features.json")
-    object_store.put(url, b"{}")
-
-    object_store.remove(url)
-    object_store.remove(url)
-
-    with pytest.raises(UserError, match=r"features\.json: cannot be read"):
-        object_store.fetch(url)
 
 
 @pytest.mark.parametrize(

@@ -135,12 +135,11 @@ def test_two_downloads_at_once(workspace: Path, start: Start) -> None:
     assert digests(raw) == json.loads((workspace / "checksums.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["x; touch pwned", "$(touch pwned)"])
-def test_name_is_checked_before_a_shell_sees_it(workspace: Path, root: Path, name: str) -> None:
+def test_name_is_checked_before_a_shell_sees_it(workspace: Path, root: Path) -> None:
     for file in ("dvc.yaml", "pipeline", "presets", "src"):
         (workspace / file).symlink_to(root / file)
     params = YAML().load((root / "params.yaml").read_text())
-    params["corpus"]["name"] = name
+    params["corpus"]["name"] = "$(touch pwned); touch pwned"
     YAML().dump(params, workspace / "params.yaml")
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=workspace, check=True)

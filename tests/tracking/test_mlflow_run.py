@@ -92,9 +92,12 @@ def test_sigterm_marks_the_run_as_killed(workspace: Path) -> None:
     assert tracked.run_named("random/all").info.status == "KILLED"
 
 
-def test_killed_training_continues_its_run(workspace: Path) -> None:
+def test_killed_training_is_marked_and_continues_its_run(workspace: Path) -> None:
     train_in_another_process(2, signal.SIGKILL)
     assert tracked.run_named("random/all").info.status == "RUNNING"
+    tracked.train(workspace, "word")
+    assert tracked.run_named("random/all").info.status == "KILLED"
+    assert tracked.run_named("word/all").info.status == "FINISHED"
 
     tracked.train(workspace, "random")
 
@@ -104,17 +107,6 @@ def test_killed_training_continues_its_run(workspace: Path) -> None:
     system = tracked.steps(run, "system/cpu_utilization_percentage")
     assert system
     assert len(system) == len(set(system))
-
-
-def test_next_training_marks_a_killed_one(workspace: Path) -> None:
-    train_in_another_process(1, signal.SIGKILL)
-
-    tracked.train(workspace, "word")
-
-    assert {run.info.run_name: run.info.status for run in tracked.runs()} == {
-        "random/all": "KILLED",
-        "word/all": "FINISHED",
-    }
 
 
 @pytest.mark.parametrize(
