@@ -21,6 +21,7 @@ _POWER_FLOOR: Final = 1e-10
 _TOP_DB: Final = 80.0
 _DELTA_WIDTH: Final = 9
 _KEPT_BYTES: Final = 2**24
+_NEIGHBOURS: Final = 16
 
 
 def spec_digest(settings: FeaturizeSettings) -> str:
@@ -65,9 +66,9 @@ class Extractor:
         _keep_freed_memory()
         self.settings = settings
         self._window = _hann_window(settings.win_length, settings.n_fft)
-        self._mel = _mel_filters(
-            settings.sample_rate, settings.n_fft, settings.n_mels, settings.f_min, settings.f_max, warp
-        ).T.copy()
+        self._mel = _neighbours(
+            _mel_filters(settings.sample_rate, settings.n_fft, settings.n_mels, settings.f_min, settings.f_max, warp)
+        )
         self._cosines = _dct_matrix(settings.n_mfcc, settings.n_mels).T.copy()
 
     def __call__(self, waveform: np.ndarray) -> np.ndarray:
@@ -114,7 +115,8 @@ class Extractor:
         return parts[:, ::2] + parts[:, 1::2]
 
     def _decibels(self, power: np.ndarray) -> np.ndarray:
-        decibels = 10.0 * np.log10(np.maximum(power @ self._mel, np.float32(_POWER_FLOOR)))
+        mel = np.concatenate([power[:, bins] @ filters for bins, filters in self._mel], axis=1)
+        decibels = 10.0 * np.log10(np.maximum(mel, np.float32(_POWER_FLOOR)))
         return np.maximum(decibels, decibels.max() - np.float32(_TOP_DB))
 
     def _kept(self, power: np.ndarray) -> slice:
@@ -200,6 +202,16 @@ def _mel_filters(
     rising, falling = -slopes[:-2] / widths[:-1, None], slopes[2:] / widths[1:, None]
     filters = np.maximum(0.0, np.minimum(rising, falling))
     return (filters * (2.0 / (centres[2:] - centres[:-2]))[:, None]).astype(np.float32)
+
+
+def _neighbours(filters: np.ndarray) -> list[tuple[slice, np.ndarray]]:
+    """Return groups of filters, transposed, with the bins that each reads: a product with all bins is mostly zeros."""
+    groups = []
+    for some in np.split(filters, range(_NEIGHBOURS, len(filters), _NEIGHBOURS)):
+        read = np.flatnonzero(some.any(axis=0))
+        bins = slice(read[0], read[-1] + 1) if len(read) else slice(0)
+        groups.append((bins, some[:, bins].T.copy()))
+    return groups
 
 
 _WARPED_TO: Final = 0.6
