@@ -91,6 +91,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for them reads every installed package
     for stream in (sys.stdout, sys.stderr):
         # file names may contain bytes that are not text
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -83,11 +83,14 @@ def predict(
     from speech_emotion.cli.recordings import report, search
     from speech_emotion.core.progress import track
     from speech_emotion.inference.batch import BatchRow, FileFormat, predict_into, rows
-    from speech_emotion.monitoring.prediction_log import Logbook
     from speech_emotion.registry.model_resolution import load
 
     chosen = _format(format, output)
-    logbook = None if log is None else Logbook(log, monitor_settings().log)
+    logbook = None
+    if log is not None:
+        from speech_emotion.monitoring.prediction_log import Logbook
+
+        logbook = Logbook(log, monitor_settings().log)
     recognizer = load(model)
     speakers = _speakers(recognizer, profile, profiles)
     found, bad = search(recordings)

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from speech_emotion.core.errors import UserError
 
@@ -18,7 +16,7 @@ PARAMS = Path("params.yaml")
 class Section(BaseModel):
     """A section of params.yaml: frozen, strict, without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -32,6 +30,9 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
     UserError
         The file is missing, is not YAML, or is not a mapping of sections.
     """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
     try:
         values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except OSError as error:

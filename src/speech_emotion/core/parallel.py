@@ -1,6 +1,5 @@
 """Run a function over items in processes of this machine; `ray_cluster` does the same on a Ray cluster."""
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -8,10 +7,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from speech_emotion.core.errors import UserError
@@ -62,6 +59,8 @@ def parallel_map(
     if count <= 1:
         yield from map(work, items)
         return
+    from concurrent.futures.process import BrokenProcessPool
+
     import joblib
 
     # joblib warns of results that nobody fetched after an error, and of workers that it replaces
@@ -111,8 +110,9 @@ class LocalWorkers:
     """Processes of this machine, which share its cores."""
 
     def __init__(self, function: Callable[[ItemT], None], items: Sequence[ItemT]) -> None:
-        # spawn: a fork would copy locks that other threads hold
-        context = multiprocessing.get_context("spawn")
+        from multiprocessing import get_context
+
+        context = get_context("spawn")  # a fork would copy locks that other threads hold
         self._processes = [context.Process(target=_run_member, args=(function, item)) for item in items]
         threads = str(max(1, core_count() // max(1, len(items))))
         with _inherited(dict.fromkeys(THREADS, threads) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}):
@@ -122,12 +122,9 @@ class LocalWorkers:
     def wait(self, seconds: float) -> bool:
         """Wait at most `seconds` for all processes; return whether any is still running."""
         end = time.monotonic() + seconds
-        while running := [process.sentinel for process in self._processes if process.is_alive()]:
-            left = end - time.monotonic()
-            if left <= 0:
-                return True
-            wait(running, timeout=left)
-        return False
+        for process in self._processes:
+            process.join(max(0.0, end - time.monotonic()))
+        return any(process.is_alive() for process in self._processes)
 
     @property
     def losses(self) -> list[str]:

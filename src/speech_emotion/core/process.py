@@ -1,7 +1,6 @@
 """Run a stage as a process that reports errors in one line, holds locks and dies with its parent."""
 
 import ctypes
-import multiprocessing
 import os
 import signal
 import socket
@@ -9,8 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from speech_emotion.core.errors import UserError, in_words, print_masked_traceback
 
@@ -50,6 +47,8 @@ def die_with_parent() -> None:
     """
     if sys.platform != "linux":
         return
+    import multiprocessing  # here, since most predictions start no process
+
     spawned_by = multiprocessing.parent_process()
     parent = _PARENT if spawned_by is None else spawned_by.pid
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -60,6 +59,8 @@ def die_with_parent() -> None:
 @contextmanager
 def alone(name: str) -> Iterator[Path]:
     """Lock the folder `name` below `.scratch`; raise a UserError if another process holds the lock for a minute."""
+    from filelock import FileLock, Timeout
+
     folder = SCRATCH / name
     folder.mkdir(parents=True, exist_ok=True)
     try:

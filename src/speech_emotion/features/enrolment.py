@@ -69,7 +69,7 @@ class References:
         versions: np.ndarray,
         settings: ReferenceSettings,
         statistics: tuple[np.ndarray, np.ndarray],
-        rng: np.random.Generator,
+        rng: "np.random.Generator",
     ) -> np.ndarray:
         """Draw references of each utterance; return what to subtract from it [shape=(n, coefficients)], float32.
 

@@ -1,12 +1,10 @@
 """Resolve the model that the user names: a package, a registered version, the champion, or the built-in one."""
 
-import asyncio
 import os
 import re
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -136,6 +134,9 @@ async def resolve_apart(source: str | None) -> Model:
     """Resolve a model in a process without MLflow, by another one; cancelling this ends its download."""
     if source is None or not source.startswith("models:"):
         return resolve(source)
+    import asyncio
+    from multiprocessing import get_context
+
     from pebble import ProcessExpired, concurrent
 
     apart = concurrent.process(timeout=FETCH_SECONDS, context=get_context("spawn"))  # type: ignore[call-overload]
