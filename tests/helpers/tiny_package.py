@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from helpers.examples import featurize_settings
 from speech_emotion.config.serving import PackageSettings
-from speech_emotion.features.mfcc import coefficient_count
+from speech_emotion.features.mfcc import names
 from speech_emotion.models.package import (
     ARCHITECTURE,
     GRAPH,
@@ -22,7 +22,7 @@ from speech_emotion.models.package import (
 LABELS = ("angry", "happy", "sad")
 
 FEATURES = featurize_settings()
-COEFFICIENTS = coefficient_count(FEATURES)
+COEFFICIENTS = len(names(FEATURES))
 _STANDARD = (np.zeros(COEFFICIENTS, np.float32), np.ones(COEFFICIENTS, np.float32))
 
 ENROLLED = Calibration(temperature=2.0, rejection=Rejection(threshold=0.9, risk=0.05, coverage=0.5))

@@ -29,11 +29,6 @@ def spec_digest(settings: FeaturizeSettings) -> str:
     return digest_json({"algorithm": ALGORITHM, "settings": settings.model_dump(mode="json")})
 
 
-def coefficient_count(settings: FeaturizeSettings) -> int:
-    """Return the number of features per frame."""
-    return len(names(settings))
-
-
 def names(settings: FeaturizeSettings) -> tuple[str, ...]:
     """Return the names of the features of a frame: `mfcc_1`, …, `mfcc_1_delta`, …, `f0`, …."""
     cepstra = [f"mfcc_{number}" for number in range(0 if settings.c0 else 1, settings.n_mfcc)]

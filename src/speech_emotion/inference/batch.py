@@ -9,12 +9,9 @@ import fcntl
 import glob
 import hashlib
 import json
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from enum import StrEnum
@@ -26,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 from speech_emotion.audio.decode import AudioError, Sound, decode
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, write_csv_rows
-from speech_emotion.core.parallel import core_count, parallel_map, start_worker, with_threads
+from speech_emotion.core.parallel import WorkerKilledError, core_count, parallel_map, start_worker, with_threads
 from speech_emotion.inference.profile import Profiles
 from speech_emotion.inference.recognizer import Prediction, Recognizer
 
@@ -108,7 +105,7 @@ def rows(
     else:
         predict = partial(_predict_with_folder, str(recognizer.package.folder.absolute()), log, profiles)
         if cluster is None:
-            chunked = _in_processes(predict, chunks, workers)
+            chunked = _in_processes(predict, chunks, min(workers or core_count(), len(chunks)))
         else:
             chunked = parallel_map(predict, chunks, cluster=cluster)
     for some in chunked:
@@ -213,38 +210,34 @@ def _write_parquet(rows: Iterable[BatchRow], labels: Sequence[str], target: Path
 _Predict = Callable[[list[str]], list[BatchRow]]
 
 
-def _in_processes(predict: _Predict, chunks: Sequence[list[str]], workers: int | None) -> Iterator[list[BatchRow]]:
+def _in_processes(predict: _Predict, chunks: Sequence[list[str]], workers: int) -> Iterator[list[BatchRow]]:
     """Yield the rows of each chunk; a process that crashes costs at most one recording."""
     done = 0
     while done < len(chunks):
         try:
-            for some in _map(predict, chunks[done:], min(workers or core_count(), len(chunks))):
+            for some in _map(predict, chunks[done:], workers):
                 done += 1
                 yield some
-        except BrokenProcessPool:
-            # the chunk may contain the recording that crashed a process: predict its recordings one at a time
-            yield _one_by_one(predict, chunks[done])
+        except WorkerKilledError:
+            paths = chunks[done]
             done += 1
-
-
-def _one_by_one(predict: _Predict, paths: list[str]) -> list[BatchRow]:
-    """Predict recordings of which one may crash the process that decodes it."""
-    found: list[BatchRow] = []
-    while len(found) < len(paths):
-        try:
-            for [row] in _map(predict, [[path] for path in paths[len(found) :]], 1):
-                found.append(row)
-        except BrokenProcessPool:
-            found.append(BatchRow(paths[len(found)], "crashed the process that decoded it"))
-    return found
+            if workers == len(paths) == 1:
+                yield [BatchRow(paths[0], "crashed the process that decoded it")]
+            else:  # the chunk may contain the recording that crashed a process: predict its recordings one at a time
+                yield [row for [row] in _in_processes(predict, [[path] for path in paths], workers=1)]
 
 
 def _map(predict: _Predict, chunks: Sequence[list[str]], workers: int) -> Iterator[list[BatchRow]]:
     """Predict chunks in processes. On Linux they are forks, which need not import anything."""
+    import multiprocessing
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker)
     try:
         yield from pool.map(partial(with_threads, 1, predict), chunks)
+    except BrokenProcessPool as error:
+        raise WorkerKilledError(str(error)) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -17,7 +17,7 @@ from speech_emotion.audio.decode import AudioError, Sound, decode, from_array
 from speech_emotion.core.errors import UserError
 from speech_emotion.features.enrolment import shift
 from speech_emotion.features.frames import lengths_of, pad
-from speech_emotion.features.mfcc import Extractor, coefficient_count
+from speech_emotion.features.mfcc import Extractor, names
 from speech_emotion.inference.profile import Profile
 from speech_emotion.models.package import Calibration, Package
 
@@ -258,7 +258,7 @@ def _session(package: Package, threads: int) -> onnxruntime.InferenceSession:
 
 def _check_graph(package: Package, session: onnxruntime.InferenceSession) -> None:
     columns = {one.name: one.shape[-1] for one in [*session.get_inputs(), *session.get_outputs()]}
-    expected = {"frames": coefficient_count(package.description.features), "logits": len(package.labels)}
+    expected = {"frames": len(names(package.description.features)), "logits": len(package.labels)}
     for name, count in expected.items():
         if columns.get(name) != count:
             raise UserError(

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from speech_emotion.audio.decode import AudioError
+from speech_emotion.audio.decode import AudioError, Sound
 from speech_emotion.config.serving import WindowSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.profile import Profile
@@ -65,15 +65,14 @@ class WindowedRecognizer:
 
     def __call__(self, audio: Audio, sample_rate: int | None = None) -> Answer:
         """Predict one recording; see `Recognizer.predict`."""
-        frames = self.recognizer.frames(audio, sample_rate)
+        sound = self.recognizer.sound(audio, sample_rate)
+        frames = self.recognizer.frames(sound.samples, sound.sample_rate)
         [whole] = self._predict([frames])
         features = self.recognizer.package.description.features
-        # accurate to one hop; long recordings are decoded once more
         seconds = len(frames) * features.hop_length / features.sample_rate
-        return Answer(whole, self._windows(audio, sample_rate) if seconds > self.settings.seconds else ())
+        return Answer(whole, self._windows(sound) if seconds > self.settings.seconds else ())
 
-    def _windows(self, audio: Audio, sample_rate: int | None) -> tuple[Window, ...]:
-        sound = self.recognizer.sound(audio, sample_rate)
+    def _windows(self, sound: Sound) -> tuple[Window, ...]:
         rate = self.recognizer.package.description.features.sample_rate
         samples, frames, used = sound.mono(rate), [], []
         for start, end in spans(sound.seconds, self.settings):
