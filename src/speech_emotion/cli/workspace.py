@@ -26,8 +26,7 @@ def data() -> None:
     """
     from speech_emotion.data.inventory import corpus_states
 
-    rows = [(one.kind, one.title, one.licence, one.state) for one in corpus_states(Path())]
-    tables.write(("kind", "corpus", "licence", "state"), rows)
+    tables.write(("kind", "corpus", "licence", "state"), corpus_states(Path()))
 
 
 def preset(

@@ -8,18 +8,16 @@ from speech_emotion.config.data import CorpusName, CorpusSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import walk_files
 from speech_emotion.data.corpora import facts
-from speech_emotion.data.corpora.base import CorpusState
+from speech_emotion.data.corpora.base import CorpusFacts
 from speech_emotion.data.corpora.published import find_copy
 from speech_emotion.data.labels import TABLE
 
 
-def corpus_states(root: Path) -> list[CorpusState]:
-    """Return the state of every kind of corpus."""
+def corpus_states(root: Path) -> list[tuple[str, str, str, str]]:
+    """Return kind, title, licence and state of every kind of corpus: where its recordings are, or come from."""
     chosen = read_section("corpus", CorpusSettings, root / "params.yaml")
-    return [
-        CorpusState(kind, about.title, about.licence, _state(root, kind, chosen) or about.not_here)
-        for kind, about in ((kind, facts(kind)) for kind in get_args(CorpusName))
-    ]
+    known: list[tuple[CorpusName, CorpusFacts]] = [(kind, facts(kind)) for kind in get_args(CorpusName)]
+    return [(kind, one.title, one.licence, _state(root, kind, chosen) or one.not_here) for kind, one in known]
 
 
 def _state(root: Path, kind: CorpusName, chosen: CorpusSettings) -> str:

@@ -344,7 +344,7 @@ PARAMS = "corpus:\n  name: {name}\n  kind: {kind}\n  source: {source}\n"
 def states(**chosen: str) -> dict[str, str]:
     settings = {"name": "tess", "kind": "tess", "source": "data/incoming"} | chosen
     Path("params.yaml").write_text(PARAMS.format(**settings))
-    return {one.kind: one.state for one in corpus_states(Path.cwd())}
+    return {kind: state for kind, _, _, state in corpus_states(Path.cwd())}
 
 
 def test_inventory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -369,4 +369,4 @@ def test_inventory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fill(Path("mine"), {"notes.txt": b"x"})
     shutil.rmtree("data/tess")
     assert "mine: has neither recordings nor a zip" in states(source="mine")["tess"]
-    assert all(one.title and one.licence for one in corpus_states(Path.cwd()))
+    assert all(title and licence for _, title, licence, _ in corpus_states(Path.cwd()))

@@ -23,11 +23,10 @@ class Utterance:
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """What a corpus is and what a model trained on it may be used for. Texts are Markdown.
+    """What a corpus is and what a model trained on it may be used for, from facts.toml. Texts are Markdown.
 
-    `licence` is that of the recordings, `weights_licence` that of a model trained on them, for LICENSE.md of the
-    package; `not_here` says how to get them. The last four are sentences of the model card: the limit that matters
-    most, all limits, the data, and the licence.
+    `weights_licence` is for LICENSE.md of the package. The last four are sentences of the model card: the limit that
+    matters most, all limits, the data, and the licence.
     """
 
     title: str
@@ -38,16 +37,6 @@ class CorpusFacts:
     limits: str
     data: str
     card_licence: str
-
-
-@dataclass(frozen=True)
-class CorpusState:
-    """A kind of corpus (as in `corpus.kind`), its title and licence, and where its recordings are or come from."""
-
-    kind: str
-    title: str
-    licence: str
-    state: str
 
 
 class Corpus(Protocol):

@@ -7,8 +7,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from speech_emotion.config.data import DownloadSettings
-from speech_emotion.data.corpora.base import CorpusFacts
-from speech_emotion.data.corpora.published import PublishedCorpus, acted_limits, weights_licence
+from speech_emotion.data.corpora.published import PublishedCorpus
 from speech_emotion.data.download import Downloader, RemoteFile
 
 SERVER: Final = "https://media.githubusercontent.com"
@@ -61,20 +60,3 @@ class CremaDCorpus(PublishedCorpus):
 
 
 CORPUS: Final = CremaDCorpus
-
-FACTS: Final = CorpusFacts(
-    title="CREMA-D: 91 actors, 6 emotions, 7,442 recordings (doi:10.1109/TAFFC.2014.2336244)",
-    licence="ODbL 1.0, DbCL 1.0",
-    not_here="not here: `dvc repro` downloads it (about 610 MB), unless corpus.source or CREMA_D_DIR names a copy",
-    weights_licence=weights_licence(
-        "the crowd-sourced emotional multimodal actors dataset (CREMA-D) and are licensed under [ODbL "
-        "1.0](https://opendatacommons.org/licenses/odbl/1-0/): credit as below",
-        "CREMA-D: Houwei Cao et al., 2014, https://doi.org/10.1109/TAFFC.2014.2336244, ODbL 1.0 and DbCL 1.0",
-    ),
-    caveat="**The data is 91 actors and twelve sentences.**",
-    limits=acted_limits(
-        "91 actors from the United States, 20 to 74 years old", "Twelve sentences, the same with every emotion"
-    ),
-    data="CREMA-D: 7,442 recordings, 315 minutes, 91 actors, six emotions, twelve sentences.",
-    card_licence="Weights: ODbL 1.0; see `LICENSE.md`. CREMA-D: Cao et al., 2014, ODbL 1.0 and DbCL 1.0.",
-)

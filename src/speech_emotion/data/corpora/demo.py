@@ -20,7 +20,7 @@ from speech_emotion.core.io import replacing_folder
 from speech_emotion.core.parallel import core_count
 from speech_emotion.core.progress import track
 from speech_emotion.data import espeak
-from speech_emotion.data.corpora.base import CorpusFacts, Utterance
+from speech_emotion.data.corpora.base import Utterance
 
 WORDS: Final[tuple[str, ...]] = (
     *("back", "bean", "boat", "chair", "dog", "door", "fall", "gas", "home", "join"),
@@ -148,18 +148,3 @@ def _library() -> str:
 
 
 CORPUS: Final = DemoCorpus
-
-FACTS: Final = CorpusFacts(
-    title="a synthetic stand-in for TESS, spoken by eSpeak NG on this machine",
-    licence="no restrictions; the synthesiser is GPL-3.0-or-later",
-    not_here="not made yet: `make demo` makes it, offline, in seconds",
-    weights_licence=(
-        "The weights were trained on speech synthesized by eSpeak NG (the program is GPLv3 or later, its output "
-        "is not). They are licensed under MIT. They are for trying the software and were not trained on human "
-        "speech."
-    ),
-    caveat="**The speech is synthetic.** The figures show that the software works, and nothing about people.",
-    limits="The corpus is synthetic: predictions for human speech are meaningless.",
-    data="Sentences spoken by eSpeak NG with a rate, pitch and level for each emotion, to try the software.",
-    card_licence="Weights: MIT; see `LICENSE.md`.",
-)

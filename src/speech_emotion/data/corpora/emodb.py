@@ -6,8 +6,7 @@ Burkhardt et al. (2005), http://emodb.bilderbar.info, CC0 according to audb.
 from typing import Final
 
 from speech_emotion.config.data import DownloadSettings
-from speech_emotion.data.corpora.base import CorpusFacts
-from speech_emotion.data.corpora.published import PublishedCorpus, acted_limits, weights_licence
+from speech_emotion.data.corpora.published import PublishedCorpus
 from speech_emotion.data.download import Downloader, RemoteFile
 
 SERVER: Final = "http://emodb.bilderbar.info"
@@ -52,20 +51,3 @@ class EmodbCorpus(PublishedCorpus):
 
 
 CORPUS: Final = EmodbCorpus
-
-FACTS: Final = CorpusFacts(
-    title="EmoDB, German: 10 actors, 7 emotions, 535 recordings",
-    licence="CC0 (according to audb)",
-    not_here="not here: `dvc repro` downloads it (about 41 MB), unless corpus.source or EMODB_DIR names a copy",
-    weights_licence=weights_licence(
-        "the Berlin database of emotional speech (EmoDB) and are licensed under "
-        "[CC0](https://creativecommons.org/publicdomain/zero/1.0/)",
-        "EmoDB: Felix Burkhardt et al., 2005, http://emodb.bilderbar.info",
-    ),
-    caveat="**The data is ten German actors and ten sentences.**",
-    limits=acted_limits(
-        "Ten actors, native speakers of German, 21 to 35 years old", "Ten sentences, the same with every emotion"
-    ),
-    data="EmoDB: 535 recordings, 25 minutes, ten actors, seven emotions, ten sentences, in German.",
-    card_licence="Weights: CC0; see `LICENSE.md`. EmoDB: Burkhardt et al., 2005.",
-)

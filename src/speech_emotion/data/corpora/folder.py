@@ -13,7 +13,7 @@ from speech_emotion.core.errors import UserError, listing
 from speech_emotion.core.io import open_regular_file, replacing_folder, require_regular_file
 from speech_emotion.core.progress import track
 from speech_emotion.data.archive import check_apart, unpack
-from speech_emotion.data.corpora.base import CorpusFacts, Utterance
+from speech_emotion.data.corpora.base import Utterance
 from speech_emotion.data.labels import TABLE, Labelled, is_recording, read_labelled, write_table
 
 
@@ -94,20 +94,3 @@ def _copy(labelled: Labelled, target: Path) -> None:
 
 
 CORPUS: Final = FolderCorpus
-
-FACTS: Final = CorpusFacts(
-    title="your own recordings, labelled by sub-folders or by a CSV",
-    licence="yours",
-    not_here="not set up: see docs/own-corpus.md",
-    weights_licence=(
-        "The weights were trained on recordings that are not part of the software. Their licence is decided by "
-        "whoever trained them, within what the licences of those recordings and the recorded people allow."
-    ),
-    caveat="**The model knows the speakers, sentences and rooms of its own recordings** and nothing else.",
-    limits=(
-        "Only the owner of the recordings knows what they cover. The figures say nothing about other speakers, "
-        "ages, accents, languages or rooms; only the `speaker` protocol, if present, evaluates unseen speakers."
-    ),
-    data="The user's own recordings, not part of the software.",
-    card_licence="Decided by whoever trained the model, within the licences of the recordings; see `LICENSE.md`.",
-)

@@ -152,23 +152,6 @@ class PublishedCorpus(ABC):
   `make demo`: run the whole pipeline on a synthetic corpus, offline"""
 
 
-def weights_licence(terms: str, credit: str) -> str:
-    """Return the licence of the weights of a model."""
-    none_inside = "This package contains none of its recordings, and none can be restored from it."
-    return f"The weights were trained on {terms}.\n\n{credit}. {none_inside}"
-
-
-def acted_limits(people: str, speech: str) -> str:
-    """Return the limits of a corpus in which actors speak given sentences, recorded closely."""
-    return (
-        f"* **Other people.** {people}.\n"
-        "* **Felt emotion.** Actors played each emotion on demand.\n"
-        f"* **Free speech.** {speech}.\n"
-        "* **Other or mixed emotions.** One label per recording; one of them is always predicted.\n"
-        "* **Rooms, telephones, noise, crosstalk.** The recordings are close and quiet."
-    )
-
-
 @dataclass(frozen=True)
 class CopyCheck:
     """The result of comparing a copy with the list of originals: how many recordings it has, and lists of names.

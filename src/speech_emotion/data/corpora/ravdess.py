@@ -6,8 +6,7 @@ Livingstone and Russo (2018), https://doi.org/10.5281/zenodo.1188976, CC BY-NC-S
 from typing import Final
 
 from speech_emotion.config.data import DownloadSettings
-from speech_emotion.data.corpora.base import CorpusFacts
-from speech_emotion.data.corpora.published import PublishedCorpus, acted_limits, weights_licence
+from speech_emotion.data.corpora.published import PublishedCorpus
 from speech_emotion.data.download import Downloader, RemoteFile
 
 SERVER: Final = "https://zenodo.org"
@@ -46,24 +45,3 @@ class RavdessCorpus(PublishedCorpus):
 
 
 CORPUS: Final = RavdessCorpus
-
-FACTS: Final = CorpusFacts(
-    title="RAVDESS, speech: 24 actors, 8 emotions, 1,440 recordings (doi:10.5281/zenodo.1188976)",
-    licence="CC BY-NC-SA 4.0",
-    not_here="not here: `dvc repro` downloads it (about 208 MB), unless corpus.source or RAVDESS_DIR names a copy",
-    weights_licence=weights_licence(
-        "the Ryerson audio-visual database of emotional speech and song (RAVDESS) and are licensed under [CC BY-NC-SA "
-        "4.0](https://creativecommons.org/licenses/by-nc-sa/4.0/): no commercial use, and credit as below",
-        "RAVDESS: Steven R. Livingstone and Frank A. Russo, 2018, https://doi.org/10.5281/zenodo.1188976, CC BY-NC-SA "
-        "4.0",
-    ),
-    caveat="**The data is 24 actors and two sentences.**",
-    limits=acted_limits(
-        "24 professional actors from North America, 21 to 33 years old", "Two sentences, the same with every emotion"
-    ),
-    data="RAVDESS, audio-only speech: 1,440 recordings, 89 minutes, 24 actors, eight emotions, two sentences.",
-    card_licence=(
-        "Weights: CC BY-NC-SA 4.0, non-commercial; see `LICENSE.md`. "
-        "RAVDESS: Livingstone and Russo, 2018, CC BY-NC-SA 4.0."
-    ),
-)

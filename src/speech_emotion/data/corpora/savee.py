@@ -8,8 +8,7 @@ from typing import Final
 
 from speech_emotion.config.data import DownloadSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.data.corpora.base import CorpusFacts
-from speech_emotion.data.corpora.published import PublishedCorpus, acted_limits, variable_of, weights_licence
+from speech_emotion.data.corpora.published import PublishedCorpus, variable_of
 from speech_emotion.data.download import Downloader, RemoteFile
 
 EMOTIONS: Final = {
@@ -53,20 +52,3 @@ class SaveeCorpus(PublishedCorpus):
 
 
 CORPUS: Final = SaveeCorpus
-
-FACTS: Final = CorpusFacts(
-    title="SAVEE: 4 men, 7 emotions, 480 recordings",
-    licence="research use, after registration",
-    not_here="not here: register at the University of Surrey, and name the copy in corpus.source or SAVEE_DIR",
-    weights_licence=weights_licence(
-        "the Surrey audio-visual expressed emotion database (SAVEE), which is for research only",
-        "SAVEE: Sanaul Haq and Philip J. B. Jackson, University of Surrey, 2009",
-    ),
-    caveat="**The data is four men.**",
-    limits=acted_limits(
-        "Four male students of one university, native speakers of English, 27 to 31 years old",
-        "Prepared sentences; three are the same with every emotion",
-    ),
-    data="SAVEE: 480 recordings, 31 minutes, four men, seven emotions.",
-    card_licence="Weights: research use; see `LICENSE.md`. SAVEE: Haq and Jackson, 2009.",
-)

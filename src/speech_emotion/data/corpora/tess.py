@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from speech_emotion.config.data import DownloadSettings
-from speech_emotion.data.corpora.base import CorpusFacts, Utterance
+from speech_emotion.data.corpora.base import Utterance
 from speech_emotion.data.corpora.published import PublishedCorpus
 from speech_emotion.data.download import Downloader, RemoteFile, list_dataverse
 
@@ -53,42 +53,3 @@ class TessCorpus(PublishedCorpus):
 
 
 CORPUS: Final = TessCorpus
-
-FACTS: Final = CorpusFacts(
-    title="Toronto emotional speech set: 2 actresses, 7 emotions, 2,800 recordings (doi:10.5683/SP2/E8H2MF)",
-    licence="CC BY-NC-ND 4.0",
-    not_here="not here: `make tess` downloads it (about 290 MB), unless corpus.source or TESS_DIR names a copy",
-    weights_licence=(
-        "The weights were trained on the Toronto emotional speech set (TESS) and are licensed under [CC BY-NC "
-        "4.0](https://creativecommons.org/licenses/by-nc/4.0/): no commercial use, and credit as below.\n"
-        "\n"
-        "TESS: M. Kathleen Pichora-Fuller and Kate Dupuis, University of Toronto, 2020, "
-        "https://doi.org/10.5683/SP2/E8H2MF, under [CC BY-NC-ND "
-        "4.0](https://creativecommons.org/licenses/by-nc-nd/4.0/). This package contains none of its recordings, "
-        "and none can be restored from it."
-    ),
-    caveat=(
-        "**The data is two actresses and one carrier phrase.** It supports no claim about other people, other "
-        "sentences or felt emotion."
-    ),
-    limits=(
-        "* **Other people.** Two women from the Toronto area, native speakers of English, 64 and 26 years old. No"
-        " men, no children, no other accent or language.\n"
-        "* **Felt emotion.** Both acted each emotion on demand, 200 times.\n"
-        "* **Free speech.** Every recording is “Say the word …” and one word, the same words with every emotion.\n"
-        "* **Rooms, telephones, noise, crosstalk.** All recordings are quiet and close; level and duration alone "
-        "predict many of the emotions.\n"
-        "* **Other or mixed emotions.** Seven labels, one per recording; one of them is always predicted.\n"
-        "* **Unbiased figures for an unseen speaker.** The recipe was found with the left-out actress seen, so "
-        "they are optimistic. `docs/experiments.md` and `docs/test-set-evaluations.csv` list every test-set "
-        "evaluation."
-    ),
-    data=(
-        "The Toronto emotional speech set (TESS): 2,800 recordings, 96 minutes, two actresses, seven emotions, "
-        "200 words each; see `docs/data-sheet.md`."
-    ),
-    card_licence=(
-        "Weights: CC BY-NC 4.0, non-commercial; see `LICENSE.md`. TESS: M. Kathleen Pichora-Fuller and Kate "
-        "Dupuis, 2020, doi:10.5683/SP2/E8H2MF, CC BY-NC-ND 4.0."
-    ),
-)
