@@ -248,7 +248,7 @@ class _Handlers:
         try:
             recording = self._uploads.take(upload["path"])
             sound = decode(recording, max_seconds=recognizer.package.description.limits.max_seconds)
-            profile = recognizer.profile_of([recognizer.frames(sound.samples, sound.sample_rate)])
+            profile = recognizer.profile_of([recognizer.frames(sound)])
             recognizer.with_profile(profile)
         except UserError as error:
             note = wording.refusal(f"{name or upload['orig_name'] or 'the file'} {error}.")
@@ -273,7 +273,7 @@ class _Handlers:
         package = self._model.recognizer.package
         sound = decode(recording, max_seconds=package.description.limits.max_seconds)
         windowed = self._windowed.of_speaker(profile)
-        answer = windowed(sound.samples, sound.sample_rate)
+        answer = windowed(sound)
         if self._kept is not None and kept_as is not None:
             try:
                 keep(recording, kept_as, self._kept, row(answer, self._model.versions))

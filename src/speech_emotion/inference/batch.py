@@ -267,7 +267,7 @@ def _predict_speaker(recognizer: Recognizer, log: PredictionLog | None, paths: I
         try:
             sound = decode(path, max_seconds=max_seconds)
             measured = log.measure(sound) if log else None
-            frames.append(recognizer.frames(sound.samples, sound.sample_rate))
+            frames.append(recognizer.frames(sound))
         except AudioError as error:
             rows.append(BatchRow(path, str(error)))
         else:

@@ -21,8 +21,8 @@ from speech_emotion.features.mfcc import Extractor, names
 from speech_emotion.inference.profile import Profile
 from speech_emotion.models.package import Calibration, Package
 
-Audio: TypeAlias = "str | Path | bytes | np.ndarray"
-"""The path or the bytes of a recording, or samples (n,) or (n, channels) with a sample rate."""
+Audio: TypeAlias = "str | Path | bytes | np.ndarray | Sound"
+"""The path or the bytes of a recording, samples (n,) or (n, channels) with a sample rate, or a decoded recording."""
 
 SILENCE_DBFS: Final = -80.0
 """Audio whose peak is below this level (3 steps of 16-bit audio) is refused: a classifier would return some emotion."""
@@ -206,6 +206,8 @@ class Recognizer:
     def sound(self, audio: Audio, sample_rate: int | None = None) -> Sound:
         """Decode a recording within the package's limit of duration; see `predict`."""
         longest = self.package.description.limits.max_seconds
+        if isinstance(audio, Sound):
+            return audio
         if isinstance(audio, np.ndarray):
             if sample_rate is None:
                 raise UserError("samples need a sample rate: predict(samples, sample_rate=16000)")

@@ -66,7 +66,7 @@ class WindowedRecognizer:
     def __call__(self, audio: Audio, sample_rate: int | None = None) -> Answer:
         """Predict one recording; see `Recognizer.predict`."""
         sound = self.recognizer.sound(audio, sample_rate)
-        frames = self.recognizer.frames(sound.samples, sound.sample_rate)
+        frames = self.recognizer.frames(sound)
         [whole] = self._predict([frames])
         features = self.recognizer.package.description.features
         seconds = len(frames) * features.hop_length / features.sample_rate

@@ -137,8 +137,8 @@ def parse(body: bytes | bytearray, *, most: int) -> list[Recording]:
     Raises a UserError if the body is not valid, or holds more than `most` recordings, references included. The message
     repeats nothing of the body.
     """
-    tokens = sum(map(body.count, (b",", b"[", b"{")))
-    if tokens > _TOKENS_PER_RECORDING * most + _TOKENS_BESIDE:
+    limit = _TOKENS_PER_RECORDING * most + _TOKENS_BESIDE
+    if len(body) > limit and (tokens := sum(map(body.count, (b",", b"[", b"{")))) > limit:
         raise UserError(f"the request has {tokens} commas and brackets; at most {most} recordings are accepted")
     try:
         rows = Request.model_validate_json(body).recordings()

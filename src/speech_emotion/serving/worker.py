@@ -42,7 +42,7 @@ class Predictor:
                 where = f"row {number}: "
                 # decoded once, for the prediction and for the statistics
                 sound = decode(decode_base64(recording.audio), max_seconds=longest)
-                answer = self._of_speaker(recording)(sound.samples, sound.sample_rate)
+                answer = self._of_speaker(recording)(sound)
                 rows.append(row(answer, self._versions))
                 if self._keep_log:
                     log_rows.append(entry(describe(sound), answer.whole, self._versions))
