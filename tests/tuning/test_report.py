@@ -130,6 +130,13 @@ def test_apply_without_a_winner(inputs: SearchInputs, params: Path) -> None:
         apply_winner(inputs, params.parent, params)
 
 
+def test_unknown_fold_is_named(inputs: SearchInputs) -> None:
+    tune = inputs.tune.model_copy(update={"folds": ("9",)})
+
+    with pytest.raises(UserError, match="'9' is not a fold"):
+        search(replace(inputs, tune=tune), ComputeSettings(workers=1, backend="local"))
+
+
 def test_journal_on_a_cluster_is_refused(inputs: SearchInputs) -> None:
     with pytest.raises(UserError, match="needs a database"):
         search(inputs, ComputeSettings(workers=None, backend="ray"))

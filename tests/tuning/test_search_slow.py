@@ -346,7 +346,9 @@ def test_commands_search_apply_and_resume(workspace: Path, root: Path) -> None:
     output = command("-m", "speech_emotion", "tune", "--trials", "2", "--workers", "1")
 
     first = output.splitlines()[0]
-    found = re.fullmatch(r"tune: study (tiny-random-\w{10}), in (tuning/studies/\S+\.journal); 1 worker", first)
+    found = re.fullmatch(
+        r"tune: study (tiny-random-\w{10}), in (tuning/studies/\S+\.journal); folds: all; 1 worker", first
+    )
     assert found, first
     study = found[1]
     assert re.search(rf"^tune: trial-\d+ of {study}: validation NLL ", output, re.MULTILINE)

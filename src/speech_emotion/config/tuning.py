@@ -79,6 +79,8 @@ class TuneSettings(Section):
 
     protocol: Protocol
     """The objective is its mean validation negative log-likelihood (NLL) over folds."""
+    folds: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Names of these folds; null: all of the protocol."""
     second: Literal["parameters"] | None
     """A second objective to minimise, which gives a Pareto front."""
     trials: Annotated[int, Field(ge=1, le=100000)]

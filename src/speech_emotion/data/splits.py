@@ -43,7 +43,8 @@ def make(manifest: pd.DataFrame, protocol: Protocol, settings: SplitSettings) ->
 
     * random: stratified by speaker and emotion;
     * word: no text on two sides; each part has at least one text;
-    * speaker: leave each speaker out in turn, or each of `speaker_folds` groups of speakers, spread over the corpora;
+    * speaker: leave each speaker out in turn, or each of `speaker_folds` groups of speakers, spread over the corpora (a
+      corpus with fewer speakers than groups leaves each of them out alone);
     * corpus: leave each corpus of a mix out in turn;
     * full: the test part is `test_speakers`, which are in no other protocol.
 
@@ -225,9 +226,16 @@ def _leave_out(
 
 
 def _speaker_groups(manifest: pd.DataFrame, count: int, rng: np.random.Generator) -> dict[str, str]:
-    """Deal the speakers of each corpus to groups named 1, 2, …, whose sizes differ by one at most."""
+    """Deal the speakers of each corpus to groups named 1, 2, …, whose sizes differ by one at most.
+
+    Beside larger corpora, one with fewer than `count` speakers has a further group for each of its speakers.
+    """
     speakers = [rng.permutation(_groups(rows, "speaker")) for _, rows in manifest.groupby("corpus", sort=True)]
-    return {speaker: str(1 + number % count) for number, speaker in enumerate(np.concatenate(speakers))}
+    large = [own for own in speakers if len(own) >= count] or speakers
+    small = [own for own in speakers if len(own) < count] if len(large) < len(speakers) else []
+    groups = {speaker: str(1 + number % count) for number, speaker in enumerate(np.concatenate(large))}
+    alone = [speaker for own in small for speaker in own]
+    return groups | {speaker: str(number) for number, speaker in enumerate(alone, count + 1)}
 
 
 def _validation(

@@ -13,9 +13,11 @@ import pandas as pd
 from optuna.exceptions import StorageInternalError, TrialPruned
 from optuna.trial import Trial
 
+from speech_emotion.config.base import PARAMS
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.config.training import CalibrateSettings, TrainSettings
 from speech_emotion.config.tuning import RecipeSettings, TuneSettings
+from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_json
 from speech_emotion.core.process import SCRATCH
 from speech_emotion.data import splits
@@ -48,6 +50,24 @@ class SearchInputs:
     def split(self) -> Path:
         """The split file of the protocol."""
         return Path("data") / self.corpus.name / "splits" / f"{self.tune.protocol}.csv"
+
+    @property
+    def folds(self) -> list[splits.Fold]:
+        """The folds that every trial is trained on.
+
+        Raises
+        ------
+        UserError
+            `tune.folds` names a fold that the protocol does not have.
+        """
+        folds = splits.read(self.split)
+        names = self.tune.folds or [fold.name for fold in folds]
+        if unknown := set(names) - {fold.name for fold in folds}:
+            raise UserError(
+                f"{PARAMS}: tune.folds: '{min(unknown)}' is not a fold of '{self.tune.protocol}'. It has "
+                f"{', '.join(fold.name for fold in folds)}."
+            )
+        return [fold for fold in folds if fold.name in names]
 
     @property
     def features(self) -> Path:
@@ -89,7 +109,7 @@ class Objective:
     ) -> None:
         self.inputs, self.recipe, self.study, self._stopped = inputs, recipe, study, stopped
         self._space, self._utterances = inputs.space, splits.utterances(inputs.split)
-        self._folds = splits.read(inputs.split)
+        self._folds = inputs.folds
         # Optuna neither records epochs nor prunes with several objectives
         self._reports = inputs.tune.second is None
 

@@ -54,7 +54,7 @@ def search(inputs: SearchInputs, compute: ComputeSettings) -> Outcome:
 
 def _search(inputs: SearchInputs, compute: ComputeSettings, storage: studies.Storage) -> Outcome:
     tune, digests, name = inputs.tune, inputs.digests(), inputs.study_name()
-    workers = _worker_count(compute, storage)
+    folds, workers = [fold.name for fold in inputs.folds], _worker_count(compute, storage)
     current, start, seconds = inputs.space.current(), time.time(), 60 * tune.minutes
 
     def run(study: Study, recipe: RecipeSettings, trials: int, deadline: float) -> tuple[StudySync, bool]:
@@ -64,7 +64,7 @@ def _search(inputs: SearchInputs, compute: ComputeSettings, storage: studies.Sto
 
     study = studies.create(name, storage, tune)
     _enqueue(study, current)
-    _log(f"study {name}, in {storage.location(name)}; {workers} worker{'s' * (workers > 1)}")
+    _log(f"study {name}, in {storage.location(name)}; folds: {', '.join(folds)}; {workers} worker{'s' * (workers > 1)}")
     share = tune.promotion.share if tune.promotion.trials else 0.0
     sync, interrupted = run(study, tune.recipe, tune.trials, start + (1 - share) * seconds)
     deciding, recipe, full = study, tune.recipe, None
