@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.examples import clusters, network_settings, train_settings
-from speech_emotion.config.features import ReferenceSettings
+from helpers.examples import clusters, featurize_settings, network_settings, train_settings
+from speech_emotion.config.features import PerturbSettings, ReferenceSettings
 from speech_emotion.config.training import EarlyStoppingSettings, OptimizerSettings, TrainSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.features.enrolment import References
@@ -100,25 +100,34 @@ def test_resume_is_bit_identical(tmp_path: Path, stopping: EarlyStoppingSettings
     assert resumed.history == whole.history
 
 
-def test_resume_with_references_is_bit_identical(tmp_path: Path) -> None:
+def test_resume_with_references_and_perturbation_is_bit_identical(tmp_path: Path) -> None:
     frames, truth = clusters(60)
     speakers, neutral = np.array(["A", "B", "C"] * 20), truth == 0
     training = Part(
-        frames, truth, weights=np.linspace(0.5, 1.5, 60), references=References.of([frames], speakers, neutral)
+        frames,
+        truth,
+        weights=np.linspace(0.5, 1.5, 60),
+        references=References.of([frames], speakers, neutral),
+        features=featurize_settings(n_mfcc=frames[0].shape[1], c0=True, prosody=False),
     )
-    settings = train_settings(epochs=2, references=ReferenceSettings(none=0.3, neutral=0.3, most=8))
+    settings = train_settings(
+        epochs=2,
+        references=ReferenceSettings(none=0.3, neutral=0.3, most=8),
+        perturb=PerturbSettings(share=0.8, warp=0.1, f0_semitones=0, gain_db=1, tilt_db=0, tempo=0.2),
+    )
     whole = fit(settings, tmp_path / "whole", training=training)
 
     with pytest.raises(CutError):
         fit(settings, tmp_path / "cut", cut_after(1), training=training)
 
     assert fingerprint(fit(settings, tmp_path / "cut", training=training)) == fingerprint(whole)
-    without = fit(settings.model_copy(update={"references": None}), tmp_path / "without", training=training)
-    assert fingerprint(without) != fingerprint(whole)
+    for name in ("references", "perturb"):
+        without = fit(settings.model_copy(update={name: None}), tmp_path / name, training=training)
+        assert fingerprint(without) != fingerprint(whole)
 
 
 def test_members_are_trained_together(tmp_path: Path) -> None:
-    trained = fit(train_settings(epochs=6, network=network_settings(members=2)), tmp_path)
+    trained = fit(train_settings(epochs=6, network=network_settings(members=2, statistics=(8,))), tmp_path)
 
     assert trained.history[-1].val_uar == 1.0
     assert predict_logits(trained.network, VALIDATION.frames).shape == (15, 3)

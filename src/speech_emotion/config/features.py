@@ -1,4 +1,4 @@
-"""The sections `featurize` and `augment`, and `train.references`: features, augmented copies and speaker references."""
+"""The sections `featurize` and `augment`, and of `train`: `references` and `perturb`."""
 
 from typing import Annotated, Literal, Self
 
@@ -102,3 +102,19 @@ class ReferenceSettings(Section):
     """Share of the references that are neutral utterances only."""
     most: Annotated[int, Field(ge=1, le=1000)]
     """Utterances of a reference, at most; their number is log-uniform."""
+
+
+class PerturbSettings(Section):
+    """Change the features of training utterances anew in each epoch, as if another speaker had spoken."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Of the utterances of an epoch."""
+    warp: Annotated[float, Field(ge=0, le=0.5)]
+    """Formants are scaled by a factor between 1 / (1 + warp) and 1 + warp (vocal tract length)."""
+    f0_semitones: Annotated[float, Field(ge=0, le=12)]
+    """F0 is moved up or down by at most this much."""
+    gain_db: Annotated[float, Field(ge=0, le=40)]
+    tilt_db: Annotated[float, Field(ge=0, le=12)]
+    """Per octave."""
+    tempo: Annotated[float, Field(ge=0, le=1)]
+    """The factor of the tempo is between 1 / (1 + tempo) and 1 + tempo."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from speech_emotion.config.base import PARAMS, Section
-from speech_emotion.config.features import FeaturizeSettings, ReferenceSettings
+from speech_emotion.config.features import FeaturizeSettings, PerturbSettings, ReferenceSettings
 from speech_emotion.core.errors import UserError
 
 Units = Annotated[int, Field(ge=1, le=2048)]
@@ -59,10 +59,17 @@ class NetworkSettings(Section):
     """`attention`: mean, deviation and four means that are weighted by learned scores of the steps."""
     members: Annotated[int, Field(ge=1, le=8)] = 1
     """Networks of this kind that are trained together on the same batches; their logits are averaged."""
+    statistics: Annotated[tuple[Units, ...], Field(max_length=4)] | None = None
+    """Hidden dense layers of a further member, which reads statistics of the features over time; null: none."""
     dense: Annotated[tuple[Units, ...], Field(max_length=4)]
     """Hidden dense layers; the output layer is added."""
     batch_norm: bool
     dropout: DropoutSettings
+
+    @property
+    def outputs(self) -> int:
+        """Number of members, whose logits are averaged."""
+        return self.members + (self.statistics is not None)
 
 
 class OptimizerSettings(Section):
@@ -96,6 +103,8 @@ class TrainSettings(Section):
     """Weight of an utterance in the loss by its corpus; 1 for others."""
     references: ReferenceSettings | None = None
     """Subtract random references of the speaker in training; null: never."""
+    perturb: PerturbSettings | None = None
+    """Change the features of training utterances in each epoch; null: never."""
     inputs: InputSettings
     network: NetworkSettings
     optimizer: OptimizerSettings

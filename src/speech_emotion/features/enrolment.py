@@ -6,12 +6,15 @@ what is subtracted is bounded. References of one emotion alone can therefore not
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from speech_emotion.config.features import ReferenceSettings
 from speech_emotion.features.frames import lengths_of
+
+if TYPE_CHECKING:  # not needed by prediction
+    from speech_emotion.features.perturbation import Perturbation
 
 PRIOR_FRAMES: Final = 200
 """References of so many frames (4 s at 20 ms) are moved halfway to the mean of the training data."""
@@ -70,11 +73,13 @@ class References:
         settings: ReferenceSettings,
         statistics: tuple[np.ndarray, np.ndarray],
         rng: "np.random.Generator",
+        perturbations: "Sequence[Perturbation | None]" = (),
     ) -> np.ndarray:
         """Draw references of each utterance; return what to subtract from it [shape=(n, coefficients)], float32.
 
-        The references of an utterance are other utterances of its speaker, of the same version, number `versions`.
-        Their number is log-uniform between 1 and `settings.most`. A share of the utterances has none.
+        The references of an utterance are other utterances of its speaker, of the same version, number `versions`, and
+        perturbed in the same way. Their number is log-uniform between 1 and `settings.most`. A share of the utterances
+        has none.
         """
         own = {name: np.flatnonzero(self.speakers == name) for name in np.unique(self.speakers)}
         neutral = {name: rows[self.neutral[rows]] for name, rows in own.items()}
@@ -86,5 +91,7 @@ class References:
             chosen = chosen[chosen != row]
             if without >= settings.none and len(chosen):
                 frames = int(self.counts[version][chosen].sum())
-                found[row] = shift(self.sums[version][chosen].sum(axis=0) / frames, frames, statistics)
+                mean = self.sums[version][chosen].sum(axis=0) / frames
+                perturbed = perturbations[row] if perturbations else None
+                found[row] = shift(perturbed.shifted(mean) if perturbed else mean, frames, statistics)
         return found

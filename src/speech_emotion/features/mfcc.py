@@ -64,7 +64,7 @@ class Extractor:
         self._mel = _neighbours(
             _mel_filters(settings.sample_rate, settings.n_fft, settings.n_mels, settings.f_min, settings.f_max, warp)
         )
-        self._cosines = _dct_matrix(settings.n_mfcc, settings.n_mels).T.copy()
+        self._cosines = dct_matrix(settings.n_mfcc, settings.n_mels).T.copy()
 
     def __call__(self, waveform: np.ndarray) -> np.ndarray:
         """Return the frames of a waveform.
@@ -173,7 +173,7 @@ def _hann_window(length: int, n_fft: int) -> np.ndarray:
     return np.pad(window, (left, n_fft - length - left)).astype(np.float32)
 
 
-def _dct_matrix(count: int, length: int) -> np.ndarray:
+def dct_matrix(count: int, length: int) -> np.ndarray:
     """Return the orthonormal DCT-II [shape=(count, length)]."""
     steps = np.pi * (np.arange(length) + 0.5) / length
     matrix = np.cos(np.outer(np.arange(count), steps)) * np.sqrt(2.0 / length)
@@ -189,8 +189,7 @@ def _mel_filters(
 
     Equal to `librosa.filters.mel` (Slaney, Auditory Toolbox, 1998).
     """
-    ends = _hz_to_mel(np.array([f_min, f_max or sample_rate / 2]))
-    centres = _warped(_mel_to_hz(np.linspace(ends[0], ends[1], n_mels + 2)), warp, sample_rate / 2)
+    centres = warped(_mel_edges(n_mels, f_min, f_max or sample_rate / 2), warp, sample_rate / 2)
     bins = np.fft.rfftfreq(n_fft, 1.0 / sample_rate)
     slopes = centres[:, None] - bins[None, :]
     widths = np.diff(centres)
@@ -209,11 +208,22 @@ def _neighbours(filters: np.ndarray) -> list[tuple[slice, np.ndarray]]:
     return groups
 
 
+def mel_centres(settings: FeaturizeSettings) -> np.ndarray:
+    """Return the centre frequencies of the mel bands in Hz [shape=(n_mels,)]."""
+    return _mel_edges(settings.n_mels, settings.f_min, settings.f_max or settings.sample_rate / 2)[1:-1]
+
+
+def _mel_edges(n_mels: int, f_min: float, f_max: float) -> np.ndarray:
+    low, high = _hz_to_mel(np.array([f_min, f_max]))
+    return _mel_to_hz(np.linspace(low, high, n_mels + 2))
+
+
 _WARPED_TO: Final = 0.6
 """Share of half the sample rate below which the warp is a plain factor; above it, the warp is linear to the end."""
 
 
-def _warped(frequencies: np.ndarray, warp: float, half: float) -> np.ndarray:
+def warped(frequencies: np.ndarray, warp: float, half: float) -> np.ndarray:
+    """Return where to read a spectrum [Hz] so that formants move by the factor `warp`; `half` the sample rate stays."""
     if warp == 1.0:
         return frequencies
     # a formant at f / warp moves to f, so the filter at f reads f / warp

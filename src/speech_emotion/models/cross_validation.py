@@ -122,7 +122,7 @@ class Experiment:
         labels = rows["emotion"].map(index).to_numpy(dtype=np.int64)
         weights = rows["corpus"].map(lambda corpus: self.settings.corpus_weights.get(corpus, 1.0)).to_numpy(np.float64)
         references = self.references(ids, [recorded, *others]) if copies and self.settings.references else None
-        return Part(recorded, labels, tuple(others), weights / weights.mean(), references)
+        return Part(recorded, labels, tuple(others), weights / weights.mean(), references, self.store.settings)
 
     def references(self, ids: Sequence[str], versions: Sequence[Sequence[np.ndarray]]) -> References:
         """Return utterances as references of their speakers, given the frames of their versions."""

@@ -10,11 +10,13 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.metrics import balanced_accuracy_score
 
+from speech_emotion.config.features import FeaturizeSettings
 from speech_emotion.config.training import OptimizerSettings, TrainSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file, digest_json, replacing
 from speech_emotion.features.enrolment import References
 from speech_emotion.features.frames import ChosenFrames, lengths_of, pad
+from speech_emotion.features.perturbation import Perturbation, draw
 from speech_emotion.models import network as networks
 from speech_emotion.models.backend import keras
 from speech_emotion.models.backend import tensorflow as tf
@@ -43,6 +45,8 @@ class Part:
         Weight of each utterance in the loss; None: 1.
     references : References or None
         The utterances as references of their speakers.
+    features : FeaturizeSettings or None
+        Of the frames; needed for `train.perturb`.
     """
 
     frames: Sequence[np.ndarray]
@@ -50,6 +54,7 @@ class Part:
     copies: tuple[Sequence[np.ndarray], ...] = ()
     weights: np.ndarray | None = None
     references: References | None = None
+    features: FeaturizeSettings | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -276,18 +281,25 @@ def _dataset(
 ) -> tf.data.Dataset:
     """Return the batches of the current epoch, padded to their longest utterance."""
     targets = np.eye(labels, dtype=np.float32)[training.labels]
-    members = settings.network.members
+    members = settings.network.outputs
     weights = np.ones(len(training), np.float32) if training.weights is None else training.weights.astype(np.float32)
+
+    def perturbed(frames: np.ndarray, perturbation: Perturbation | None) -> np.ndarray:
+        return perturbation.applied(frames) if perturbation else frames
 
     def epoch_batches() -> Iterator[tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]]:
         versions, frames = training.drawn(settings.seed, state.epoch)
+        perturbations: list[Perturbation | None] = [None] * len(training)
+        if settings.perturb and training.features:
+            rng = np.random.default_rng([settings.seed, state.epoch, 3])
+            perturbations = draw(settings.perturb, training.features, len(training), rng)
         shifts = np.zeros((len(training), coefficients), np.float32)
         if settings.references and training.references and statistics:
             rng = np.random.default_rng([settings.seed, state.epoch, 2])
-            shifts = training.references.shifts(versions, settings.references, statistics, rng)
+            shifts = training.references.shifts(versions, settings.references, statistics, rng, perturbations)
         for chosen in batches(lengths_of(frames), settings.batch_size, seed=settings.seed, epoch=state.epoch):
             yield (
-                pad([frames[index] - shifts[index] for index in chosen]),
+                pad([perturbed(frames[index], perturbations[index]) - shifts[index] for index in chosen]),
                 np.repeat(targets[chosen][:, None], members, axis=1) if members > 1 else targets[chosen],
                 weights[chosen, None] if members > 1 else weights[chosen],
             )
