@@ -29,7 +29,7 @@ def main() -> None:
             task
             for version in versions
             for task in shard_tasks(
-                *(list(rows[column]) for column in ("id", "path", "speaker")),
+                *(list(rows[column]) for column in ("id", "path")),
                 raw=raw,
                 folder=folder,
                 settings=settings,

@@ -136,8 +136,7 @@ def tasks(raw: Path, folder: Path) -> list[ShardTask]:
     folder.mkdir()
     names = range(SHARD_SIZE * NODE_TASKS)
     paths = [f"{number % SHARD_SIZE}.wav" for number in names]
-    ids, speakers = [f"u{number}" for number in names], ["S"] * len(names)
-    return shard_tasks(ids, paths, speakers, raw=raw, folder=folder, settings=featurize_settings())
+    return shard_tasks([f"u{number}" for number in names], paths, raw=raw, folder=folder, settings=featurize_settings())
 
 
 def finish(folder: Path, shards: list[dict[str, int | str]]) -> str:

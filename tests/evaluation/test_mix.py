@@ -45,7 +45,7 @@ class Mix:
         for path, samples in zip(self.manifest["path"], voices(len(self.manifest), seed=1), strict=True):
             (folder / "raw" / path).parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(folder / "raw" / path, samples[: RATE // 2], RATE)
-        columns = (list(self.manifest[name]) for name in ("id", "path", "speaker"))
+        columns = (list(self.manifest[name]) for name in ("id", "path"))
         tasks = shard_tasks(
             *columns, raw=folder / "raw", folder=folder / "features", settings=FEATURES, version=Recorded()
         )

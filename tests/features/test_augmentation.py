@@ -57,27 +57,15 @@ def test_narrow_copy_has_telephone_band() -> None:
 
 def test_copy_depends_on_seed_utterance_and_number() -> None:
     settings, features = augment_settings(noisy=1.0), featurize_settings()
-    first, again = (Copy(settings, 0).frames(tone(), "a", "A", features) for _ in range(2))
+    first, again = (Copy(settings, 0).frames(tone(), "a", features) for _ in range(2))
 
     np.testing.assert_array_equal(first, again)
     others = [
-        Copy(settings, 1).frames(tone(), "a", "A", features),
-        Copy(settings, 0).frames(tone(), "b", "A", features),
-        Copy(augment_settings(noisy=1.0, seed=99), 0).frames(tone(), "a", "A", features),
+        Copy(settings, 1).frames(tone(), "a", features),
+        Copy(settings, 0).frames(tone(), "b", features),
+        Copy(augment_settings(noisy=1.0, seed=99), 0).frames(tone(), "a", features),
     ]
     assert all(other.shape != first.shape or not np.allclose(other, first) for other in others)
-
-
-def test_copies_of_a_speaker_are_another_speaker() -> None:
-    settings = augment_settings(drawn_per="speaker", noisy=0.0, gain_db=(-20.0, 20.0))
-    features = featurize_settings()
-    first, other, another = (
-        Copy(settings, 0).frames(tone(), name, speaker, features)
-        for name, speaker in (("a", "A"), ("b", "A"), ("a", "B"))
-    )
-
-    np.testing.assert_array_equal(first, other)
-    assert another.shape != first.shape or not np.allclose(another, first)
 
 
 def test_draws_fill_their_ranges() -> None:

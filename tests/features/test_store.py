@@ -29,8 +29,8 @@ def raw(tmp_path_factory) -> Path:
 def build(raw: Path, folder: Path, workers: int) -> None:
     ids = [f"utterance-{number}" for number in range(COUNT)]
     settings = featurize_settings()
-    paths, speakers = [f"{n}.wav" for n in range(COUNT)], ["S"] * COUNT
-    tasks = shard_tasks(ids, paths, speakers, raw=raw, folder=folder, settings=settings)
+    paths = [f"{n}.wav" for n in range(COUNT)]
+    tasks = shard_tasks(ids, paths, raw=raw, folder=folder, settings=settings)
     write_index(folder, settings, list(parallel_map(write_shard, tasks, workers=workers)))
 
 
@@ -102,9 +102,7 @@ def test_missing_store_or_utterance_is_named(store: FeatureStore, tmp_path: Path
 
 def test_damaged_recording_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_text("this is no recording")
-    task = shard_tasks(["x"], ["bad.wav"], ["S"], raw=tmp_path, folder=tmp_path / "out", settings=featurize_settings())[
-        0
-    ]
+    task = shard_tasks(["x"], ["bad.wav"], raw=tmp_path, folder=tmp_path / "out", settings=featurize_settings())[0]
 
     with pytest.raises(UserError, match=r"bad\.wav"):
         write_shard(task)

@@ -55,7 +55,7 @@ class Corpus:
 
     def extract(self, name: str, *versions: UtteranceVersion) -> FeatureStore:
         settings = featurize_settings(c0=False)
-        columns = [list(self.manifest[name]) for name in ("id", "path", "speaker")]
+        columns = [list(self.manifest[name]) for name in ("id", "path")]
         shards = [
             write_shard(task)
             for version in versions

@@ -54,7 +54,6 @@ def _upward(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
-Gain = Annotated[float, Field(ge=-40, le=40)]
 Tilt = Annotated[float, Field(ge=-12, le=12)]
 Range = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_upward)]
 
@@ -62,12 +61,10 @@ Range = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt
 class AugmentSettings(Section):
     """Modified copies of each training utterance.
 
-    Speed and warp are log-uniform, drawn from `seed`, the utterance or its speaker, and the number of the copy.
+    Speed and warp are log-uniform, drawn from `seed`, the utterance and the number of the copy.
     """
 
     copies: Annotated[int, Field(ge=0, le=64)]
-    drawn_per: Literal["utterance", "speaker"] = "utterance"
-    """`speaker`: copies of one number are the recordings of another, consistent speaker, as references need."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     speed: Range
     """Factor for pitch, formants and tempo together (Ko, 2015)."""
@@ -75,8 +72,6 @@ class AugmentSettings(Section):
     """Factor for the formants, applied to the mel axis: vocal tract length (Jaitly and Hinton, 2013)."""
     tilt_db: Annotated[tuple[Tilt, Tilt], AfterValidator(_upward)]
     """Spectral slope in dB per octave, uniform: another microphone."""
-    gain_db: Annotated[tuple[Gain, Gain], AfterValidator(_upward)] = (0.0, 0.0)
-    """Change of the level in dB, uniform: another distance."""
     noisy: Annotated[float, Field(ge=0, le=1)]
     """Share of copies with white or pink noise."""
     snr_db: Range

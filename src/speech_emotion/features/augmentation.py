@@ -31,8 +31,6 @@ class Recipe:
         Whether the noise is pink (falls by 3 dB per octave) instead of white.
     narrow : bool
         Whether the band is limited to that of a telephone, 300 to 3400 Hz.
-    gain_db : float
-        Change of the level.
     """
 
     speed: float
@@ -41,7 +39,6 @@ class Recipe:
     snr_db: float | None
     pink: bool
     narrow: bool
-    gain_db: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,23 +53,22 @@ class Copy:
         """Name in the feature store."""
         return f"copy-{self.number}"
 
-    def frames(self, sound: Sound, utterance: str, speaker: str, settings: FeaturizeSettings) -> np.ndarray:
+    def frames(self, sound: Sound, utterance: str, settings: FeaturizeSettings) -> np.ndarray:
         """Return the features of the copy [shape=(t, coefficients)], float32."""
-        how = recipe(self.settings, speaker if self.settings.drawn_per == "speaker" else utterance, self.number)
+        how = recipe(self.settings, utterance, self.number)
         waveform = render(sound, settings.sample_rate, how, seed=self.settings.seed, name=f"{utterance} {self.number}")
         return Extractor(settings, warp=how.warp)(waveform)
 
 
 def recipe(settings: AugmentSettings, name: str, number: int) -> Recipe:
-    """Draw the parameters of copy `number` of an utterance or speaker; they depend on these and `settings.seed`."""
+    """Draw the parameters of copy `number` of an utterance; they depend on these and `settings.seed`."""
     rng = _generator(settings, name, number)
     speed, warp = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (settings.speed, settings.warp))
     noisy, pink, narrow, share = rng.random(4)
     tilt_db = float(rng.uniform(*settings.tilt_db))
     snr_db = settings.snr_db[0] + share * (settings.snr_db[1] - settings.snr_db[0])
     noise = float(snr_db) if noisy < settings.noisy else None
-    gain_db = float(rng.uniform(*settings.gain_db))
-    return Recipe(speed, warp, tilt_db, noise, pink < 0.5, narrow < settings.narrow, gain_db)
+    return Recipe(speed, warp, tilt_db, noise, pink < 0.5, narrow < settings.narrow)
 
 
 def render(sound: Sound, sample_rate: int, recipe: Recipe, *, seed: int, name: str) -> np.ndarray:
@@ -103,7 +99,7 @@ def render(sound: Sound, sample_rate: int, recipe: Recipe, *, seed: int, name: s
 
         high = min(_TELEPHONE_HZ[1], 0.45 * sample_rate)
         waveform = sosfilt(butter(4, (_TELEPHONE_HZ[0], high), "bandpass", fs=sample_rate, output="sos"), waveform)
-    return (waveform * 10 ** (recipe.gain_db / 20)).astype(np.float32)
+    return waveform.astype(np.float32)
 
 
 def with_noise(waveform: np.ndarray, snr_db: float, *, pink: bool, rng: np.random.Generator) -> np.ndarray:

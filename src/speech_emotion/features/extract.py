@@ -33,7 +33,7 @@ class UtteranceVersion(Protocol):
     def name(self) -> str:
         """Name in the feature store, also part of the shard's file name."""
 
-    def frames(self, sound: Sound, utterance: str, speaker: str, settings: FeaturizeSettings) -> np.ndarray:
+    def frames(self, sound: Sound, utterance: str, settings: FeaturizeSettings) -> np.ndarray:
         """Return the features of `utterance` [shape=(t, coefficients)], float32."""
 
 
@@ -43,7 +43,7 @@ class Recorded:
 
     name: str = RECORDED
 
-    def frames(self, sound: Sound, utterance: str, speaker: str, settings: FeaturizeSettings) -> np.ndarray:
+    def frames(self, sound: Sound, utterance: str, settings: FeaturizeSettings) -> np.ndarray:
         """Return the features of the original recording."""
         return extractor(settings)(sound.mono(settings.sample_rate))
 
@@ -57,7 +57,6 @@ class ShardTask:
     raw: Path
     ids: tuple[str, ...]
     paths: tuple[str, ...]
-    speakers: tuple[str, ...]
     settings: FeaturizeSettings
     version: UtteranceVersion
     url: str | None = None
@@ -67,7 +66,6 @@ class ShardTask:
 def shard_tasks(
     ids: Sequence[str],
     paths: Sequence[str],
-    speakers: Sequence[str],
     *,
     raw: Path,
     folder: Path,
@@ -82,7 +80,6 @@ def shard_tasks(
             raw=raw,
             ids=tuple(ids[start : start + SHARD_SIZE]),
             paths=tuple(paths[start : start + SHARD_SIZE]),
-            speakers=tuple(speakers[start : start + SHARD_SIZE]),
             settings=settings,
             version=version,
         )
@@ -160,9 +157,9 @@ def write_shard(task: ShardTask) -> dict[str, int | str]:
     Raise a UserError if a recording cannot be decoded or the shard cannot be written.
     """
     frames = []
-    for name, path, speaker in zip(task.ids, task.paths, task.speakers, strict=True):
+    for name, path in zip(task.ids, task.paths, strict=True):
         try:
-            frames.append(task.version.frames(decode(task.raw / path), name, speaker, task.settings))
+            frames.append(task.version.frames(decode(task.raw / path), name, task.settings))
         except AudioError as error:
             raise UserError(f"{task.raw / path}: {error}. It was readable in prepare: run `dvc repro` again.") from None
     table = pa.table(
