@@ -71,14 +71,8 @@ def history(epoch: int) -> dict[str, float]:
 
 def started(protocol: str, fold: str = "all", seed: int = 0) -> mlflow_run.LiveRun:
     """Start a training's run as the train stage does, in the working folder."""
-    return mlflow_run.start(
-        corpus=CORPUS,
-        protocol=protocol,
-        fold=fold,
-        training_digest=digest_of(protocol, fold, seed),
-        params=connection.flat({"train": PARAMS, "featurize": FEATURES}),
-        lineage=LINEAGE,
-    )
+    params, digest = connection.flat({"train": PARAMS, "featurize": FEATURES}), digest_of(protocol, fold, seed)
+    return mlflow_run.LiveRun(mlflow_run.TrainingInfo(CORPUS, protocol, fold, digest, params, LINEAGE))
 
 
 def train(folder: Path, protocol: str, fold: str = "all", seed: int = 0) -> None:

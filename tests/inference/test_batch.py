@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 import pyarrow.parquet as pq
@@ -71,7 +71,7 @@ def paths_in(output: Path) -> list[str]:
 
 
 def test_all_formats_have_the_same_rows(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
-    for format in FileFormat:
+    for format in get_args(FileFormat):
         predict_into(tmp_path / f"out.{format}", format, recognizer, clips)
 
     with open(tmp_path / "out.csv", newline="") as file:
@@ -87,7 +87,7 @@ def test_all_formats_have_the_same_rows(tmp_path: Path, recognizer: Recognizer, 
 
 
 def test_unusable_recordings_are_returned(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
-    bad = predict_into(tmp_path / "out.csv", FileFormat.csv, recognizer, clips)
+    bad = predict_into(tmp_path / "out.csv", "csv", recognizer, clips)
 
     assert [row.path for row in bad] == [str(path) for path in clips[3::10]]
     assert {row.reason for row in bad} == {"is not audio that can be read"}
@@ -98,13 +98,13 @@ def test_interrupted_run_resumes(tmp_path: Path, recognizer: Recognizer, clips: 
     whole, output = tmp_path / "whole.csv", tmp_path / "out.csv"
     seen: list[BatchRow] = []
     resumed: list[int] = []
-    predict_into(whole, FileFormat.csv, recognizer, clips)
+    predict_into(whole, "csv", recognizer, clips)
 
     for after in (70, 10):
         with pytest.raises(KilledError):
-            predict_into(output, FileFormat.csv, recognizer, clips, watch=cut_off(after))
+            predict_into(output, "csv", recognizer, clips, watch=cut_off(after))
         assert not output.exists()
-    bad = predict_into(output, FileFormat.csv, recognizer, clips, watch=counted(seen), resumed=resumed.append)
+    bad = predict_into(output, "csv", recognizer, clips, watch=counted(seen), resumed=resumed.append)
 
     assert resumed == [70 // CHUNK * CHUNK]
     assert [row.path for row in seen] == [str(path) for path in clips[resumed[0] :]]
@@ -120,14 +120,14 @@ def test_profiles_in_processes_and_after_resuming(tmp_path: Path, clips: list[Pa
     paths = [*clips[:3], *clips[4:13]] * (FEW // 10)
 
     with pytest.raises(KilledError):
-        predict_into(output, FileFormat.csv, recognizer, paths, watch=cut_off(2 * CHUNK), workers=2, profiles=profiles)
+        predict_into(output, "csv", recognizer, paths, watch=cut_off(2 * CHUNK), workers=2, profiles=profiles)
     resumed: list[int] = []
-    predict_into(output, FileFormat.csv, recognizer, paths, resumed=resumed.append, workers=2)
+    predict_into(output, "csv", recognizer, paths, resumed=resumed.append, workers=2)
     assert resumed == []  # another job: it has no profiles
 
     with pytest.raises(KilledError):
-        predict_into(output, FileFormat.csv, recognizer, paths, watch=cut_off(2 * CHUNK), profiles=profiles)
-    predict_into(output, FileFormat.csv, recognizer, paths, resumed=resumed.append, workers=2, profiles=profiles)
+        predict_into(output, "csv", recognizer, paths, watch=cut_off(2 * CHUNK), profiles=profiles)
+    predict_into(output, "csv", recognizer, paths, resumed=resumed.append, workers=2, profiles=profiles)
 
     assert resumed == [2 * CHUNK]
     expected = recognizer.with_profile(profile).predict(clips[0])
@@ -141,11 +141,11 @@ def test_incomplete_journal_line_is_repeated(tmp_path: Path, recognizer: Recogni
     output = tmp_path / "out.csv"
     resumed: list[int] = []
     with pytest.raises(KilledError):
-        predict_into(output, FileFormat.csv, recognizer, clips, watch=cut_off(2 * CHUNK))
+        predict_into(output, "csv", recognizer, clips, watch=cut_off(2 * CHUNK))
     [journal] = tmp_path.glob(".out.csv.*.journal")
     journal.write_bytes(journal.read_bytes()[:-20])
 
-    predict_into(output, FileFormat.csv, recognizer, clips, resumed=resumed.append)
+    predict_into(output, "csv", recognizer, clips, resumed=resumed.append)
 
     assert resumed == [2 * CHUNK - 1]
     assert len(set(paths_in(output))) == len(paths_in(output)) == 90
@@ -156,12 +156,12 @@ def test_other_recordings_or_model_start_anew(tmp_path: Path, recognizer: Recogn
     resumed: list[int] = []
     other = Recognizer(make_package(tmp_path / "other", seed=4))
     with pytest.raises(KilledError):
-        predict_into(output, FileFormat.csv, recognizer, clips, watch=cut_off(50))
+        predict_into(output, "csv", recognizer, clips, watch=cut_off(50))
     with pytest.raises(KilledError):
-        predict_into(output, FileFormat.csv, other, clips, watch=cut_off(50), resumed=resumed.append)
+        predict_into(output, "csv", other, clips, watch=cut_off(50), resumed=resumed.append)
     clips[0].write_bytes(recordings.encoded(recordings.tone(0.4)))
 
-    predict_into(output, FileFormat.csv, other, clips, resumed=resumed.append)
+    predict_into(output, "csv", other, clips, resumed=resumed.append)
 
     assert resumed == []
     assert list(tmp_path.glob(".*.journal")) == []
@@ -172,10 +172,10 @@ def test_second_process_is_refused(tmp_path: Path, recognizer: Recognizer, clips
 
     def again(found: Iterable[BatchRow], _: int) -> Iterable[BatchRow]:
         with pytest.raises(UserError, match="another process writes the same output"):
-            predict_into(output, FileFormat.csv, recognizer, clips)
+            predict_into(output, "csv", recognizer, clips)
         return found
 
-    predict_into(output, FileFormat.csv, recognizer, clips, watch=again)
+    predict_into(output, "csv", recognizer, clips, watch=again)
 
     assert len(paths_in(output)) == 90
 
@@ -185,9 +185,9 @@ def test_unwritable_output_is_named(tmp_path: Path, recognizer: Recognizer, clip
     (tmp_path / "folder").mkdir()
 
     with pytest.raises(UserError, match=r"out\.csv: cannot be written"):
-        predict_into(tmp_path / "file" / "out.csv", FileFormat.csv, recognizer, clips)
+        predict_into(tmp_path / "file" / "out.csv", "csv", recognizer, clips)
     with pytest.raises(UserError, match=r"folder: is a folder; --output needs a file"):
-        predict_into(tmp_path / "folder", FileFormat.csv, recognizer, clips)
+        predict_into(tmp_path / "folder", "csv", recognizer, clips)
     assert os.listdir(tmp_path / "folder") == []
 
 
@@ -265,9 +265,9 @@ def test_cluster_with_killed_node_gives_equal_rows(
             yield row
 
     remote = RaySettings(address=cluster.address)
-    bad = predict_into(tmp_path / "out.csv", FileFormat.csv, recognizer, many, cluster=remote, watch=watch)
+    bad = predict_into(tmp_path / "out.csv", "csv", recognizer, many, cluster=remote, watch=watch)
 
-    predict_into(tmp_path / "here.csv", FileFormat.csv, recognizer, many, workers=1)
+    predict_into(tmp_path / "here.csv", "csv", recognizer, many, workers=1)
     assert seen == len(many)
     assert len(bad) == len(many) // 10
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
@@ -324,14 +324,12 @@ def lines(output: Path) -> int:
 def test_interrupted_run_logs_each_recording_once(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     output, log = tmp_path / "out.csv", tmp_path / "log"
     log.mkdir()
-    predict_into(tmp_path / "plain.csv", FileFormat.csv, recognizer, clips)
+    predict_into(tmp_path / "plain.csv", "csv", recognizer, clips)
 
     with pytest.raises(KilledError):
-        predict_into(
-            output, FileFormat.csv, recognizer, clips, watch=cut_off(70), log=Logbook(log, MonitorSettings().log)
-        )
+        predict_into(output, "csv", recognizer, clips, watch=cut_off(70), log=Logbook(log, MonitorSettings().log))
     assert list(log.iterdir()) == []
-    predict_into(output, FileFormat.csv, recognizer, clips, log=Logbook(log, MonitorSettings().log))
+    predict_into(output, "csv", recognizer, clips, log=Logbook(log, MonitorSettings().log))
 
     assert output.read_bytes() == (tmp_path / "plain.csv").read_bytes()
     assert len(read(log)) == 90

@@ -283,7 +283,7 @@ def test_best_trials_are_trained_in_full(workspace: Path) -> None:
 
 
 def test_second_objective_gives_a_pareto_front(workspace: Path) -> None:
-    space = tuned.SPACE | {"train.network.lstm": {"layers": [1], "units": [4, 8]}}
+    space = tuned.SPACE | {"train.network.lstm": {"choices": [[4], [8]]}}
 
     outcome, study = run(tuned.inputs(**tuned.ONE_FOLD, second="parameters", sampler="nsga_ii", space=space, trials=3))
 

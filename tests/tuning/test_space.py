@@ -35,7 +35,7 @@ def test_mistake_in_space_is_named(dimensions: dict[str, Any], message: str) -> 
 def test_suggestions_become_settings() -> None:
     searched = space(
         {
-            "train.network.lstm": {"layers": [1, 2], "units": [8, 16]},
+            "train.network.lstm": {"choices": [[8], [8, 8], [16, 16]]},
             "train.network.dense": {"choices": [[], [32, 16]]},
             "train.batch_size": {"low": 8, "high": 64, "step": 8},
             "train.optimizer.learning_rate": {"low": 0.01, "high": 0.5, "log": True},
@@ -59,7 +59,7 @@ CURRENT = "does not contain the current value"
 @pytest.mark.parametrize(
     ("dimensions", "message"),
     [
-        ({"train.network.lstm": {"layers": [1], "units": [8]}}, CURRENT),
+        ({"train.network.lstm": {"choices": [[8]]}}, CURRENT),
         ({"train.network.pooling": {"choices": ["max", "last"]}}, CURRENT),
         ({"train.optimizer.momentum": {"low": 0.1, "high": 0.5}}, CURRENT),
         ({"train.optimizer.momentum": {"low": 0.0, "high": 0.96, "step": 0.04}}, CURRENT),

@@ -73,9 +73,9 @@ def monitor(
     else:
         tables.write(comparison.COLUMNS, map(comparison.cells, drift.findings))
         typer.echo(comparison.summary(drift, settings), err=True)
-    if drift.having(comparison.Verdict.drifted):
+    if drift.having("drifted"):
         raise typer.Exit(3)
-    if drift.having(comparison.Verdict.too_few):
+    if drift.having("too few rows"):
         raise typer.Exit(4)
 
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
@@ -13,7 +13,7 @@ from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
     from speech_emotion.config.params import RaySettings
-    from speech_emotion.inference.batch import BatchRow
+    from speech_emotion.inference.batch import BatchRow, FileFormat
     from speech_emotion.inference.profile import Profiles
     from speech_emotion.inference.recognizer import Recognizer
     from speech_emotion.monitoring.prediction_log import Logbook
@@ -82,7 +82,7 @@ def predict(
     """
     from speech_emotion.cli.recordings import report, search
     from speech_emotion.core.progress import track
-    from speech_emotion.inference.batch import BatchRow, FileFormat, predict_into, rows
+    from speech_emotion.inference.batch import BatchRow, predict_into, rows
     from speech_emotion.registry.model_resolution import load
 
     chosen = _format(format, output)
@@ -109,8 +109,8 @@ def predict(
 
     options: dict[str, Any] = {"workers": workers, "cluster": cluster, "log": logbook, "profiles": speakers}
     if output is not None:
-        form = FileFormat(chosen)
-        failed = predict_into(output, form, recognizer, found, watch=watch, resumed=resumed, **options)
+        file = cast("FileFormat", chosen)
+        failed = predict_into(output, file, recognizer, found, watch=watch, resumed=resumed, **options)
     else:
         failed = []
         results = watch(rows(recognizer, found, **options), len(found))

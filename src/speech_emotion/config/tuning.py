@@ -8,33 +8,24 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from speech_emotion.config.base import Section, suggestion
 from speech_emotion.config.data import Protocol
-from speech_emotion.config.training import TrainSettings, Units
+from speech_emotion.config.training import TrainSettings
 
 
 class Dimension(Section):
-    """The values of one training parameter: `choices`, a range from `low` to `high`, or `layers` of equal `units`."""
+    """The values of one training parameter: `choices`, or a range from `low` to `high`."""
 
     choices: Annotated[tuple[Any, ...], Field(min_length=1)] | None = None
     low: float | None = None
     high: float | None = None
     step: Annotated[float, Field(gt=0)] | None = None
     log: bool = False
-    layers: Annotated[tuple[Annotated[int, Field(ge=0, le=4)], ...], Field(min_length=1)] | None = None
-    units: Annotated[tuple[Units, ...], Field(min_length=1)] | None = None
-
-    @property
-    def options(self) -> list[Any] | None:
-        """All values, or None for a range."""
-        if self.layers is not None and self.units is not None:
-            return [[units] * layers for layers in self.layers for units in (self.units if layers else self.units[:1])]
-        return None if self.choices is None else list(self.choices)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         given = self.model_dump(exclude_defaults=True).keys()
         is_range = {"low", "high"} <= given <= {"low", "high", "step", "log"}
-        if not is_range and given not in ({"choices"}, {"layers", "units"}):
-            raise ValueError("either `choices`, or `low` and `high` (with `step` or `log`), or `layers` and `units`")
+        if not is_range and given != {"choices"}:
+            raise ValueError("either `choices`, or `low` and `high` (with `step` or `log`)")
         if self.low is not None and self.high is not None:
             if self.low >= self.high:
                 raise ValueError(f"a low ({self.low:g}) below high ({self.high:g})")

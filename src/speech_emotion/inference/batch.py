@@ -14,11 +14,10 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
-from enum import StrEnum
 from functools import cache, partial
 from itertools import count, groupby, islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from speech_emotion.audio.decode import AudioError, Sound, decode
 from speech_emotion.core.errors import UserError
@@ -39,12 +38,8 @@ FEW: Final = 8 * CHUNK
 _ROWS_A_GROUP: Final = 10_000
 
 
-class FileFormat(StrEnum):
-    """Formats of an output file."""
-
-    csv = "csv"
-    json = "json"
-    parquet = "parquet"
+FileFormat = Literal["csv", "json", "parquet"]
+"""Formats of an output file."""
 
 
 @dataclass(frozen=True)
@@ -160,12 +155,12 @@ def predict_into(
 
 def write(format: FileFormat, rows: Iterable[BatchRow], labels: Sequence[str], target: Path) -> None:
     """Write rows to a file, one at a time to save memory."""
-    if format is FileFormat.parquet:
+    if format == "parquet":
         _write_parquet(rows, labels, target)
         return
     # file names may contain bytes that are not text
     with open(target, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        (write_csv if format is FileFormat.csv else write_json)(rows, labels, file)
+        (write_csv if format == "csv" else write_json)(rows, labels, file)
 
 
 def write_csv(rows: Iterable[BatchRow], labels: Sequence[str], file: IO[str]) -> None:

@@ -23,8 +23,8 @@ from speech_emotion.models import network, onnx_export
 from speech_emotion.models.calibration import fit_rejection, fit_temperature
 from speech_emotion.models.package import GRAPH, WEIGHTS, Calibration, write_package_files
 from speech_emotion.models.training import Epoch, Part, Trained, predict_logits, train, training_digest
-from speech_emotion.tracking import mlflow_run
 from speech_emotion.tracking.connection import flat
+from speech_emotion.tracking.mlflow_run import LiveRun, TrainingInfo
 
 HISTORY: Final = "history.csv"
 TRAINING: Final = "training.json"
@@ -179,17 +179,9 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
     # the same weights with another calibration are another model
     identity = digest_json({"training": digest, "calibrate": experiment.calibrate.model_dump(mode="json")})
     name = f"{experiment.protocol}/{fold.name}"
-    with (
-        alone(f"train/{digest}") as scratch,
-        mlflow_run.start(
-            corpus=experiment.corpus.name,
-            protocol=experiment.protocol,
-            fold=fold.name,
-            training_digest=identity,
-            params=flat(experiment.params),
-            lineage=lineage,
-        ) as run,
-    ):
+    params = flat(experiment.params)
+    training = TrainingInfo(experiment.corpus.name, experiment.protocol, fold.name, identity, params, lineage)
+    with alone(f"train/{digest}") as scratch, LiveRun(training) as run:
 
         def on_epoch(row: Epoch) -> None:
             values = asdict(row)

@@ -9,8 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from scipy import stats
@@ -41,12 +40,7 @@ _EXPECTED: Final = 5.0
 """Expected rows per class that the chi-square test needs (Cochran, 1954); smaller classes are pooled."""
 
 
-class Verdict(StrEnum):
-    """Result for a measure."""
-
-    drifted = "drifted"
-    steady = "no drift"
-    too_few = "too few rows"
+Verdict = Literal["drifted", "no drift", "too few rows"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,7 @@ class Drift:
 
     def having(self, verdict: Verdict) -> list[Finding]:
         """Return the findings with a verdict."""
-        return [one for one in self.findings if one.verdict is verdict]
+        return [one for one in self.findings if one.verdict == verdict]
 
 
 def columns(rows: "pa.Table", digest: str) -> dict[str, np.ndarray]:
@@ -112,7 +106,7 @@ def compare(period: Mapping[str, np.ndarray], reference: Reference, settings: Mo
         if known is None:
             continue
         if len(values) < settings.rows:
-            too_few.append(Finding(measure, Verdict.too_few, len(values)))
+            too_few.append(Finding(measure, "too few rows", len(values)))
             continue
         rng = np.random.default_rng([settings.seed, place])
         if isinstance(known, NumberReference):
@@ -122,13 +116,13 @@ def compare(period: Mapping[str, np.ndarray], reference: Reference, settings: Mo
             result = _compare_classes(Counter(values.tolist()), known.counts, settings.draws, rng)
             least = settings.least.shares
         limit = max(settings.halves * known.halves, least)
-        tested.append(Finding(measure, Verdict.steady, len(values), limit=limit, **result))
+        tested.append(Finding(measure, "no drift", len(values), limit=limit, **result))
     if tested:
         corrected = stats.false_discovery_control([one.p for one in tested], method="by").tolist()
         for place, (one, p) in enumerate(zip(tested, corrected, strict=True)):
             is_drifted = p <= settings.false_discovery and one.distance > one.limit
-            tested[place] = replace(one, p=p, verdict=Verdict.drifted if is_drifted else Verdict.steady)
-        tested.sort(key=lambda one: (one.verdict is not Verdict.drifted, -one.distance / max(one.limit, 1e-9)))
+            tested[place] = replace(one, p=p, verdict="drifted" if is_drifted else "no drift")
+        tested.sort(key=lambda one: (one.verdict != "drifted", -one.distance / max(one.limit, 1e-9)))
     return Drift((*tested, *too_few), len(period["sample_rate"]), len(period["sure"]))
 
 
@@ -208,9 +202,7 @@ def cells(finding: Finding) -> list[str]:
 
 def summary(drift: Drift, settings: MonitorSettings) -> str:
     """Return the result in up to three lines."""
-    drifted, too_few = (
-        [one.measure.title for one in drift.having(verdict)] for verdict in (Verdict.drifted, Verdict.too_few)
-    )
+    drifted, too_few = ([one.measure.title for one in drift.having(verdict)] for verdict in ("drifted", "too few rows"))
     lines = [f"{drift.recordings} rows, {drift.answers} of them predicted by this package"]
     if drifted:
         lines.append(f"drifted: {', '.join(drifted)}")
@@ -226,7 +218,7 @@ def content(drift: Drift, reference: Reference) -> dict[str, Any]:
     return {
         "rows": {"recordings": drift.recordings, "answers": drift.answers},
         "reference": {"recordings": reference.recordings, "answers": reference.answers},
-        "drifted": [one.measure.name for one in drift.having(Verdict.drifted)],
-        "too_few_rows": [one.measure.name for one in drift.having(Verdict.too_few)],
+        "drifted": [one.measure.name for one in drift.having("drifted")],
+        "too_few_rows": [one.measure.name for one in drift.having("too few rows")],
         "measures": {one.measure.name: row(one) for one in drift.findings},
     }

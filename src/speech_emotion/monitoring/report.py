@@ -16,7 +16,7 @@ from speech_emotion.core.io import write_text
 from speech_emotion.evaluation.plots import COLOURS, drawing
 from speech_emotion.evaluation.report_page import Picture, picture
 from speech_emotion.models.package import Package
-from speech_emotion.monitoring.drift import COLUMNS, Drift, Verdict, cells
+from speech_emotion.monitoring.drift import COLUMNS, Drift, cells
 from speech_emotion.monitoring.prediction_log import Period
 from speech_emotion.monitoring.reference import Measure, Reference
 
@@ -38,18 +38,18 @@ def write_page(
     pictures: list[tuple[bool, Picture]] = []
     with tempfile.TemporaryDirectory() as folder:
         for one in drift.findings:
-            if one.verdict is not Verdict.too_few:
+            if one.verdict != "too few rows":
                 path = Path(folder, f"{one.measure.name}.png")
                 _draw(path, one.measure, values[one.measure.name], reference)
-                pictures.append((one.verdict is Verdict.drifted, picture(path, one.measure.title)))
+                pictures.append((one.verdict == "drifted", picture(path, one.measure.title)))
     source = resources.files(__package__).joinpath("monitor.html.j2").read_text(encoding="utf-8")
     template = jinja2.Template(source, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = template.render(
         drift=drift,
         columns=COLUMNS,
-        rows=[(one.verdict is Verdict.drifted, cells(one)) for one in drift.findings],
-        drifted=[one.measure.title for one in drift.having(Verdict.drifted)],
-        too_few=[one.measure.title for one in drift.having(Verdict.too_few)],
+        rows=[(one.verdict == "drifted", cells(one)) for one in drift.findings],
+        drifted=[one.measure.title for one in drift.having("drifted")],
+        too_few=[one.measure.title for one in drift.having("too few rows")],
         pictures=pictures,
         reference=reference,
         settings=settings,

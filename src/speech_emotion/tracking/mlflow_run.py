@@ -122,21 +122,8 @@ def user() -> str:
         return "unknown"
 
 
-def start(
-    *,
-    corpus: str,
-    protocol: str,
-    fold: str,
-    training_digest: str,
-    params: Mapping[str, Any],
-    lineage: Mapping[str, str],
-) -> "LiveRun":
-    """Follow a training in MLflow; a training that was killed continues in the same run."""
-    return LiveRun(TrainingInfo(corpus, protocol, fold, training_digest, params, lineage))
-
-
 class LiveRun:
-    """The MLflow run of a training in progress, as a context manager.
+    """The MLflow run of a training in progress, as a context manager; a killed training continues in the same run.
 
     Call `epoch` after each epoch and `finish` at the end; leaving without `finish` marks the run as failed or killed.
     No method fails because of MLflow, and only `finish` waits for it, for seconds.

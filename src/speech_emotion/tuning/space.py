@@ -26,7 +26,7 @@ class Space:
             if name not in self._current:
                 parent = name.rpartition(".")[0]
                 raise UserError(f"{PARAMS}: tune.space: '{name}' cannot be searched while {parent} is null.")
-            for value in dimension.options or _limits(name, dimension):
+            for value in dimension.choices or _limits(name, dimension):
                 try:
                     self.settings({name: value})
                 except UserError as error:
@@ -36,8 +36,8 @@ class Space:
     def suggest(self, trial: BaseTrial) -> dict[str, Any]:
         """Let Optuna choose, and return values by parameter name."""
         for name, dimension in self.dimensions.items():
-            if dimension.options is not None:
-                trial.suggest_categorical(name, [_category(option) for option in dimension.options])
+            if dimension.choices is not None:
+                trial.suggest_categorical(name, [_category(option) for option in dimension.choices])
                 continue
             low, high = _limits(name, dimension)
             if parameter_type(name) == "integer":
@@ -50,7 +50,7 @@ class Space:
         """Return values by parameter name for a trial's Optuna parameters."""
         values = dict(parameters)
         for name, dimension in self.dimensions.items():
-            for option in dimension.options or ():
+            for option in dimension.choices or ():
                 if name in values and _category(option) == parameters[name]:
                     values[name] = option
         return values
@@ -98,8 +98,8 @@ def _limits(name: str, dimension: Dimension) -> tuple[Any, Any]:
 
 
 def _contains(name: str, dimension: Dimension, value: Any) -> bool:
-    if dimension.options is not None:
-        return any(_category(option) == _category(value) for option in dimension.options)
+    if dimension.choices is not None:
+        return any(_category(option) == _category(value) for option in dimension.choices)
     low, high = _limits(name, dimension)
     if value is None or not low <= value <= high:
         return False
