@@ -14,7 +14,7 @@ PARAMS = Path("params.yaml")
 
 
 class Section(BaseModel):
-    """A section of params.yaml: frozen, strict, without unknown keys."""
+    """A section of params.yaml: frozen, strict, without unknown keys. The comments in params.yaml describe each key."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 

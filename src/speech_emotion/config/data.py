@@ -20,12 +20,10 @@ class CorpusSettings(Section):
     """A folder or zip of recordings; of a mix, a folder with a sub-folder for each corpus. A published corpus is
     downloaded if this is `data/incoming` and empty."""
     corpora: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], ...] = ()
-    """Of a mix: published corpora by their kind; any other name is a folder of labelled recordings."""
     checksums: Literal["require", "ignore"] = "require"
     """`ignore`: accept recordings of a published corpus by their name, such as copies that were decoded from another
     format. Their figures are not those of the original recordings."""
     labels: dict[str, str | None] = Field(default_factory=dict)
-    """New names of labels; null leaves the recordings of a label out."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -51,9 +49,7 @@ class DownloadSettings(Section):
     """The official server of TESS, and how files are downloaded."""
 
     server: Annotated[str, Field(pattern=r"^https?://")] | None = None
-    """Null: the official server of the corpus."""
     persistent_id: Annotated[str, Field(pattern=r"^doi:")] | None = None
-    """The data set on a Dataverse server; null: TESS."""
     connections: Annotated[int, Field(ge=1, le=16)]
     timeout_seconds: Annotated[float, Field(gt=0, le=600)]
     retries: Annotated[int, Field(ge=0, le=20)]
@@ -66,7 +62,6 @@ class PrepareSettings(Section):
     min_seconds: Annotated[float, Field(gt=0)]
     max_seconds: Annotated[float, Field(gt=0)]
     silence_dbfs: Annotated[float, Field(le=0)]
-    """A recording with a lower peak is silent."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -89,9 +84,7 @@ class SplitSettings(Section):
     test_share: Annotated[float, Field(gt=0, lt=1)]
     validation_share: Annotated[float, Field(gt=0, lt=1)]
     speaker_folds: Annotated[int, Field(ge=2)] | None = None
-    """Groups of speakers that `speaker` leaves out in turn; null: each speaker alone."""
     test_speakers: tuple[str, ...] = ()
-    """In no other part than the test part of `full`: the model that is packaged is evaluated on them."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

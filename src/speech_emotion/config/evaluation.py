@@ -18,17 +18,14 @@ class EvaluateSettings(Section):
     """Settings of the metrics."""
 
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
-    """Equal-width confidence bins of the expected calibration error."""
     bootstrap: BootstrapSettings
     enrolment_draws: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Random choices of the reference recordings of each speaker, for packages that accept speaker profiles."""
 
 
 class RobustnessSettings(Section):
     """Settings of the predictions of modified recordings."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    """Of the noise."""
     utterances: Annotated[int, Field(ge=10)]
     """At most, per protocol; spread evenly over speakers and emotions. Each is predicted in every condition."""
 
@@ -37,8 +34,5 @@ class ExplainSettings(Section):
     """Settings of the explanation and of the check of labels."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    """Of the choice of utterances and the folds."""
     utterances: Annotated[int, Field(ge=2, le=1000)]
-    """At most, per emotion and speaker, that are explained."""
     folds: Annotated[int, Field(ge=2, le=20)]
-    """Of the cross-validation within each speaker that finds suspected labels."""

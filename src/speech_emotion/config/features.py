@@ -11,26 +11,18 @@ class FeaturizeSettings(Section):
     """MFCCs with librosa's definitions; lengths in samples at `sample_rate`."""
 
     sample_rate: Annotated[int, Field(ge=4000, le=96000)]
-    """Hz."""
     n_fft: Annotated[int, Field(ge=64, le=16384)]
     win_length: Annotated[int, Field(ge=32)]
     hop_length: Annotated[int, Field(ge=16)]
     n_mels: Annotated[int, Field(ge=8, le=256)]
     f_min: Annotated[float, Field(ge=0)]
-    """Hz."""
     f_max: Annotated[float, Field(gt=0)] | None
-    """Hz; null: half the sample rate."""
     n_mfcc: Annotated[int, Field(ge=2, le=256)]
     c0: bool
-    """Keep the first coefficient, the log energy."""
     deltas: Literal[0, 1, 2]
-    """0: none; 1: velocity; 2: velocity and acceleration."""
     utterance_normalization: Literal["none", "cmn", "cmvn"]
-    """Per utterance and coefficient: none, subtract the mean (CMN), and also divide by the deviation (CMVN)."""
     prosody: bool
-    """Add ten prosodic tracks; see `features.prosody`. F0 and energy are absolute without utterance normalization."""
     trim_db: Annotated[float, Field(gt=0, le=60)] | None
-    """Drop frames at both ends that are this far below the loudest; null: keep all."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -71,13 +63,9 @@ class AugmentSettings(Section):
     warp: Range
     """Factor for the formants, applied to the mel axis: vocal tract length (Jaitly and Hinton, 2013)."""
     tilt_db: Annotated[tuple[Tilt, Tilt], AfterValidator(_upward)]
-    """Spectral slope in dB per octave, uniform: another microphone."""
     noisy: Annotated[float, Field(ge=0, le=1)]
-    """Share of copies with white or pink noise."""
     snr_db: Range
-    """Their signal-to-noise ratio in dB, uniform."""
     narrow: Annotated[float, Field(ge=0, le=1)]
-    """Share of copies low-passed at 3.4 kHz, as on a telephone."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -26,26 +26,20 @@ class LeastSettings(Section):
     voiced_share: Least = 0.05
     pitch_hz: Least = 10.0
     pitch_range: Least = 1.0
-    """Semitones."""
     centroid_hz: Least = 100.0
     bandwidth_hz: Least = 500.0
     confidence: Least = 0.03
     shares: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Of sample rates, channels, labels and sure answers: total variation distance."""
 
 
 class MonitorSettings(Section):
     """When a period has drifted from the training reference. The defaults apply without params.yaml."""
 
     rows: Annotated[int, Field(ge=20, le=1_000_000)] = 100
-    """Periods with fewer rows are not tested."""
     false_discovery: Annotated[float, Field(gt=0, le=0.5)] = 0.01
-    """False discovery rate (Benjamini and Yekutieli)."""
     halves: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """Drift exceeds the difference of two random halves of the training data by this factor."""
     least: LeastSettings = LeastSettings()
     draws: Annotated[int, Field(ge=100, le=100_000)] = 1000
-    """Of the bootstrap."""
     seed: Annotated[int, Field(ge=0)] = 7
     log: LogSettings = LogSettings()
 
@@ -55,4 +49,3 @@ class ReferenceDataSettings(Section):
 
     seed: Annotated[int, Field(ge=0)]
     halvings: Annotated[int, Field(ge=20, le=10_000)]
-    """Number of divisions into two random halves."""

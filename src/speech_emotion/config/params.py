@@ -20,11 +20,9 @@ class RaySettings(Section):
     """A Ray cluster and the resources of one task."""
 
     address: Annotated[str, Field(min_length=1)] = "auto"
-    """`auto`: the cluster of this machine, or of RAY_ADDRESS; else host:port of its head."""
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=64)] = 0.0
     shards: str | None = None
-    """An fsspec URL to which tasks write shards of features; null: the workspace."""
 
     @field_validator("shards")
     @classmethod
@@ -39,9 +37,7 @@ class ComputeSettings(Section):
     """Where parallel work runs and with how many workers. No result depends on it."""
 
     backend: Literal["local", "ray"] = "local"
-    """`local`: processes of this machine; `ray`: tasks of a cluster."""
     workers: Annotated[int, Field(ge=1, le=1024)] | None
-    """Number of processes; null: one per core. On a cluster: concurrent trials; null: as many as fit."""
     ray: RaySettings = RaySettings()
 
     @property

@@ -16,13 +16,9 @@ class ProtocolGates(Section):
     """Limits of one protocol, for the mean over its folds; null: no gate."""
 
     uar: Share | None
-    """At least."""
     ece: Share | None
-    """At most."""
     recall: Share | None
-    """At least, for every emotion."""
     drop: Share | None
-    """At most: the loss of UAR under the worst condition of the robustness table."""
 
 
 class ProtocolsGates(Section):
@@ -40,18 +36,12 @@ class PromoteSettings(Section):
 
     mode: Mode
     corpus: str
-    """The corpus whose metrics the limits below come from; for another corpus, they are skipped."""
     protocols: ProtocolsGates
     against_champion: tuple[Protocol, ...]
-    """Protocols in which a version must not be worse than the champion beyond the paired 95 % interval."""
     latency_ms: Annotated[float, Field(gt=0)] | None
-    """The median latency on the model's example, at most."""
     package_mb: Annotated[float, Field(gt=0)] | None
-    """The size of the package in 10^6 bytes, at most."""
     card: bool
-    """Whether the package must have a model card."""
     head: bool
-    """Whether package, data and settings must be those of HEAD's dvc.lock."""
 
     def applied_to(self, corpus: str, protocols: Collection[str]) -> Self:
         """Return the gates for a corpus: without limits of another corpus, and of protocols that it leaves out."""

@@ -13,21 +13,13 @@ class ServeSettings(Section):
     """Limits of the server. No result depends on them. The defaults apply without params.yaml, as in a container."""
 
     body_mb: Annotated[float, Field(gt=0, le=1024)] = 16.0
-    """Size limit of a request in MiB."""
     recordings: Annotated[int, Field(ge=1, le=100_000)] = 64
-    """Largest number of recordings in a request."""
     processes: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Worker processes; null: one per core."""
     waiting: Annotated[int, Field(ge=0, le=100_000)] = 16
-    """Requests that may wait for a worker; further ones get 503."""
     answer_seconds: Seconds = 30.0
-    """Limit for answering a request, waiting included."""
     receive_seconds: Seconds = 30.0
-    """Limit for receiving a request, and for the client to read the response."""
     stop_seconds: Seconds = 30.0
-    """Limit for finishing requests after SIGTERM."""
     poll_seconds: Seconds = 5.0
-    """Interval between polls of the registry for a new champion."""
 
 
 class WindowSettings(Section):

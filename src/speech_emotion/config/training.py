@@ -16,9 +16,7 @@ class InputSettings(Section):
     """The part of the features that the network reads."""
 
     n_mfcc: Annotated[int, Field(ge=2, le=256)] | None
-    """Number of cepstral coefficients, from the first; null: all."""
     prosody: bool
-    """Read the prosodic tracks, if there are any."""
 
     def of(self, made: FeaturizeSettings) -> FeaturizeSettings:
         """Return the feature settings of what the network reads.
@@ -50,7 +48,6 @@ class NetworkSettings(Section):
     input: Literal["frames", "time_mean"]
     """`time_mean`: the mean of each coefficient over time, read as a sequence of numbers (the reference model)."""
     stack: Annotated[int, Field(ge=1, le=8)] = 1
-    """Consecutive frames that a step of the LSTM layers reads at once."""
     lstm: Annotated[tuple[Units, ...], Field(min_length=1, max_length=4)]
     bidirectional: bool
     lstm_relu: bool
@@ -58,11 +55,9 @@ class NetworkSettings(Section):
     pooling: Literal["last", "mean", "mean_and_std", "max", "attention"]
     """`attention`: mean, deviation and four means that are weighted by learned scores of the steps."""
     members: Annotated[int, Field(ge=1, le=8)] = 1
-    """Networks of this kind that are trained together on the same batches; their logits are averaged."""
     statistics: Annotated[tuple[Units, ...], Field(max_length=4)] | None = None
     """Hidden dense layers of a further member, which reads statistics of the features over time; null: none."""
     dense: Annotated[tuple[Units, ...], Field(max_length=4)]
-    """Hidden dense layers; the output layer is added."""
     batch_norm: bool
     dropout: DropoutSettings
 
@@ -76,7 +71,6 @@ class OptimizerSettings(Section):
     """SGD with momentum."""
 
     learning_rate: Annotated[float, Field(gt=0, le=10)]
-    """The rate, or the highest rate of a schedule."""
     momentum: Annotated[float, Field(ge=0, lt=1)]
     nesterov: bool
     schedule: Literal["constant", "cosine", "one_cycle"]
@@ -97,12 +91,9 @@ class TrainSettings(Section):
     epochs: Annotated[int, Field(ge=1, le=10000)]
     batch_size: Annotated[int, Field(ge=1, le=8192)]
     normalization: Literal["none", "corpus"]
-    """`corpus`: standardize each coefficient with its mean and deviation over the training part."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     corpus_weights: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(default_factory=dict)
-    """Weight of an utterance in the loss by its corpus; 1 for others."""
     references: ReferenceSettings | None = None
-    """Subtract random references of the speaker in training; null: never."""
     perturb: PerturbSettings | None = None
     """Change the features of training utterances in each epoch; null: never."""
     inputs: InputSettings
@@ -121,7 +112,6 @@ class CalibrateSettings(Section):
     """Temperature and threshold are fitted on the validation part."""
 
     risk: Annotated[float, Field(gt=0, lt=1)]
-    """Accepted share of wrong answers among the sure ones."""
 
 
 class BaselinesSettings(Section):
@@ -131,4 +121,3 @@ class BaselinesSettings(Section):
     shuffles: Annotated[int, Field(ge=2, le=1000)]
     """Random permutations of the labels, for the control: one alone may reach .05 or .25 on an unseen speaker."""
     reference_epochs: Annotated[int, Field(ge=1)] | None
-    """Null: those of presets/reference.yaml."""

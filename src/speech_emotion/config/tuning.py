@@ -51,44 +51,32 @@ class PrunerSettings(Section):
 
     kind: Literal["median", "hyperband", "none"]
     startup_trials: Annotated[int, Field(ge=0)]
-    """Trials that finish before the median pruner stops any."""
     warmup_epochs: Annotated[int, Field(ge=1)]
-    """Epochs before a trial can be stopped."""
 
 
 class PromotionSettings(Section):
     """The best trials are trained again as `train` does, on all utterances; these trainings decide the winner."""
 
     trials: Annotated[int, Field(ge=0, le=100)]
-    """In addition to the current settings. 0: the short trials decide."""
     share: Annotated[float, Field(ge=0, lt=1)]
-    """Of `tune.minutes`, reserved for these trainings."""
 
 
 class TuneSettings(Section):
     """The search."""
 
     protocol: Protocol
-    """The objective is its mean validation negative log-likelihood (NLL) over folds."""
     folds: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Names of these folds; null: all of the protocol."""
     second: Literal["parameters"] | None
-    """A second objective to minimise, which gives a Pareto front."""
     trials: Annotated[int, Field(ge=1, le=100000)]
-    """Of the study, over all calls."""
     minutes: Annotated[float, Field(gt=0)]
-    """Of one call."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     sampler: Literal["tpe", "random", "nsga_ii"]
     pruner: PrunerSettings
     recipe: RecipeSettings
     promotion: PromotionSettings
     storage: Annotated[str, Field(min_length=1)] | None
-    """null: a journal in `tuning/studies/`; else the URL of a database, with `${NAME}` from the environment."""
     heartbeat_seconds: Annotated[int, Field(ge=1)]
-    """Of a trial in a database. Without one for twice as long, the trial is retried."""
     retries: Annotated[int, Field(ge=0, le=100)]
-    """Of a trial whose process was killed."""
     space: dict[str, Any]
     """By parameter name: see `Dimension`."""
 
