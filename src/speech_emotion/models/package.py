@@ -45,7 +45,9 @@ REQUIRED_DISTRIBUTIONS: Final = (
 DEFAULT_LIMITS: Final = PackageSettings(min_seconds=0.2, max_seconds=60.0)
 """Limits of a package before the package stage sets those of params.yaml."""
 
-_CHECKED: Final = (ARCHITECTURE, GRAPH, LICENSE, WEIGHTS, NORMALIZATION, REQUIREMENTS)
+_CHECKED: Final = (GRAPH, LICENSE, NORMALIZATION, REQUIREMENTS)
+_KERAS: Final = (ARCHITECTURE, WEIGHTS)
+"""Only of a training. The package that is deployed has its weights once, in the graph."""
 _REPAIR: Final = "Fetch it again (`dvc checkout`, `dvc pull`), or build it with `dvc repro`."
 
 
@@ -97,7 +99,7 @@ class Description(Section):
     def _consistent(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("each label once")
-        if set(self.files) != set(_CHECKED):
+        if set(self.files) - set(_KERAS) != set(_CHECKED):
             raise ValueError(f"exactly the files {', '.join(_CHECKED)}")
         return self
 
@@ -223,7 +225,7 @@ def write_package_files(
         enrolled=enrolled,
         limits=limits,
         lineage=dict(lineage),
-        files={name: digest_file(folder / name) for name in _CHECKED},
+        files={name: digest_file(folder / name) for name in (*_CHECKED, *_KERAS)},
     )
     write_json(folder / DESCRIPTION, description.model_dump(mode="json"))
     return Package(folder, description)
@@ -243,7 +245,7 @@ def assemble(
     Parameters
     ----------
     full : Path
-        The package to copy. Other files in its folder, such as the training history, are left out.
+        The package to copy, without the files for Keras and others in its folder, such as the training history.
     evaluation : mapping of str to mapping
         Metrics by protocol; each becomes `evaluation/<protocol>.json`.
     target : Path
@@ -267,7 +269,7 @@ def assemble(
         write_text(temporary / LICENSE, f"# Licence of this model\n\n{licence}\n\n{_SOFTWARE_LICENSE}")
         description = source.description.model_copy(
             update={
-                "files": {**source.description.files, LICENSE: digest_file(temporary / LICENSE)},
+                "files": {name: digest_file(temporary / name) for name in _CHECKED},
                 "limits": limits,
             }
         )
