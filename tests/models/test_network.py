@@ -25,7 +25,6 @@ NETWORKS = [
     *(network_settings(lstm=(6, 4), stack=stack) for stack in (2, 3, 5)),
     network_settings(lstm=(6, 4), members=3, batch_norm=True),
     network_settings(lstm=(6, 4), pooling="attention", stack=2, members=2),
-    network_settings(lstm=(6, 4), stack=2, statistics=(5,), batch_norm=True),
 ]
 
 
@@ -49,7 +48,7 @@ def network(settings: NetworkSettings, *, statistics=STATISTICS, seed=1):
 
 
 @pytest.mark.parametrize(
-    "settings", NETWORKS, ids=lambda one: f"{one.input}-{one.pooling}-{one.bidirectional}-{one.stack}-{one.outputs}"
+    "settings", NETWORKS, ids=lambda one: f"{one.input}-{one.pooling}-{one.bidirectional}-{one.stack}-{one.members}"
 )
 def test_onnx_agrees_with_keras(settings: NetworkSettings, tmp_path: Path) -> None:
     frames, lengths = sounds()
@@ -61,11 +60,11 @@ def test_onnx_agrees_with_keras(settings: NetworkSettings, tmp_path: Path) -> No
         ["logits", "embedding"], {"frames": frames, "lengths": lengths}
     )
     expected = np.asarray(built([frames, lengths]))
-    np.testing.assert_allclose(logits, expected.mean(axis=1) if settings.outputs > 1 else expected, atol=1e-5)
+    np.testing.assert_allclose(logits, expected.mean(axis=1) if settings.members > 1 else expected, atol=1e-5)
     assert embedding.shape[0] == len(frames)
 
 
-@pytest.mark.parametrize("settings", [*NETWORKS[:4], *NETWORKS[-5:]], ids=lambda one: f"{one.pooling}-{one.stack}")
+@pytest.mark.parametrize("settings", [*NETWORKS[:4], *NETWORKS[-4:]], ids=lambda one: f"{one.pooling}-{one.stack}")
 def test_padding_changes_nothing(settings: NetworkSettings) -> None:
     frames, lengths = sounds()
     built = network(settings)

@@ -127,7 +127,7 @@ def test_resume_with_references_and_perturbation_is_bit_identical(tmp_path: Path
 
 
 def test_members_are_trained_together(tmp_path: Path) -> None:
-    trained = fit(train_settings(epochs=12, network=network_settings(members=2, statistics=(8,))), tmp_path)
+    trained = fit(train_settings(epochs=6, network=network_settings(members=2)), tmp_path)
 
     assert trained.history[-1].val_uar == 1.0
     assert predict_logits(trained.network, VALIDATION.frames).shape == (15, 3)

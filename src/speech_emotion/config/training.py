@@ -55,16 +55,9 @@ class NetworkSettings(Section):
     pooling: Literal["last", "mean", "mean_and_std", "max", "attention"]
     """`attention`: mean, deviation and four means that are weighted by learned scores of the steps."""
     members: Annotated[int, Field(ge=1, le=8)] = 1
-    statistics: Annotated[tuple[Units, ...], Field(max_length=4)] | None = None
-    """Hidden dense layers of a further member, which reads statistics of the features over time; null: none."""
     dense: Annotated[tuple[Units, ...], Field(max_length=4)]
     batch_norm: bool
     dropout: DropoutSettings
-
-    @property
-    def outputs(self) -> int:
-        """Number of members, whose logits are averaged."""
-        return self.members + (self.statistics is not None)
 
 
 class OptimizerSettings(Section):

@@ -20,12 +20,6 @@ VARIANCE_FLOOR = 1e-5
 HEADS = 4
 """Weighted means of `PoolByAttention`."""
 
-LAGS = (1, 4)
-"""`Statistics` has the mean change of a feature over so many frames,"""
-LEVELS = (-1.0, 0.0, 1.0)
-"""and the share of frames above so many standard deviations, with a soft threshold of this steepness."""
-STEEPNESS = 4.0
-
 
 @keras.saving.register_keras_serializable(package="speech_emotion")
 class Standardize(keras.layers.Layer):
@@ -143,30 +137,6 @@ class PoolByAttention(keras.layers.Layer):
         return {**super().get_config(), "units": self.units, "seed": self.seed}
 
 
-@keras.saving.register_keras_serializable(package="speech_emotion")
-class Statistics(keras.layers.Layer):
-    """Summarize each feature over time: mean, deviation, extremes, mean changes and shares of frames above levels."""
-
-    def call(self, frames: Any, real: Any) -> Any:
-        """Return (batch, 9 * coefficients); `real` is the mask of frames."""
-        weights = ops.cast(real, frames.dtype)[:, :, None]
-        count = ops.sum(weights, axis=1)
-        mean = ops.sum(frames * weights, axis=1) / count
-        variance = ops.sum(weights * (frames - mean[:, None, :]) ** 2, axis=1) / count
-        found = [mean, ops.sqrt(variance + VARIANCE_FLOOR)]
-        found += [ops.max(frames - 1e9 * (1 - weights), axis=1), ops.min(frames + 1e9 * (1 - weights), axis=1)]
-        for lag in LAGS:
-            changes = ops.abs(frames[:, lag:] - frames[:, :-lag]) * weights[:, lag:]
-            found.append(ops.sum(changes, axis=1) / ops.maximum(count - lag, 1.0))
-        for level in LEVELS:
-            found.append(ops.sum(ops.sigmoid(STEEPNESS * (frames - level)) * weights, axis=1) / count)
-        return ops.concatenate(found, axis=-1)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...], *_: Any) -> tuple[int | None, ...]:
-        """Return (batch, 9 * coefficients)."""
-        return input_shape[0], (4 + len(LAGS) + len(LEVELS)) * (input_shape[-1] or 0)
-
-
 def build(
     settings: NetworkSettings,
     *,
@@ -205,7 +175,6 @@ def build(
         standardize = Standardize(name="standardize")
         sequence = standardize(sequence)
         standardize.set_weights(list(statistics))
-    standardized, real = sequence, mask
     if settings.stack > 1:
         sequence = StackFrames(settings.stack, name="stack")(sequence, mask)
         steps = (lengths + settings.stack - 1) // settings.stack
@@ -217,18 +186,14 @@ def build(
     members = [
         _member(settings, sequence, mask, labels=labels, seeds=seeds, prefix=prefix) for prefix in prefixes(settings)
     ]
-    if settings.statistics is not None:
-        summary = Statistics(name="statistics")(standardized, real)
-        summary = keras.layers.BatchNormalization(momentum=0.9, name="statistics_norm")(summary)
-        layers = settings.model_copy(update={"dense": settings.statistics})
-        members.append(_dense_layers(layers, summary, labels=labels, seeds=seeds, prefix="statistics_"))
     logits = members[0]
     if len(members) > 1:
-        rows = [
-            keras.layers.Reshape((1, labels), name=f"logits_row_{number}")(one)
-            for number, one in enumerate(members, start=1)
-        ]
-        logits = keras.layers.Concatenate(axis=1, name="logits_of_members")(rows)
+        logits = keras.layers.Concatenate(axis=1, name="logits_of_members")(
+            [
+                keras.layers.Reshape((1, labels), name=f"{prefix}logits_row")(one)
+                for prefix, one in zip(prefixes(settings), members, strict=True)
+            ]
+        )
     return keras.Model([frames, lengths], logits, name="speech_emotion")
 
 
@@ -261,11 +226,6 @@ def _member(
         hidden = keras.layers.Concatenate(name=f"{prefix}pool_and_attention")([pooled, attended])
     elif settings.pooling != "last":
         hidden = PoolOverTime(settings.pooling, name=f"{prefix}pool")(sequence, mask)
-    return _dense_layers(settings, hidden, labels=labels, seeds=seeds, prefix=prefix)
-
-
-def _dense_layers(settings: NetworkSettings, hidden: Any, *, labels: int, seeds: Iterator[int], prefix: str) -> Any:
-    """Add the dense layers of one member; return its logits."""
     for number, units in enumerate(settings.dense, start=1):
         glorot, name = keras.initializers.GlorotUniform(seed=next(seeds)), f"{prefix}dense_{number}"
         hidden = keras.layers.Dense(units, "relu", kernel_initializer=glorot, name=name)(hidden)

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from speech_emotion.config.training import NetworkSettings
 from speech_emotion.core.io import replacing
-from speech_emotion.models.network import HEADS, LAGS, LEVELS, STEEPNESS, VARIANCE_FLOOR, prefixes
+from speech_emotion.models.network import HEADS, VARIANCE_FLOOR, prefixes
 
 LayerWeights = Mapping[str, list[np.ndarray]]
 
@@ -118,7 +118,6 @@ class _Builder:
         # ONNX's LSTM reads time first: (time, batch, coefficients)
         sequence = self.node("Transpose", [sequence], "time_first", perm=[1, 0, 2])
         steps = self._real_frames(sequence, "lengths", "frames")
-        standardized, frames = sequence, steps
         if self.settings.stack > 1:
             sequence, steps = self._stack(sequence, steps)
         if self.settings.input == "time_mean":
@@ -126,9 +125,6 @@ class _Builder:
             sequence = self.node("Unsqueeze", [rows, self.constant("axis_2", [2], np.int64)], "coefficients_as_steps")
             steps = _Steps(lengths="", real=None, count=self.constant("coefficients", float(self.coefficients)))
         members = [self._member(sequence, steps, prefix) for prefix in prefixes(self.settings)]
-        if self.settings.statistics is not None:
-            summary = self._batch_norm(self._statistics(standardized, frames), "statistics_norm")
-            members.append(self._dense_layers(summary, len(self.settings.statistics), "statistics_"))
         if len(members) == 1:
             return members[0]
         embeddings, logits = (list(some) for some in zip(*members, strict=True))
@@ -140,10 +136,7 @@ class _Builder:
         for number, units in enumerate(self.settings.lstm, start=1):
             sequence, last = self._lstm(sequence, steps, f"{prefix}lstm_{number}", units)
         hidden = last if self.settings.pooling == "last" else self._pool(sequence, f"{prefix}pool", steps)
-        return self._dense_layers(hidden, len(self.settings.dense), prefix)
-
-    def _dense_layers(self, hidden: str, count: int, prefix: str) -> tuple[str, str]:
-        for number in range(1, count + 1):
+        for number in range(1, len(self.settings.dense) + 1):
             name = f"{prefix}dense_{number}"
             hidden = self.node("Relu", [self._dense(hidden, name)], f"{name}_relu")
             if self.settings.batch_norm:
@@ -256,38 +249,6 @@ class _Builder:
         variance = self._mean(squares, f"{name}_variance", steps)
         floored = self.node("Add", [variance, self.constant("variance_floor", VARIANCE_FLOOR)], f"{name}_floored")
         return self.node("Concat", [mean, self.node("Sqrt", [floored], f"{name}_deviation")], name, axis=1)
-
-    def _statistics(self, sequence: str, frames: _Steps) -> str:
-        """Write the layer `Statistics`."""
-        found = [self._mean_and_deviation(sequence, "statistics_moments", frames)]
-        for kind, never in (("ReduceMax", -1e9), ("ReduceMin", 1e9)):
-            inputs = [frames.real or "", sequence, self.constant(f"statistics_{kind}_never", never)]
-            real = self.node("Where", inputs, f"statistics_{kind}_real")
-            found.append(self.node(kind, [real], f"statistics_{kind}", axes=[0], keepdims=0))
-        zero, one = self.constant("statistics_zero", 0.0), self.constant("statistics_one", 1.0)
-        ends = (
-            self.constant("statistics_first", [0], np.int64),
-            self.constant("statistics_end", [2**31 - 1], np.int64),
-        )
-        for lag in LAGS:
-            name = f"statistics_change_{lag}"
-            later, earlier = (self.constant(f"{name}_{number}", [number], np.int64) for number in (lag, -lag))
-            after, real = (
-                self.node("Slice", [what, later, ends[1], ends[0]], f"{name}_{what}")
-                for what in (sequence, frames.real or "")
-            )
-            before = self.node("Slice", [sequence, ends[0], earlier, ends[0]], f"{name}_before")
-            change = self.node("Abs", [self.node("Sub", [after, before], f"{name}_difference")], f"{name}_size")
-            change = self.node("Where", [real, change, zero], f"{name}_masked")
-            total = self.node("ReduceSum", [change, ends[0]], f"{name}_sum", keepdims=0)
-            count = self.node("Sub", [frames.count, self.constant(f"{name}_lag", lag)], f"{name}_pairs")
-            found.append(self.node("Div", [total, self.node("Max", [count, one], f"{name}_count")], name))
-        for number, level in enumerate(LEVELS):
-            name = f"statistics_share_{number}"
-            above = self.node("Sub", [sequence, self.constant(f"{name}_level", level)], f"{name}_above")
-            steep = self.node("Mul", [above, self.constant("statistics_steepness", STEEPNESS)], f"{name}_steep")
-            found.append(self._mean(self.node("Sigmoid", [steep], f"{name}_soft"), name, frames))
-        return self.node("Concat", found, "statistics", axis=1)
 
     def _dense(self, inputs: str, name: str, *, output: str | None = None) -> str:
         kernel, bias = self.weights[name]

@@ -281,7 +281,7 @@ def _dataset(
 ) -> tf.data.Dataset:
     """Return the batches of the current epoch, padded to their longest utterance."""
     targets = np.eye(labels, dtype=np.float32)[training.labels]
-    members = settings.network.outputs
+    members = settings.network.members
     weights = np.ones(len(training), np.float32) if training.weights is None else training.weights.astype(np.float32)
 
     def perturbed(frames: np.ndarray, perturbation: Perturbation | None) -> np.ndarray:
