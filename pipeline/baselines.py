@@ -49,7 +49,8 @@ def main() -> None:
             own = [table for (protocol, _), table in zip(folds, tables, strict=True) if protocol == name]
             write_table(folder / f"{name}.csv", pd.concat(own))
         explain = read_section("explain", ExplainSettings)
-        found = label_issues.find(table, utterances, folds=explain.folds, seed=explain.seed)
+        simple = table.loc[:, ~table.columns.str.startswith("loud_")]
+        found = label_issues.find(simple, utterances, folds=explain.folds, seed=explain.seed)
         write_table(folder / "label_issues.csv", found)
     print(f"baselines: {len(folds)} folds of {len({protocol for protocol, _ in folds})} protocols")
 

@@ -87,7 +87,7 @@ def describe_recordings(split: Path, raw: Path, *, workers: int | None) -> pd.Da
     [fold] = splits.read(split)
     parts = {splits.TRAIN: fold.train, splits.VALIDATION: fold.validation, splits.TEST: fold.test}
     part = {name: part for part, ids in parts.items() for name in ids}
-    rows = splits.utterances(split).drop(columns="sha256")
+    rows = splits.utterances(split).drop(columns=["sex", "sha256"])
     return audio_stats.table(rows.assign(part=rows["id"].map(part)), raw, workers=workers)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from speech_emotion.config.base import read_section
 from speech_emotion.config.data import CorpusSettings
+from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.config.monitoring import ReferenceDataSettings
 from speech_emotion.config.serving import PackageSettings, WindowSettings
 from speech_emotion.core.io import canonical_json
@@ -23,10 +24,11 @@ from speech_emotion.monitoring import reference
 
 
 def main() -> None:
-    models, protocols, robustness, stats, target = map(Path, sys.argv[1:])
+    models, protocols, robustness, baselines, stats, target = map(Path, sys.argv[1:])
     full = models / "full" / ONE_FOLD
     limits = read_section("package", PackageSettings)
-    evaluation = model_card.read_evaluation(protocols, robustness)
+    settings = read_section("evaluate", EvaluateSettings)
+    evaluation = model_card.read_evaluation(protocols, robustness, baselines, settings)
     description = Package.load(full).description.model_copy(update={"limits": limits})
     corpus = read_section("corpus", CorpusSettings)
     training = json.loads((full / "training.json").read_text(encoding="utf-8"))

@@ -16,8 +16,9 @@ from speech_emotion.core.tables import read_table
 from speech_emotion.data import splits
 from speech_emotion.data.splits import LeakError
 from speech_emotion.evaluation import model_card
-from speech_emotion.evaluation.comparison import by_corpus, read_model_predictions
-from speech_emotion.evaluation.protocol_report import evaluate_protocol, pooled
+from speech_emotion.evaluation.comparison import by_slice, read_model_predictions
+from speech_emotion.evaluation.metrics import slice_metrics
+from speech_emotion.evaluation.protocol_report import evaluate_protocol
 from speech_emotion.features.extract import Recorded, shard_tasks, write_index, write_shard
 from speech_emotion.features.store import FeatureStore
 from speech_emotion.models.package import Calibration, Rejection
@@ -41,6 +42,7 @@ class Mix:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         rows = manifest(speakers=SPEAKERS, words=2)
+        rows["sex"] = np.where(rows["speaker"].str[-1].astype(int) % 2, "male", "female")
         self.manifest = rows[(rows["corpus"] == "a") | (rows["emotion"] != "sad")].reset_index(drop=True)
         for path, samples in zip(self.manifest["path"], voices(len(self.manifest), seed=1), strict=True):
             (folder / "raw" / path).parent.mkdir(parents=True, exist_ok=True)
@@ -81,9 +83,12 @@ def test_full_is_evaluated_on_the_test_speakers(mix: Mix) -> None:
     assert found["part"] == "test"
     assert found["unseen"]["speaker"] == 1.0
     assert set(predictions["speaker"]) == set(SPLIT.test_speakers)
-    assert found["enrolled"]["a"].keys() >= {"none", "10 unlabelled", "all unlabelled (transductive)"}
-    assert found["enrolled"]["a"]["none"] == pytest.approx(found["corpora"]["a"]["uar"], abs=1e-6)
-    assert (mix.folder / "reports/full/enrolment.csv").is_file()
+    enrolled = pd.read_csv(mix.folder / "reports/full/enrolment.csv").groupby(["corpus", "sex"])
+    assert set(enrolled.groups) == {("a", "all"), ("b", "all"), ("all", "all")}  # both are women
+    for one in found["corpora"]:
+        own = enrolled.get_group((one["corpus"], one["sex"])).set_index("condition")
+        assert set(own.index) >= {"none", "10 unlabelled", "all unlabelled (transductive)"}
+        assert one["scores"] == own.drop(columns=["corpus", "sex", "draws"]).to_dict("index")
 
 
 def test_metrics_of_each_corpus(mix: Mix) -> None:
@@ -91,14 +96,14 @@ def test_metrics_of_each_corpus(mix: Mix) -> None:
 
     predictions = pd.read_csv(mix.folder / "reports/speaker/predictions.csv")
     assert len(predictions) == (~mix.manifest["speaker"].isin(SPLIT.test_speakers)).sum()
-    for corpus, rows in predictions.groupby("corpus"):
+    assert len(found["corpora"]) == 9
+    for one in found["corpora"]:
+        rows = predictions[predictions["corpus"].eq(one["corpus"]) | (one["corpus"] == "all")]
+        rows = rows[rows["sex"].eq(one["sex"]) | (one["sex"] == "all")]
         recalls = (rows["emotion"] == rows["prediction"]).groupby(rows["emotion"]).mean()
-        scores = found["corpora"][corpus]
-        assert scores["uar"] == pytest.approx(recalls.mean(), abs=1e-6)
-        assert set(scores["recall"]) == set(rows["emotion"])
-        assert (scores["utterances"], scores["speakers"]) == (len(rows), rows["speaker"].nunique())
-    assert "sad" not in found["corpora"]["b"]["recall"]
-    assert 0 <= found["pooled"]["ece"] <= 1
+        assert one["scores"]["none"]["uar"] == pytest.approx(recalls.mean(), abs=1e-6)
+        assert one["labels"] == (2 if one["corpus"] == "b" else 3)
+        assert (one["utterances"], one["speakers"]) == (len(rows), rows["speaker"].nunique())
 
     card = model_card.write(
         make_package(mix.folder / "card").description,
@@ -109,7 +114,7 @@ def test_metrics_of_each_corpus(mix: Mix) -> None:
     )
     assert "## Results by corpus" in card
     assert "Toronto" in card
-    assert "| speaker | b | 0.500 |" in card
+    assert "| speaker | b | female | 5 | 0.500 |" in card
 
 
 def test_baselines_of_each_corpus(mix: Mix, tmp_path: Path) -> None:
@@ -123,26 +128,21 @@ def test_baselines_of_each_corpus(mix: Mix, tmp_path: Path) -> None:
     table.to_csv(tmp_path / "speaker.csv", index=False)
 
     models = read_model_predictions("speaker", mix.folder / "reports/speaker", tmp_path / "speaker.csv")
-    uars = {(row["name"], row["corpus"]): row["uar"] for row in by_corpus(models)}
+    uars = by_slice(models, EVALUATE).set_index(["name", "corpus", "sex"])["uar"]
 
-    assert uars["svm", "a"] == 1.0
-    assert uars["svm", "b"] == 0.0
-    assert {corpus: uars["model", corpus] for corpus in "ab"} == pytest.approx(
-        {corpus: scores["uar"] for corpus, scores in found["corpora"].items()}, abs=1e-6
-    )
+    assert (uars["svm", "a"] == 1.0).all()
+    assert (uars["svm", "b"] == 0.0).all()
+    assert set(uars["svm"].index) == {(one["corpus"], one["sex"]) for one in found["corpora"]}
 
 
 def test_coverage_at_20_percent_risk() -> None:
     # the four least confident of twelve answers are wrong: two wrong ones of ten are a risk of 20 %
-    confidence = np.linspace(0.9, 0.5, 12)
-    rows = pd.DataFrame({"emotion": ["angry"] * 12, "prediction": ["angry"] * 8 + ["sad"] * 4})
-    rows = rows.assign(confidence=confidence, speaker="a/1", text="", corpus="a", id=list(map(str, range(12))))
-    for label in LABELS:
-        rows[f"p_{label}"] = np.where(rows["prediction"] == label, confidence, (1 - confidence) / 2)
+    confidence = np.linspace(0.9, 0.6, 12)
 
-    found = pooled(rows, LABELS, EVALUATE)["pooled"]
+    found = slice_metrics(np.repeat([0, 1], [8, 4]), np.stack([confidence, 1 - confidence], axis=1), bins=10)
 
-    assert found["coverage_at_20_percent_risk"] == pytest.approx(10 / 12, abs=1e-6)
+    assert found["coverage_at_20_risk"] == pytest.approx(10 / 12, abs=1e-6)
+    assert found["uar"] == 0.5
 
 
 def test_test_speaker_in_training_is_a_leak(mix: Mix) -> None:

@@ -81,6 +81,7 @@ def manifest(*, speakers: Sequence[str] = ("A", "B"), words: int = 10) -> pd.Dat
             "path": f"{speaker}_{word}_{emotion}.wav",
             "corpus": speaker.rpartition("/")[0],
             "speaker": speaker,
+            "sex": "",
             "emotion": emotion,
             "text": f"word{word}",
             "sample_rate": 16000,

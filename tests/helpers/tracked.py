@@ -16,6 +16,7 @@ from mlflow.entities import ViewType
 from helpers.examples import manifest
 from helpers.tiny_package import make_package
 from speech_emotion.core.io import digest_folder, write_json
+from speech_emotion.data import splits
 from speech_emotion.tracking import connection, mlflow_run
 
 CORPUS = "tiny"
@@ -168,5 +169,4 @@ def _write_data(data: Path) -> None:
     for protocol, folds in {"random": ["all"], "speaker": ["A", "B"], "full": ["all"]}.items():
         parts = [("train", "validation", "test")[number % 3] for number in range(len(table))]
         split = pd.concat([table[["id"]].assign(fold=fold, part=parts) for fold in folds])
-        columns = ["fold", "id", "part", "path", "corpus", "speaker", "emotion", "text", "sha256"]
-        split.merge(table, on="id")[columns].to_csv(data / "splits" / f"{protocol}.csv", index=False)
+        split.merge(table, on="id")[splits.COLUMNS].to_csv(data / "splits" / f"{protocol}.csv", index=False)

@@ -10,7 +10,7 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import open_regular_file, replacing
 
 TEXT: Final = (
-    *("protocol", "fold", "id", "path", "corpus", "speaker", "emotion", "text", "part", "prediction"),
+    *("protocol", "fold", "id", "path", "corpus", "speaker", "sex", "emotion", "text", "part", "prediction"),
     *("given", "predicted", "baseline", "condition", "name"),
 )
 """Columns that are text, whatever they hold."""

@@ -21,6 +21,8 @@ BAD_COLUMNS: Final = ("path", "reason")
 PARTS: Final = ("", "train", "validation", "test")
 """What a user's table may say in its column `split`."""
 
+SEXES: Final = ("", "female", "male")
+
 DECIMALS: Final = 6
 """Decimals of numbers in CSV and in memory, so that a round trip is exact."""
 
@@ -46,6 +48,7 @@ SCHEMA: Final[Mapping[str, Column]] = MappingProxyType(
         "path": _KEY,
         "corpus": _TEXT,
         "speaker": _TEXT,
+        "sex": Column(str, lambda value: value in SEXES, "empty, female or male"),
         "emotion": Column(str, bool, "text, not empty"),
         "text": _TEXT,
         "sample_rate": _COUNT,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 
@@ -56,8 +57,9 @@ def build(
     measuring = parallel_map(partial(measure, settings=settings), paths, workers=workers)
     measured = list(track(measuring, len(paths), "checking", "recordings"))
     reasons = _reasons(utterances, measured)
+    labels = attrgetter("corpus", "speaker", "sex", "emotion", "text")
     rows = [
-        (name, one.path.as_posix(), one.corpus, one.speaker, one.emotion, one.text, *astuple(sound)[:-1], one.part)
+        (name, one.path.as_posix(), *labels(one), *astuple(sound)[:-1], one.part)
         for name, one, sound, reason in zip(_ids(utterances), utterances, measured, reasons, strict=True)
         if not reason
     ]

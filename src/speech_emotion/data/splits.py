@@ -18,7 +18,7 @@ TRAIN: Final = "train"
 VALIDATION: Final = "validation"
 TEST: Final = "test"
 ONE_FOLD: Final = "all"
-_UTTERANCE: Final = ["id", "path", "corpus", "speaker", "emotion", "text", "sha256"]
+_UTTERANCE: Final = ["id", "path", "corpus", "speaker", "sex", "emotion", "text", "sha256"]
 
 COLUMNS: Final = ["fold", "id", "part", *_UTTERANCE[1:]]
 """Columns of a split. Later stages read labels and speakers from here, not from the manifest."""

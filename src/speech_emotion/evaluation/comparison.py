@@ -12,9 +12,9 @@ from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, replacing_folder, write_text
 from speech_emotion.core.tables import read_table, write_table
-from speech_emotion.evaluation import plots
+from speech_emotion.evaluation import enrolment, plots
 from speech_emotion.evaluation.bootstrap import Interval, Predictions, differences, intervals
-from speech_emotion.evaluation.metrics import HEADLINES, mean_of, metrics
+from speech_emotion.evaluation.metrics import HEADLINES, Metrics, mean_of, metrics, slice_metrics, slices
 from speech_emotion.evaluation.protocol_report import PREDICTIONS, as_predictions, rounded
 from speech_emotion.models.baselines import DESCRIPTIONS
 
@@ -25,9 +25,6 @@ WHOLE: Final = ("all", "mean")
 """Folds of the rows that stand for a whole protocol: its only fold, or the mean over its folds."""
 
 TABLE: Final = "table.csv"
-
-CORPORA: Final = "corpora.csv"
-"""UAR of each corpus of a mix, by protocol and model."""
 
 NOTHING: Final = "No protocol of this corpus has a test part, so there is nothing to compare.\n"
 
@@ -43,8 +40,8 @@ class ModelPredictions:
     labels: tuple[str, ...]
     predictions: Mapping[str, Sequence[Mapping[str, Predictions]]]
     """By model: its repeats, by fold. All but the control with shuffled labels have one repeat."""
-    corpora: Sequence[str] = ()
-    """Of each utterance of a mix, fold after fold."""
+    groups: pd.DataFrame | None = None
+    """Corpus and sex of each utterance of a mix, fold after fold."""
 
 
 def write_comparison(
@@ -52,7 +49,8 @@ def write_comparison(
 ) -> None:
     """Compare the model with every baseline on each protocol.
 
-    Write `table.csv`, `table.png`, `summary.md` and, of a mix, `corpora.csv`.
+    Write `table.csv`, `table.png`, `summary.md` and, of a mix, `corpora.csv`: the metrics of each of its `slices`, of
+    the model also with references of the speaker.
 
     Parameters
     ----------
@@ -71,8 +69,12 @@ def write_comparison(
         with replacing(folder / TABLE) as partial:
             table.to_csv(partial, index=False, lineterminator="\n")
         write_text(folder / "summary.md", summary(table, chance=chance))
-        if corpora := [row for models in protocol_models for row in by_corpus(models)]:
-            write_table(folder / CORPORA, pd.DataFrame(corpora))
+        if protocol_models[0].groups is not None:
+            files = sorted(reports.glob(f"[!.]*/{enrolment.TABLE}"))
+            enrolled = [read_table(path).assign(protocol=path.parent.name, name=MODEL) for path in files]
+            rows = pd.concat([*enrolled, *(by_slice(models, settings) for models in protocol_models)])
+            columns = ["protocol", "corpus", "sex", "name", "condition", "uar", "ece", "coverage_at_20_risk"]
+            write_table(folder / "corpora.csv", rows[columns])
         drawn = table.assign(name=table["name"].map(_TICKS), low=table["uar_low"], high=table["uar_high"], line=chance)
         whole = drawn["fold"].isin(WHOLE)
         plots.uar_by_protocol(
@@ -101,8 +103,8 @@ def read_model_predictions(protocol: str, report: Path, baselines: Path) -> Mode
         if len(renamed) != len(known) or not renamed.index.isin(known.index).all():
             raise UserError(f"{baselines}: '{name}' has other utterances than {report}. Run `dvc repro`.")
         predictions.setdefault(str(name), []).append(_by_fold(known.join(renamed).reset_index(), labels))
-    corpora = model.sort_values("fold", kind="stable").get("corpus", pd.Series(dtype=object))
-    return ModelPredictions(protocol, labels, predictions, list(corpora))
+    groups = model.sort_values("fold", kind="stable")[["corpus", "sex"]] if "corpus" in model else None
+    return ModelPredictions(protocol, labels, predictions, groups)
 
 
 def compare(models: ModelPredictions, settings: EvaluateSettings) -> pd.DataFrame:
@@ -130,20 +132,22 @@ def compare(models: ModelPredictions, settings: EvaluateSettings) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def by_corpus(models: ModelPredictions) -> list[dict[str, Any]]:
-    """Return the UAR of every model in each corpus of a mix, pooled over folds and averaged over repeats."""
-    rows = []
-    for name, repeats in models.predictions.items():
-        for corpus in sorted(set(models.corpora) - {""}):
-            own = np.array(models.corpora) == corpus
-            uars = []
-            for repeat in repeats:
-                truth = np.concatenate([fold.truth for fold in repeat.values()])[own]
-                answers = np.concatenate([fold.probabilities.argmax(axis=1) for fold in repeat.values()])[own]
-                uars.append(np.mean([(answers[truth == label] == label).mean() for label in np.unique(truth)]))
-            row = {"protocol": models.protocol, "corpus": corpus, "name": name, "uar": float(np.mean(uars))}
-            rows.append(rounded(row))
-    return rows
+def by_slice(models: ModelPredictions, settings: EvaluateSettings) -> pd.DataFrame:
+    """Return the metrics of every baseline in each slice of a mix, pooled over folds and averaged over repeats."""
+    members = {} if models.groups is None else slices(models.groups)
+
+    def scores(folds: Mapping[str, Predictions], own: np.ndarray) -> Metrics:
+        truth = np.concatenate([fold.truth for fold in folds.values()])[own]
+        probabilities = np.concatenate([fold.probabilities for fold in folds.values()])[own]
+        return slice_metrics(truth, probabilities, bins=settings.calibration_bins)
+
+    return pd.DataFrame(
+        {"protocol": models.protocol, "corpus": corpus, "sex": sex, "name": name, "condition": enrolment.NONE}
+        | pd.DataFrame([scores(repeat, own) for repeat in repeats]).mean().to_dict()
+        for name, repeats in models.predictions.items()
+        if name != MODEL
+        for (corpus, sex), own in members.items()
+    )
 
 
 def best_baseline(rows: pd.DataFrame) -> pd.Series:
@@ -179,6 +183,7 @@ _TICKS: Final[Mapping[str, str]] = {
     "logistic": "mean MFCC + LR",
     "svm": "mean MFCC + SVM",
     "svm_mean_std": "mean, std MFCC + SVM",
+    "svm_functionals": "functionals + SVM",
     "reference": "reference model",
 }
 

@@ -43,27 +43,33 @@ def choose_examples(recordings: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_confounds(path: Path, recordings: pd.DataFrame, emotions: Sequence[str]) -> None:
-    """Draw level and duration by emotion and speaker: shortcuts that say nothing about speech."""
-    speakers = sorted(set(recordings["speaker"]))
+    """Draw level and duration by emotion and speaker, or corpus: shortcuts that say nothing about speech.
+
+    Many speakers of one corpus are one group.
+    """
+    group = "speaker" if recordings["speaker"].nunique() <= len(COLOURS) else "corpus"
+    groups = sorted(set(recordings[group]))
     with drawing(path, width=11.0, height=4.6) as figure:
-        figure.suptitle("Level and duration by speaker and emotion")
+        figure.suptitle(f"Level and duration by emotion{f' and {group}' if len(groups) > 1 else ''}")
         panels = {"level_dbfs": "level (RMS, dB below full scale)", "seconds": "duration (s)"}
         for axes, (column, label) in zip(figure.subplots(1, 2), panels.items(), strict=True):
             seaborn.boxplot(
                 recordings,
                 x="emotion",
                 y=column,
-                hue="speaker",
+                hue=group,
                 order=emotions,
-                hue_order=speakers,
-                palette=dict(zip(speakers, itertools.cycle(COLOURS), strict=False)),
+                hue_order=groups,
+                palette=dict(zip(groups, itertools.cycle(COLOURS), strict=False)),
                 fliersize=1.5,
                 linewidth=0.8,
                 ax=axes,
-                legend="full" if column == "seconds" and len(speakers) <= len(COLOURS) else False,
+                legend="full" if column == "seconds" and len(groups) > 1 else False,
             )
             axes.set(xlabel="", ylabel=label)
             axes.set_xticks(range(len(emotions)), [words(name) for name in emotions], rotation=35, ha="right")
+        if axes.get_legend():
+            seaborn.move_legend(axes, "upper left", bbox_to_anchor=(1, 1))
 
 
 def draw_utterances(path: Path, chosen: pd.DataFrame, raw: Path) -> None:

@@ -8,11 +8,17 @@ import pandas as pd
 from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, recall_score
 
+from speech_emotion.models.calibration import risk_coverage
+
 Metrics = dict[str, Any]
 
 HEADLINES = ("accuracy", "uar", "macro_f1", "nll", "brier", "ece")
 """Metrics that models are compared by: higher is better for the first three, lower for the others."""
 
+ALL = "all"
+"""Every corpus, or both sexes."""
+
+_RISK = 0.2
 _LEAST = 1e-12
 
 
@@ -48,6 +54,31 @@ def metrics(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str],
         "ece": expected_calibration_error(truth, probabilities, bins=bins),
         "recall": {labels[label]: float(value) for label, value in zip(present, recalls, strict=True)},
         "utterances": len(truth),
+    }
+
+
+def slices(rows: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
+    """Return which utterances belong to each corpus of a mix and to all, and to each sex in it, by (corpus, sex)."""
+    found = {}
+    for corpus in [*sorted(set(rows["corpus"]) - {""}), ALL]:
+        own = np.array([corpus in (name, ALL) for name in rows["corpus"]])
+        sexes = sorted(set(rows.loc[own, "sex"]) - {""})
+        for sex in [ALL, *(sexes if len(sexes) > 1 else [])]:
+            found[corpus, sex] = own & np.array([sex in (name, ALL) for name in rows["sex"]])
+    return found
+
+
+def slice_metrics(truth: np.ndarray, probabilities: np.ndarray, *, bins: int) -> Metrics:
+    """Compute `uar`, over the labels that occur, `ece`, and the coverage at a risk of 20 %.
+
+    The latter is the largest share of predictions, the most confident first, of which at most 20 % are wrong.
+    """
+    right = probabilities.argmax(axis=1) == truth
+    coverage, risk = risk_coverage(probabilities.max(axis=1), right)
+    return {
+        "uar": float(np.mean([right[truth == label].mean() for label in np.unique(truth)])),
+        "ece": expected_calibration_error(truth, probabilities, bins=bins),
+        "coverage_at_20_risk": float(coverage[risk <= _RISK].max(initial=0.0)),
     }
 
 

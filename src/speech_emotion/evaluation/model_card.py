@@ -3,6 +3,7 @@
 Every figure comes from the evaluation results in the package. Equal values give equal text.
 """
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -13,11 +14,14 @@ import jinja2
 import pandas as pd
 
 from speech_emotion.config.data import CorpusName
+from speech_emotion.config.evaluation import EvaluateSettings
 from speech_emotion.core.tables import read_table
 from speech_emotion.data.corpora import facts
 from speech_emotion.data.splits import TEST
+from speech_emotion.evaluation import comparison
 from speech_emotion.evaluation.bootstrap import MANY, Interval
-from speech_emotion.evaluation.references import CONDITIONS, NONE
+from speech_emotion.evaluation.enrolment import CONDITIONS
+from speech_emotion.evaluation.metrics import ALL
 from speech_emotion.features.mfcc import names
 from speech_emotion.models.package import Description
 
@@ -33,7 +37,19 @@ ORDER: Final = ("speaker", "corpus", "word", "random", "full")
 Evaluation = Mapping[str, Mapping[str, Any]]
 """The metrics of each protocol, as in metrics.json, and the robustness results."""
 
+_TRUST: Final = ("uar", "ece", "coverage_at_20_risk")
+"""Metrics of each corpus of a mix, by condition."""
+
 _METRICS: Final = ("uar", "accuracy", "macro_f1", "nll", "brier", "ece")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, numbers, intervals (value, low, high) and empty cells (None)."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,13 +62,25 @@ class MainResult:
     notes: list[str]
 
 
-def read_evaluation(protocols: Path, robustness: Path) -> dict[str, dict[str, Any]]:
-    """Read the metrics by protocol and, as `ROBUSTNESS`, UAR and drop by protocol and condition."""
+def read_evaluation(
+    protocols: Path, robustness: Path, baselines: Path, settings: EvaluateSettings
+) -> dict[str, dict[str, Any]]:
+    """Read the metrics by protocol and, as `ROBUSTNESS`, UAR and drop by protocol and condition.
+
+    Of a mix, `baseline` is the best baseline of each corpus and sex.
+    """
     # a killed evaluate leaves a folder that begins with a dot
     evaluation: dict[str, dict[str, Any]] = {
         path.parent.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(protocols.glob("[!.]*/metrics.json"))
     }
+    for name, report in evaluation.items():
+        if "corpora" in report and (file := baselines / f"{name}.csv").is_file():
+            table = comparison.by_slice(comparison.read_model_predictions(name, protocols / name, file), settings)
+            for one in report["corpora"]:
+                own = (table["corpus"] == one["corpus"]) & (table["sex"] == one["sex"])
+                best = comparison.best_baseline(table[own])
+                one["baseline"] = {"name": str(best["name"]), "uar": round(float(best["uar"]), 6)}
     evaluation[ROBUSTNESS] = {
         str(protocol): rows.set_index("condition")[["uar", "drop"]].to_dict("index")
         for protocol, rows in read_table(robustness / "table.csv").groupby("protocol", sort=False)
@@ -109,6 +137,7 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     found.filters["words"] = _words
+    found.filters["grid"] = as_markdown
     return found
 
 
@@ -182,22 +211,48 @@ def resampled(evaluation: Evaluation, kind: CorpusName) -> str:
     return f"speakers where there are {MANY} or more, else {within}"
 
 
-def by_corpus(evaluation: Evaluation) -> tuple[list[str], list[list[Any]]]:
-    """Return columns and rows of the results for each corpus of a mix, without and with references of the speaker.
+def by_corpus(evaluation: Evaluation) -> list[Table]:
+    """Return the results of a mix by corpus and sex, without and with references of the speaker, and how sure they are.
 
-    A value with an interval is a tuple; None is not measured. There are no rows if the corpus is no mix.
+    There are no tables if the corpus is no mix.
     """
     reports = [(name, report) for name, report in in_order(evaluation) if "corpora" in report]
-    measured = {name for _, report in reports for one in report.get("enrolled", {}).values() for name in one}
-    conditions = [name for name in CONDITIONS if name in measured - {NONE}]
-    rows = []
+    measured = {name for _, report in reports for one in report["corpora"] for name in one["scores"]}
+    conditions = [name for name in CONDITIONS if name in measured]
+    uars, trust = [], []
     for name, report in reports:
-        for corpus, scores in report["corpora"].items():
-            enrolled = report.get("enrolled", {}).get(corpus, {})
-            uar = (scores["uar"], *astuple(Interval.from_list(scores["interval"]["uar"])))
-            chance = 1 / len(scores["recall"])
-            rows.append([name, corpus, chance, uar, *map(enrolled.get, conditions), scores["ece"]])
-    return ["protocol", "corpus", "chance", "UAR", *(f"UAR, {one}" for one in conditions), "ECE"], rows
+        for one in report["corpora"]:
+            scores = {metric: [one["scores"].get(each, {}).get(metric) for each in conditions] for metric in _TRUST}
+            plain, *enrolled = scores.pop("uar")
+            model = (plain, *astuple(Interval.from_list(one["interval"])))
+            best = one.get("baseline", {}).get("uar")
+            group = [name, one["corpus"], one["sex"], one["speakers"]]
+            uars.append([*group, 1 / one["labels"], best, model, *enrolled])
+            if one["sex"] == ALL:
+                trust.append([name, one["corpus"], *itertools.chain(*scores.values())])
+    references = ["", *(f", {one}" for one in conditions[1:])]
+    columns = ["protocol", "corpus", "sex", "speakers", "chance", "best simple baseline"]
+    found = [
+        Table("UAR, without and with references", [*columns, *(f"UAR{one}" for one in references)], uars),
+        Table(
+            "Calibration error (ECE) and coverage at a risk of 20 %, without and with references",
+            ["protocol", "corpus", *(f"{name}{one}" for name in ("ECE", "coverage") for one in references)],
+            trust,
+        ),
+    ]
+    return found if reports else []
+
+
+def as_markdown(table: Table) -> str:
+    """Return a table as Markdown."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, tuple):
+            return f"{value[0]:.3f} ({Interval(*value[1:]).text()})"
+        return f"{value:.3f}" if isinstance(value, float) else str(value or "")
+
+    rows = [table.columns, ["---"] * len(table.columns), *(list(map(text, row)) for row in table.rows)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def worst_emotion(report: Mapping[str, Any]) -> tuple[str, dict[str, float]]:

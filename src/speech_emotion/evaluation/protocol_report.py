@@ -17,9 +17,9 @@ from speech_emotion.core.process import SCRATCH
 from speech_emotion.core.tables import read_table, write_table
 from speech_emotion.data import splits
 from speech_emotion.data.splits import TEST, VALIDATION, Fold, LeakError
-from speech_emotion.evaluation import plots, references
+from speech_emotion.evaluation import enrolment, plots
 from speech_emotion.evaluation.bootstrap import Predictions, intervals
-from speech_emotion.evaluation.metrics import mean_of, metrics, reliability, uncalibrated
+from speech_emotion.evaluation.metrics import mean_of, metrics, reliability, slices, uncalibrated
 from speech_emotion.features.frames import lengths_of
 from speech_emotion.features.store import FeatureStore
 from speech_emotion.inference.recognizer import Recognizer
@@ -83,8 +83,8 @@ def evaluate_protocol(
     models : Path
         Holds one package per fold, named as the fold.
     target : Path
-        The folder to write: `metrics.json`, `predictions.csv`, `reliability.csv`, `risk_coverage.csv`, plots. If
-        the packages accept speaker profiles, also `enrolment.csv`.
+        The folder to write: `metrics.json`, `predictions.csv`, `reliability.csv`, `risk_coverage.csv`, plots. Of a
+        mix, and if the packages accept speaker profiles, also `enrolment.csv`.
     workers : int or None
         Processes that predict with references; None: one per core.
 
@@ -104,23 +104,21 @@ def evaluate_protocol(
     _add_calibration(summary, found, labels, settings)
     by_id = utterances.set_index("id", drop=False)
     parts = [(models / fold.name, by_id.loc[list(getattr(fold, evaluated_part(fold)))]) for fold in folds]
-    enrolled = references.scores(parts, store, settings, workers=workers)
-    for corpus, rows in enrolled.groupby("corpus", sort=True):
-        summary.setdefault("enrolled", {})[corpus] = rounded(dict(zip(rows["condition"], rows["uar"], strict=True)))
+    enrolled = enrolment.scores(parts, store, settings, workers=workers)
     history = [read_table(models / fold.name / "history.csv").assign(fold=fold.name) for fold in folds]
     result = ProtocolResult(
         summary, pd.concat([fold.rows for fold in found.values()], ignore_index=True), pd.concat(history)
     )
     if "corpus" in result.predictions:
-        summary |= pooled(result.predictions, labels, settings)
+        summary["corpora"] = by_corpus(result.predictions, enrolled, labels, settings)
     bins, curves = _reliabilities(found, labels, settings.calibration_bins), _coverages(found)
     with replacing_folder(target) as folder:
         write_json(folder / METRICS, summary)
         write_table(folder / PREDICTIONS, result.predictions)
         write_table(folder / "reliability.csv", bins)
         write_table(folder / "risk_coverage.csv", curves)
-        if not enrolled.empty:
-            write_table(folder / references.TABLE, enrolled)
+        if "corpora" in summary or enrolled["condition"].nunique() > 1:
+            write_table(folder / enrolment.TABLE, enrolled)
         _draw(folder, result, labels, bins, curves)
     return result
 
@@ -155,30 +153,23 @@ def summarize(
     return rounded({"folds": scores, "mean": mean})
 
 
-def pooled(rows: pd.DataFrame, labels: tuple[str, ...], settings: EvaluateSettings) -> dict[str, Any]:
-    """Return the metrics of a mix, of the predictions of all folds together: `corpora`, for each corpus, and `pooled`.
+def by_corpus(
+    rows: pd.DataFrame, enrolled: pd.DataFrame, labels: tuple[str, ...], settings: EvaluateSettings
+) -> list[dict[str, Any]]:
+    """Return the results of a mix in each of its `slices`, of the predictions of all folds together.
 
-    The UAR of a corpus is over the labels that occur in it; any other answer is wrong.
+    `scores` are those of each condition in `enrolled`, from `enrolment.scores`. The UAR of a corpus is over the labels
+    that occur in it; any other answer is wrong.
     """
-    corpora = {}
-    for corpus, own in rows.groupby("corpus", sort=True):
-        predictions = as_predictions(own, labels)
-        scores = metrics(predictions.truth, predictions.probabilities, labels, bins=settings.calibration_bins)
-        corpora[corpus] = {name: scores[name] for name in ("uar", "accuracy", "ece", "recall", "utterances")} | {
-            "speakers": own["speaker"].nunique(),
-            "interval": {"uar": _intervals([predictions], settings)["uar"]},
-        }
-    every = as_predictions(rows, labels)
-    coverage, risk = risk_coverage(rows["confidence"].to_numpy(), (rows["emotion"] == rows["prediction"]).to_numpy())
-    return rounded(
-        {
-            "corpora": corpora,
-            "pooled": {
-                "ece": metrics(every.truth, every.probabilities, labels, bins=settings.calibration_bins)["ece"],
-                "coverage_at_20_percent_risk": float(coverage[risk <= 0.2].max(initial=0.0)),
-            },
-        }
-    )
+    by_slice = {key: own.set_index("condition") for key, own in enrolled.groupby(["corpus", "sex"])}
+    found = []
+    for (corpus, sex), members in slices(rows).items():
+        own = rows[members]
+        scores = by_slice[corpus, sex][["uar", "ece", "coverage_at_20_risk"]].to_dict("index")
+        interval = _intervals([as_predictions(own, labels)], settings)["uar"]
+        counts = {"speakers": own["speaker"].nunique(), "utterances": len(own), "labels": own["emotion"].nunique()}
+        found.append({"corpus": corpus, "sex": sex, **counts, "interval": interval, "scores": scores})
+    return rounded(found)
 
 
 def as_predictions(rows: pd.DataFrame, labels: tuple[str, ...]) -> Predictions:
@@ -213,7 +204,7 @@ def _predict(fold: Fold, package: Path, utterances: pd.DataFrame, store: Feature
     probabilities = recognizer.predict_frames(store.read(ids, scratch=SCRATCH))
     before = uncalibrated(probabilities, description.temperature)
     threshold = description.rejection.threshold if description.rejection else None
-    mixed = ["corpus"] if (utterances["corpus"] != "").any() else []
+    mixed = ["corpus", "sex"] if (utterances["corpus"] != "").any() else []
     rows = utterances.set_index("id").loc[ids, [*mixed, "speaker", "emotion", "text"]].reset_index()
     rows.insert(0, "fold", fold.name)
     rows["prediction"] = np.array(recognizer.labels)[probabilities.argmax(axis=1)]

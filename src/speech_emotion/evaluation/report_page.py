@@ -23,8 +23,9 @@ from speech_emotion.data.corpora import facts
 from speech_emotion.data.splits import TEST, VALIDATION
 from speech_emotion.evaluation import model_card
 from speech_emotion.evaluation.bootstrap import MANY, Interval
-from speech_emotion.evaluation.comparison import CORPORA, MODEL, TABLE, WHOLE, best_baseline
+from speech_emotion.evaluation.comparison import MODEL, TABLE, WHOLE, best_baseline
 from speech_emotion.evaluation.metrics import HEADLINES
+from speech_emotion.evaluation.model_card import Table
 from speech_emotion.evaluation.plots import words
 from speech_emotion.models.baselines import DESCRIPTIONS
 from speech_emotion.models.package import Package
@@ -51,15 +52,6 @@ class Picture:
     caption: str
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of texts, numbers, intervals (value, low, high) and empty cells (None)."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-
-
 def write_page(
     target: Path, *, recordings: pd.DataFrame, package: Package, reports: Path, corpus: CorpusSettings
 ) -> None:
@@ -80,8 +72,8 @@ def write_page(
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{reports}: a report is missing or damaged ({error}). Run `dvc repro`.") from None
     write_text(target, environment.get_template("report.html.j2").render(content))
-    if content["corpora"].rows:
-        write_text(reports / "comparison" / "corpora.md", _as_markdown(content["corpora"]))
+    if content["corpora"]:
+        write_text(reports / "comparison" / "corpora.md", "\n".join(map(model_card.as_markdown, content["corpora"])))
 
 
 def markdown(text: str) -> Markup:
@@ -130,7 +122,7 @@ def _content(recordings: pd.DataFrame, package: Package, reports: Path, corpus: 
         f"{recordings['seconds'].sum() / 3600:.1f} hours, {len(description.labels)} emotions.",
         "findings": findings,
         "comparison": comparison,
-        "corpora": _corpora(evaluation, reports / "comparison" / CORPORA),
+        "corpora": model_card.by_corpus(evaluation),
         "recalls": _recalls(protocols, description.labels),
         "calibration": _calibration(protocols),
         "description": description,
@@ -181,28 +173,6 @@ def _comparison(path: Path, questions: Mapping[str, str], *, chance: float) -> l
         Table("UAR of this model and of the best baseline", columns, short),
         Table("Every metric by fold", names, details),
     ]
-
-
-def _corpora(evaluation: model_card.Evaluation, path: Path) -> Table:
-    """Return the results for each corpus of a mix, with the best baseline where it is known."""
-    columns, rows = model_card.by_corpus(evaluation)
-    if rows and path.is_file():
-        groups = read_table(path).groupby(["protocol", "corpus"])
-        best = {key: float(best_baseline(own)["uar"]) for key, own in groups}
-        columns.insert(3, "best simple baseline")
-        for row in rows:
-            row.insert(3, best.get((row[0], row[1])))
-    return Table("UAR by corpus, without and with references of the speaker", columns, rows)
-
-
-def _as_markdown(table: Table) -> str:
-    def text(value: Any) -> str:
-        if isinstance(value, tuple):
-            return f"{value[0]:.3f} ({Interval(*value[1:]).text()})"
-        return f"{value:.3f}" if isinstance(value, float) else str(value or "")
-
-    rows = [table.columns, ["---"] * len(table.columns), *(list(map(text, row)) for row in table.rows)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _cell(row: pd.Series, metric: str) -> _Cell:

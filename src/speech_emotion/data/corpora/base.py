@@ -10,7 +10,8 @@ class Utterance:
     """A recording, its path in the raw tree, and its labels as the corpus spells them.
 
     `speaker` and `text`, the words spoken, are "" if unknown. `part` is "train", "validation" or "test" if the corpus
-    has a split of its own, else "". `corpus` is the corpus of a mix, else "".
+    has a split of its own, else "". `corpus` is the corpus of a mix, else "". `sex` is that of the speaker, "female" or
+    "male", or "" if unknown.
     """
 
     path: Path
@@ -19,6 +20,7 @@ class Utterance:
     text: str = ""
     part: str = ""
     corpus: str = ""
+    sex: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,13 @@ EMOTIONS: Final = {
     "NEU": "neutral",
     "SAD": "sad",
 }
+WOMEN: Final = (
+    *(1002, 1003, 1004, 1006, 1007, 1008, 1009, 1010, 1012, 1013, 1018, 1020, 1021, 1024, 1025),
+    *(1028, 1029, 1030, 1037, 1043, 1046, 1047, 1049, 1052, 1053, 1054, 1055, 1056, 1058, 1060),
+    *(1061, 1063, 1072, 1073, 1074, 1075, 1076, 1078, 1079, 1082, 1084, 1089, 1091),
+)
+"""From VideoDemographics.csv of the corpus."""
+
 TEXTS: Final = {
     "DFA": "Don't forget a jacket",
     "IEO": "It's eleven o'clock",
@@ -43,6 +50,7 @@ class CremaDCorpus(PublishedCorpus):
     title = "CREMA-D"
     megabytes = 610
     pattern = rf"(?P<speaker>1\d{{3}})_(?P<text>{'|'.join(TEXTS)})_(?P<emotion>{'|'.join(EMOTIONS)})_(?:LO|MD|HI|XX?)"
+    women = frozenset(map(str, WOMEN))
     emotions = EMOTIONS
     texts = TEXTS
 

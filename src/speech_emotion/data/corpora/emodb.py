@@ -42,6 +42,7 @@ class EmodbCorpus(PublishedCorpus):
     megabytes = 41
     pattern = rf"(?P<speaker>\d\d)(?P<text>{'|'.join(TEXTS)})(?P<emotion>[{''.join(EMOTIONS)}])[a-z]"
     """Speaker, text, emotion, version."""
+    women = frozenset({"08", "09", "13", "14", "16"})
     emotions = EMOTIONS
     texts = TEXTS
 

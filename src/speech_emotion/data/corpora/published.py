@@ -53,6 +53,8 @@ class PublishedCorpus(ABC):
     """Regular expression of the end of a path, without suffix, with the groups `speaker`, `emotion` and `text`."""
     speakers: ClassVar[Mapping[str, str]] = {}
     """Speaker by its spelling in names, where they differ."""
+    women: ClassVar[frozenset[str]]
+    """Speakers who are women; the others are men."""
     emotions: ClassVar[Mapping[str, str]]
     """Label by its spelling in names."""
     texts: ClassVar[Mapping[str, str]] = {}
@@ -79,8 +81,9 @@ class PublishedCorpus(ABC):
         match = re.fullmatch(rf"(?:.*/)?{cls.pattern}", path.with_suffix("").as_posix())
         if match is None:
             return None
-        speaker, emotion, text = match["speaker"], match["emotion"], match["text"]
-        return Utterance(path, cls.speakers.get(speaker, speaker), cls.emotions[emotion], cls.texts.get(text, text))
+        speaker, text = cls.speakers.get(match["speaker"], match["speaker"]), match["text"]
+        sex = "female" if speaker in cls.women else "male"
+        return Utterance(path, speaker, cls.emotions[match["emotion"]], cls.texts.get(text, text), sex=sex)
 
     def plain(self, path: str) -> str:
         """Return the part of a path on which copies agree."""

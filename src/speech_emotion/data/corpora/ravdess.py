@@ -35,6 +35,7 @@ class RavdessCorpus(PublishedCorpus):
     megabytes = 208
     pattern = r"0[1-3]-0[12]-(?P<emotion>0[1-8])-0[12]-(?P<text>0[12])-0[12]-(?P<speaker>\d\d)"
     """Modality, channel, emotion, intensity, statement, repetition, actor."""
+    women = frozenset(f"{number:02}" for number in range(2, 25, 2))
     emotions = EMOTIONS
     texts = TEXTS
 

@@ -35,6 +35,7 @@ class SaveeCorpus(PublishedCorpus):
     title = "SAVEE"
     megabytes = 160
     pattern = r"(?P<speaker>DC|JE|JK|KL)[_/](?P<text>(?P<emotion>a|d|f|h|n|sa|su)\d\d)"
+    women = frozenset()
     emotions = EMOTIONS
     texts = TEXTS
 

@@ -38,6 +38,7 @@ class TessCorpus(PublishedCorpus):
     megabytes = 290
     pattern = rf"(?P<speaker>{'|'.join(SPEAKERS)})_(?P<text>[a-z]+)_(?P<emotion>{'|'.join(EMOTIONS)})"
     speakers = SPEAKERS
+    women = frozenset(SPEAKERS.values())
     emotions = EMOTIONS
 
     @classmethod
