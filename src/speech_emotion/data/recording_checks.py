@@ -57,9 +57,9 @@ def build(
     measuring = parallel_map(partial(measure, settings=settings), paths, workers=workers)
     measured = list(track(measuring, len(paths), "checking", "recordings"))
     reasons = _reasons(utterances, measured)
-    labels = attrgetter("corpus", "speaker", "sex", "emotion", "text")
+    known = attrgetter("corpus", "speaker", "sex", "emotion", "text")
     rows = [
-        (name, one.path.as_posix(), *labels(one), *astuple(sound)[:-1], one.part)
+        (name, one.path.as_posix(), *known(one), *astuple(sound)[:-1], one.part)
         for name, one, sound, reason in zip(_ids(utterances), utterances, measured, reasons, strict=True)
         if not reason
     ]

@@ -242,13 +242,13 @@ def test_refuses_changed_raw_tree(tmp_path: Path) -> None:
 
 
 NAMES = [
-    ("tess", "OAF_neutral/OA_bite_neutral.wav", "OAF", "neutral", "Say the word bite"),  # lacks its F
-    ("tess", "YAF_pleasant_surprise/YAF_food_ps.wav", "YAF", "pleasant_surprise", "Say the word food"),
-    ("ravdess", "Actor_07/03-01-08-02-01-02-07.wav", "07", "surprise", "Kids are talking by the door"),
-    ("crema_d", "1001_DFA_ANG_XX.wav", "1001", "angry", "Don't forget a jacket"),
-    ("savee", "DC_sa03.wav", "DC", "sad", "common sentence 03"),
-    ("savee", "JK_su15.wav", "JK", "surprise", "su15"),
-    ("emodb", "03a01Fa.wav", "03", "happy", "Der Lappen liegt auf dem Eisschrank"),
+    ("tess", "OAF_neutral/OA_bite_neutral.wav", "OAF", "female", "neutral", "Say the word bite"),  # lacks its F
+    ("tess", "YAF_pleasant_surprise/YAF_food_ps.wav", "YAF", "female", "pleasant_surprise", "Say the word food"),
+    ("ravdess", "Actor_07/03-01-08-02-01-02-07.wav", "07", "male", "surprise", "Kids are talking by the door"),
+    ("crema_d", "1001_DFA_ANG_XX.wav", "1001", "male", "angry", "Don't forget a jacket"),
+    ("savee", "DC_sa03.wav", "DC", "male", "sad", "common sentence 03"),
+    ("savee", "JK_su15.wav", "JK", "male", "surprise", "su15"),
+    ("emodb", "03a01Fa.wav", "03", "male", "happy", "Der Lappen liegt auf dem Eisschrank"),
 ]
 COUNTS = {
     "tess": {"angry": 400, "disgust": 400, "fear": 400, "happy": 400, "neutral": 400, "pleasant_surprise": 400}
@@ -258,7 +258,8 @@ COUNTS = {
     "savee": {"neutral": 120} | dict.fromkeys(("angry", "disgust", "fear", "happy", "sad", "surprise"), 60),
     "emodb": {"angry": 127, "boredom": 81, "neutral": 79, "happy": 71, "fear": 69, "sad": 62, "disgust": 46},
 }
-SPEAKERS = {"tess": 2, "ravdess": 24, "crema_d": 91, "savee": 4, "emodb": 10}
+SPEAKERS = {"tess": (2, 0), "ravdess": (12, 12), "crema_d": (43, 48), "savee": (0, 4), "emodb": (5, 5)}
+"""Women and men."""
 
 
 def published(kind: str, source: Path | str = "data/incoming", **settings: object) -> PublishedCorpus:
@@ -270,9 +271,9 @@ def published(kind: str, source: Path | str = "data/incoming", **settings: objec
     return opened
 
 
-@pytest.mark.parametrize(("kind", "path", "speaker", "emotion", "text"), NAMES)
-def test_names_are_parsed(kind: str, path: str, speaker: str, emotion: str, text: str) -> None:
-    assert published(kind).parse_name(Path(path)) == Utterance(Path(path), speaker, emotion, text)
+@pytest.mark.parametrize(("kind", "path", "speaker", "sex", "emotion", "text"), NAMES)
+def test_names_are_parsed(kind: str, path: str, speaker: str, sex: str, emotion: str, text: str) -> None:
+    assert published(kind).parse_name(Path(path)) == Utterance(Path(path), speaker, emotion, text, sex=sex)
     assert published(kind).parse_name(Path("recording 1.wav")) is None
 
 
@@ -281,7 +282,8 @@ def test_committed_lists_are_complete(kind: str) -> None:
     opened = published(kind)
     utterances = [one for path in opened.checksums if (one := opened.parse_name(Path(path)))]
     assert Counter(one.emotion for one in utterances) == COUNTS[kind]
-    assert len({one.speaker for one in utterances}) == SPEAKERS[kind]
+    sexes = [sex for _, sex in {(one.speaker, one.sex) for one in utterances}]
+    assert (sexes.count("female"), sexes.count("male")) == SPEAKERS[kind]
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in opened.checksums.values())
     assert facts(kind).weights_licence
 
