@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import tomllib
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -134,12 +135,16 @@ def test_readme_has_the_current_table() -> None:
 
 def test_readme_has_the_current_figures_of_unseen_speakers() -> None:
     table = (ROOT / "reports" / "voices" / "comparison" / "corpora.md").read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in takewhile(bool, table)]
     columns = ["corpus", "chance", "best simple baseline", "UAR", "UAR, 3 neutral"]
     chosen = [rows[0].index(name) for name in columns]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
 
-    speaker = [[row[place] for place in chosen] for row in rows if row[0] == "speaker"]
+    speaker = [
+        [row[place] for place in chosen]
+        for row in rows
+        if row[0] == "speaker" and not {*row[1:3]} & {"all", "female", "male"}
+    ]
 
     assert [row[0] for row in speaker] == ["crema_d", "ravdess", "tess"]
     for row in speaker:

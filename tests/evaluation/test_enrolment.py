@@ -40,7 +40,7 @@ def utterances(raw: Path) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def store(utterances: pd.DataFrame, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     folder = tmp_path_factory.mktemp("features")
-    columns = (list(utterances[name]) for name in ("id", "path", "speaker"))
+    columns = (list(utterances[name]) for name in ("id", "path"))
     tasks = shard_tasks(*columns, raw=raw, folder=folder, settings=FEATURES, version=Recorded())
     write_index(folder, FEATURES, [write_shard(task) for task in tasks], {"versions": []})
     return FeatureStore(folder)

@@ -55,14 +55,7 @@ def _summary(path: Path, *, settings: FeaturizeSettings) -> np.ndarray:
     cepstra, energy = frames[:, : -len(TRACKS)], frames[:, names(settings).index("energy")]
     loud = np.flatnonzero(energy >= energy.max() - _LOUD_DB)
     kept = frames[loud[0] : loud[-1] + 1]
-    change = np.abs(np.diff(kept, axis=0, append=kept[-1:]))
-    quantiles = np.quantile(kept, [0.1, 0.9], axis=0)
-    rows = [
-        cepstra.mean(axis=0),
-        cepstra.std(axis=0),
-        kept.mean(axis=0),
-        kept.std(axis=0),
-        *quantiles,
-        change.mean(axis=0),
-    ]
-    return np.concatenate(rows)
+    low, high = np.quantile(kept, [0.1, 0.9], axis=0)
+    change = np.abs(np.diff(kept, axis=0, append=kept[-1:])).mean(axis=0)
+    moments = [rows for table in (cepstra, kept) for rows in (table.mean(axis=0), table.std(axis=0))]
+    return np.concatenate([*moments, low, high, change])
