@@ -14,7 +14,7 @@ from speech_emotion.config.features import FeaturizeSettings
 from speech_emotion.core.io import digest_json
 from speech_emotion.features.prosody import TRACKS, energy, tracks
 
-ALGORITHM: Final = 3
+ALGORITHM: Final = 4
 """Version of the numerical results; part of `spec_digest`."""
 
 _POWER_FLOOR: Final = 1e-10
