@@ -71,7 +71,7 @@ def evaluate(
     * `speech-emotion evaluate models:/NAME@challenger --on recordings/ --map joy=happy --leave-out boredom`
     * `speech-emotion evaluate src/speech_emotion/pretrained --on recordings/ --enroll 3`
     """
-    from speech_emotion.cli.recordings import report
+    from speech_emotion.cli.predict import report
     from speech_emotion.data.labels import read_labelled
     from speech_emotion.registry.model_resolution import load
 

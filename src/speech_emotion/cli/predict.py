@@ -80,7 +80,6 @@ def predict(
     * `speech-emotion predict recordings/ --output emotions.csv --log predictions/`
     * `speech-emotion predict recordings/ --profiles speakers/`
     """
-    from speech_emotion.cli.recordings import report, search
     from speech_emotion.core.progress import track
     from speech_emotion.inference.batch import BatchRow, predict_into, rows
     from speech_emotion.registry.model_resolution import load
@@ -140,7 +139,6 @@ def enroll(
     * `speech-emotion enroll anna/normal_voice.wav --output anna.json`
     * `speech-emotion predict anna/ --profile anna.json`
     """
-    from speech_emotion.cli.recordings import search
     from speech_emotion.registry.model_resolution import load
 
     found, bad = search(recordings)
@@ -152,6 +150,38 @@ def enroll(
     features = recognizer.package.description.features
     seconds = profile.frames * features.hop_length / features.sample_rate
     typer.echo(f"{output}: {seconds:.1f} s of speech from {len(found)} recordings")
+
+
+def search(places: Iterable[Path]) -> "tuple[list[Path], list[BatchRow]]":
+    """Return the recordings of files and folders, in order, and the folders without any.
+
+    A folder is searched recursively for the suffixes of recordings, hidden names left out; raises a UserError if one
+    cannot be read.
+    """
+    from speech_emotion.audio.decode import SUFFIXES
+    from speech_emotion.core.io import walk_files
+    from speech_emotion.inference.batch import BatchRow
+
+    found: list[Path] = []
+    bad = []
+    for place in places:
+        inside = [place]
+        if place.is_dir():
+            inside = [path for path in walk_files(place) if path.suffix.lower() in SUFFIXES]
+        found += inside
+        if not inside:
+            bad.append(BatchRow(str(place), f"holds no recordings ({' '.join(sorted(SUFFIXES))})"))
+    return found, bad
+
+
+def report(bad: "Sequence[BatchRow]", recordings: int) -> None:
+    """Print unusable recordings to standard error and exit with status 1, if there are any."""
+    if not bad:
+        return
+    typer.echo(f"{len(bad)} of {recordings} recordings could not be used:", err=True)
+    for one in bad:
+        typer.echo(f"  {one.path}: {one.reason}", err=True)
+    raise typer.Exit(1)
 
 
 def _speakers(recognizer: "Recognizer", profile: Path | None, profiles: Path | None) -> "Profiles":

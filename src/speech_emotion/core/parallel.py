@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.process import die_with_parent
+from speech_emotion.core.process import die_with_parent, environment
 
 if TYPE_CHECKING:
     from speech_emotion.core.ray_cluster import Cluster, RayWorkers
@@ -115,7 +115,8 @@ class LocalWorkers:
         context = get_context("spawn")  # a fork would copy locks that other threads hold
         self._processes = [context.Process(target=_run_member, args=(function, item)) for item in items]
         threads = str(max(1, core_count() // max(1, len(items))))
-        with _inherited(dict.fromkeys(THREADS, threads) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}):
+        variables = dict.fromkeys(THREADS, threads) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        with environment(variables), _without_interrupt():
             for process in self._processes:
                 process.start()
 
@@ -158,17 +159,12 @@ def _run_member(function: Callable[[ItemT], None], item: ItemT) -> None:
 
 
 @contextmanager
-def _inherited(variables: dict[str, str]) -> Iterator[None]:
-    """Start processes with these environment variables, and so that they ignore Ctrl-C from the beginning."""
+def _without_interrupt() -> Iterator[None]:
+    """Start processes so that they ignore Ctrl-C from the beginning."""
     main_thread = threading.current_thread() is threading.main_thread()
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN) if main_thread else None
-    before = {name: os.environ[name] for name in variables if name in os.environ}
-    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in variables:
-            del os.environ[name]
-        os.environ.update(before)
         if main_thread:
             signal.signal(signal.SIGINT, interrupt)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from speech_emotion.core.errors import UserError, mask_credentials
+from speech_emotion.core.process import environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -113,7 +114,7 @@ def session(advice: str) -> Iterator["MlflowClient"]:
             client = connect(where)
             client.search_experiments(max_results=1)
         # those functions of MLflow that accept no client read the variable
-        with timeouts(30, retries=2), _environment({VARIABLE: where.uri}):
+        with timeouts(30, retries=2), environment({VARIABLE: where.uri}):
             yield client
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         message = f"MLflow at {where.name} failed ({first_line(error)}). {_cure(where, error)} {advice}"
@@ -124,7 +125,7 @@ def session(advice: str) -> Iterator["MlflowClient"]:
 def timeouts(seconds: int, *, retries: int) -> Iterator[None]:
     """Limit MLflow's requests (by default 120 s with seven retries), unless the user has set limits."""
     wanted = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries)}
-    with _environment({name: value for name, value in wanted.items() if name not in os.environ}):
+    with environment({name: value for name, value in wanted.items() if name not in os.environ}):
         yield
 
 
@@ -208,17 +209,3 @@ def _create_database(database: Path) -> None:
         new = Path(folder.name) / database.name
         MlflowClient(f"sqlite:///{new.as_posix()}").search_experiments(max_results=1)
         os.link(new, database)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for a while."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
