@@ -15,7 +15,7 @@ class ServeSettings(Section):
     body_mb: Annotated[float, Field(gt=0, le=1024)] = 16.0
     recordings: Annotated[int, Field(ge=1, le=100_000)] = 64
     processes: Annotated[int, Field(ge=1, le=1024)] | None = None
-    waiting: Annotated[int, Field(ge=0, le=100_000)] = 16
+    waiting: Annotated[int, Field(ge=0, le=100_000)] = 128
     answer_seconds: Seconds = 30.0
     receive_seconds: Seconds = 30.0
     stop_seconds: Seconds = 30.0

@@ -42,12 +42,11 @@ class Api:
         self._pool, self._settings, self._metrics, self._log_writer = pool, settings, metrics, log_writer
         self._largest = int(settings.body_mb * 2**20)
         self._held = 0
-        self._version = metadata.version("speech-emotion")
         self.asgi = self._application()
 
     def _application(self) -> ASGIApp:
         # FastAPI's pages of documentation load scripts from another host
-        app = FastAPI(title="speech-emotion", version=self._version, docs_url=None, redoc_url=None)
+        app = FastAPI(title="speech-emotion", version=metadata.version("speech-emotion"), docs_url=None, redoc_url=None)
         app.get("/ping", response_class=Response)(self.ping)
         app.get("/health", response_class=Response)(self.ping)
         app.get("/version", response_class=PlainTextResponse)(self.version)
@@ -61,8 +60,8 @@ class Api:
             },
             openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA}}}},
         )(self.invocations)
-        for kind in (HTTPException, Exception):
-            app.add_exception_handler(kind, _refuse)
+        app.add_exception_handler(HTTPException, _refuse)
+        app.add_exception_handler(Exception, _refuse)
         app.add_exception_handler(ClientDisconnect, lambda *_: Response(status_code=499))
         return limited(app, report=self._report)
 
@@ -92,9 +91,9 @@ class Api:
             raise unavailable("the model cannot be loaded; see the log")
         return Response(b"\n", media_type="application/json")
 
-    async def version(self) -> str:
+    async def version(self, request: Request) -> str:
         """Return the version of this software."""
-        return self._version
+        return str(request.app.version)
 
     async def metrics(self) -> Response:
         """Return metrics in Prometheus format."""

@@ -1,7 +1,6 @@
 """Run requests in worker processes that can be killed, and replace the model without downtime."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import get_context
@@ -11,6 +10,7 @@ from pebble import CONSTS, ProcessExpired, ProcessPool
 from starlette.exceptions import HTTPException
 
 from speech_emotion.config.serving import ServeSettings
+from speech_emotion.core.batching import Batcher
 from speech_emotion.core.errors import UserError
 from speech_emotion.registry.model_resolution import Model
 from speech_emotion.serving import worker
@@ -37,7 +37,13 @@ class Pool:
         self._size, self._settings, self._note, self._keep_log = size, settings, note, keep_log
         self.requests, self.healthy = 0, True
         # pebble has no bound for its queue: a task is only scheduled when a worker is free
-        self._free = asyncio.Semaphore(size)
+        self._batcher = Batcher(
+            self._answer,
+            slots=size,
+            # handing over eight small requests takes about as long as handing over one
+            fits=lambda bodies: len(bodies) <= 8 and sum(map(len, bodies)) <= 2**20,
+            alone=(ProcessExpired, TimeoutError),
+        )
         self._changing = asyncio.Lock()
         self._pool: ProcessPool | None = None
         self._ending: dict[asyncio.Task[None], ProcessPool] = {}
@@ -59,16 +65,11 @@ class Pool:
         if self.requests >= self._size + self._settings.waiting:
             raise unavailable("server busy, retry later")
         limit = self._settings.answer_seconds
-        end = time.monotonic() + limit
         self.requests += 1
         try:
-            await asyncio.wait_for(self._free.acquire(), limit)
-            try:
-                reply = await self._answer(body, end)
-                self.healthy = True
-                return reply
-            finally:
-                self._free.release()
+            reply = await asyncio.wait_for(self._batcher(body), limit)
+            self.healthy = True
+            return reply
         except TimeoutError:
             raise HTTPException(504, f"the request took longer than {limit:g} s; send fewer recordings") from None
         except ProcessExpired:
@@ -89,23 +90,23 @@ class Pool:
         if self._ending:
             await asyncio.wait(self._ending, timeout=_STOP_SECONDS)
 
-    async def _answer(self, body: bytes | bytearray, end: float) -> Reply:
+    async def _answer(self, bodies: list[bytes | bytearray]) -> list[Reply]:
         pool = self._pool
         try:
-            return await self._run(body, end)
+            return await self._run(bodies)
         except (RuntimeError, UserError):  # no task has begun: nothing is lost by another try
             self._note("worker ended", level="warning")
             await self.change(self.model, broken=pool)
-            return await self._run(body, end)
+            return await self._run(bodies)
 
-    async def _run(self, body: bytes | bytearray, end: float) -> Reply:
-        pool, seconds = self._pool, max(0.001, end - time.monotonic())
+    async def _run(self, bodies: list[bytes | bytearray]) -> list[Reply]:
+        pool, seconds = self._pool, self._settings.answer_seconds
         assert pool is not None  # `change` comes first
         try:
             async with asyncio.timeout(seconds + _GRACE_SECONDS) as limit:
                 # at its timeout pebble kills the worker
-                reply: Reply = await asyncio.wrap_future(pool.schedule(worker.answer, [body], timeout=seconds))
-                return reply
+                work = pool.schedule(worker.answer, [bodies], timeout=seconds)
+                return await asyncio.wrap_future(work)
         except TimeoutError:
             self._note("worker timed out", level="warning")
             if limit.expired():

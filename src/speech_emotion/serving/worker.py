@@ -40,7 +40,6 @@ class Predictor:
         try:
             for number, recording in enumerate(parse(body, most=self._most)):
                 where = f"row {number}: "
-                # decoded once, for the prediction and for the statistics
                 sound = decode(decode_base64(recording.audio), max_seconds=longest)
                 answer = self._of_speaker(recording)(sound)
                 rows.append(row(answer, self._versions))
@@ -87,9 +86,9 @@ def digest() -> str:
     return _predictor().package.digest
 
 
-def answer(body: bytes | bytearray) -> Reply:
-    """Answer a request."""
-    return _predictor()(body)
+def answer(bodies: list[bytes | bytearray]) -> list[Reply]:
+    """Answer requests."""
+    return [_predictor()(body) for body in bodies]
 
 
 def _predictor() -> Predictor:

@@ -1,0 +1,76 @@
+"""Gather asynchronous calls that wait for a worker, and run them together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class Batcher(Generic[ItemT, ResultT]):
+    """Run items with at most `slots` calls of `run` at the same time.
+
+    An item runs as soon as there is a free slot, together with the items that wait behind it as far as `fits` allows.
+
+    * A batch that fails with one of the exceptions `alone` is run again one item at a time, so that an item cannot fail
+      others.
+    * An item whose caller was cancelled while it waited is not run.
+
+    Examples
+    --------
+    >>> async def double(items):
+    ...     return [2 * item for item in items]
+    >>> async def main():
+    ...     batcher = Batcher(double, slots=1, fits=lambda items: len(items) <= 8, alone=())
+    ...     return await asyncio.gather(*map(batcher, range(3)))
+    >>> asyncio.run(main())
+    [0, 2, 4]
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[ItemT]], Awaitable[Sequence[ResultT]]],
+        *,
+        slots: int,
+        fits: Callable[[list[ItemT]], bool],
+        alone: tuple[type[Exception], ...],
+    ) -> None:
+        self._run, self._fits, self._alone = run, fits, alone
+        self._free = asyncio.Semaphore(slots)
+        self._waiting: deque[tuple[ItemT, asyncio.Future[ResultT]]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, item: ItemT) -> ResultT:
+        """Return the result of an item, or raise what `run` raised."""
+        result: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, result))
+        task = asyncio.create_task(self._next())
+        self._tasks.add(task)  # the loop itself holds only a weak reference
+        task.add_done_callback(self._tasks.discard)
+        return await result
+
+    async def _next(self) -> None:
+        async with self._free:
+            batch: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
+            while self._waiting and (not batch or self._fits([item for item, _ in [*batch, self._waiting[0]]])):
+                batch.append(self._waiting.popleft())
+            await self._finish(batch)
+
+    async def _finish(self, batch: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
+        batch = [(item, result) for item, result in batch if not result.done()]
+        if not batch:
+            return
+        try:
+            found = await self._run([item for item, _ in batch])
+        except Exception as error:
+            for item, result in batch:
+                if len(batch) > 1 and isinstance(error, self._alone):
+                    await self._finish([(item, result)])
+                elif not result.done():
+                    result.set_exception(error)
+        else:
+            for (_, result), one in zip(batch, found, strict=True):
+                if not result.done():
+                    result.set_result(one)
