@@ -17,16 +17,6 @@ class Batcher(Generic[ItemT, ResultT]):
     * A batch that fails with one of the exceptions `alone` is run again one item at a time, so that an item cannot fail
       others.
     * An item whose caller was cancelled while it waited is not run.
-
-    Examples
-    --------
-    >>> async def double(items):
-    ...     return [2 * item for item in items]
-    >>> async def main():
-    ...     batcher = Batcher(double, slots=1, fits=lambda items: len(items) <= 8, alone=())
-    ...     return await asyncio.gather(*map(batcher, range(3)))
-    >>> asyncio.run(main())
-    [0, 2, 4]
     """
 
     def __init__(
