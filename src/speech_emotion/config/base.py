@@ -23,13 +23,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
-    """Read params.yaml as plain Python values.
-
-    Raises
-    ------
-    UserError
-        The file is missing, is not YAML, or is not a mapping of sections.
-    """
+    """Read params.yaml as plain values; raise a UserError if it is missing, not YAML, or no mapping of sections."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -50,13 +44,7 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
 
 
 def read_section(name: str, model: type[SectionT], path: Path = PARAMS) -> SectionT:
-    """Read and validate one section of a YAML file.
-
-    Raises
-    ------
-    UserError
-        Names the key, what was found, and what is allowed.
-    """
+    """Read and validate one section of a YAML file; a UserError names the key, what was found and what is allowed."""
     values = read_params(path)
     if name not in values:
         raise UserError(f"{path}: the section '{name}:' is missing.{suggestion(name, map(str, values))}")

@@ -72,11 +72,5 @@ class Settings(Section):
 
 
 def read_settings(path: Path = PARAMS) -> Settings:
-    """Read and validate all of params.yaml.
-
-    Raises
-    ------
-    UserError
-        Names each section or key that is missing, unknown or wrong, one in a line.
-    """
+    """Read and validate all of params.yaml; a UserError names each missing, unknown or wrong key, one in a line."""
     return parse_section("", Settings, read_params(path), path)

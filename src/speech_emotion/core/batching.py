@@ -3,12 +3,14 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
+@dataclass
 class Batcher(Generic[ItemT, ResultT]):
     """Run items with at most `slots` calls of `run` at the same time.
 
@@ -19,16 +21,13 @@ class Batcher(Generic[ItemT, ResultT]):
     * An item whose caller was cancelled while it waited is not run.
     """
 
-    def __init__(
-        self,
-        run: Callable[[list[ItemT]], Awaitable[Sequence[ResultT]]],
-        *,
-        slots: int,
-        fits: Callable[[list[ItemT]], bool],
-        alone: tuple[type[Exception], ...],
-    ) -> None:
-        self._run, self._fits, self._alone = run, fits, alone
-        self._free = asyncio.Semaphore(slots)
+    run: Callable[[list[ItemT]], Awaitable[Sequence[ResultT]]]
+    slots: int
+    fits: Callable[[list[ItemT]], bool]
+    alone: tuple[type[Exception], ...]
+
+    def __post_init__(self) -> None:
+        self._free = asyncio.Semaphore(self.slots)
         self._waiting: deque[tuple[ItemT, asyncio.Future[ResultT]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -44,23 +43,20 @@ class Batcher(Generic[ItemT, ResultT]):
     async def _next(self) -> None:
         async with self._free:
             batch: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
-            while self._waiting and (not batch or self._fits([item for item, _ in [*batch, self._waiting[0]]])):
+            while self._waiting and (not batch or self.fits([item for item, _ in [*batch, self._waiting[0]]])):
                 batch.append(self._waiting.popleft())
             await self._finish(batch)
 
     async def _finish(self, batch: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
         batch = [(item, result) for item, result in batch if not result.done()]
-        if not batch:
-            return
         try:
-            found = await self._run([item for item, _ in batch])
-        except Exception as error:
-            for item, result in batch:
-                if len(batch) > 1 and isinstance(error, self._alone):
-                    await self._finish([(item, result)])
-                elif not result.done():
-                    result.set_exception(error)
-        else:
+            found = await self.run([item for item, _ in batch]) if batch else []
             for (_, result), one in zip(batch, found, strict=True):
                 if not result.done():
                     result.set_result(one)
+        except Exception as error:
+            for item, result in batch:
+                if len(batch) > 1 and isinstance(error, self.alone):
+                    await self._finish([(item, result)])
+                elif not result.done():
+                    result.set_exception(error)

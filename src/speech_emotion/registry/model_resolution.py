@@ -58,15 +58,9 @@ class Model:
 
 
 def load(source: str | Path | None = None, *, threads: int = 1) -> "Recognizer":
-    """Load a model.
+    """Load the package in a folder, or a version in the registry such as `models:/speech-emotion-tess@challenger`.
 
-    Parameters
-    ----------
-    source : str or Path, optional
-        The folder of a package, or a version in the MLflow registry (`models:/speech-emotion-tess@challenger`,
-        `models:/speech-emotion-tess/3`). None: the built-in package.
-    threads : int
-        See `Recognizer`.
+    Without a source it is the built-in package; `threads` are those of `Recognizer`.
     """
     from speech_emotion.inference.recognizer import Recognizer
 
