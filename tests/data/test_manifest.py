@@ -19,6 +19,7 @@ def a_frame(rows: int = 4) -> pd.DataFrame:
             "path": [f"sad/{row}.wav" for row in range(rows)],
             "corpus": "",
             "speaker": "S",
+            "sex": "",
             "emotion": [("sad", "joy")[row % 2] for row in range(rows)],
             "text": "null",
             "sample_rate": 16000,
