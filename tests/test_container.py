@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -37,40 +36,11 @@ def installed(root: Path, *extras: str) -> set[str]:
 def test_installed_packages(root: Path) -> None:
     plain, registry, log = (installed(root, *extras) for extras in ((), ("mlflow",), ("parquet",)))
 
-    assert {
-        "numpy",
-        "onnxruntime",
-        "uvicorn",
-        "fastapi",
-        "pebble",
-        "h11",
-        "prometheus-client",
-        "pydantic-core",
-    } <= plain
+    assert {"numpy", "onnxruntime", "uvicorn", "fastapi", "pebble", "h11", "prometheus-client"} <= plain
     assert not plain & {"mlflow", "tensorflow", "keras", "librosa", "pandas", "scipy", "dvc", "optuna"}
     assert log == plain | {"pyarrow"}
     assert {"mlflow", "pandas"} <= registry
     assert not registry & {"tensorflow", "keras", "librosa", "dvc", "optuna"}
-
-
-def test_imports_are_installed(root: Path) -> None:
-    normal = runpy.run_path(str(root / "scripts" / "serving_requirements.py"))["normal"]
-    script = (
-        "import sys; from importlib.metadata import packages_distributions\n"
-        "import speech_emotion.cli.serve, speech_emotion.serving.server\n"
-        "from speech_emotion.registry.model_resolution import Model; from speech_emotion.serving import worker\n"
-        "worker.load(Model(), 1, False); worker.answer(b'{}')\n"
-        "owners = packages_distributions()\n"
-        "print(*{owner for module in sys.modules for owner in owners.get(module.partition('.')[0], ())})"
-    )
-
-    imported = {normal(one) for one in subprocess.check_output([sys.executable, "-c", script], text=True).split()}
-
-    assert {"numpy", "onnxruntime", "threadpoolctl", "uvicorn"} <= imported
-    # imported where installed, not required
-    optional = {"speech-emotion", "orjson", "python-multipart", "ruamel-yaml-clib"}
-    required = {name for name in imported - optional if not name.startswith("opentelemetry-")}
-    assert required <= {normal(one) for one in installed(root)}
 
 
 def test_unprivileged_and_pinned(root: Path) -> None:

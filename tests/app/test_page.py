@@ -29,16 +29,6 @@ def test_escapes_names_and_labels(windowed: WindowedRecognizer, prediction: Pred
     assert "<b>" not in shown
 
 
-def test_unsure_answer_names_closest_emotion(windowed: WindowedRecognizer, prediction: Prediction) -> None:
-    found = replace(prediction, sure=False)
-
-    shown = wording.verdict("tone", 1.0, found, windowed.recognizer)
-
-    assert '<p class="se-label">not sure</p>' in shown
-    assert f"Closest is {wording.words(found.label)}" in shown
-    assert wording.why_not_sure(windowed.recognizer.rejection) in shown
-
-
 @pytest.mark.parametrize("example", examples.EXAMPLES)
 def test_examples_can_be_predicted(windowed: WindowedRecognizer, example: str, tmp_path: Path) -> None:
     answer = windowed(examples.speak(example, tmp_path))

@@ -1,5 +1,3 @@
-import os
-import pty
 import signal
 import subprocess
 import sys
@@ -7,33 +5,18 @@ from pathlib import Path
 
 import pytest
 
-import speech_emotion.cli
 from helpers.commands import Command
 from helpers.recordings import encoded, tone
+from helpers.terminal import terminal
 from helpers.tiny_package import make_package
-
-COMMANDS = [
-    *("predict", "enroll", "evaluate", "runs", "compare", "data", "publish", "promote", "rollback", "history"),
-    *("registry", "tune", "serve", "monitor", "app", "listen", "preset", "version"),
-]
-
-
-def test_help_lists_every_command(command: Command) -> None:
-    done = command("--help")
-
-    assert done.returncode == 0
-    for name in COMMANDS:
-        assert f"│ {name} " in done.stdout
-    registered = speech_emotion.cli.app.registered_commands
-    assert {info.callback.__name__ for info in registered if info.callback} == set(COMMANDS)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [["nothing"], ["predict"], ["predict", "a.wav", "--format", "xml"], ["evaluate", "model"]],
 )
-def test_wrong_usage_is_status_2(command: Command, arguments: list[str]) -> None:
-    done = command(*arguments)
+def test_wrong_usage_is_status_2(in_process: Command, arguments: list[str]) -> None:
+    done = in_process(*arguments)
 
     assert done.returncode == 2
     assert "Usage:" in done.stderr
@@ -44,10 +27,12 @@ def test_wrong_usage_is_status_2(command: Command, arguments: list[str]) -> None
     ("model", "name", "message"),
     [("nowhere", "a", "nowhere: no model package found"), (".", "a" * 300, f"{'a' * 300}.wav: File name too long")],
 )
-def test_error_is_one_line_and_status_1(command: Command, tmp_path: Path, model: str, name: str, message: str) -> None:
+def test_error_is_one_line_and_status_1(
+    in_process: Command, tmp_path: Path, model: str, name: str, message: str
+) -> None:
     make_package(tmp_path)
 
-    done = command("predict", f"{name}.wav", "--model", model)
+    done = in_process("predict", f"{name}.wav", "--model", model)
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"error: {message}")
@@ -64,11 +49,11 @@ def test_empty_model_is_refused(in_process: Command, tmp_path: Path, arguments: 
     assert done.stderr.startswith("error: --model is empty. Give a package folder")
 
 
-def test_params_of_another_program_are_ignored(command: Command, clips: Path, model: Path, tmp_path: Path) -> None:
+def test_params_of_another_program_are_ignored(in_process: Command, clips: Path, model: Path, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("learning_rate: 0.1\n")
 
-    served = command("serve", "--port", "0", "--model", "nowhere")
-    logged = command("predict", clips / "a.wav", "--model", model, "--log", "log")
+    served = in_process("serve", "--port", "0", "--model", "nowhere")
+    logged = in_process("predict", clips / "a.wav", "--model", model, "--log", "log")
 
     assert served.stderr.startswith("error: nowhere: no model package found")
     assert (logged.returncode, logged.stderr) == (0, "")
@@ -140,12 +125,7 @@ def test_help_imports_no_libraries() -> None:
 
 
 def test_terminal_gets_a_table(model: Path, clips: Path) -> None:
-    terminal, inside = pty.openpty()
-    command = [sys.executable, "-m", "speech_emotion", "predict", str(clips / "a.wav"), "--model", str(model)]
-    subprocess.run(command, stdout=inside, env={**os.environ, "COLUMNS": "100", "TERM": "xterm"}, check=True)
-    os.close(inside)
-
-    shown = os.read(terminal, 65536).decode()
-    os.close(terminal)
+    with terminal("-m", "speech_emotion", "predict", str(clips / "a.wav"), "--model", str(model)) as started:
+        shown = started.read()
 
     assert all(text in shown for text in ("recording", "confidence", "│"))

@@ -74,24 +74,14 @@ def test_predict_with_profiles(
     assert done.stderr == ("" if option == "--profile" else "3 of 4 recordings have a speaker profile\n")
 
 
-def test_unusable_profiles(
-    in_process: Command, model: Path, enrolled_model: Path, voices: Path, tmp_path: Path
-) -> None:
+def test_unusable_profiles(in_process: Command, enrolled_model: Path, voices: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.json").write_text("{}")
-    profile = Recognizer.load(enrolled_model).enroll([tone()], RATE)
-    profile.save(tmp_path / "good.json")
-    profile.model_copy(update={"spec_digest": "0" * 64}).save(tmp_path / "other.json")
 
-    for arguments, message in (
-        (("--profile", "bad.json", "-m", enrolled_model), "bad.json: is not a speaker profile"),
-        (
-            ("--profile", "other.json", "-m", enrolled_model),
-            "other.json: the speaker profile was made for another model",
-        ),
-        (("--profile", "good.json", "-m", model), "good.json: this model was trained without speaker references"),
-        (("--profiles", "empty", "-m", enrolled_model), "empty: has no speaker profiles"),
+    for option, path, message in (
+        ("--profile", "bad.json", "bad.json: is not a speaker profile"),
+        ("--profiles", "empty", "empty: has no speaker profiles"),
     ):
-        done = in_process("predict", voices, *arguments)
+        done = in_process("predict", voices, option, path, "-m", enrolled_model)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"error: {message}")

@@ -1,36 +1,23 @@
 import os
 import shutil
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from helpers.commands import Command
-from speech_emotion.config.data import CorpusName
 from speech_emotion.tracking.connection import MlflowLocation, connect
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    """A folder with the settings and presets of the repository, and nothing made."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+def workspace(root: Path, tmp_path: Path) -> Path:
+    """A folder with the settings of the repository, and nothing made."""
+    shutil.copy(root / "params.yaml", tmp_path)
     return tmp_path
 
 
-def test_data_lists_corpora(command: Command, workspace: Path) -> None:
-    done = command("data", cwd=workspace)
-
-    assert done.returncode == 0, done.stderr
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["kind", *get_args(CorpusName)]
-    assert all(len(line.split("\t")) == 4 for line in done.stdout.splitlines())
-
-
 @pytest.mark.parametrize("name", ["data", "publish", "runs"])
-def test_commands_outside_of_a_clone(command: Command, name: str, tmp_path: Path) -> None:
-    done = command(name)
+def test_commands_outside_of_a_clone(in_process: Command, name: str, tmp_path: Path) -> None:
+    done = in_process(name)
 
     assert done.returncode == 1
     assert done.stderr.startswith("error: params.yaml: cannot be read")
@@ -38,25 +25,10 @@ def test_commands_outside_of_a_clone(command: Command, name: str, tmp_path: Path
     assert os.listdir(tmp_path) == []
 
 
-def test_preset_shows_a_diff(command: Command, workspace: Path) -> None:
-    done = command("preset", "reference", cwd=workspace)
-
-    assert done.returncode == 0, done.stderr
-    assert "-    input: frames" in done.stdout
-    assert "+    input: time_mean" in done.stdout
-    assert "input: time_mean" in (workspace / "params.yaml").read_text()
-
-
-def test_runs_without_a_database(command: Command, workspace: Path) -> None:
-    done = command("runs", cwd=workspace)
-
-    assert done.returncode == 1
-    assert "has no runs of 'tess' yet. Run `dvc repro`" in done.stderr
-    assert not (workspace / "mlflow.db").exists()
-
-
-def test_runs_lists_newest_first(in_process: Command, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workspace)
+def test_runs_lists_newest_first(in_process: Command, workspace: Path) -> None:
+    none = in_process("runs")
+    assert (none.returncode, (workspace / "mlflow.db").exists()) == (1, False)
+    assert "has no runs of 'tess' yet. Run `dvc repro`" in none.stderr
     empty = in_process("publish")
     record(workspace, protocol="word", fold="all", metrics={"test/uar": 0.75, "test/accuracy": 0.8125}, commit="c" * 40)
     record(workspace, protocol="full", fold="all", metrics={"validation/uar": 1.0}, commit="unknown: no repository")

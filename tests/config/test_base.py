@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from speech_emotion.config.base import parse_section, read_params, read_section, section_or
+from speech_emotion.config.base import parse_section, read_params, section_or
 from speech_emotion.config.data import CorpusSettings
 from speech_emotion.config.params import Settings, read_settings
-from speech_emotion.config.training import TrainSettings
 from speech_emotion.core.errors import UserError
 
 OWN = CorpusSettings(name="own", kind="demo", source="nowhere")
@@ -101,13 +100,6 @@ def test_all_mistakes_are_reported(params: Path, values: dict[str, Any]) -> None
         "params.yaml: featurize.deltas: found 9. Input should be 0, 1 or 2.",
         "params.yaml: train.epochs: is missing.",
     ]
-
-
-def test_misspelt_section_is_suggested(params: Path) -> None:
-    params.write_text("trian: {}\n")
-
-    with pytest.raises(UserError, match=r"'train:' is missing\. Did you mean 'trian'"):
-        read_section("train", TrainSettings, params)
 
 
 def keys(values: Any, prefix: str = "") -> Iterator[str]:

@@ -1,7 +1,7 @@
-import os
-import pty
 import subprocess
 import sys
+
+from helpers.terminal import terminal
 
 PROGRAM = """
 from speech_emotion.core.progress import track
@@ -10,19 +10,10 @@ assert list(track(iter("abc"), 3, "featurize", "recordings")) == ["a", "b", "c"]
 """
 
 
-def test_terminal_shows_a_bar() -> None:
-    terminal, inside = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "90"}
-    subprocess.run([sys.executable, "-c", PROGRAM], stderr=inside, env=environment, check=True)
-    os.close(inside)
-
-    shown = os.read(terminal, 65536).decode()
-    os.close(terminal)
-
-    assert all(text in shown for text in ("featurize", "3/3", "recordings", "━"))
-
-
-def test_file_shows_nothing() -> None:
+def test_terminal_shows_a_bar_and_a_file_nothing() -> None:
+    with terminal("-c", PROGRAM) as started:
+        shown = started.read()
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True)
 
+    assert all(text in shown for text in ("featurize", "3/3", "recordings", "━"))
     assert (done.stdout, done.stderr) == (b"", b"")

@@ -58,27 +58,18 @@ def test_folders_and_names_label(tmp_path: Path, paths: list[str], found: str) -
     assert understood(lay_out(tmp_path, *paths)) == found
 
 
-@pytest.mark.parametrize(
-    "table",
-    [
-        "path,emotion,speaker,text,split\na.wav,sad,S1,Say it,test\nsub/b.flac,joy,S2,,train\n",
-        "\ufeffpath,emotion,speaker,text,split\r\na.wav,sad,S1,Say it,test\r\nsub/b.flac,joy,S2,,train\r\n",
-        "Split;Emotion; PATH ;speaker;text\ntest;sad;a.wav;S1;Say it\ntrain;joy;sub/b.flac;S2;\n",
-        "path emotion speaker mood split text\n\na.wav sad S1 x test Say·it\n./sub/b.flac joy S2  train \n".replace(
-            " ", "\t"
-        ).replace("·", " "),
-        'path,emotion,speaker,text,split\n"a.wav"," sad ",S1,"Say it",test\nsub\\b.flac,joy,S2,,train\n',
-        "sep=;\r\npath;emotion;speaker;text;split\r\na.wav;sad;S1;Say it;test\r\nsub/b.flac;joy;S2;;train\r\n",
-    ],
-    ids=[
-        "plain",
-        "from Excel",
-        "semicolons, other order, capitals",
-        "tabs, more columns, empty lines",
-        "quotes, backslash",
-        "separator line",
-    ],
-)
+TABLES = {
+    "plain": "path,emotion,speaker,text,split\na.wav,sad,S1,Say it,test\nsub/b.flac,joy,S2,,train\n",
+    "from Excel": "\ufeffpath,emotion,speaker,text,split\r\na.wav,sad,S1,Say it,test\r\nsub/b.flac,joy,S2,,train\r\n",
+    "capitals": "Split;Emotion; PATH ;speaker;text\ntest;sad;a.wav;S1;Say it\ntrain;joy;sub/b.flac;S2;\n",
+    "tabs": "path\temotion\tspeaker\tmood\tsplit\ttext\n\na.wav\tsad\tS1\tx\ttest\tSay it\n"
+    "./sub/b.flac\tjoy\tS2\t\ttrain\t\n",
+    "quotes": 'path,emotion,speaker,text,split\n"a.wav"," sad ",S1,"Say it",test\nsub\\b.flac,joy,S2,,train\n',
+    "separator": "sep=;\r\npath;emotion;speaker;text;split\r\na.wav;sad;S1;Say it;test\r\nsub/b.flac;joy;S2;;train\r\n",
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
 def test_reads_tables_of_many_programs(tmp_path: Path, table: str) -> None:
     lay_out(tmp_path, "a.wav", "sub/b.flac", table=table, name="My labels.CSV")
     assert read_labelled(tmp_path).utterances == (

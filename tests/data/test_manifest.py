@@ -7,30 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.examples import manifest
 from speech_emotion.core.errors import UserError
 from speech_emotion.data.manifest import MANIFEST, read
-
-
-def a_frame(rows: int = 4) -> pd.DataFrame:
-    """Return a manifest without mistakes."""
-    return pd.DataFrame(
-        {
-            "id": [f"sad/{row}" for row in range(rows)],
-            "path": [f"sad/{row}.wav" for row in range(rows)],
-            "corpus": "",
-            "speaker": "S",
-            "sex": "",
-            "emotion": [("sad", "joy")[row % 2] for row in range(rows)],
-            "text": "null",
-            "sample_rate": 16000,
-            "channels": 1,
-            "seconds": [1.0 + row / 3 for row in range(rows)],
-            "rms_dbfs": -20.5,
-            "peak_dbfs": -3.0,
-            "sha256": [f"{row:064x}" for row in range(rows)],
-            "part": "",
-        }
-    )
 
 
 def changed(column: str, value: Any) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -46,7 +25,7 @@ BROKEN: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "column missing": (lambda frame: frame.drop(columns="text"), "expected the columns"),
     "column too many": (lambda frame: frame.assign(x=1), "expected the columns"),
     "no id": (changed("id", ""), "row 2: id: found ''; allowed: text, not empty."),
-    "id twice": (changed("id", "sad/0"), "id: 'sad/0' occurs more than once."),
+    "id twice": (changed("id", "A_0_angry"), "id: 'A_0_angry' occurs more than once."),
     "no emotion": (changed("emotion", ""), "row 2: emotion: found ''; allowed: text, not empty."),
     "rate of nothing": (changed("sample_rate", 0), "row 2: sample_rate: found 0; allowed: a number above 0."),
     "rate in words": (changed("sample_rate", "high"), "sample_rate: invalid literal for int()"),
@@ -63,6 +42,6 @@ BROKEN: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
 @pytest.mark.parametrize(("change", "said"), BROKEN.values(), ids=BROKEN.keys())
 def test_refuses_other_schemas(tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], said: str) -> None:
     path = tmp_path / MANIFEST
-    change(a_frame()).to_csv(path, index=False)
+    change(manifest()).to_csv(path, index=False)
     with pytest.raises(UserError, match=re.escape(f"{path}: {said}")):
         read(path)

@@ -2,7 +2,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from helpers.files import fill
@@ -12,8 +11,8 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_file
 from speech_emotion.data.corpora import open_corpus
 from speech_emotion.data.corpora.base import Utterance
-from speech_emotion.data.manifest import BAD_RECORDINGS, MANIFEST, Manifest, check, read, write
-from speech_emotion.data.recording_checks import build, refuse_bad
+from speech_emotion.data.manifest import BAD_RECORDINGS, MANIFEST, Manifest, check, write
+from speech_emotion.data.recording_checks import build
 
 SETTINGS = PrepareSettings(bad_recordings="stop", min_seconds=0.2, max_seconds=10.0, silence_dbfs=-60.0)
 
@@ -106,41 +105,12 @@ def test_ids_are_unique_paths(tmp_path: Path) -> None:
     assert list(built(tmp_path, files).good["id"]) == ["x/a", "x/b.wav", "x/b.flac"]
 
 
-def test_text_stays_text(tmp_path: Path) -> None:
-    fill(tmp_path, {"a.wav": encoded(tone()), "b.wav": encoded(tone(0.5))})
-    utterances = [
-        Utterance(Path("a.wav"), "007", "NA", 'Say, "null"\nnow', "test"),
-        Utterance(Path("b.wav"), "1e5", "joy", "", "train"),
-    ]
-    found = build(Listed(utterances), tmp_path, settings=SETTINGS, workers=1)
-    write(tmp_path / "out", found)
-    again = read(tmp_path / "out" / MANIFEST)
-    assert again[["speaker", "emotion", "text", "part"]].to_numpy().tolist() == [
-        ["007", "NA", 'Say, "null"\nnow', "test"],
-        ["1e5", "joy", "", "train"],
-    ]
-    pd.testing.assert_frame_equal(again, found.good)
-
-
 def test_result_does_not_depend_on_workers(tmp_path: Path) -> None:
     corpus = filled(tmp_path / "raw", {f"{n}.wav": encoded(tone(0.3 + n / 100)) for n in range(6)} | {"bad.wav": b""})
     for workers in (1, 2):
         write(tmp_path / str(workers), build(corpus, tmp_path / "raw", settings=SETTINGS, workers=workers))
     for name in (MANIFEST, BAD_RECORDINGS):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
-
-
-def test_bad_recordings_stop_the_run(tmp_path: Path) -> None:
-    bad = pd.DataFrame({"path": [f"{n}.wav" for n in range(30)], "reason": "is empty (0 bytes)"})
-    good = pd.DataFrame({"path": ["a.wav", "b.wav", "c.wav", "d.wav"]})
-    report = tmp_path / "report.csv"
-    with pytest.raises(UserError) as error:
-        refuse_bad(Manifest(good, bad), SETTINGS, report=report)
-    assert str(error.value).startswith("30 of 34 recordings cannot be used:\n  0.wav: is empty (0 bytes)\n")
-    assert f"\n  and 10 more\nAll are listed in {report}." in str(error.value)
-    assert len(pd.read_csv(report)) == 30
-    refuse_bad(Manifest(good, bad[:0]), SETTINGS, report=report)
-    assert not report.exists()
 
 
 @pytest.mark.slow

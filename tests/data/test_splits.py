@@ -11,8 +11,8 @@ from speech_emotion.data import splits
 SETTINGS = SplitSettings(protocols=("random", "word", "speaker", "full"), seed=7, test_share=0.2, validation_share=0.1)
 
 
-def folds(rows, protocol, tmp_path: Path) -> list[splits.Fold]:
-    splits.write(tmp_path / "split.csv", splits.make(rows, protocol, SETTINGS))
+def folds(rows, protocol, tmp_path: Path, **changes) -> list[splits.Fold]:
+    splits.write(tmp_path / "split.csv", splits.make(rows, protocol, SETTINGS.model_copy(update=changes)))
     return splits.read(tmp_path / "split.csv")
 
 
@@ -20,8 +20,12 @@ def folds(rows, protocol, tmp_path: Path) -> list[splits.Fold]:
 def test_every_utterance_is_in_one_part(protocol, tmp_path: Path) -> None:
     rows = manifest()
 
-    for fold in folds(rows, protocol, tmp_path):
+    found = folds(rows, protocol, tmp_path)
+
+    for fold in found:
         assert sorted(fold.train + fold.validation + fold.test) == sorted(rows["id"])
+    assert splits.make(rows, protocol, SETTINGS).equals(splits.make(rows, protocol, SETTINGS))
+    assert folds(rows, protocol, tmp_path, seed=8) != found
 
 
 def test_random_is_stratified(tmp_path: Path) -> None:
@@ -109,16 +113,6 @@ def test_unsupported_protocols_are_listed_together() -> None:
     splits.refuse_unsupported(manifest(), SETTINGS)
 
 
-def test_seed() -> None:
-    rows = manifest()
-    other = SETTINGS.model_copy(update={"seed": 8})
-
-    first, again, different = (splits.make(rows, "random", settings) for settings in (SETTINGS, SETTINGS, other))
-
-    assert first.equals(again)
-    assert not first.equals(different)
-
-
 @pytest.mark.parametrize(
     ("protocol", "column", "leak"),
     [("word", "text", "word0"), ("speaker", "speaker", "A"), ("random", "sha256", None)],
@@ -154,18 +148,6 @@ def test_validation_is_drawn_from_named_training_part(protocol, tmp_path: Path) 
     assert set(fold.test) == (tested if protocol == "random" else set())
     originals = {name.removesuffix("_again") for name in fold.validation}
     assert len(fold.validation) == 2 * len(originals)
-
-
-def test_utterances_are_read_back_as_text(tmp_path: Path) -> None:
-    rows = manifest().assign(text="1e3")
-    rows["speaker"] = rows["speaker"].map({"A": "01", "B": "NA"})
-    splits.write(tmp_path / "speaker.csv", splits.make(rows, "speaker", SETTINGS))
-
-    found = splits.utterances(tmp_path / "speaker.csv")
-
-    assert sorted(found["id"]) == sorted(rows["id"])
-    assert set(found["speaker"]) == {"01", "NA"}
-    assert set(found["text"]) == {"1e3"}
 
 
 VOICES = [

@@ -48,17 +48,6 @@ def test_card(description: Description) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "caveat"), [("tess", "two actresses"), ("demo", "synthetic"), ("folder", "its own recordings")]
-)
-def test_limits_of_the_data(description: Description, kind: Any, caveat: str) -> None:
-    text = write(description, EVALUATION, kind=kind, training=TRAINING)
-
-    assert caveat in text.partition("## Model")[0]
-    for fact in ("TESS", "actress", "Toronto", "words"):
-        assert (fact in text) == (kind == "tess"), fact
-
-
-@pytest.mark.parametrize(
     ("protocol", "speaker", "text", "expected"),
     [
         ("speaker", 1.0, 0.0, "an unseen speaker"),

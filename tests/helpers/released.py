@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from helpers import tracked
 from helpers.examples import manifest
 from helpers.tiny_package import LABELS, make_package
+from helpers.workspaces import ROOT, commit
 from speech_emotion.config.evaluation import BootstrapSettings, EvaluateSettings
 from speech_emotion.config.registry import PromoteSettings, ProtocolGates, ProtocolsGates
 from speech_emotion.core.io import write_json
@@ -24,7 +25,6 @@ from speech_emotion.registry.gates import folder_md5
 from speech_emotion.registry.promote import PromotionResult, promote
 from speech_emotion.registry.publish import publish
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PROTOCOLS = {"random": ("all",), "speaker": ("A", "B")}
 EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=0))
 WORDS = 20
@@ -146,6 +146,4 @@ def _commit(folder: Path, package: Path) -> None:
         "train": {"outs": [{"path": "models/x", "md5": "6" * 32}]},
     }
     (folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
-    tracked.git(folder, "add", "--all")
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    tracked.git(folder, *identity, "commit", "--quiet", "--allow-empty", "--message", f"release {name}")
+    commit(folder)

@@ -15,6 +15,7 @@ from mlflow.entities import ViewType
 
 from helpers.examples import manifest
 from helpers.tiny_package import make_package
+from helpers.workspaces import commit
 from speech_emotion.core.io import digest_folder, write_json
 from speech_emotion.data import splits
 from speech_emotion.tracking import connection, mlflow_run
@@ -46,8 +47,7 @@ def make_workspace(folder: Path) -> Path:
     _write_data(folder / "data" / CORPUS)
     write_lock(folder)
     git(folder, "init", "--quiet")
-    git(folder, "add", "--all")
-    git(folder, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "first")
+    commit(folder)
     return folder
 
 

@@ -86,14 +86,6 @@ def test_all_formats_have_the_same_rows(tmp_path: Path, recognizer: Recognizer, 
             assert float(row[label]) == pytest.approx(expected.probabilities[label], abs=1e-6)
 
 
-def test_unusable_recordings_are_returned(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
-    bad = predict_into(tmp_path / "out.csv", "csv", recognizer, clips)
-
-    assert [row.path for row in bad] == [str(path) for path in clips[3::10]]
-    assert {row.reason for row in bad} == {"is not audio that can be read"}
-    assert paths_in(tmp_path / "out.csv") == [str(path) for path in clips if path not in clips[3::10]]
-
-
 def test_interrupted_run_resumes(tmp_path: Path, recognizer: Recognizer, clips: list[Path]) -> None:
     whole, output = tmp_path / "whole.csv", tmp_path / "out.csv"
     seen: list[BatchRow] = []

@@ -10,25 +10,22 @@ import pandas as pd
 import pytest
 import soundfile
 
-from helpers.examples import augment_settings, featurize_settings, manifest, network_settings, train_settings
+from helpers.examples import augment_settings, featurize_settings, manifest, train_settings
 from speech_emotion.config.data import CorpusSettings, SplitSettings
 from speech_emotion.config.evaluation import BootstrapSettings, EvaluateSettings
 from speech_emotion.config.training import CalibrateSettings, InputSettings
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import digest_file, digest_folder
+from speech_emotion.core.io import digest_file
 from speech_emotion.data import splits
-from speech_emotion.evaluation.comparison import read_model_predictions, write_comparison
+from speech_emotion.evaluation.comparison import read_model_predictions
 from speech_emotion.evaluation.protocol_report import ProtocolResult, evaluate_protocol, write_overview
 from speech_emotion.features.augmentation import Copy
 from speech_emotion.features.extract import Recorded, UtteranceVersion, shard_tasks, write_index, write_shard
-from speech_emotion.features.functionals import functionals
 from speech_emotion.features.mfcc import spec_digest
 from speech_emotion.features.store import FeatureStore
 from speech_emotion.inference.onnx_parity import check_agreement
 from speech_emotion.inference.recognizer import Recognizer
-from speech_emotion.models.baselines import DESCRIPTIONS
 from speech_emotion.models.cross_validation import Experiment, train_fold
-from speech_emotion.models.reference_lstm import predict_baselines
 
 SPLIT = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.2)
 EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=1))
@@ -234,49 +231,6 @@ def test_overview_has_every_protocol_and_fold(corpus: Corpus, trained: Path, tmp
     folds = {("speaker", "A"), ("speaker", "B"), ("full", "all")}
     assert set(zip(curves["protocol"], curves["fold"], strict=True)) == folds
     assert len(pd.read_csv(tmp_path / "confusion.csv")) == sum(len(one.predictions) for one in results.values())
-
-
-def test_training_and_evaluation_are_reproducible(
-    corpus: Corpus, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # without the checkpoints of the first training
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-
-    corpus.train("full", tmp_path / "full")
-
-    assert digest_folder(tmp_path / "full") == digest_folder(trained / "full")
-    corpus.evaluate("full", tmp_path / "full", tmp_path / "a")
-    corpus.evaluate("full", tmp_path / "full", tmp_path / "b")
-    assert digest_folder(tmp_path / "a") == digest_folder(tmp_path / "b")
-
-
-@pytest.mark.slow
-def test_comparison_with_every_baseline(
-    corpus: Corpus, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    rows = corpus.manifest.set_index("id")
-    corpus.evaluate("speaker", trained / "speaker", tmp_path / "speaker")
-    summary = functionals(corpus.manifest, corpus.folder / "raw", featurize_settings(), workers=1).set_index("id")
-    settings = train_settings(epochs=2, seed=1, network=network_settings(input="time_mean", pooling="last"))
-    tables = [
-        predict_baselines(fold, emotions=rows["emotion"], table=summary, settings=settings, seed=1, shuffles=10)
-        for fold in corpus.folds("speaker")
-    ]
-    (tmp_path / "baselines").mkdir()
-    pd.concat(tables).to_csv(tmp_path / "baselines" / "speaker.csv", index=False)
-
-    places = {"reports": tmp_path, "baselines": tmp_path / "baselines", "target": tmp_path / "table"}
-    write_comparison(["speaker"], settings=EVALUATE, corpus="tones", **places)
-
-    table = pd.read_csv(tmp_path / "table" / "table.csv").set_index(["name", "fold"])
-    assert set(table.index) == {(name, fold) for name in ("model", *DESCRIPTIONS) for fold in ("A", "B", "mean")}
-    assert table.loc[("majority", "mean"), "uar"] == pytest.approx(1 / 3, abs=1e-6)
-    assert table.loc[("shortcut", "mean"), "uar"] < 0.75  # level and length say nothing here
-    assert table.loc[("logistic", "mean"), "uar"] > 0.9
-    assert table.loc[("majority", "mean"), "model_ahead_low"] > 0.4
-    assert table.loc[("shuffled", "mean"), "uar_low"] < 1 / 3 < table.loc[("shuffled", "mean"), "uar_high"]
-    assert {path.name for path in (tmp_path / "table").iterdir()} == {"summary.md", "table.csv", "table.png"}
 
 
 def test_baselines_of_other_utterances_are_refused(corpus: Corpus, trained: Path, tmp_path: Path) -> None:

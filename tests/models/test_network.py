@@ -1,4 +1,3 @@
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -6,22 +5,26 @@ import onnxruntime
 import pytest
 
 from helpers.examples import network_settings
-from speech_emotion.config.training import NetworkSettings
+from speech_emotion.config.base import read_section
+from speech_emotion.config.training import NetworkSettings, TrainSettings
 from speech_emotion.models import network as models_network
 from speech_emotion.models import onnx_export
 
 COEFFICIENTS, LABELS = 5, 4
 STATISTICS = (np.full(COEFFICIENTS, 0.5, np.float32), np.full(COEFFICIENTS, 2.0, np.float32))
 
+POOLINGS = ("last", "mean", "mean_and_std", "max", "attention")
 NETWORKS = [
     *(
-        network_settings(input=reads, pooling=pooling, lstm=(6, 4), batch_norm=True, **changes)
-        for reads, changes, pooling in itertools.product(
-            ["frames", "time_mean"],
-            [{"bidirectional": True, "dense": (7, 6)}, {"bidirectional": False, "lstm_relu": True, "dense": ()}],
-            ["last", "mean", "mean_and_std", "max", "attention"],
+        network_settings(pooling=pooling, lstm=(6, 4), batch_norm=True, **changes)
+        for changes in (
+            {"input": "frames", "bidirectional": True, "dense": (7, 6)},
+            {"input": "time_mean", "bidirectional": False, "lstm_relu": True, "dense": ()},
         )
+        for pooling in POOLINGS
     ),
+    network_settings(input="frames", bidirectional=False, lstm_relu=True, lstm=(6, 4)),
+    network_settings(input="time_mean", bidirectional=True, lstm=(6, 4)),
     *(network_settings(lstm=(6, 4), stack=stack) for stack in (2, 3, 5)),
     network_settings(lstm=(6, 4), members=3, batch_norm=True),
     network_settings(lstm=(6, 4), pooling="attention", stack=2, members=2),
@@ -86,13 +89,13 @@ def test_save_and_load(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again([frames, lengths]), built([frames, lengths]))
 
 
-def test_reference_network_shape() -> None:
-    flags = {"bidirectional": False, "lstm_relu": True, "batch_norm": True}
-    settings = network_settings(input="time_mean", lstm=(128, 128), pooling="last", dense=(32, 64), **flags)
+def test_reference_preset_is_the_published_network(root: Path) -> None:
+    train = read_section("train", TrainSettings, root / "presets" / "reference.yaml")
 
-    built = models_network.build(settings, coefficients=40, labels=7, statistics=None)
+    built = models_network.build(train.network, coefficients=40, labels=7, statistics=None)
 
     kinds = [type(layer).__name__ for layer in built.layers if layer.name.startswith(("lstm", "dense", "logits"))]
     head = ["Dense", "Dropout", "BatchNormalization"]
     assert kinds == ["LSTM", "ReLU", "Dropout", "LSTM", "ReLU", "Dropout", *head, *head, "Dense"]
-    assert built.get_layer("lstm_1").count_params() == 4 * 128 * (1 + 128 + 1)
+    assert [layer.units for layer in built.layers if hasattr(layer, "units")] == [128, 128, 32, 64, 7]
+    assert (train.epochs, train.batch_size, train.optimizer.learning_rate) == (33, 32, 0.001)

@@ -15,7 +15,7 @@ from speech_emotion.config.monitoring import LogSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.inference.recognizer import Prediction
 from speech_emotion.monitoring.audio_stats import describe
-from speech_emotion.monitoring.prediction_log import Entry, Logbook, Period, entry, read, schema
+from speech_emotion.monitoring.prediction_log import Entry, Logbook, Period, entry, read
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATS = describe(from_array(voices(1, seed=1)[0], RATE))
@@ -42,15 +42,6 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
     assert found["confidence"] == pytest.approx(0.812)
     assert dict(found["probabilities"]) == pytest.approx({"angry": 0.188, "happy": 0.812})
     assert {name: found[name] for name in asdict(STATS)} == pytest.approx(asdict(STATS), rel=1e-6)
-
-
-def test_columns_are_documented(root: Path) -> None:
-    page = (root / "docs" / "monitoring.md").read_text(encoding="utf-8")
-    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
-
-    documented = [name.strip().strip("`") for cell in rows for name in cell.split(",")]
-
-    assert documented == schema().names == list(row())
 
 
 def test_writes_by_rows_or_age(tmp_path: Path) -> None:

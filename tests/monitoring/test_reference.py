@@ -8,7 +8,7 @@ from helpers.tiny_package import make_package
 from speech_emotion.config.monitoring import ReferenceDataSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.monitoring.audio_stats import NAMES
-from speech_emotion.monitoring.reference import FILE, NUMBERS, make, read, share_distance, text
+from speech_emotion.monitoring.reference import FILE, NUMBERS, make, read, text
 
 SETTINGS = ReferenceDataSettings(seed=7, halvings=50)
 
@@ -78,9 +78,3 @@ def test_reads_from_package(tmp_path: Path) -> None:
     (package.folder / FILE).write_text("{}")
     with pytest.raises(UserError, match=r"reference\.json: damaged"):
         read(package.folder)
-
-
-def test_share_distance() -> None:
-    assert share_distance({"a": 1, "b": 3}, {"a": 2, "b": 6}) == 0
-    assert share_distance({"a": 1}, {"b": 5}) == 1
-    assert share_distance({"a": 3, "b": 1}, {"a": 1, "b": 1}) == pytest.approx(0.25)

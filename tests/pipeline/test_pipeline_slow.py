@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import psutil
 import pytest
 
 from helpers.emotion_server import wait_until
-from helpers.workspaces import PIPELINE, DemoRun, Workspace, commit, descendants, git, kill, stage_process, stages_run
+from helpers.workspaces import PIPELINE, DemoRun, Workspace, commit, descendants, git, kill, stage_process
+from speech_emotion.models.baselines import DESCRIPTIONS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -42,6 +44,9 @@ def test_demo_runs_every_stage(demo_run: DemoRun) -> None:
         shown = [protocol, *(f"{metrics['mean'][name]:.1%}" for name in ("accuracy", "uar"))]
         assert shown in [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     assert git("status", "--porcelain", at=demo_run.home.folder) == ""
+    compared = pd.read_csv(demo_run.demo.folder / "reports/demo/comparison/table.csv").set_index(["protocol", "name"])
+    assert set(compared.index) == {(protocol, name) for protocol in PROTOCOLS[:3] for name in ("model", *DESCRIPTIONS)}
+    assert compared.loc[("random", "majority"), "uar"].tolist() == pytest.approx([1 / 7], abs=1e-6)
 
 
 def test_demo_is_in_mlflow(demo_run: DemoRun) -> None:
@@ -59,17 +64,10 @@ def test_demo_is_in_mlflow(demo_run: DemoRun) -> None:
     assert "challenger" in replace(demo_run.home, environment={}, prefix=()).run(*command)
 
 
-def test_second_demo_runs_only_publish(demo_run: DemoRun) -> None:
-    with demo_run.held():
-        output = demo_run.home.run("python", "scripts/demo.py")
-
-    assert stages_run(output) == ["publish"]
-    assert demo_run.demo.outs()
-
-
 def test_demo_repairs_a_damaged_clone(demo_run: DemoRun) -> None:
-    before = demo_run.demo.outs()
+    before, lock = demo_run.demo.outs(), demo_run.demo.folder / "dvc.lock"
     with demo_run.held():
+        lock.write_text(lock.read_text()[:5000])  # DVC writes it in place
         (demo_run.demo.folder / ".git" / "index.lock").touch()
         (demo_run.demo.folder / "params.yaml").write_text("half: [")
         (demo_run.demo.folder / "dvc.yaml").unlink()
@@ -91,16 +89,6 @@ def test_changed_parameters_rerun_their_stages(copied: Workspace) -> None:
         assert old in text
         params.write_text(text.replace(old, new))
         assert stale_stages(copied) == stale, new
-
-
-def test_changed_message_reruns_nothing(copied: Workspace) -> None:
-    params = copied.folder / "params.yaml"
-    params.write_text(params.read_text().replace("workers: null", "workers: 1").replace("# Every", "# Each"))
-    for package in ("cli", "config", "core", "registry", "tracking"):
-        for file in (copied.folder / "src/speech_emotion" / package).glob("*.py"):
-            file.write_text(file.read_text() + "\n# changed\n")
-
-    assert stale_stages(copied) == set()
 
 
 def test_new_protocol_trains_only_itself(copied: Workspace) -> None:

@@ -49,21 +49,14 @@ def prepare(root: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare:
     return run
 
 
-def test_prints_counts_and_writes_the_manifest(
-    workspace: Path, prepare: Prepare, capsys: pytest.CaptureFixture[str]
-) -> None:
-    prepare()
-
-    assert tuple(capsys.readouterr()) == ("6 recordings, 4 s\nlabels: joy (3), sad (3)\nspeakers: S (6)\n", "")
-    assert list(read(workspace / "out" / "manifest.csv")["id"]) == ["0", "1", "2", "3", "4", "5"]
-    assert (workspace / "out" / "bad_recordings.csv").read_text() == "path,reason\n"
-    assert {path.name for path in workspace.iterdir()} == {"params.yaml", "raw", "out", ".scratch"}
-
-
 def test_bad_recordings_stop_the_stage_or_are_left_out(
     workspace: Path, prepare: Prepare, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare()
+    assert tuple(capsys.readouterr()) == ("6 recordings, 4 s\nlabels: joy (3), sad (3)\nspeakers: S (6)\n", "")
+    assert list(read(workspace / "out" / "manifest.csv")["id"]) == ["0", "1", "2", "3", "4", "5"]
+    assert (workspace / "out" / "bad_recordings.csv").read_text() == "path,reason\n"
+    assert {path.name for path in workspace.iterdir()} == {"params.yaml", "raw", "out", ".scratch"}
     before = digest_folder(workspace / "out")
     (workspace / "raw" / "1.wav").write_bytes(b"")
 

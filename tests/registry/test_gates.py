@@ -1,6 +1,5 @@
 import json
 import math
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 from dvc.repo import Repo
 
 from helpers import released, tracked
+from helpers.workspaces import commit, git
 from speech_emotion.config.registry import PromoteSettings, ProtocolGates, ProtocolsGates
 from speech_emotion.registry import gates
 from speech_emotion.registry.gates import Gate, folder_md5, head_gates, limited
@@ -128,14 +128,9 @@ def committed(folder: Path, package: Path, change: Callable[[dict[str, Any]], An
     (folder / "params.yaml").write_text(
         f"corpus: {{name: tiny}}\ntrain: {{epochs: {epochs}}}\npromote: {{mode: enforce}}\n"
     )
-    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    git("init", "--quiet", at=folder)
     commit(folder)
     return folder
-
-
-def commit(folder: Path) -> None:
-    for arguments in (("add", "."), ("commit", "--quiet", "--message", "x")):
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@x", *arguments], cwd=folder, check=True)
 
 
 def sentences(root: Path, package: Path) -> dict[str, str]:
@@ -194,7 +189,7 @@ def test_nothing_passes_without_a_commit_or_package(tmp_path: Path, package: Pat
     root = committed(tmp_path / "repository", package, lambda stages: stages.pop("package"))
     bare = tmp_path / "bare"
     bare.mkdir()
-    subprocess.run(["git", "init", "--quiet"], cwd=bare, check=True)
+    git("init", "--quiet", at=bare)
 
     assert set(sentences(root, package).values()) == {"it has no models/tiny/package"}
     assert set(sentences(bare, package).values()) == {"there is no commit with a dvc.lock"}

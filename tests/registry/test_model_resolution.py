@@ -1,13 +1,10 @@
 import asyncio
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from helpers import released, tracked
-from helpers.tiny_package import make_package
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder
 from speech_emotion.registry.model_resolution import Model, choose, fetch, resolve_apart
@@ -138,23 +135,3 @@ def test_champion_of_the_workspace(corpus: Path) -> None:
     assert model.title == f"{tracked.MODEL}, version 1"
     assert model.recognizer.package.digest == model.versions["package_digest"]
     assert model.recognizer.package.description.corpus != "tess"
-
-
-def test_named_model(workspace: Path) -> None:
-    make_package(workspace / "mine")
-
-    assert choose("mine").title == "mine"
-    with pytest.raises(UserError, match="no model package found"):
-        choose("nowhere").recognizer  # noqa: B018
-
-
-def test_mlflow_is_not_imported_without_a_database(tmp_path: Path, root: Path) -> None:
-    program = (
-        "import sys; from speech_emotion.registry.model_resolution import choose; "
-        "choose(None); print('mlflow' in sys.modules)"
-    )
-    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
-
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
-
-    assert done.stdout == "False\n"

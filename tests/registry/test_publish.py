@@ -49,7 +49,7 @@ def test_runs_and_version_are_created(finished: Path) -> None:
     assert "| random | 0.750 |" in challenger.description
 
 
-def test_run_from_files_is_complete(finished: Path) -> None:
+def test_run_from_files_is_complete_and_publish_idempotent(finished: Path) -> None:
     published()
 
     run = tracked.run_named("speaker/A")
@@ -58,29 +58,21 @@ def test_run_from_files_is_complete(finished: Path) -> None:
     assert tracked.steps(run, "val_uar") == [1, 2, 3]
     results = {"test/uar": 0.5, "test/recall/angry": 0.5, "test_mean/uar": 0.375}
     assert results.items() <= run.data.metrics.items()
-    assert tracked.artifacts(run, "evaluation") == {
-        "evaluation/confusion.png",
-        "evaluation/metrics.json",
-        "evaluation/predictions.csv",
-    }
+    files = {f"evaluation/{name}" for name in ("confusion.png", "metrics.json", "predictions.csv")}
+    assert tracked.artifacts(run, "evaluation") == files
     assert tracked.artifacts(run, "training") == {"training/history.csv", "training/training.json"}
     # a protocol without a test part
     assert tracked.run_named("full/all").data.metrics["validation/uar"] == 0.875
 
-
-def test_publish_is_idempotent(finished: Path) -> None:
-    published()
     before = [run.to_dictionary() for run in tracked.runs()]
-
     again = published()
-
     assert (again.created, again.completed, again.registered, again.moved) == ((), (), False, False)
     assert again.lines[0].startswith("up to date")
     assert [run.to_dictionary() for run in tracked.runs()] == before
     assert numbers() == [1]
 
 
-def test_live_run_is_completed(workspace: Path) -> None:
+def test_live_run_is_completed_and_updated(workspace: Path) -> None:
     tracked.train(workspace, "random")
     tracked.evaluate(workspace, "random", {"all": 0.75})
     tracked.write_lock(workspace, models="5" * 32 + ".dir")
@@ -93,11 +85,7 @@ def test_live_run_is_completed(workspace: Path) -> None:
     assert tracked.steps(run, "loss") == [1, 2, 3]
     assert published().completed == ()
 
-
-def test_second_evaluation_updates_the_run(finished: Path) -> None:
-    published()
-    tracked.evaluate(finished, "random", {"all": 0.625})
-
+    tracked.evaluate(workspace, "random", {"all": 0.625})
     assert published().completed == ("random/all",)
     assert tracked.run_named("random/all").data.metrics["test/uar"] == 0.625
 

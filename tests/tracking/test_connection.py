@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from helpers import tracked
 from helpers.services import hanging_server
 from speech_emotion.cli import app
-from speech_emotion.core.errors import UserError, mask_credentials
+from speech_emotion.core.errors import mask_credentials
 from speech_emotion.tracking import connection
 
 pytest_plugins = ("helpers.mlflow_fixtures",)
@@ -58,19 +58,11 @@ def clone(workspace: Path, root: Path) -> Path:
     return workspace
 
 
-def opened() -> str:
-    """Open MLflow, write to it, and return the message of the failure, which comes within ten seconds."""
-    began = time.monotonic()
-    with pytest.raises(UserError) as caught, connection.session("The advice.") as client:
-        client.create_experiment("new")
-    assert time.monotonic() - began < 10
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 def run(*arguments: str) -> str:
-    """Run a command that fails, and return its one message."""
+    """Run a command that fails within ten seconds, and return its one message."""
+    began = time.monotonic()
     done = CliRunner().invoke(app, arguments)
+    assert time.monotonic() - began < 10
     assert (done.exit_code, type(done.exception)) == (1, SystemExit), done.output
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -96,9 +88,10 @@ def test_unusable_address(clone: Path, monkeypatch: pytest.MonkeyPatch, uri: str
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     before = {path.name for path in clone.iterdir()}
 
-    for message in (opened(), run("runs")):
-        assert f"MLFLOW_TRACKING_URI={uri}: not an MLflow server or database" in message
-        assert UNUSABLE[uri] in message
+    message = run("runs")
+
+    assert f"MLFLOW_TRACKING_URI={uri}: not an MLflow server or database" in message
+    assert UNUSABLE[uri] in message
     assert {path.name for path in clone.iterdir()} == before
 
 
@@ -108,7 +101,7 @@ def test_dead_server_or_database(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD[state])
 
-    for message in (opened(), run("registry"), run("publish")):
+    for message in (run("registry"), run("publish")):
         assert "Check that the" in message
         assert "ada" not in message
         assert "w@rd" not in message
@@ -154,19 +147,17 @@ def test_mask_credentials(text: str, masked: str) -> None:
 def test_hanging_server(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hanging_server() as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        for message in (opened(), run("history")):
-            assert f"MLflow at {uri} failed" in message
+        assert f"MLflow at {uri} failed" in run("history")
 
 
 def test_locked_database(clone: Path) -> None:
     with closing(sqlite3.connect("mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
-        for message in (opened(), run("publish")):
-            assert "Another process holds the database" in message
+        assert "Another process holds the database" in run("publish")
         other.rollback()
         # reading is possible, writing is not
         other.execute("BEGIN IMMEDIATE")
-        assert "Another process holds the database" in opened()
+        assert "Another process holds the database" in run("publish")
 
 
 @pytest.mark.parametrize("kept", [0, 4096])
@@ -174,8 +165,7 @@ def test_damaged_database(clone: Path, kept: int) -> None:
     content = Path("mlflow.db").read_bytes()
     Path("mlflow.db").write_bytes(content[:kept] + b"damaged!" * ((len(content) - kept) // 8))
 
-    for message in (opened(), run("runs")):
-        assert "The file is damaged" in message
+    assert "The file is damaged" in run("runs")
 
 
 def test_deleted_experiment(clone: Path) -> None:
@@ -216,9 +206,9 @@ def test_credentials_do_not_follow_redirects(clone: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
     with recording_server() as (elsewhere, leaked), recording_server(status, elsewhere) as (uri, seen):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        messages = opened(), run("registry")
+        message = run("registry")
 
-    assert all("secret" not in message for message in messages)
+    assert "secret" not in message
     assert set(seen) == {"Bearer secret"}
     assert leaked == []
 

@@ -59,14 +59,6 @@ def test_bytes_do_not_depend_on_order_or_environment(
         assert digest_file(target) == digest_file(raw / clip.path)
 
 
-def test_bytes_do_not_depend_on_cores(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "core_count", lambda: 1)
-    small = DemoCorpus(SETTINGS, words=WORDS[3:5])
-    small.fetch(tmp_path / "raw")
-    for one in small.utterances(tmp_path / "raw"):
-        assert digest_file(tmp_path / "raw" / one.path) == digest_file(raw / one.path)
-
-
 def test_long_path_of_the_library(raw: Path, tmp_path: Path) -> None:
     # eSpeak NG keeps the path of its data in 160 bytes
     deep = tmp_path / ("ö" * 60) / ("a long name " * 10) / "espeakng_loader"
