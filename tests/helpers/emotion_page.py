@@ -5,13 +5,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from helpers.emotion_server import wait_until
+from helpers.emotion_server import started, wait_until
 from helpers.workspaces import GUARD
 
 
@@ -62,7 +62,6 @@ def emotion_page(folder: Path, *arguments: object) -> Iterator[EmotionPage]:
     """Start the page in an empty folder, wait until it responds, and stop it by SIGTERM."""
     (folder / "tmp").mkdir(parents=True)
     environment = {
-        **os.environ,
         "TMPDIR": str(folder / "tmp"),
         "PYTHONPATH": os.pathsep.join([str(GUARD), os.environ.get("PYTHONPATH", "")]),
         "NETWORK_GUARD_LOG": str(folder / "calls"),
@@ -70,19 +69,10 @@ def emotion_page(folder: Path, *arguments: object) -> Iterator[EmotionPage]:
         **dict.fromkeys(("GRADIO_ANALYTICS_ENABLED", "GRADIO_SHARE", "GRADIO_MCP_SERVER", "GRADIO_SSR_MODE"), "True"),
     }
     command = [sys.executable, "-m", "speech_emotion", "app", "--port", "0", *map(str, arguments)]
-    with open(folder / "page.log", "wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-        )
-    page = EmotionPage("", process, folder)
-    try:
+    log = folder / "page.log"
+    with started(command, folder, log, log, environment) as process:
+        page = EmotionPage("", process, folder)
         wait_until(lambda: "the page: " in page.said or process.poll() is not None, seconds=240)
         assert process.poll() is None, page.said
         page.uri = page.said.partition("the page: ")[2].split()[0]
         yield page
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(60)
-        process.kill()
-        process.wait()

@@ -102,6 +102,30 @@ def records(*recordings: bytes) -> dict[str, Any]:
 
 
 @contextmanager
+def started(
+    command: list[str], folder: Path, output: Path, errors: Path, environment: Mapping[str, str] | None = None
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start a process whose output goes to files, and stop it by SIGTERM, and after a minute by SIGKILL."""
+    with open(output, "ab") as to_output, open(errors, "ab") as to_errors:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=to_output,
+            stderr=to_errors,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        process.kill()
+        process.wait()
+
+
+@contextmanager
 def emotion_server(
     folder: Path,
     *arguments: object,
@@ -126,26 +150,10 @@ def emotion_server(
         YAML().dump({"serve": limits | settings, "monitor": monitor | {"log": monitor["log"] | dict(log or {})}}, file)
     log = folder / "server.log"
     command = [sys.executable, "-m", "speech_emotion", "serve", "--port", "0", *map(str, arguments)]
-    with open(log, "wb") as output, open(folder / "server.err", "wb") as errors:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-        )
-    server = EmotionServer("", process, log)
-    try:
+    with started(command, folder, log, folder / "server.err", environment) as process:
+        server = EmotionServer("", process, log)
         wait_until_ready(server, folder / "server.err")
         yield server
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def wait_until_ready(server: EmotionServer, errors: Path) -> None:
