@@ -40,7 +40,12 @@ def test_fetch_returns_the_package(registered: Path, uri: str) -> None:
 
     assert digest_folder(model.folder) == expected
     assert (model.name, model.version, model.digest, model.folder.name) == (tracked.MODEL, "3", expected, expected)
-    assert asyncio.run(resolve_apart(uri)) == model
+
+
+def test_resolves_in_another_process(registered: Path) -> None:
+    assert asyncio.run(resolve_apart(CHALLENGER)) == fetch(CHALLENGER)
+    with pytest.raises(UserError, match="there is no version '7'"):
+        asyncio.run(resolve_apart(f"models:/{tracked.MODEL}/7"))
 
 
 def test_cache_serves_without_the_registry(published: Path) -> None:
@@ -64,8 +69,6 @@ MISTAKES = [
 def test_wrong_uri_lists_what_exists(registered: Path, uri: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         fetch(uri)
-    with pytest.raises(UserError, match=message):
-        asyncio.run(resolve_apart(uri))
 
 
 def test_changed_package_is_refused(published: Path, tmp_path: Path) -> None:
