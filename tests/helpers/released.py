@@ -17,7 +17,7 @@ from helpers.examples import manifest
 from helpers.tiny_package import LABELS, make_package
 from helpers.workspaces import ROOT, commit
 from speech_emotion.config.evaluation import BootstrapSettings, EvaluateSettings
-from speech_emotion.config.registry import PromoteSettings, ProtocolGates, ProtocolsGates
+from speech_emotion.config.registry import PromoteSettings, ProtocolGates
 from speech_emotion.core.io import write_json
 from speech_emotion.evaluation.protocol_report import summarize
 from speech_emotion.models.package import Package
@@ -35,7 +35,7 @@ def gates(**changes: object) -> PromoteSettings:
     values: dict = {
         "mode": "enforce",
         "corpus": tracked.CORPUS,
-        "protocols": ProtocolsGates(random=ProtocolGates(uar=0.6, ece=None, recall=None, drop=None)),
+        "protocols": {"random": ProtocolGates(uar=0.6, ece=None, recall=None, drop=None)},
         "against_champion": ("random", "speaker"),
         "latency_ms": None,
         "package_mb": 1.0,

@@ -9,7 +9,7 @@ from dvc.repo import Repo
 
 from helpers import released, tracked
 from helpers.workspaces import commit, git
-from speech_emotion.config.registry import PromoteSettings, ProtocolGates, ProtocolsGates
+from speech_emotion.config.registry import PromoteSettings, ProtocolGates
 from speech_emotion.registry import gates
 from speech_emotion.registry.gates import Gate, folder_md5, head_gates, limited
 
@@ -26,7 +26,7 @@ def gates_for(**limits: float | None) -> PromoteSettings:
     return PromoteSettings(
         mode="enforce",
         corpus="tess",
-        protocols=ProtocolsGates(word=of_word),
+        protocols={"word": of_word},
         against_champion=(),
         latency_ms=None,
         package_mb=None,

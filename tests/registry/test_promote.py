@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from helpers import released, tracked
 from helpers.released import ask, gates
 from speech_emotion.cli import app
-from speech_emotion.config.registry import ProtocolGates, ProtocolsGates
+from speech_emotion.config.registry import ProtocolGates
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder
 from speech_emotion.core.process import process_name
@@ -128,11 +128,11 @@ def test_modes(workspace: Path) -> None:
 
 
 def test_every_limit_is_checked(workspace: Path) -> None:
-    strict = ProtocolsGates(
-        random=ProtocolGates(uar=None, ece=None, recall=None, drop=0.2),
-        word=ProtocolGates(uar=0.1, ece=None, recall=None, drop=None),
-        speaker=ProtocolGates(uar=None, ece=0.0001, recall=1.0, drop=None),
-    )
+    strict = {
+        "random": ProtocolGates(uar=None, ece=None, recall=None, drop=0.2),
+        "word": ProtocolGates(uar=0.1, ece=None, recall=None, drop=None),
+        "speaker": ProtocolGates(uar=None, ece=0.0001, recall=1.0, drop=None),
+    }
 
     outcome = ask(1, settings=gates(protocols=strict, package_mb=0.000001, latency_ms=0.0001, card=True, head=True))
 
@@ -140,7 +140,7 @@ def test_every_limit_is_checked(workspace: Path) -> None:
     of_protocols = {"random.drop", "word.uar", "speaker.ece", "speaker.recall"}
     assert failed == {"package.mb", "latency.ms", "card", "head.weights", *of_protocols}
     released.release(workspace, seed=4, skill=0.9, card="# Card\n", drops={"noise at 20 dB": 0.1})
-    robust = ProtocolsGates(random=ProtocolGates(uar=None, ece=None, recall=None, drop=0.2))
+    robust = {"random": ProtocolGates(uar=None, ece=None, recall=None, drop=0.2)}
     assert not ask(settings=gates(protocols=robust, card=True, head=True)).refused
 
 

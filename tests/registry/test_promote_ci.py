@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from helpers import released
 from helpers.workspaces import DemoRun, Workspace, commit, git
-from speech_emotion.config.registry import ProtocolGates, ProtocolsGates
+from speech_emotion.config.registry import ProtocolGates
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -81,7 +81,7 @@ def run_job(clone: Workspace, script: str) -> "subprocess.CompletedProcess[str]"
 
 
 def ask_for(workspace: Workspace, *, uar: float) -> None:
-    limits = ProtocolsGates(random=ProtocolGates(uar=uar, ece=None, recall=None, drop=None))
+    limits = {"random": ProtocolGates(uar=uar, ece=None, recall=None, drop=None)}
     params = YAML()
     values = params.load(workspace.folder / "params.yaml")
     values["promote"] = released.gates(head=True, protocols=limits, corpus="demo").model_dump(mode="json")

@@ -149,7 +149,7 @@ def enroll(
     profile.save(output)
     features = recognizer.package.description.features
     seconds = profile.frames * features.hop_length / features.sample_rate
-    typer.echo(f"{output}: {seconds:.1f} s of speech from {len(found)} recordings")
+    typer.echo(f"{output}: {seconds:.1f} s of speech from {len(found)} recording{'s' * (len(found) > 1)}")
 
 
 def search(places: Iterable[Path]) -> "tuple[list[Path], list[BatchRow]]":

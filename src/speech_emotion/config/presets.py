@@ -21,24 +21,10 @@ FOLDER = Path("presets")
 
 
 def apply(name_or_path: str | Path, params_path: Path = PARAMS) -> str:
-    """Write a preset's settings into params.yaml.
+    """Write a preset into params.yaml and return the change as a unified diff; empty if there is none.
 
-    Parameters
-    ----------
-    name_or_path : str or Path
-        The name of a file in `presets/`, such as ``reference``, or the path of a YAML file.
-    params_path : Path
-        The file that is changed, whole or not at all.
-
-    Returns
-    -------
-    str
-        What has changed, as a unified diff; empty when nothing had to.
-
-    Raises
-    ------
-    UserError
-        There is no such preset, or it would put something into params.yaml that is not allowed; nothing is changed.
+    `name_or_path` is a file in `presets/` without suffix, such as ``reference``, or the path of a YAML file. Raise a
+    UserError and change nothing if there is no such preset, or it sets something that is not allowed.
     """
     preset = _find(name_or_path, params_path.parent / FOLDER)
     overrides = read_params(preset)

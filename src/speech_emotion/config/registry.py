@@ -21,22 +21,12 @@ class ProtocolGates(Section):
     drop: Share | None
 
 
-class ProtocolsGates(Section):
-    """Limits by protocol; a protocol that is left out has no gates."""
-
-    random: ProtocolGates | None = None
-    word: ProtocolGates | None = None
-    speaker: ProtocolGates | None = None
-    corpus: ProtocolGates | None = None
-    full: ProtocolGates | None = None
-
-
 class PromoteSettings(Section):
     """The gates of `speech-emotion promote`."""
 
     mode: Mode
     corpus: str
-    protocols: ProtocolsGates
+    protocols: dict[Protocol, ProtocolGates | None]
     against_champion: tuple[Protocol, ...]
     latency_ms: Annotated[float, Field(gt=0)] | None
     package_mb: Annotated[float, Field(gt=0)] | None
@@ -45,7 +35,7 @@ class PromoteSettings(Section):
 
     def applied_to(self, corpus: str, protocols: Collection[str]) -> Self:
         """Return the gates for a corpus: without limits of another corpus, and of protocols that it leaves out."""
-        kept = {name for name, _ in self.protocols if corpus == self.corpus and name in protocols}
-        limits = ProtocolsGates(**{name: limit for name, limit in self.protocols if name in kept})
+        kept = protocols if corpus == self.corpus else ()
+        limits = {name: limit for name, limit in self.protocols.items() if name in kept}
         against = tuple(name for name in self.against_champion if name in protocols)
         return self.model_copy(update={"protocols": limits, "against_champion": against})

@@ -19,13 +19,7 @@ class InputSettings(Section):
     prosody: bool
 
     def of(self, made: FeaturizeSettings) -> FeaturizeSettings:
-        """Return the feature settings of what the network reads.
-
-        Raises
-        ------
-        UserError
-            `n_mfcc` is more than the features have.
-        """
+        """Return the feature settings of what the network reads; raise a UserError if `n_mfcc` is too large."""
         if self.n_mfcc is not None and self.n_mfcc > made.n_mfcc:
             raise UserError(
                 f"{PARAMS}: train.inputs.n_mfcc: {self.n_mfcc} is more than the {made.n_mfcc} cepstra of "

@@ -57,7 +57,7 @@ def limited(
 
 def protocol_gates(evaluation: Mapping[str, Mapping[str, Any]], settings: PromoteSettings) -> Iterator[Gate]:
     """Check the test metrics that a package carries, by protocol, against the limits of each protocol."""
-    for protocol, limits in settings.protocols:
+    for protocol, limits in settings.protocols.items():
         report, conditions = evaluation.get(protocol, {}), evaluation.get(ROBUSTNESS, {}).get(protocol, {})
         mean = report.get("mean", {})
         interval = mean.get("interval", {}).get("uar")
