@@ -12,8 +12,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src"
 PACKAGE = "speech_emotion"
 
-STAGES = ["download", "prepare", "featurize", "split", "train", "evaluate", "baselines", "package", "report", "publish"]
-
 NOT_DECLARED = tuple(f"src/{PACKAGE}/{name}" for name in ("core/", "config/", "tracking/", "registry/", "cli/"))
 """Packages that do not determine results: messages, settings (declared as params), MLflow, commands."""
 
@@ -31,10 +29,10 @@ READ_ONLY = {
 IMPORTS = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
 
 DEFINITIONS: dict = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = list(DEFINITIONS)
 
 
 def test_stages() -> None:
-    assert list(DEFINITIONS) == STAGES
     assert sorted(path.stem for path in (ROOT / "pipeline").glob("*.py")) == sorted(STAGES)
     assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 220
 

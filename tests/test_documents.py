@@ -51,12 +51,7 @@ def test_documented_commands_exist(page: Path) -> None:
         assert command is not None, arguments
         known = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in arguments if word.startswith("--")} <= known | {"--help"}, arguments
-
-
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_documented_make_targets(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-
     assert {arguments[0] for arguments in calls(page, "make") if arguments} <= targets
 
 

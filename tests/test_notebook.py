@@ -15,12 +15,8 @@ def read(root: Path) -> Any:
     return nbformat.read(root / NOTEBOOK, as_version=4)
 
 
-def run(root: Path, monkeypatch: pytest.MonkeyPatch, tess: str | None) -> str:
+def run(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run every cell and return the text of the outputs."""
-    if tess is None:
-        monkeypatch.delenv("TESS_DIR", raising=False)
-    else:
-        monkeypatch.setenv("TESS_DIR", tess)
     path = [str(root / "src"), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
     notebook = read(root)
@@ -40,7 +36,9 @@ def test_no_outputs_in_git(root: Path) -> None:
 
 
 def test_runs_without_tess(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = run(root, monkeypatch, None)
+    monkeypatch.delenv("TESS_DIR", raising=False)
+
+    shown = run(root, monkeypatch)
 
     assert "recordings," in shown
     assert "UAR" in shown
@@ -49,4 +47,4 @@ def test_runs_without_tess(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_runs_with_tess(root: Path, tess_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "2800 recordings" in run(root, monkeypatch, str(tess_dir))
+    assert "2800 recordings" in run(root, monkeypatch)

@@ -104,14 +104,6 @@ def test_predicts_dropped_file(page: Page, voice: Path) -> None:
         expect(shown.first).to_contain_text(answer)
 
 
-def test_short_audio_has_no_plot(page: Page) -> None:
-    drop(page, "short.webm", recordings.lossy("WebM, Opus"))
-
-    expect(page.locator(".se-said")).to_contain_text("short.webm, 1.0 s")
-    expect(page.get_by_test_id("sad-confidence-set")).to_be_visible()
-    expect(page.locator("#plot")).not_to_be_visible()
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -192,6 +184,7 @@ def test_keeps_recordings(browser: Browser, tmp_path: Path) -> None:
         expect(opened.get_by_text("Your normal voice")).to_have_count(0)
         drop(opened, "clip.wav", content)
         expect(opened.locator(".se-said")).to_contain_text("clip.wav")
+        expect(opened.locator("#plot")).not_to_be_visible()  # too short for windows
         told, kept = sorted((served.folder / "kept").iterdir())
         assert (told.suffix, kept.suffix) == (".json", ".wav")
         assert kept.read_bytes() == content

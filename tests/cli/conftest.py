@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from helpers.commands import Command
 from helpers.recordings import encoded, lossy, tone
+from helpers.terminal import Command
 from speech_emotion.cli import app
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.commands import Command
 from helpers.recordings import encoded, tone
-from helpers.terminal import terminal
+from helpers.terminal import Command, terminal
 from helpers.tiny_package import make_package
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.commands import Command
 from helpers.recordings import RATE, encoded, tone
+from helpers.terminal import Command
 from speech_emotion.inference.profile import Profile
 from speech_emotion.inference.recognizer import Recognizer
 
@@ -48,26 +48,21 @@ def test_unusable_recordings(in_process: Command, model: Path, enrolled_model: P
 def test_predict_with_profiles(
     in_process: Command, enrolled_model: Path, voices: Path, tmp_path: Path, option: str
 ) -> None:
-    recognizer = Recognizer.load(enrolled_model)
-    (tmp_path / "speakers").mkdir()
-    for name in ("anna", "ben"):
-        recognizer.enroll([tone(9.0, hertz=250.0 if name == "anna" else 130.0)], RATE).save(
-            tmp_path / "speakers" / f"{name}.json"
-        )
-    one, all_ = tmp_path / "speakers" / "anna.json", tmp_path / "speakers"
+    recognizer, folder = Recognizer.load(enrolled_model), tmp_path / "speakers"
+    folder.mkdir()
+    for name, hertz in (("anna", 250.0), ("ben", 130.0)):
+        recognizer.enroll([tone(9.0, hertz=hertz)], RATE).save(folder / f"{name}.json")
+    given = folder / "anna.json" if option == "--profile" else folder
 
-    done = in_process(
-        "predict", voices, "-m", enrolled_model, "-f", "csv", option, one if option == "--profile" else all_
-    )
+    done = in_process("predict", voices, "-m", enrolled_model, "-f", "csv", option, given)
 
     paths = sorted(voices.rglob("*.wav"))
-    found = {
-        Path(row["path"]): (row["label"], float(row["confidence"])) for row in csv.DictReader(io.StringIO(done.stdout))
-    }
+    rows = csv.DictReader(io.StringIO(done.stdout))
+    found = {Path(row["path"]): (row["label"], float(row["confidence"])) for row in rows}
     assert sorted(found) == paths
     for path in paths:
         name = "anna" if option == "--profile" else path.relative_to(voices).parts[0]
-        file = all_ / f"{name}.json"
+        file = folder / f"{name}.json"
         own = recognizer.with_profile(Profile.load(file)) if file.is_file() else recognizer
         expected = own.predict(path)
         assert found[path] == (expected.label, pytest.approx(expected.confidence, abs=1e-5))

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.commands import Command
 from helpers.recordings import encoded, tone
+from helpers.terminal import Command
 from helpers.tiny_package import LABELS
 from speech_emotion.cli.evaluate import label_mapping
 from speech_emotion.core.errors import UserError

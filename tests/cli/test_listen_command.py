@@ -2,8 +2,7 @@ import signal
 from pathlib import Path
 
 from helpers import recordings
-from helpers.commands import Command
-from helpers.terminal import terminal
+from helpers.terminal import Command, terminal
 from helpers.tiny_package import LABELS
 
 

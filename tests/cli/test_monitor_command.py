@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from helpers.commands import Command
 from helpers.recordings import encoded
+from helpers.terminal import Command
 from helpers.tiny_package import make_package
 from helpers.voices import logged, sounds, voices
 from speech_emotion.cli import app

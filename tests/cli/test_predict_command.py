@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.commands import Command
 from helpers.irregular import IRREGULAR
+from helpers.terminal import Command
 from helpers.tiny_package import LABELS
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.commands import Command
+from helpers.terminal import Command
 from speech_emotion.tracking.connection import MlflowLocation, connect
 
 

@@ -107,11 +107,6 @@ def test_unknown_with_one_word_per_speaker() -> None:
     assert intervals([predictions(words=2)], settings=settings(100))["uar"].is_known
 
 
-def test_rejects_other_utterances() -> None:
-    with pytest.raises(ValueError, match="the same utterances"):
-        differences([predictions()], [predictions(words=39)], settings=settings(100))
-
-
 def test_repeats_are_pooled() -> None:
     repeats = [[predictions(seed=seed, accuracy=accuracy)] for seed, accuracy in enumerate((0.5, 0.6, 0.7, 0.8, 0.9))]
 

@@ -1,6 +1,5 @@
 """Prosodic tracks of sounds with known pitch, level and timbre."""
 
-import librosa
 import numpy as np
 import pytest
 
@@ -9,6 +8,8 @@ from speech_emotion.features.mfcc import Extractor, names
 from speech_emotion.features.prosody import TRACKS, yin
 
 RATE = 16000
+GLIDE = 150 * 2 ** np.linspace(0, 1, RATE)
+"""Hz a sample: an octave in a second."""
 
 
 def voice(f0: np.ndarray | float, seconds: float = 1.0) -> np.ndarray:
@@ -26,23 +27,15 @@ def track(waveform: np.ndarray, name: str, normalization: str = "cmn") -> np.nda
 # at 4 kHz, a period of 600 Hz has seven samples
 @pytest.mark.parametrize(
     ("f0", "error", "voiced"),
-    [*((f0, 5e-3, 0.95) for f0 in (80.0, 120.0, 210.0, 400.0)), (600.0, 1e-2, 0.9)],
+    [*((f0, 5e-3, 0.95) for f0 in (80.0, 120.0, 210.0, 400.0)), (600.0, 1e-2, 0.9), (GLIDE, 2e-2, 0.9)],
 )
-def test_f0_is_accurate(f0: float, error: float, voiced: float) -> None:
+def test_f0_is_accurate(f0: np.ndarray | float, error: float, voiced: float) -> None:
     found, voicing = yin(voice(f0), frames=51, sample_rate=RATE, hop_length=320)
 
     inner = slice(3, -3)
-    np.testing.assert_allclose(found[inner], f0, rtol=error)
+    true = np.broadcast_to(f0, RATE)[np.arange(50) * 320]
+    np.testing.assert_allclose(found[:50][inner], true[inner], rtol=error)
     assert (voicing[inner] > voiced).all()
-
-
-def test_f0_agrees_with_librosa() -> None:
-    glide = voice(150 * 2 ** np.linspace(0, 1, 2 * RATE), 2.0)
-
-    found, _ = yin(glide, frames=101, sample_rate=RATE, hop_length=320)
-
-    other = librosa.yin(glide, fmin=65, fmax=650, sr=RATE, frame_length=1024, hop_length=320)
-    np.testing.assert_allclose(found[5:-5], other[5:-5], rtol=0.02)
 
 
 def test_noise_is_not_voiced() -> None:

@@ -1,4 +1,4 @@
-"""Run Python in a pseudo-terminal."""
+"""Run Python in a pseudo-terminal, and the type of what runs commands without one."""
 
 import os
 import pty
@@ -7,6 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class Command(Protocol):
+    """Runs the command line, in an empty folder unless `cwd` names another."""
+
+    def __call__(self, *arguments: object, **environment: object) -> subprocess.CompletedProcess[str]: ...
 
 
 @dataclass

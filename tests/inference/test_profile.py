@@ -15,14 +15,6 @@ def recognizer(enrolled_model: Path) -> Recognizer:
     return Recognizer.load(enrolled_model)
 
 
-def test_round_trip(recognizer: Recognizer, tmp_path: Path) -> None:
-    profile = recognizer.enroll([encoded(tone()), encoded(tone(2.0))])
-    profile.save(tmp_path / "anna.json")
-
-    assert Profile.load(tmp_path / "anna.json") == profile
-    assert profile.frames == 51 + 101
-
-
 def test_profile_is_subtracted_and_has_its_own_calibration(recognizer: Recognizer) -> None:
     profile = recognizer.enroll([(tone(9.0))], RATE)
     enrolled = recognizer.with_profile(profile)

@@ -56,11 +56,6 @@ def test_batch_agrees_with_single_predictions(recognizer: Recognizer) -> None:
         np.testing.assert_allclose(list(alone.probabilities.values()), list(answer.probabilities.values()), atol=1e-5)
 
 
-def test_empty_batch(recognizer: Recognizer) -> None:
-    assert recognizer.predict_batch([]) == []
-    assert recognizer.predict_frames([]).shape == (0, 3)
-
-
 def test_threads_share_a_recognizer(recognizer: Recognizer) -> None:
     recordings = [encoded(tone(1.0, hertz=100.0 + 20 * n)) for n in range(8)]
     expected = [recognizer.predict(recording) for recording in recordings]

@@ -37,11 +37,6 @@ def test_requirements_are_pinned(folder: Path) -> None:
     assert all("==" in line and "+" not in line for line in requirements)
 
 
-def test_folder_without_a_package_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nothing: no model package found"):
-        Package.load(tmp_path / "nothing")
-
-
 @pytest.mark.parametrize("name", sorted(FILES - {"package.json"}))
 def test_missing_and_altered_files_are_named(folder: Path, name: str) -> None:
     with open(folder / name, "ab") as file:

@@ -45,15 +45,6 @@ def test_live_windows_are_those_of_the_file(recognizer: Recognizer, seconds: flo
         assert one.prediction.probabilities == pytest.approx(other.prediction.probabilities, abs=1e-5)
 
 
-def test_predicts_short_recording_at_its_end(recognizer: Recognizer) -> None:
-    wave = recordings.tone(0.6)
-
-    [moment] = follow(recognizer, wave)
-
-    assert (moment.start, moment.end) == (0.0, 0.6)
-    assert moment.prediction == recognizer.predict(wave, recordings.RATE)
-
-
 def test_silence_has_a_reason(recognizer: Recognizer) -> None:
     moments = follow(recognizer, np.zeros(2 * recordings.RATE, np.float32))
 

@@ -350,10 +350,8 @@ def test_inventory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert states(kind="folder", name="mine", source="typo")["folder"] == "there is no typo"
     assert "DVC does not expand ~" in states(kind="folder", name="mine", source="~/recordings")["folder"]
     assert states()["folder"].startswith("not set up")
-    for name in ("kettle", "toaster"):
-        fill(Path("data") / name / "raw", {"labels.csv": b"x", "sad/a.wav": b"x"})
-    assert states()["folder"] == "here: data/kettle/raw (2 files), data/toaster/raw (2 files)"
-    assert states(kind="folder", name="toaster")["folder"].startswith("here: data/toaster/raw (2 files), ")
+    fill(Path("data/toaster/raw"), {"labels.csv": b"x", "sad/a.wav": b"x"})
+    assert states(kind="folder", name="toaster")["folder"].startswith("here: data/toaster/raw (2 files)")
     fill(Path("mine"), {"notes.txt": b"x"})
     shutil.rmtree("data/tess")
     assert "mine: has neither recordings nor a zip" in states(source="mine")["tess"]
