@@ -36,8 +36,6 @@ LONGEST = (
     "test_report_page",
     "test_study",
     "test_publish",
-    "test_demo",
-    "test_folder",
 )
 """Test files that take minutes, in the order in which they start. The first needs the demo and the second does not, so
 that it does not wait for the demo run."""

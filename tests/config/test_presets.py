@@ -72,8 +72,3 @@ def test_refused_preset_changes_nothing(workspace: Path, preset: str, expected: 
     assert str(error.value).startswith(expected)
     assert (workspace / "params.yaml").read_bytes() == before
     assert {path.name for path in workspace.iterdir()} == {"params.yaml", "presets", "mine.yaml"}
-
-
-def test_unknown_preset_is_suggested(workspace: Path) -> None:
-    with pytest.raises(UserError, match=r"no preset 'refrence'\. Did you mean 'reference'"):
-        presets.apply("refrence")

@@ -52,7 +52,6 @@ def test_card(description: Description) -> None:
     [
         ("speaker", 1.0, 0.0, "an unseen speaker"),
         ("word", 0.0, 1.0, "unseen texts of seen speakers"),
-        ("word", 0.2, 1.0, "unseen texts"),
         ("random", 0.0, 0.0, "other recordings of seen speakers and texts"),
         ("random", 0.0, 0.4, "other recordings of seen speakers"),
         ("random", None, None, "other recordings"),

@@ -102,8 +102,7 @@ def test_missing_store_or_utterance_is_named(store: FeatureStore, tmp_path: Path
 
 def test_damaged_recording_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_text("this is no recording")
-    settings = featurize_settings()
-    [task] = shard_tasks(["x"], ["bad.wav"], ["S"], raw=tmp_path, folder=tmp_path / "out", settings=settings)
+    [task] = shard_tasks(["x"], ["bad.wav"], raw=tmp_path, folder=tmp_path / "out", settings=featurize_settings())
 
     with pytest.raises(UserError, match=r"bad\.wav"):
         write_shard(task)

@@ -34,11 +34,7 @@ def test_recordings_that_cannot_be_used(recognizer: Recognizer) -> None:
         recognizer.enroll([])
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"spec_digest": "0" * 64}, {"mean": (0.0,)}],
-    ids=["other features", "other size"],
-)
+@pytest.mark.parametrize("change", [{"spec_digest": "0" * 64}, {"mean": (0.0,)}])
 def test_profile_of_another_model(recognizer: Recognizer, change: dict[str, object]) -> None:
     profile = recognizer.enroll([encoded(tone())]).model_copy(update=change)
     with pytest.raises(UserError, match="another model"):
