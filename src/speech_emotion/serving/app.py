@@ -74,7 +74,7 @@ class Api:
         body = bytearray()
         try:
             await self._read(request, body)
-            reply = await self._pool.answer(body)
+            reply = await self._pool.answer(bytes(body))
         finally:
             self._held -= len(body)
         if reply.error:

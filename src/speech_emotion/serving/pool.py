@@ -60,7 +60,7 @@ class Pool:
             self._end(self._pool, kill=broken is not None)
             self._pool, self.model, self.healthy = fresh, replace(model, digest=digest), True
 
-    async def answer(self, body: bytes | bytearray) -> Reply:
+    async def answer(self, body: bytes) -> Reply:
         """Answer a request; raises 400, 503 or 504 as HTTPException."""
         if self.requests >= self._size + self._settings.waiting:
             raise unavailable("server busy, retry later")
@@ -90,7 +90,7 @@ class Pool:
         if self._ending:
             await asyncio.wait(self._ending, timeout=_STOP_SECONDS)
 
-    async def _answer(self, bodies: list[bytes | bytearray]) -> list[Reply]:
+    async def _answer(self, bodies: list[bytes]) -> list[Reply]:
         pool = self._pool
         try:
             return await self._run(bodies)
@@ -99,7 +99,7 @@ class Pool:
             await self.change(self.model, broken=pool)
             return await self._run(bodies)
 
-    async def _run(self, bodies: list[bytes | bytearray]) -> list[Reply]:
+    async def _run(self, bodies: list[bytes]) -> list[Reply]:
         pool, seconds = self._pool, self._settings.answer_seconds
         assert pool is not None  # `change` comes first
         try:

@@ -131,7 +131,7 @@ def refusal(message: str, code: str = "INVALID_PARAMETER_VALUE") -> bytes:
     return Refusal(error_code=code, message=message).model_dump_json().encode()
 
 
-def parse(body: bytes | bytearray, *, most: int) -> list[Recording]:
+def parse(body: bytes, *, most: int) -> list[Recording]:
     """Return the recordings of a request.
 
     Raises a UserError if the body is not valid, or holds more than `most` recordings, references included. The message

@@ -40,8 +40,9 @@ def serve(
     `source` is a package folder or a registry URI (None: the built-in package), and `log` the folder and settings of
     the prediction log. Raises UserError if there is no such model, the port is taken, or the log cannot be written.
     """
-    # workers must not import modules of the working folder, and give back freed blocks of 1 MiB or more (read by glibc)
-    os.environ.update(PYTHONSAFEPATH="1", MALLOC_MMAP_THRESHOLD_=str(2**20))
+    # workers must not import modules of the working folder; glibc gives back blocks of 1 MiB or more, and keeps smaller
+    os.environ.update(PYTHONSAFEPATH="1", MALLOC_MMAP_THRESHOLD_=str(2**20), MALLOC_TRIM_THRESHOLD_=str(2**26))
+    os.environ.update(MALLOC_TOP_PAD_=str(2**24))
     raise_file_limit()
     asyncio.run(_Server(source, settings, log).run(host, port))
 

@@ -29,7 +29,7 @@ class Predictor:
         self._windowed, self._most, self._keep_log = WindowedRecognizer(model.recognizer), most, keep_log
         self.package, self._versions = model.recognizer.package, model.versions
 
-    def __call__(self, body: bytes | bytearray) -> Reply:
+    def __call__(self, body: bytes) -> Reply:
         """Answer a request; one unusable recording refuses all of it, as with MLflow's server."""
         from speech_emotion.audio.decode import decode
         from speech_emotion.monitoring.audio_stats import describe
@@ -86,7 +86,7 @@ def digest() -> str:
     return _predictor().package.digest
 
 
-def answer(bodies: list[bytes | bytearray]) -> list[Reply]:
+def answer(bodies: list[bytes]) -> list[Reply]:
     """Answer requests."""
     return [_predictor()(body) for body in bodies]
 
