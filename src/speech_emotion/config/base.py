@@ -85,11 +85,12 @@ def _message(mistake: Any, section: str, model: type[BaseModel]) -> str:
 
 def _known_keys(model: Any, location: Sequence[int | str]) -> list[str]:
     """Return the keys that are allowed where the last part of `location` is."""
+    kind: Any = model
     for part in location[:-1]:
-        kind = model.model_fields[part].annotation
-        # a section may be optional
-        model = next(one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields"))
-    return list(model.model_fields)
+        kind = kind.model_fields[part].annotation if hasattr(kind, "model_fields") else get_args(kind)[1]
+        # a section may be optional; another type is a mapping, whose keys are no fields
+        kind = next((one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields")), kind)
+    return list(kind.model_fields)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
