@@ -128,9 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         body, whole = body[: act.cut], act.cut is None or act.cut >= len(body)
         for start in range(0, len(body), self.dataset.piece):
+            request.sent += len(body[start : start + self.dataset.piece])  # before the client can have read it
             self.wfile.write(body[start : start + self.dataset.piece])
             self.wfile.flush()
-            request.sent += len(body[start : start + self.dataset.piece])
             time.sleep(self.dataset.pause)
         self.close_connection = not whole
 
