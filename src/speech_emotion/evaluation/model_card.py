@@ -20,7 +20,7 @@ from speech_emotion.data.corpora import facts
 from speech_emotion.data.splits import TEST
 from speech_emotion.evaluation import comparison
 from speech_emotion.evaluation.bootstrap import MANY, Interval
-from speech_emotion.evaluation.enrolment import CONDITIONS
+from speech_emotion.evaluation.enrolment import CONDITIONS, NONE
 from speech_emotion.evaluation.metrics import ALL
 from speech_emotion.features.mfcc import names
 from speech_emotion.models.package import Description
@@ -153,6 +153,8 @@ def findings(description: Description, evaluation: Evaluation, kind: CorpusName)
     good = [f"{_interval(mean, 'uar')}.", f"Guessing reaches {_percent(1 / len(description.labels))}."]
     whom = [f"Lowest recall: {_words(label)}, {_by_fold(recalls)}."]
     confident = [f"{_interval(mean, 'ece')}."]
+    if "corpora" in report:
+        good = [_in_each_corpus(report["corpora"]), *good]
     if name == "speaker":
         speakers = {key: one["uar"] for fold in folds.values() for key, one in fold["speakers"].items()}
         single = {key: fold["uar"] for key, fold in folds.items()}
@@ -179,6 +181,27 @@ def findings(description: Description, evaluation: Evaluation, kind: CorpusName)
             [*confident, *_above_threshold(folds)],
         ),
     ]
+
+
+_FEW: Final = "3 neutral"
+
+
+def _in_each_corpus(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the pooled UAR of each corpus of a mix, by sex and with references, against chance and baselines."""
+    uars = {(row["corpus"], row["sex"]): {name: one["uar"] for name, one in row["scores"].items()} for row in rows}
+    texts = []
+    for row in rows:
+        corpus, scores = row["corpus"], uars[row["corpus"], row["sex"]]
+        if row["sex"] != ALL or corpus == ALL:
+            continue
+        sexes = [f"{sex} {_percent(uars[corpus, sex][NONE])}" for sex in ("female", "male") if (corpus, sex) in uars]
+        others = [f"chance {_percent(1 / row['labels'])}", *sexes]
+        others += [f"best simple baseline {_percent(row['baseline']['uar'])}"] if row.get("baseline") else []
+        others += [
+            f"with {name} recordings of the speaker {_percent(scores[name])}" for name in scores if "3 n" in name
+        ]
+        texts.append(f"{corpus} {_percent(scores[NONE])} ({', '.join(others)})")
+    return f"All folds together: {'; '.join(texts)}."
 
 
 def question(protocol: str, report: Mapping[str, Any], kind: CorpusName) -> str:
