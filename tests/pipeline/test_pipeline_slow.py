@@ -83,7 +83,7 @@ def test_changed_parameters_rerun_their_stages(copied: Workspace) -> None:
     for old, new, stale in (
         ("  epochs: 2", "  epochs: 4", {"train"}),
         ("  n_mels: 64", "  n_mels: 48", {"featurize"}),
-        ("  calibration_bins: 15", "  calibration_bins: 10", {"evaluate", "report"}),
+        ("  calibration_bins: 15", "  calibration_bins: 10", {"evaluate", "package", "report"}),
         ("source: data/incoming", "source: data/elsewhere", {"download"}),
     ):
         assert old in text
