@@ -495,7 +495,7 @@ def test_graceful_stop(tmp_path: Path, enrolled_model: Path) -> None:
 
         assert [answer.split()[1] for answer in answers] == [b"200"] * 3
         assert server.process.wait(20) == 0
-        assert psutil.wait_procs([worker], timeout=10)[1] == []
+        assert psutil.wait_procs([worker], timeout=60)[1] == []
         assert len(server.events("stopped")) == 1
 
 
@@ -510,7 +510,7 @@ def signal_at_work(server: EmotionServer, number: int) -> tuple[int, str]:
             time.sleep(0.001)
         worker.send_signal(number)
         status, body, _ = asked.result(60)
-    assert psutil.wait_procs([worker], timeout=10)[1] == []
+    assert psutil.wait_procs([worker], timeout=60)[1] == []
     return status, json.loads(body)["message"]
 
 
@@ -536,7 +536,7 @@ def test_hanging_worker(tmp_path: Path, enrolled_model: Path) -> None:
         worker.suspend()  # idle: it does not even take the request
         assert server.ask(HEAVY)[0] == 504
         wait_until(lambda: server.ask(records(WAV))[0] == 200)
-        assert psutil.wait_procs([worker], timeout=10)[1] == []
+        assert psutil.wait_procs([worker], timeout=60)[1] == []
 
 
 def test_model_that_is_gone(tmp_path: Path, enrolled_model: Path) -> None:
