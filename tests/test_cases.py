@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from helpers.emotion_server import emotion_server, records
 from speech_emotion.audio.decode import AudioError, decode
 from speech_emotion.cli import app
 from speech_emotion.data.labels import read_labelled
@@ -66,6 +67,17 @@ def test_every_recording(cases: Path, expected: dict[str, dict], model: Path) ->
     assert "antiphase_stereo.wav: is silent when mixed" in done.stderr
     answered = {f"audio/{Path(line.split(chr(9))[0]).name}" for line in done.stdout.splitlines()[1:]}
     assert answered == {name for name, case in audio.items() if case["must"] == "decode"}
+
+
+def test_server_answers_every_recording(cases: Path, expected: dict[str, dict], model: Path, tmp_path: Path) -> None:
+    audio = {name: case for name, case in expected.items() if name.startswith("audio/")}
+    with emotion_server(tmp_path / "server", "--model", model) as server:
+        workers = {worker.pid for worker in server.workers()}
+
+        statuses = {name: server.ask(records((cases / name).read_bytes()))[0] for name in audio}
+
+        assert {worker.pid for worker in server.workers()} == workers
+    assert statuses == {name: 200 if case["must"] == "decode" else 400 for name, case in audio.items()}
 
 
 def test_every_corpus_has_an_expectation(expected: dict[str, dict]) -> None:

@@ -43,6 +43,15 @@ def test_installed_packages(root: Path) -> None:
     assert not registry & {"tensorflow", "keras", "librosa", "dvc", "optuna"}
 
 
+def test_unprivileged_and_pinned(root: Path) -> None:
+    build, final = map(dict, stages(root))
+
+    for image in (build["FROM"], final["FROM"]):
+        assert re.match(r"python:3\.\d+\.\d+-slim-[a-z]+", image), f"{image} is not an exact version"
+    assert (final["USER"], "/ping" in final["HEALTHCHECK"]) == ("10001", True)
+    assert json.loads(final["ENTRYPOINT"])[:2] == ["speech-emotion", "serve"]
+
+
 def test_dockerignore(root: Path) -> None:
     build, _ = stages(root)
     copied = {source for first, rest in build if first == "COPY" for source in rest.split()[:-1]}
@@ -56,7 +65,6 @@ def test_dockerignore(root: Path) -> None:
 @pytest.mark.timeout(900)
 def test_image_serves(root: Path, tmp_path: Path) -> None:
     build, final = stages(root)
-    assert dict(final)["USER"] == "10001"
     folder, home = tmp_path / "build", tmp_path / "home"
     folder.mkdir()
     path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"])

@@ -1,6 +1,7 @@
 """dvc.yaml declares what the stages read, and leaves out what does not determine results."""
 
 import ast
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src"
 PACKAGE = "speech_emotion"
+
+STAGES = ["download", "prepare", "featurize", "split", "train", "evaluate", "baselines", "package", "report", "publish"]
 
 NOT_DECLARED = tuple(f"src/{PACKAGE}/{name}" for name in ("core/", "config/", "tracking/", "registry/", "cli/"))
 """Packages that do not determine results: messages, settings (declared as params), MLflow, commands."""
@@ -29,12 +32,18 @@ READ_ONLY = {
 IMPORTS = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
 
 DEFINITIONS: dict = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
-STAGES = list(DEFINITIONS)
 
 
 def test_stages() -> None:
+    assert list(DEFINITIONS) == STAGES
     assert sorted(path.stem for path in (ROOT / "pipeline").glob("*.py")) == sorted(STAGES)
     assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 220
+
+
+def test_dag_fits_a_terminal() -> None:
+    drawn = subprocess.run(["dvc", "dag"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert max(map(len, drawn.splitlines())) <= 140
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -14,8 +14,12 @@ from helpers.workspaces import GUARD, DemoRun, Workspace
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COMMANDS = [
+    ("dvc", "status"),
+    ("dvc", "metrics", "show"),
+    ("dvc", "params", "diff"),
     ("dvc", "exp", "show"),
     ("mlflow", "experiments", "search"),
+    ("mlflow", "doctor", "--mask-envs"),
     ("speech-emotion", "data"),
     ("speech-emotion", "runs"),
     ("speech-emotion", "publish"),

@@ -109,7 +109,7 @@ def keys(values: Any, prefix: str = "") -> Iterator[str]:
         yield from keys(value, f"{prefix}{key}.")
 
 
-@pytest.mark.parametrize("wrong", [3, "x", None, [3], {"x": 3}], ids=repr)
+@pytest.mark.parametrize("wrong", [3, "x", [], {}, None, [3], ["x"], {"x": 3}, [1, 2, 3]], ids=repr)
 def test_any_wrong_value_is_one_message(values: dict[str, Any], wrong: Any) -> None:
     names = [key for key in keys(values) if not key.startswith("tune.space.")]
     refused: dict[str, str] = {}

@@ -42,11 +42,10 @@ def test_demo_runs_every_stage(demo_run: DemoRun) -> None:
         shown = [protocol, *(f"{metrics['mean'][name]:.1%}" for name in ("accuracy", "uar"))]
         assert shown in [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     assert git("status", "--porcelain", at=demo_run.home.folder) == ""
-    compared = pd.read_csv(demo_run.demo.folder / "reports/demo/comparison/table.csv")
+    compared = pd.read_csv(demo_run.demo.folder / "reports/demo/comparison/table.csv", index_col=["protocol", "name"])
     expected = {(protocol, name) for protocol in PROTOCOLS[:3] for name in ("model", *DESCRIPTIONS)}
-    assert set(zip(compared["protocol"], compared["name"], strict=True)) == expected
-    majority = compared.loc[(compared["protocol"] == "random") & (compared["name"] == "majority"), "uar"]
-    assert majority.item() == pytest.approx(1 / 7, abs=1e-6)
+    assert set(compared.index) == expected
+    assert compared.loc[("random", "majority"), "uar"] == pytest.approx(1 / 7, abs=1e-6)
 
 
 def test_demo_is_in_mlflow(demo_run: DemoRun) -> None:
@@ -89,6 +88,16 @@ def test_changed_parameters_rerun_their_stages(copied: Workspace) -> None:
         assert old in text
         params.write_text(text.replace(old, new))
         assert stale_stages(copied) == stale, new
+
+
+def test_changed_message_reruns_nothing(copied: Workspace) -> None:
+    params = copied.folder / "params.yaml"
+    params.write_text(params.read_text().replace("workers: null", "workers: 1").replace("# Every", "# Each"))
+    for package in ("cli", "config", "core", "registry", "tracking"):
+        for file in (copied.folder / "src/speech_emotion" / package).glob("*.py"):
+            file.write_text(file.read_text() + "\n# changed\n")
+
+    assert stale_stages(copied) == set()
 
 
 def test_new_protocol_trains_only_itself(copied: Workspace) -> None:

@@ -1,6 +1,6 @@
 """Send damaged recordings of every container and coding to the server.
 
-`FUZZ_SECONDS=600 python -m pytest tests/serving/test_fuzzing.py -s` runs ten minutes instead of five seconds.
+`FUZZ_SECONDS=600 python -m pytest tests/serving/test_fuzzing.py -s` runs ten minutes instead of ten seconds.
 """
 
 import os
@@ -15,7 +15,7 @@ from helpers import recordings
 from helpers.emotion_server import emotion_server, records
 from helpers.tiny_package import make_package
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "5"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "10"))
 
 
 @pytest.mark.timeout(SECONDS + 300)

@@ -107,6 +107,14 @@ def test_mlflow_forms_and_speaker_profiles(server: EmotionServer, enrolled_model
     assert str(profile.mean[0]) not in server.log.read_text()
 
 
+def test_profile_for_another_model(server: EmotionServer, enrolled_model: Path) -> None:
+    profile = Recognizer.load(enrolled_model).enroll([WAV]).model_copy(update={"spec_digest": "0" * 64})
+
+    status, message = refused(server, {"instances": [{"audio": TEXT, "profile": profile.model_dump_json()}]})
+
+    assert (status, message[:54]) == (400, "row 0: the speaker profile was made for another model")
+
+
 def test_windows_of_long_recording(server: EmotionServer) -> None:
     [answer] = server.predict(recordings.encoded(recordings.tone(4.0)))
 
@@ -495,7 +503,7 @@ def test_graceful_stop(tmp_path: Path, enrolled_model: Path) -> None:
 
         assert [answer.split()[1] for answer in answers] == [b"200"] * 3
         assert server.process.wait(20) == 0
-        assert psutil.wait_procs([worker], timeout=60)[1] == []
+        assert psutil.wait_procs([worker], timeout=10)[1] == []
         assert len(server.events("stopped")) == 1
 
 
@@ -510,7 +518,7 @@ def signal_at_work(server: EmotionServer, number: int) -> tuple[int, str]:
             time.sleep(0.001)
         worker.send_signal(number)
         status, body, _ = asked.result(60)
-    assert psutil.wait_procs([worker], timeout=60)[1] == []
+    assert psutil.wait_procs([worker], timeout=10)[1] == []
     return status, json.loads(body)["message"]
 
 
@@ -536,7 +544,7 @@ def test_hanging_worker(tmp_path: Path, enrolled_model: Path) -> None:
         worker.suspend()  # idle: it does not even take the request
         assert server.ask(HEAVY)[0] == 504
         wait_until(lambda: server.ask(records(WAV))[0] == 200)
-        assert psutil.wait_procs([worker], timeout=60)[1] == []
+        assert psutil.wait_procs([worker], timeout=10)[1] == []
 
 
 def test_model_that_is_gone(tmp_path: Path, enrolled_model: Path) -> None:

@@ -38,6 +38,8 @@ UNUSABLE = {
 }
 
 COMMANDS = [
+    ("runs",),
+    ("publish",),
     ("promote",),
     ("compare", "1", "2"),
     ("predict", "x.wav", "--model", "models:/speech-emotion-tess@champion"),
@@ -119,9 +121,10 @@ def test_every_command_is_clear_and_prints_no_password(
     assert "secret" not in run(*command) + "".join(capfd.readouterr())
 
 
-def test_traceback_has_no_credentials(tmp_path: Path) -> None:
-    failing = "def app(): raise RuntimeError('http://ada:secret@host')"
-    (tmp_path / "program.py").write_text(f"import speech_emotion.cli as cli\n{failing}\ncli.app = app\ncli.main()")
+@pytest.mark.parametrize("call", ["cli as it\nit.app = f\nit.main()", "core.process as it\nit.run_stage(f)"])
+def test_tracebacks_have_no_credentials(tmp_path: Path, call: str) -> None:
+    failing = "def f(): raise RuntimeError('http://ada:secret@host')"
+    (tmp_path / "program.py").write_text(f"{failing}\nimport speech_emotion.{call}\n")
 
     done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
 
@@ -201,7 +204,7 @@ def recording_server(status: int = 200, location: str = "") -> Iterator[tuple[st
         server.shutdown()
 
 
-@pytest.mark.parametrize("status", [302, 307])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_credentials_do_not_follow_redirects(clone: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
     with recording_server() as (elsewhere, leaked), recording_server(status, elsewhere) as (uri, seen):

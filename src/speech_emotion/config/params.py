@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from speech_emotion.config.base import PARAMS, Section, parse_section, read_params
 from speech_emotion.config.data import CorpusSettings, DownloadSettings, PrepareSettings, SplitSettings
@@ -22,7 +22,15 @@ class RaySettings(Section):
     address: Annotated[str, Field(min_length=1)] = "auto"
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=64)] = 0.0
-    shards: Annotated[str, Field(pattern="^[a-z0-9+]+://.")] | None = None
+    shards: str | None = None
+
+    @field_validator("shards")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        scheme, mark, place = (value or "file://x").partition("://")
+        if not (scheme and mark and place):
+            raise ValueError(f"a URL such as s3://bucket/folder, or null, and not '{value}'")
+        return value
 
 
 class ComputeSettings(Section):
