@@ -54,10 +54,11 @@ class Pool:
         Requests in progress finish with the model before, unless its workers are `broken`: those are killed, once.
         """
         async with self._changing:
-            if broken is not None and self._pool is not broken:
+            if broken not in (None, self._pool):
                 return
+            self._end(broken, kill=True)
             fresh, digest = await self._started(model)
-            self._end(self._pool, kill=broken is not None)
+            self._end(None if broken else self._pool, kill=False)
             self._pool, self.model, self.healthy = fresh, replace(model, digest=digest), True
 
     async def answer(self, body: bytes) -> Reply:
@@ -105,8 +106,7 @@ class Pool:
         try:
             async with asyncio.timeout(seconds + _GRACE_SECONDS) as limit:
                 # at its timeout pebble kills the worker
-                work = pool.schedule(worker.answer, [bodies], timeout=seconds)
-                return await asyncio.wrap_future(work)
+                return await asyncio.wrap_future(pool.schedule(worker.answer, [bodies], timeout=seconds))
         except TimeoutError:
             self._note("worker timed out", level="warning")
             if limit.expired():
