@@ -65,7 +65,7 @@ def test_question_is_true_of_the_split(protocol: str, speaker: float, text: floa
 def test_findings_start_with_the_unseen_speaker(description: Description) -> None:
     good, whom, confident = findings(description, EVALUATION, "tess")
 
-    assert (good.value, good.text) == ("50.0\N{NO-BREAK SPACE}%", "UAR on an unseen speaker")
+    assert (good.value, good.text) == ("50.0\N{NO-BREAK SPACE}%", "UAR on an unseen speaker, mean of 2 folds")
     assert whom.value == "99.0\N{NO-BREAK SPACE}%"
-    assert "Lowest recall: happy, 10 % (A) and 30 % (B)." in [note.replace("\xa0", " ") for note in whom.notes]
+    assert "Lowest recall by fold: happy, 10 % (A) and 30 % (B)." in [note.replace("\xa0", " ") for note in whom.notes]
     assert confident.value == "8.0\N{NO-BREAK SPACE}points"

@@ -69,8 +69,8 @@ def registry(corpus: CorpusOption = None) -> None:
 def compare(first: Name, second: Name) -> None:
     """Compare two registered versions on the utterances that both were evaluated on.
 
-    The difference is the first minus the second, with the 95 % interval of a bootstrap that draws the same words for
-    both, and the p-value of the difference. Higher is better for accuracy, UAR and macro-F1, lower for the others.
+    The difference is the first minus the second, with the 95 % interval and the p-value of a bootstrap that draws the
+    same speakers or words for both. Higher is better for accuracy, UAR and macro-F1, lower for the others.
 
     Examples
     --------

@@ -32,7 +32,7 @@ def data() -> None:
 def preset(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="demo, own or reference (files in presets/), or the path of a YAML file."),
+        typer.Argument(metavar="NAME", help="demo, own, reference or voices (files in presets/), or the path of one."),
     ],
 ) -> None:
     """Write a preset into params.yaml and show the diff.
@@ -56,8 +56,8 @@ def runs(
 ) -> None:
     """List the trainings in MLflow: split, metrics, date and commit.
 
-    UAR and accuracy are of the test part; of `full`, which has none, of the validation part. A `+` after a commit means
-    that sources or settings differed from it. `mlflow ui` shows everything else.
+    UAR and accuracy are of the test part, or of the validation part if there is none. A `+` after a commit means that
+    sources or settings differed from it. `mlflow ui` shows everything else.
 
     Examples
     --------

@@ -9,17 +9,20 @@ from speech_emotion.config.base import Section
 CorpusName = Literal["tess", "ravdess", "crema_d", "savee", "emodb", "demo", "folder", "mix"]
 """Each is a module of data/corpora."""
 
+PUBLISHED = tuple(name for name in get_args(CorpusName) if name not in ("demo", "folder", "mix"))
+"""The corpora with official servers and checksums."""
+
 
 class CorpusSettings(Section):
     """Which corpus, and where the user's copy is."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
     """Names folders in data/, models/ and reports/, the experiment and the registered model. Shells see it."""
     kind: CorpusName
     source: Annotated[str, Field(min_length=1)]
     """A folder or zip of recordings; of a mix, a folder with a sub-folder for each corpus. A published corpus is
     downloaded if this is `data/incoming` and empty."""
-    corpora: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], ...] = ()
+    corpora: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")], ...] = ()
     checksums: Literal["require", "ignore"] = "require"
     """`ignore`: accept recordings of a published corpus by their name, such as copies that were decoded from another
     format. Their figures are not those of the original recordings."""
@@ -46,7 +49,7 @@ class CorpusSettings(Section):
 
 
 class DownloadSettings(Section):
-    """The official server of TESS, and how files are downloaded."""
+    """The official server of a corpus, and how files are downloaded."""
 
     server: Annotated[str, Field(pattern=r"^https?://")] | None = None
     persistent_id: Annotated[str, Field(pattern=r"^doi:")] | None = None

@@ -7,10 +7,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Final
 
 from speech_emotion.audio.decode import SUFFIXES
+from speech_emotion.config.data import PUBLISHED
 from speech_emotion.core.errors import UserError, listing
 from speech_emotion.core.io import is_hidden, replacing, require_regular_file, walk_files, write_csv_rows
 from speech_emotion.data.corpora.base import Utterance
@@ -142,14 +144,9 @@ def _from_folders(root: Path, recordings: list[Path]) -> tuple[str, list[Utteran
 
 def _recognised(recordings: list[Path]) -> tuple[str, list[Utterance]] | None:
     """Return a published corpus's title and utterances if all recordings are named as it names them."""
-    # imported here: every evaluation imports this module, and these need the downloader
-    from speech_emotion.data.corpora.crema_d import CremaDCorpus
-    from speech_emotion.data.corpora.emodb import EmodbCorpus
-    from speech_emotion.data.corpora.ravdess import RavdessCorpus
-    from speech_emotion.data.corpora.savee import SaveeCorpus
-    from speech_emotion.data.corpora.tess import TessCorpus
-
-    for corpus in (RavdessCorpus, CremaDCorpus, EmodbCorpus, SaveeCorpus, TessCorpus):
+    for kind in PUBLISHED:
+        # imported here: every evaluation imports this module, and these need the downloader
+        corpus = import_module(f"speech_emotion.data.corpora.{kind}").CORPUS
         utterances = [one for path in recordings if (one := corpus.parse_name(path)) is not None]
         if len(utterances) == len(recordings):
             return corpus.title, utterances

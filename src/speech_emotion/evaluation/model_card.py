@@ -114,7 +114,7 @@ def write(
             for name, report in ordered
         ],
         recalls=[
-            [name, "" if fold == "all" else fold, *(_recall(scores["recall"], one) for one in description.labels)]
+            [name, _left_out(fold, scores), *(_recall(scores["recall"], one) for one in description.labels)]
             for name, report in ordered
             for fold, scores in report["folds"].items()
         ],
@@ -149,9 +149,10 @@ def findings(description: Description, evaluation: Evaluation, kind: CorpusName)
     [(name, report), *others] = in_order(evaluation)
     mean, folds = report["mean"], report["folds"]
     first = (name, report)
+    folds_text = f", mean of {len(folds)} folds" if len(folds) > 1 else ""
     label, recalls = worst_emotion(report)
     good = [f"{_interval(mean, 'uar')}.", f"Guessing reaches {_percent(1 / len(description.labels))}."]
-    whom = [f"Lowest recall: {_words(label)}, {_by_fold(recalls)}."]
+    whom = [f"Lowest recall by fold: {_words(label)}, {_by_fold(recalls)}."]
     confident = [f"{_interval(mean, 'ece')}."]
     if "corpora" in report:
         good = [_in_each_corpus(report["corpora"]), *good]
@@ -165,14 +166,14 @@ def findings(description: Description, evaluation: Evaluation, kind: CorpusName)
                 f"The interval covers the {noun(kind)} of {max(len(speakers), len(folds))} speakers, not the "
                 "difference between speakers."
             )
-        whom.insert(0, f"Unseen speaker: {_by_fold(speakers if len(speakers) > len(folds) else single)}.")
+        whom.insert(0, f"By speaker: {_by_fold(speakers if len(speakers) > len(folds) else single)}.")
         first = next((one for one in others if one[0] != "full"), first)
         if first[0] != "speaker":
             confident.append(f"On {question(*first, kind)}: {_points(first[1]['mean']['ece'])}.")
     else:
         whom.append("Unseen speakers are not evaluated.")
     return [
-        MainResult("How good?", _percent(mean["uar"], 1), f"UAR on {question(name, report, kind)}", good),
+        MainResult("How good?", _percent(mean["uar"], 1), f"UAR on {question(name, report, kind)}{folds_text}", good),
         MainResult("For whom?", _percent(first[1]["mean"]["uar"], 1), f"UAR on {question(*first, kind)}", whom),
         MainResult(
             "How confident?",
@@ -303,11 +304,19 @@ def _above_threshold(folds: Mapping[str, Any]) -> list[str]:
     risks = {name: one["risk"] for name, one in found.items() if one["risk"] is not None}
     wrong = f"; of these, {_by_fold(risks)} are wrong" if risks else ""
     coverage = _by_fold({name: one["coverage"] for name, one in found.items()})
-    return [f"Predictions above the threshold: {coverage}{wrong}."]
+    return [f"Predictions above the threshold, by fold: {coverage}{wrong}."]
 
 
 def _with_interval(mean: Mapping[str, Any], metric: str) -> str:
     return f"{mean[metric]:.3f} ({Interval.from_list(mean['interval'][metric]).text()})"
+
+
+def _left_out(fold: str, scores: Mapping[str, Any]) -> str:
+    """Return whom a fold leaves out: a speaker, a corpus, or a numbered group of speakers."""
+    if not fold.isdigit():
+        return "" if fold == "all" else fold
+    speakers = list(scores["speakers"])
+    return speakers[0] if len(speakers) == 1 else f"group {fold}, {len(speakers)} speakers"
 
 
 def _recall(recalls: Mapping[str, float], label: str) -> str:

@@ -73,7 +73,8 @@ def write_page(
         raise UserError(f"{reports}: a report is missing or damaged ({error}). Run `dvc repro`.") from None
     write_text(target, environment.get_template("report.html.j2").render(content))
     if content["corpora"]:
-        write_text(reports / "comparison" / "corpora.md", "\n".join(map(model_card.as_markdown, content["corpora"])))
+        template = environment.from_string('{% import "corpus_texts.md.j2" as texts %}{{ texts.results(corpora) }}')
+        write_text(reports / "comparison" / "corpora.md", template.render(content))
 
 
 def markdown(text: str) -> Markup:

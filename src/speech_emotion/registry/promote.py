@@ -1,7 +1,7 @@
 """Promote a registered version to champion if it passes the gates, and roll back.
 
-The order is: check the gates, write the event, move the alias, check the alias. A failure before the event is written
-changes nothing; a move that was cut off after it is finished by the next command (see `history`).
+The order is: check the gates, write the event, move the alias (`history.settle`), check the alias. A failure before the
+event is written changes nothing; a move that was cut off after it is finished by the next command.
 """
 
 import shutil

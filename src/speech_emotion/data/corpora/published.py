@@ -53,8 +53,8 @@ class PublishedCorpus(ABC):
     """Regular expression of the end of a path, without suffix, with the groups `speaker`, `emotion` and `text`."""
     speakers: ClassVar[Mapping[str, str]] = {}
     """Speaker by its spelling in names, where they differ."""
-    women: ClassVar[frozenset[str]]
-    """Speakers who are women; the others are men."""
+    women: ClassVar[frozenset[str] | None] = None
+    """Speakers who are women; the others are men. None: unknown."""
     emotions: ClassVar[Mapping[str, str]]
     """Label by its spelling in names."""
     texts: ClassVar[Mapping[str, str]] = {}
@@ -82,7 +82,7 @@ class PublishedCorpus(ABC):
         if match is None:
             return None
         speaker, text = cls.speakers.get(match["speaker"], match["speaker"]), match["text"]
-        sex = "female" if speaker in cls.women else "male"
+        sex = "" if cls.women is None else "female" if speaker in cls.women else "male"
         return Utterance(path, speaker, cls.emotions[match["emotion"]], cls.texts.get(text, text), sex=sex)
 
     def plain(self, path: str) -> str:
