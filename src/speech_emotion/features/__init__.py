@@ -1,1 +1,1 @@
-"""MFCC, prosody, augmentation and the feature store."""
+"""Features: `mfcc.Extractor` computes the frames, with the tracks of `prosody`, in training and in prediction."""

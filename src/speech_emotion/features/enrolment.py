@@ -1,7 +1,7 @@
-"""Subtract what reference recordings of a speaker say about the speaker's voice from the features.
+"""Normalize the features of a speaker by enrolment: subtract how the mean of reference recordings differs from average.
 
-The mean of the references is moved towards the mean of the training data, the more the shorter the references are, and
-what is subtracted is bounded. References of one emotion alone can therefore not do much damage.
+The difference from the mean of the training data is shrunk towards zero, the more the shorter the references are, and
+clipped. References of one emotion alone can therefore not do much damage.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # not needed by prediction
     from speech_emotion.features.perturbation import Perturbation
 
 PRIOR_FRAMES: Final = 200
-"""References of so many frames (4 s at 20 ms) are moved halfway to the mean of the training data."""
+"""References of this many frames (4 s at 20 ms) count half."""
 
 LIMIT: Final = 1.5
 """Standard deviations of a feature, the most that is subtracted."""
@@ -35,9 +35,9 @@ def shift(mean: np.ndarray, frames: int, statistics: tuple[np.ndarray, np.ndarra
     statistics : tuple of np.ndarray [shape=(coefficients,)]
         Mean and standard deviation over the frames of the training data.
     """
-    average, deviation = statistics
-    weighted = frames / (frames + PRIOR_FRAMES) * (mean - average)
-    return np.clip(weighted, -LIMIT * deviation, LIMIT * deviation).astype(np.float32)
+    training_mean, training_std = statistics
+    weighted = frames / (frames + PRIOR_FRAMES) * (mean - training_mean)
+    return np.clip(weighted, -LIMIT * training_std, LIMIT * training_std).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class References:
     ) -> np.ndarray:
         """Draw references of each utterance; return what to subtract from it [shape=(n, coefficients)], float32.
 
-        The references of an utterance are other utterances of its speaker, of the same version, number `versions`, and
-        perturbed in the same way. Their number is log-uniform between 1 and `settings.most`. A share of the utterances
-        has none.
+        `versions` has the index of the version of each utterance. Its references are other utterances of the speaker in
+        the same version, perturbed in the same way; their number is log-uniform up to `settings.most`. A share of the
+        utterances has none.
         """
         own = {name: np.flatnonzero(self.speakers == name) for name in np.unique(self.speakers)}
         neutral = {name: rows[self.neutral[rows]] for name, rows in own.items()}

@@ -1,8 +1,8 @@
 """Compute MFCC and prosody frames of mono audio, time first.
 
-The MFCCs follow librosa's definitions; tests hold them to `librosa.feature.mfcc` within 2e-3. They are computed in
-NumPy because librosa imports for seconds and recomputes its window and filters at every call. featurize and prediction
-use the same code.
+The MFCCs follow librosa's definitions; tests compare them with `librosa.feature.mfcc` (2e-3). They are computed in
+NumPy because librosa takes seconds to import and recomputes its window and filters at every call. featurize and
+prediction use the same code.
 """
 
 from functools import lru_cache
@@ -15,13 +15,13 @@ from speech_emotion.core.io import digest_json
 from speech_emotion.features.prosody import TRACKS, energy, tracks
 
 ALGORITHM: Final = 4
-"""Version of the numerical results; part of `spec_digest`."""
+"""Increase this when the code, also that of prosody.py, changes a value: packages of other versions are refused."""
 
 _POWER_FLOOR: Final = 1e-10
 _TOP_DB: Final = 80.0
 _DELTA_WIDTH: Final = 9
 _KEPT_BYTES: Final = 2**24
-_NEIGHBOURS: Final = 16
+_GROUP_SIZE: Final = 16
 
 
 def spec_digest(settings: FeaturizeSettings) -> str:
@@ -43,25 +43,19 @@ class Extractor:
     ----------
     settings : FeaturizeSettings
     warp : float
-        Vocal tract length perturbation: formants are scaled by this factor through the mel filters, whose frequencies
-        are bent back to reach half the sample rate (Jaitly and Hinton, 2013). For augmentation; 1: none.
+        Vocal tract length perturbation: the mel filters are moved so that formants are scaled by this factor; the
+        highest frequency stays (Jaitly and Hinton, 2013). For augmentation; 1: none.
 
     See Also
     --------
     librosa.feature.mfcc : the same numbers, coefficients first.
-
-    Examples
-    --------
-    >>> extractor = Extractor(settings)  # doctest: +SKIP
-    >>> extractor(np.zeros(16000, np.float32)).shape  # doctest: +SKIP
-    (51, 39)
     """
 
     def __init__(self, settings: FeaturizeSettings, *, warp: float = 1.0) -> None:
         _keep_freed_memory()
         self.settings = settings
         self._window = _hann_window(settings.win_length, settings.n_fft)
-        self._mel = _neighbours(
+        self._mel = _filter_groups(
             _mel_filters(settings.sample_rate, settings.n_fft, settings.n_mels, settings.f_min, settings.f_max, warp)
         )
         self._cosines = dct_matrix(settings.n_mfcc, settings.n_mels).T.copy()
@@ -198,10 +192,10 @@ def _mel_filters(
     return (filters * (2.0 / (centres[2:] - centres[:-2]))[:, None]).astype(np.float32)
 
 
-def _neighbours(filters: np.ndarray) -> list[tuple[slice, np.ndarray]]:
+def _filter_groups(filters: np.ndarray) -> list[tuple[slice, np.ndarray]]:
     """Return groups of filters, transposed, with the bins that each reads: a product with all bins is mostly zeros."""
     groups = []
-    for some in np.split(filters, range(_NEIGHBOURS, len(filters), _NEIGHBOURS)):
+    for some in np.split(filters, range(_GROUP_SIZE, len(filters), _GROUP_SIZE)):
         read = np.flatnonzero(some.any(axis=0))
         bins = slice(read[0], read[-1] + 1) if len(read) else slice(0)
         groups.append((bins, some[:, bins].T.copy()))
@@ -218,17 +212,17 @@ def _mel_edges(n_mels: int, f_min: float, f_max: float) -> np.ndarray:
     return _mel_to_hz(np.linspace(low, high, n_mels + 2))
 
 
-_WARPED_TO: Final = 0.6
-"""Share of half the sample rate below which the warp is a plain factor; above it, the warp is linear to the end."""
+_KNEE_SHARE: Final = 0.6
+"""Share of the Nyquist frequency below which the warp is a plain factor; above it, the warp is linear to the end."""
 
 
-def warped(frequencies: np.ndarray, warp: float, half: float) -> np.ndarray:
-    """Return where to read a spectrum [Hz] so that formants move by the factor `warp`; `half` the sample rate stays."""
+def warped(frequencies: np.ndarray, warp: float, nyquist: float) -> np.ndarray:
+    """Return the frequencies [Hz] to read, so that formants move by the factor `warp` and `nyquist` stays."""
     if warp == 1.0:
         return frequencies
     # a formant at f / warp moves to f, so the filter at f reads f / warp
-    knee = _WARPED_TO * half * min(warp, 1.0)
-    above = half - (half - frequencies) * (half - knee / warp) / (half - knee)
+    knee = _KNEE_SHARE * nyquist * min(warp, 1.0)
+    above = nyquist - (nyquist - frequencies) * (nyquist - knee / warp) / (nyquist - knee)
     return np.where(frequencies <= knee, frequencies / warp, above)
 
 

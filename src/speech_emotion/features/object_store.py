@@ -38,7 +38,7 @@ def remove(url: str) -> None:
     """Remove a file if it exists; raise a UserError if the storage refuses it."""
     import fsspec
 
-    with _as_user_error(url, "written"), suppress(FileNotFoundError):
+    with _as_user_error(url, "removed"), suppress(FileNotFoundError):
         filesystem, path = fsspec.url_to_fs(url)
         filesystem.rm_file(path)
 
@@ -51,6 +51,6 @@ def _as_user_error(url: str, what: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"{url}: cannot be {what} ({reason}). Does it exist, is the package for it installed, and may this "
-            "machine use it? docs/scaling.md says where credentials come from."
+            f"{url}: cannot be {what} ({reason}). Does it exist, is the package for it installed, and does this "
+            "machine have permission? docs/scaling.md says where credentials come from."
         ) from None

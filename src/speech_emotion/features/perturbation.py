@@ -60,7 +60,7 @@ def draw(
     ----------
     settings : PerturbSettings
     features : FeaturizeSettings
-        Of the frames. The offsets of cepstra, F0 and energy are left out if these are normalized per utterance.
+        Of the frames. If they are normalized per utterance, only formants and tempo are changed.
     count : int
     rng : np.random.Generator
     """

@@ -143,6 +143,8 @@ def train(
 ) -> Trained:
     """Train a network, or resume from the last epoch whose checkpoint is in `scratch`.
 
+    It ends after `settings.epochs`, or after `early_stopping.patience` epochs without a lower validation loss.
+
     Parameters
     ----------
     settings : TrainSettings
@@ -152,7 +154,7 @@ def train(
     scratch : Path
         Folder of the checkpoint, used by this training only.
     on_epoch : callable
-        Called with each epoch, including those of an earlier process that was killed.
+        Called with each epoch, including those of an earlier process that was killed. Its exceptions end the training.
 
     Raises
     ------

@@ -82,7 +82,7 @@ def champion_gates(
     settings: PromoteSettings,
     evaluate: EvaluateSettings,
 ) -> Iterator[Gate]:
-    """Compare two versions on the same test utterances, with the paired bootstrap over words.
+    """Compare two versions on the same test utterances, with the paired bootstrap.
 
     The gate of a protocol fails if the 95 % interval of the UAR difference lies below 0, or if the splits differ.
     """
