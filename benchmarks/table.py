@@ -177,11 +177,14 @@ def draw_growth(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
     canvas = Canvas(figsize=(10, 4), layout="constrained")
     left, right = canvas.subplots(1, 2)
-    sizes = sorted({row["recordings"] for row in rows})
-    for stage in dict.fromkeys(row["stage"] for row in rows):
-        own = [row for row in rows if row["stage"] == stage]
-        left.plot(sizes, [row["seconds"] for row in own], marker="o", label=stage)
-        right.plot(sizes, [row["peak_mib"] for row in own], marker="o", label=stage)
+    for number, stage in enumerate(dict.fromkeys(row["stage"] for row in rows)):
+        for corpus, style in (("TESS", "-"), ("three corpora", "--")):
+            own = [row for row in rows if (row["stage"], row["corpus"]) == (stage, corpus)]
+            sizes = [row["recordings"] for row in own]
+            label = stage if corpus == "TESS" else f"{stage}, {corpus}"
+            for axes, value in ((left, "seconds"), (right, "peak_mib")):
+                values = [row[value] for row in own]
+                axes.plot(sizes, values, style, marker="o", color=f"C{number}", label=label if own else None)
     left.set(xscale="log", yscale="log", xlabel="recordings", ylabel="seconds")
     right.set(xscale="log", xlabel="recordings", ylabel="peak memory, all processes (MiB)")
     right.set_ylim(bottom=0)

@@ -4,6 +4,7 @@ Settings are those of params.yaml with a benchmark's changes. MLflow uses a data
 """
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -79,21 +80,32 @@ class Corpus:
         return [self.raw / path for path in self.rows["path"]]
 
     def cut(self, recordings: int) -> "Corpus":
-        """Return about so many recordings: equally many of each speaker and emotion, three at least."""
+        """Return about this many recordings: equally many of each speaker and emotion, three at least."""
         groups = self.rows.groupby(["speaker", "emotion"], sort=True)
         return Corpus(self.raw, groups.head(max(3, recordings // groups.ngroups)))
 
 
 def tess() -> Corpus:
     """Return TESS, checked and prepared once for all benchmarks."""
-    source = measuring.recordings()
-    made = Workspace(measuring.SCRATCH / f"tess-{digest_json([str(source), *manifests.SCHEMA])[:12]}")
+    return _prepared({"name": "tess", "kind": "tess", "source": str(measuring.recordings())})
+
+
+def mix() -> Corpus | None:
+    """Return TESS, RAVDESS and CREMA-D together; None if TESS_DIR, RAVDESS_DIR and CREMA_D_DIR do not name copies."""
+    corpora = read_params(measuring.ROOT / "presets" / "voices.yaml")["corpus"]
+    if not all(os.environ.get(f"{name.upper()}_DIR") for name in corpora["corpora"]):
+        return None
+    return _prepared({**corpora, "checksums": "ignore"})
+
+
+def _prepared(corpus: dict[str, Any]) -> Corpus:
+    made = Workspace(measuring.SCRATCH / f"{corpus['name']}-{digest_json([corpus, *manifests.SCHEMA])[:12]}")
     if not made.manifest.is_file():
         made.folder.mkdir(parents=True, exist_ok=True)
-        made.set({"corpus": {"name": "tess", "kind": "tess", "source": str(source)}})
+        made.set({"corpus": corpus, "prepare": {"bad_recordings": "leave_out"}})
         made.stage("download")
         shutil.rmtree(made.raw, ignore_errors=True)  # of a run that was killed
-        (made.folder / "data" / "tess" / "raw").rename(made.raw)
+        (made.folder / "data" / corpus["name"] / "raw").rename(made.raw)
         made.stage("prepare", "raw", "manifest")
     return Corpus(made.raw, manifests.read(made.manifest))
 

@@ -18,14 +18,28 @@ from speech_emotion.core.progress import track
 from speech_emotion.core.tables import read_table, write_table
 from speech_emotion.data import splits
 from speech_emotion.evaluation import label_issues
-from speech_emotion.models.reference_lstm import predict_baselines, read_reference
+from speech_emotion.models.baselines import as_table, classical
+
+
+def predict(
+    fold: splits.Fold, *, emotions: pd.Series, table: pd.DataFrame, settings: BaselinesSettings, preset: Path | None
+) -> pd.DataFrame:
+    """Return the predictions of the baselines of a fold; without a preset, not those of the reference model."""
+    found = classical(fold, emotions, table, seed=settings.seed, shuffles=settings.shuffles)
+    if preset is not None:
+        # TensorFlow is imported only for this model
+        from speech_emotion.models.reference_lstm import predict_reference, read_reference
+
+        reference = read_reference(preset, seed=settings.seed, epochs=settings.reference_epochs)
+        means = table.loc[:, table.columns.str.startswith("mean_")]
+        found["reference"] = (predict_reference(fold, means, emotions, reference),)
+    return as_table(found, fold)
 
 
 def main() -> None:
     functionals, split_folder, preset, target = map(Path, sys.argv[1:])
     settings = read_section("baselines", BaselinesSettings)
     workers = read_section("compute", ComputeSettings).workers
-    reference = read_reference(preset, seed=settings.seed, epochs=settings.reference_epochs)
     table = read_table(functionals).set_index("id").astype(np.float64)
     files = sorted(split_folder.glob("*.csv"))
     # only `full` has the test speakers, which baselines do not use
@@ -34,13 +48,13 @@ def main() -> None:
     mixed = bool((utterances["corpus"] != "").any())
     if mixed:
         print("baselines: without the reference model and the control with shuffled labels, which are slow on a mix")
+        settings = settings.model_copy(update={"reference_epochs": 0, "shuffles": 0})
     work = partial(
-        predict_baselines,
+        predict,
         emotions=utterances["emotion"],
         table=table,
-        settings=None if mixed else reference,
-        seed=settings.seed,
-        shuffles=0 if mixed else settings.shuffles,
+        settings=settings,
+        preset=None if settings.reference_epochs == 0 else preset,
     )
     made = parallel_map(work, [fold for _, fold in folds], workers=workers)
     tables = list(track(made, len(folds), "baselines", "folds"))

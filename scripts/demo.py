@@ -36,7 +36,7 @@ def report(demo: Path, seconds: float) -> None:
         "  .venv/bin/mlflow ui           runs, curves and the registered model, in a browser\n"
         f"  .venv/bin/speech-emotion predict --model .demo/models/demo/package {clip}\n"
         "  make tess                     the same pipeline on real recordings\n\n"
-        "The registered versions of the demo model:\n"
+        "The registered versions of the demo model (docs/promotion.md: promote one and roll back):\n"
         "  .venv/bin/speech-emotion registry --corpus demo"
     )
 

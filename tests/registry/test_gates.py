@@ -157,7 +157,7 @@ def test_other_weights_data_and_settings_fail(tmp_path: Path, package: Path) -> 
     (package / "weights").write_bytes(b"other")
 
     assert sentences(root, package) == {
-        "head.weights": f"it has {wanted[:12]}",
+        "head.weights": f"it has {wanted[:12]}: commit dvc.lock, or check out the version's commit",
         "head.data": "train read another data/x",
         "head.params": "train ran with another train.epochs",
     }
@@ -191,7 +191,7 @@ def test_nothing_passes_without_a_commit_or_package(tmp_path: Path, package: Pat
     bare.mkdir()
     git("init", "--quiet", at=bare)
 
-    assert set(sentences(root, package).values()) == {"it has no models/tiny/package"}
+    assert set(sentences(root, package).values()) == {"HEAD's dvc.lock has no models/tiny/package: commit it"}
     assert set(sentences(bare, package).values()) == {"there is no commit with a dvc.lock"}
 
 

@@ -100,7 +100,7 @@ def test_worse_challenger_is_refused(workspace: Path) -> None:
     assert set(failed) == {"random.uar", "random.uar - champion's", "speaker.uar - champion's"}
     assert failed["random.uar"].detail.startswith("0.")
     assert "below" in failed["random.uar"].detail
-    assert failed["random.uar - champion's"].detail.startswith("worse by 0.")
+    assert failed["random.uar - champion's"].detail.startswith("significantly worse; 95 %: -0.")
     assert outcome.lines[-1].endswith("nothing was changed, the champion is version 1")
     after = tracked.client().get_registered_model(NAME)
     assert (after.tags, after.aliases) == (before.tags, before.aliases)

@@ -42,7 +42,6 @@ def registry(corpus: CorpusOption = None) -> None:
 
     Examples
     --------
-    * `speech-emotion registry`
     * `speech-emotion registry --corpus demo`
     """
     from speech_emotion.registry.promote import list_versions
@@ -54,7 +53,7 @@ def registry(corpus: CorpusOption = None) -> None:
             str(version.number),
             ", ".join(version.aliases) or "-",
             *(version.tags.get(tag, "-") for tag in uars),
-            version.tags.get("git.commit", "-")[:8],
+            tables.commit(version.tags),
             version.package_digest[:12] or "-",
             "found" if exists else "gone",
         )
@@ -128,8 +127,6 @@ def promote(
 
     settings = read_settings()
     corpus, gates = settings.corpus.name, settings.promote
-    if corpus != gates.corpus:
-        typer.echo(f"the limits of promote.protocols are for {gates.corpus}: skipped for {corpus}", err=True)
     result = run(
         Path(),
         corpus=corpus,
@@ -140,11 +137,11 @@ def promote(
         force=force,
         reason=reason,
     )
-    rows = [
-        (gate.name, gate.figure, gate.limit, "passed" if gate.passed else "FAILED", gate.detail)
-        for gate in result.gates
-    ]
-    tables.write(("gate", "figure", "limit", "verdict", "detail"), rows)
+    if result.gates:
+        if corpus != gates.corpus:
+            typer.echo(f"the limits of promote.protocols are for {gates.corpus}: skipped for {corpus}", err=True)
+        rows = [(it.name, it.figure, it.limit, "passed" if it.passed else "FAILED", it.detail) for it in result.gates]
+        tables.write(("gate", "figure", "limit", "verdict", "detail"), rows)
     _print(result)
 
 
@@ -157,7 +154,7 @@ def rollback(
 ) -> None:
     """Make the previous champion the champion again, without gates.
 
-    Repeat it to go back further.
+    Repeat it to go back further; `--to` undoes a rollback.
 
     Examples
     --------
@@ -177,7 +174,6 @@ def history(format: FormatOption = "table", corpus: CorpusOption = None) -> None
 
     Examples
     --------
-    * `speech-emotion history`
     * `speech-emotion history --format json`
     """
     from speech_emotion.registry.promote import overview
@@ -189,8 +185,7 @@ def history(format: FormatOption = "table", corpus: CorpusOption = None) -> None
         events = [{"key": event.key, "when": _when(event), **asdict(event)} for event in now.events]
         typer.echo(json.dumps(events, indent=2, ensure_ascii=False))
     else:
-        columns = ("when", "who", "what", "from", "to", "gates", "why")
-        tables.write(columns, map(_row, now.events))
+        tables.write(("when", "who", "what", "from", "to", "gates", "why"), map(_row, now.events))
 
 
 def _print(result: "PromotionResult") -> None:
@@ -205,7 +200,7 @@ def _row(event: "PromotionEvent") -> tuple[str, ...]:
     if event.state != "done":
         what += f" ({'not finished' if event.state == 'begun' else 'void: the version was deleted'})"
     passed = sum(gate.passed for gate in event.gates)
-    failed = "".join(f"; failed {gate.sentence}" for gate in event.gates if not gate.passed)
+    failed = "".join(f"; failed {gate.name}" for gate in event.gates if not gate.passed)
     gates = f"{passed} of {len(event.gates)} passed{failed}" if event.gates else "skipped" if event.mode else "-"
     source, target = ("-" if one is None else str(one) for one in (event.source, event.target))
     return (_when(event), event.user, what, source, target, gates, event.reason or "-")

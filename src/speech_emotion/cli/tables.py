@@ -1,7 +1,7 @@
 """Print tables: aligned columns on a terminal, tab-separated values with a header row in a pipe."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 import typer
@@ -23,3 +23,10 @@ def write(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
         table.add_row(*map(escape, row))
     if table.row_count:
         Console().print(table)
+
+
+def commit(tags: Mapping[str, str]) -> str:
+    """Return the commit in tags of MLflow, shortened; a `+` means that sources or settings differed from it."""
+    found = tags.get("git.commit", "unknown")
+    changed = "true" in (tags.get("git.source_dirty"), tags.get("git.params_dirty"))
+    return "-" if found.startswith("unknown") else found[:8] + "+" * changed

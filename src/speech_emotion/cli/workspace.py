@@ -61,7 +61,6 @@ def runs(
 
     Examples
     --------
-    * `speech-emotion runs`
     * `speech-emotion runs --corpus demo --limit 100`
     """
     columns = ("protocol", "fold", "status", "part", "UAR", "accuracy", "when", "commit", "run")
@@ -86,8 +85,6 @@ def _newest_runs(corpus: str, limit: int) -> list["Run"]:
 def _row(run: "Run") -> tuple[str, ...]:
     metrics, tags = run.data.metrics, run.data.tags
     part = next((part for part in ("test", "validation") if f"{part}/uar" in metrics), "-")
-    commit = tags.get("git.commit", "unknown")
-    changed = "true" in (tags.get("git.source_dirty"), tags.get("git.params_dirty"))
     return (
         tags.get("protocol", ""),
         tags.get("fold", ""),
@@ -95,6 +92,6 @@ def _row(run: "Run") -> tuple[str, ...]:
         part,
         *(f"{metrics[name]:.4f}" if name in metrics else "-" for name in (f"{part}/uar", f"{part}/accuracy")),
         f"{datetime.fromtimestamp(run.info.start_time / 1000):%Y-%m-%d %H:%M}",
-        "-" if commit.startswith("unknown") else commit[:8] + ("+" if changed else ""),
+        tables.commit(tags),
         run.info.run_id[:8],
     )

@@ -1,4 +1,4 @@
-"""Rebuild the reference model: an LSTM over the mean of 40 MFCCs, and all baselines of a fold."""
+"""Rebuild the reference model: an LSTM over the mean of 40 MFCCs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,6 @@ from speech_emotion.config.training import TrainSettings
 from speech_emotion.core.io import digest_json
 from speech_emotion.core.process import alone
 from speech_emotion.data.splits import Fold
-from speech_emotion.models.baselines import as_table, classical
 from speech_emotion.models.training import Part, predict_logits, train, training_digest
 
 
@@ -20,37 +19,6 @@ def read_reference(preset: Path, *, seed: int, epochs: int | None) -> TrainSetti
     """Read the preset of the reference model, with another seed and, if given, another number of epochs."""
     changed = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
     return parse_section("train", TrainSettings, {**read_params(preset)["train"], **changed}, preset)
-
-
-def predict_baselines(
-    fold: Fold, *, emotions: pd.Series, table: pd.DataFrame, settings: TrainSettings | None, seed: int, shuffles: int
-) -> pd.DataFrame:
-    """Return the predictions of every baseline and the reference model, as `baselines.as_table` does.
-
-    Parameters
-    ----------
-    emotions : pd.Series
-        Label of each utterance, by id.
-    table : pd.DataFrame
-        From `features.functionals`, by id.
-    settings : TrainSettings or None
-        Of the reference model; None: without it.
-    seed : int
-        Of the other baselines.
-    shuffles : int
-        Number of label permutations of the control; 0: without it.
-
-    Raises
-    ------
-    UserError
-        A label has a single utterance to train on.
-    """
-    found = classical(fold, emotions, table, seed=seed, shuffles=shuffles)
-    if settings is None:
-        return as_table(found, fold)
-    means = table[[column for column in table if str(column).startswith("mean_")]]
-    reference = predict_reference(fold, means, emotions, settings)
-    return as_table({**found, "reference": (reference,)}, fold)
 
 
 def predict_reference(fold: Fold, means: pd.DataFrame, emotions: pd.Series, settings: TrainSettings) -> pd.DataFrame:

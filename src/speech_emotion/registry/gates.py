@@ -97,7 +97,7 @@ def champion_gates(
         else:
             found = differences(ours.folds, theirs.folds, settings=evaluate)["uar"]
             high = found.interval.high
-            worse = f"worse by {-found.value:.4f}, at least {-high:.4f}; " if high < 0 else ""
+            worse = "significantly worse; " if high < 0 else ""
             # an unknown interval fails: nothing shows that the version is not worse
             figure, passed = f"{found.value:+.4f}", high >= 0
             detail = f"{worse}95 %: {found.interval.text('+.4f')}"
@@ -120,7 +120,7 @@ def head_gates(root: Path, corpus: str, package: Path) -> list[Gate]:
     makers = {output["path"]: (name, str(output.get("md5", ""))) for name, output in outputs}
     path = f"models/{corpus}/package"
     if path not in makers:
-        why = "there is no commit with a dvc.lock" if lock is None else f"it has no {path}"
+        why = "there is no commit with a dvc.lock" if lock is None else f"HEAD's dvc.lock has no {path}: commit it"
         return [Gate(f"head.{name}", "-", _HEAD_LIMIT, False, why) for name in ("weights", "data", "params")]
     found, (stage, expected) = folder_md5(package), makers[path]
     chain = list(dict.fromkeys(_upstream(stage, stages, makers)))
@@ -136,9 +136,9 @@ def head_gates(root: Path, corpus: str, package: Path) -> list[Gate]:
         for key, value in (stages[name].get("params", {}).get("params.yaml") or {}).items()
         if _at(params, key) != value
     ]
-    same = found == expected
+    other = "" if found == expected else f"it has {expected[:12]}: commit dvc.lock, or check out the version's commit"
     return [
-        Gate("head.weights", found[:12], _HEAD_LIMIT, same, "" if same else f"it has {expected[:12]}"),
+        Gate("head.weights", found[:12], _HEAD_LIMIT, not other, other),
         Gate("head.data", "stale" if stale else "current", _HEAD_LIMIT, not stale, "; ".join(stale[:3])),
         Gate("head.params", "changed" if changed else "equal", _HEAD_LIMIT, not changed, "; ".join(changed[:3])),
     ]

@@ -77,6 +77,7 @@ def promote(
             count = f"{len(failed)} of {len(checked)} gates failed" if failed else "all gates passed (dry run)"
             lines.append(f"{candidate.uri}: {count}; nothing was changed, the champion is {_version(now.champion)}")
             return PromotionResult(checked, bool(failed), (*notes, *lines))
+        notes += ["the gates were skipped"] * (mode == "off")
         gated = {"gates": checked, "forced": bool(failed), "mode": mode}
         return _move(client, root, now, notes, candidate, "promoted", reason, **gated)
 
@@ -88,8 +89,8 @@ def rollback(root: Path, *, corpus: str, to: int | None = None, reason: str = ""
         number = to or next((number for number in now.former() if number in existing), None)
         if number is None:
             raise UserError(
-                f"{now.name}: the champion is {_version(now.champion)}, and the history has no champion before it that "
-                "still exists. Name a version with `--to VERSION`. Nothing was changed."
+                f"{now.name}: the champion is {_version(now.champion)}, and the history has no champion before it "
+                "whose version exists. `--to VERSION` names any, also to undo a rollback. Nothing was changed."
             )
         target = _find(client, now.name, str(number))
         if target.number == now.champion:

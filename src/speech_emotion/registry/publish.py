@@ -63,7 +63,7 @@ class PublishResult:
             "runs completed": self.completed,
             "registered": version if self.registered else (),
             "now the challenger": version if self.moved else (),
-            "registered nothing": () if self.version else ["there is no package yet"],
+            "registered nothing": () if self.version else ["there is no package yet; `dvc repro` makes it"],
         }
         lines = tuple(f"{what}: {', '.join(names)}" for what, names in found.items() if names)
         return lines or (f"up to date: MLflow has every run, and {version[0]} is the challenger",)
@@ -177,7 +177,7 @@ def _publish_package(
     run = find_run(client, experiment, package.description.lineage.get("training", ""))
     # the weights were trained from the source of the run, which may be older than the workspace's
     origin: Mapping[str, str] = source_tags(root) if run is None else run.data.tags
-    tags = {key: origin[key] for key in ("git.commit", "git.source_dirty") if key in origin}
+    tags = {key: origin[key] for key in ("git.commit", "git.source_dirty", "git.params_dirty") if key in origin}
     tags["dvc.package"] = locked_outputs(root).get(f"models/{corpus}/package", "absent")
     with tempfile.TemporaryDirectory() as temporary:
         predictions = _copy_predictions(root, trainings, package.evaluation(), Path(temporary) / PREDICTIONS)

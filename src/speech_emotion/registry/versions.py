@@ -56,7 +56,7 @@ def registered(name: str, advice: str) -> Iterator["MlflowClient"]:
                 return
     raise UserError(
         f"{name}: no such registered model at {where.name}. Registered: {', '.join(names) or 'none'}. Run "
-        "`dvc repro` or `speech-emotion publish` to register one."
+        "`dvc repro` to register one, or name another corpus: in params.yaml, or with --corpus where a command has it."
     )
 
 

@@ -58,7 +58,7 @@ def locate() -> MlflowLocation:
     """Return MLFLOW_TRACKING_URI, else the mlflow.db that a bare `mlflow ui` in the root of the repository opens."""
     uri = os.environ.get(VARIABLE, "").strip() or f"sqlite:///{(home() / 'mlflow.db').as_posix()}"
     if re.match("sqlite:///.", uri):
-        database = Path(uri.removeprefix("sqlite:///")).resolve()
+        database = (home() / uri.removeprefix("sqlite:///")).resolve()
         return MlflowLocation(f"sqlite:///{database.as_posix()}", database.parent / "mlruns")
     if re.match("https?://.", uri):
         return MlflowLocation(uri.rstrip("/"), None)
