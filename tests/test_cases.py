@@ -1,7 +1,4 @@
-"""Run the cases of ../shared/cases, inputs that failed in use; skipped where that folder does not exist.
-
-`CASES_MAKE` names the program that writes them, if it lies elsewhere.
-"""
+"""Run inputs that failed in use, from ../shared/cases or the program that CASES_MAKE names; skipped without them."""
 
 import json
 import os

@@ -1,6 +1,5 @@
 """Parallel work in processes of this machine and on a real Ray cluster of two raylets."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,15 @@ import soundfile
 
 from helpers import services
 from helpers.examples import featurize_settings
-from helpers.jobs import kill_self, refuse, slow_first, tell
+from helpers.jobs import kill_self, refuse, slow_first
 from speech_emotion.config.base import parse_section
 from speech_emotion.config.params import ComputeSettings, RaySettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import digest_folder
-from speech_emotion.core.parallel import THREADS, WorkerKilledError, core_count, parallel_map, worker_group
-from speech_emotion.core.ray_cluster import cluster_room
+from speech_emotion.core.parallel import WorkerKilledError, parallel_map
 from speech_emotion.features.extract import SHARD_SIZE, ShardTask, shard_tasks, write_index, write_shard, write_store
 from speech_emotion.features.store import FeatureStore
+from speech_emotion.tuning.worker_group import cluster_room
 
 pytest_plugins = ("helpers.cluster_fixtures",)
 
@@ -82,34 +80,6 @@ def test_workers_end_with_their_parent(number: signal.Signals, tmp_path: Path) -
 
     assert len(workers) >= 2
     assert alive == []
-
-
-def test_worker_group_divides_the_cores(tmp_path: Path) -> None:
-    before = {name: os.environ.get(name) for name in THREADS}  # a process that has loaded TensorFlow has set some
-
-    with worker_group(partial(tell, tmp_path), ["one", "two"]) as workers:
-        assert not workers.wait(60)
-
-    threads = str(max(1, core_count() // 2))
-    assert (tmp_path / "one").read_text().split() == [threads] * len(THREADS)
-    assert workers.losses == []
-    assert {name: os.environ.get(name) for name in THREADS} == before
-
-
-def test_worker_group_continues_without_killed_worker(tmp_path: Path) -> None:
-    with worker_group(partial(tell, tmp_path), ["dies", "lives"]) as workers:
-        assert not workers.wait(60)
-
-    assert (tmp_path / "lives").exists()
-    [loss] = workers.losses
-    assert "was killed by signal 9" in loss
-
-
-def test_worker_group_ends_with_its_block() -> None:
-    with worker_group(time.sleep, [600.0]) as workers:
-        assert workers.wait(0.2)
-
-    assert "was killed" in workers.losses[0]
 
 
 def test_shards_must_be_a_url() -> None:

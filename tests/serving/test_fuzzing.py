@@ -1,7 +1,4 @@
-"""Send damaged recordings of every container and coding to the server.
-
-`FUZZ_SECONDS=600 python -m pytest tests/serving/test_fuzzing.py -s` runs ten minutes instead of ten seconds.
-"""
+"""Send damaged recordings of every container and coding to the server, for ten seconds or FUZZ_SECONDS."""
 
 import os
 import random

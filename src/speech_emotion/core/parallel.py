@@ -2,20 +2,16 @@
 
 import os
 import signal
-import sys
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.process import die_with_parent, environment
+from speech_emotion.core.process import die_with_parent
 
 if TYPE_CHECKING:
-    from speech_emotion.core.ray_cluster import Cluster, RayWorkers
+    from speech_emotion.core.ray_cluster import Cluster
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -84,87 +80,7 @@ def with_threads(threads: int | None, function: Callable[[ItemT], ResultT], item
         return function(item)
 
 
-@contextmanager
-def worker_group(
-    function: Callable[[ItemT], None], items: Sequence[ItemT], *, cluster: "Cluster | None" = None
-) -> "Iterator[LocalWorkers | RayWorkers]":
-    """Run a function on all items at the same time, each in a process of its own or a task of a cluster.
-
-    If a process dies, the others continue. If a node of the cluster dies, its task is started again on another one.
-    Ctrl-C reaches only the caller. Processes that still run at the end of the block are killed.
-    """
-    if cluster is None:
-        local = LocalWorkers(function, items)
-        try:
-            yield local
-        finally:
-            local.end()
-        return
-    from speech_emotion.core.ray_cluster import ray_workers
-
-    with ray_workers(function, items, cluster) as remote:
-        yield remote
-
-
-class LocalWorkers:
-    """Processes of this machine, which share its cores."""
-
-    def __init__(self, function: Callable[[ItemT], None], items: Sequence[ItemT]) -> None:
-        from multiprocessing import get_context
-
-        context = get_context("spawn")  # a fork would copy locks that other threads hold
-        self._processes = [context.Process(target=_run_member, args=(function, item)) for item in items]
-        threads = str(max(1, core_count() // max(1, len(items))))
-        variables = dict.fromkeys(THREADS, threads) | {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-        with environment(variables), _without_interrupt():
-            for process in self._processes:
-                process.start()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait at most `seconds` for all processes; return whether any is still running."""
-        end = time.monotonic() + seconds
-        for process in self._processes:
-            process.join(max(0.0, end - time.monotonic()))
-        return any(process.is_alive() for process in self._processes)
-
-    @property
-    def losses(self) -> list[str]:
-        """One sentence for each process that failed."""
-        failed = [(process.pid, process.exitcode) for process in self._processes if process.exitcode]
-        return [
-            f"worker {pid} was killed by signal {-code}" if code < 0 else f"worker {pid} ended with status {code}"
-            for pid, code in failed
-        ]
-
-    def end(self) -> None:
-        """Kill the processes that still run."""
-        for process in self._processes:
-            process.kill()
-            process.join()
-
-
 def start_worker() -> None:
     """Have a worker process die with its parent, and leave Ctrl-C to it."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _run_member(function: Callable[[ItemT], None], item: ItemT) -> None:
-    die_with_parent()
-    try:
-        function(item)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
-
-
-@contextmanager
-def _without_interrupt() -> Iterator[None]:
-    """Start processes so that they ignore Ctrl-C from the beginning."""
-    main_thread = threading.current_thread() is threading.main_thread()
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN) if main_thread else None
-    try:
-        yield
-    finally:
-        if main_thread:
-            signal.signal(signal.SIGINT, interrupt)

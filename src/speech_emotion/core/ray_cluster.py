@@ -24,55 +24,15 @@ class Cluster(Protocol):
     gpus: float
 
 
-class RayWorkers:
-    """Tasks of a cluster; see `parallel.LocalWorkers`."""
-
-    def __init__(self, ray: Any, tasks: list[Any]) -> None:
-        self._ray = ray
-        self._running = tasks
-        self.losses: list[str] = []
-
-    def wait(self, seconds: float) -> bool:
-        """Wait at most `seconds` for all tasks; return whether any is still running."""
-        ended, self._running = self._ray.wait(self._running, num_returns=len(self._running), timeout=seconds)
-        for task in ended:
-            try:
-                _result(self._ray, task)
-            except UserError as error:
-                self.losses.append(str(error))
-        return bool(self._running)
-
-
-@contextmanager
-def ray_workers(function: Callable[[ItemT], None], items: Sequence[ItemT], cluster: Cluster) -> Iterator[RayWorkers]:
-    """Run a function on all items at the same time; see `parallel.worker_group`."""
-    with _session(cluster) as ray:
-        yield RayWorkers(ray, _start(ray, function, items, cluster, threads=None))
-
-
 def parallel_map(function: Callable[[ItemT], ResultT], items: Sequence[ItemT], cluster: Cluster) -> Iterator[ResultT]:
     """Apply a function to each item and yield the results in order; see `parallel.parallel_map`."""
-    with _session(cluster) as ray:
-        for task in _start(ray, function, items, cluster, threads=1):
-            yield _result(ray, task)
-
-
-def cluster_room(cluster: Cluster) -> int:
-    """Return the number of tasks that a cluster can run at the same time."""
-    with _session(cluster) as ray:
-        total = ray.cluster_resources()
-    needs = {"CPU": cluster.cpus, "GPU": cluster.gpus}
-    room = int(min(total.get(name, 0.0) / need for name, need in needs.items() if need))
-    if room < 1:
-        raise UserError(
-            f"compute.ray: no node of the cluster at '{cluster.address}' can hold a task of {cluster.cpus:g} CPUs and "
-            f"{cluster.gpus:g} GPUs; all of them together have {total.get('CPU', 0):g} and {total.get('GPU', 0):g}."
-        )
-    return room
+    with session(cluster) as ray:
+        for task in start(ray, function, items, cluster, threads=1):
+            yield result(ray, task)
 
 
 @contextmanager
-def _session(cluster: Cluster) -> Iterator[Any]:
+def session(cluster: Cluster) -> Iterator[Any]:
     """Connect to a cluster and send it the code of this library; disconnecting ends its tasks."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -96,12 +56,14 @@ def _session(cluster: Cluster) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _start(ray: Any, function: Callable, items: Sequence, cluster: Cluster, *, threads: int | None) -> list[Any]:
+def start(ray: Any, function: Callable, items: Sequence, cluster: Cluster, *, threads: int | None) -> list[Any]:
+    """Start a task for each item; `threads` of BLAS, None: one per core of the task."""
     task = ray.remote(_task).options(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=RETRIES)
     return [task.remote(function, item, os.getcwd(), threads) for item in items]
 
 
-def _result(ray: Any, task: Any) -> Any:
+def result(ray: Any, task: Any) -> Any:
+    """Wait for a task, and return its result or raise its error; a lost task is a UserError."""
     try:
         return ray.get(task)
     except ray.exceptions.RayTaskError as error:

@@ -16,13 +16,13 @@ from speech_emotion.config.params import ComputeSettings
 from speech_emotion.config.tuning import RecipeSettings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing_folder
-from speech_emotion.core.parallel import core_count, worker_group
-from speech_emotion.core.ray_cluster import cluster_room
+from speech_emotion.core.parallel import core_count
 from speech_emotion.tuning import study as studies
 from speech_emotion.tuning.mlflow_sync import StudySync
 from speech_emotion.tuning.objective import SearchInputs
 from speech_emotion.tuning.report import Winner, report_folder, write_report
 from speech_emotion.tuning.worker import WorkerTask, work
+from speech_emotion.tuning.worker_group import cluster_room, worker_group
 
 _POLL_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 120.0
