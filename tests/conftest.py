@@ -33,12 +33,8 @@ LONGEST = (
     "test_cross_validation",
     "test_training",
     "test_promote",
-    "test_report_page",
-    "test_study",
-    "test_publish",
 )
-"""Test files that take minutes, in the order in which they start. The first needs the demo and the second does not, so
-that it does not wait for the demo run."""
+"""Test files that take minutes, in the order in which they start; the second does not wait for the demo run."""
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 

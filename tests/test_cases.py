@@ -56,6 +56,7 @@ def outcome(path: Path, case: dict) -> str:
 def test_every_recording(cases: Path, expected: dict[str, dict], model: Path) -> None:
     audio = {name: case for name, case in expected.items() if name.startswith("audio/")}
 
+    assert {name for name in expected if name.startswith("corpora/")} == {f"corpora/{name}" for name in CORPORA}
     wrong = {name: outcome(cases / name, case) for name, case in audio.items()}
     done = CliRunner().invoke(app, ["predict", str(cases / "audio"), "--model", str(model)])
 
@@ -75,10 +76,6 @@ def test_server_answers_every_recording(cases: Path, expected: dict[str, dict], 
 
         assert {worker.pid for worker in server.workers()} == workers
     assert statuses == {name: 200 if case["must"] == "decode" else 400 for name, case in audio.items()}
-
-
-def test_every_corpus_has_an_expectation(expected: dict[str, dict]) -> None:
-    assert {name for name in expected if name.startswith("corpora/")} == {f"corpora/{name}" for name in CORPORA}
 
 
 @pytest.mark.parametrize("name", CORPORA)

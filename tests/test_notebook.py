@@ -8,6 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOK = Path("notebooks") / "explore.ipynb"
 
 
@@ -40,11 +42,8 @@ def test_runs_without_tess(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     shown = run(root, monkeypatch)
 
-    assert "recordings," in shown
-    assert "UAR" in shown
-    assert "answer" in shown
+    assert [word for word in ("recordings,", "UAR", "answer") if word not in shown] == []
 
 
-@pytest.mark.slow
 def test_runs_with_tess(root: Path, tess_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "2800 recordings" in run(root, monkeypatch)

@@ -19,6 +19,8 @@ from helpers.emotion_server import wait_until
 from helpers.tiny_package import ENROLLED, make_package
 from speech_emotion.inference.response import LONGEST_BYTES
 
+pytestmark = pytest.mark.slow
+
 SECRET = "only for the owner"
 JOIN = "/gradio_api/queue/join"
 UPLOAD = "/gradio_api/upload"

@@ -27,6 +27,8 @@ from speech_emotion.inference.onnx_parity import check_agreement
 from speech_emotion.inference.recognizer import Recognizer
 from speech_emotion.models.cross_validation import Experiment, train_fold
 
+pytestmark = pytest.mark.slow
+
 SPLIT = SplitSettings(protocols=("speaker", "full"), seed=7, test_share=0.2, validation_share=0.2)
 EVALUATE = EvaluateSettings(calibration_bins=10, bootstrap=BootstrapSettings(resamples=200, seed=1))
 EPOCHS = 6

@@ -75,6 +75,7 @@ def cut_after(epoch: int) -> Callable[[Epoch], None]:
     return cut
 
 
+@pytest.mark.slow
 def test_resume_is_bit_identical(tmp_path: Path) -> None:
     """With frames in memory or in a file."""
     held = Part(*clusters(60, seed=0), copies=(clusters(60, seed=3)[0],))
@@ -92,6 +93,7 @@ def test_resume_is_bit_identical(tmp_path: Path) -> None:
     assert fit(settings, tmp_path / "cut", training=Part(*clusters(3))).history == whole.history
 
 
+@pytest.mark.slow
 def test_resume_with_references_and_perturbation_is_bit_identical(tmp_path: Path) -> None:
     frames, truth = clusters(60)
     speakers, neutral = np.array(["A", "B", "C"] * 20), truth == 0
@@ -118,6 +120,7 @@ def test_resume_with_references_and_perturbation_is_bit_identical(tmp_path: Path
         assert fingerprint(without) != fingerprint(whole)
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     # a rate that climbs until it breaks what was learned
     optimizer = sgd(learning_rate=5.0, schedule="one_cycle", clip_norm=1.0)
@@ -132,6 +135,7 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     assert kept.mean() == trained.history[trained.best_epoch - 1].val_accuracy
 
 
+@pytest.mark.slow
 def test_nan_loss_is_one_message(tmp_path: Path) -> None:
     frames, truth = clusters(30)
     broken = Part([np.full_like(one, np.nan) for one in frames], truth)

@@ -15,6 +15,7 @@ from helpers.tiny_package import make_package
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "10"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 300)
 def test_damaged_recordings(tmp_path: Path) -> None:
     package = make_package(tmp_path / "package").folder
