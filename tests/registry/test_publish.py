@@ -46,6 +46,7 @@ def test_runs_and_version_are_created(finished: Path) -> None:
     }
     assert expected.items() <= challenger.tags.items()
     assert len(challenger.tags) <= 12
+    assert "full.uar" not in challenger.tags  # of its validation part
     assert "| random | 0.750 |" in challenger.description
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from speech_emotion.core.io import digest_folder
+from speech_emotion.data.splits import VALIDATION
 from speech_emotion.evaluation.bootstrap import Interval
 from speech_emotion.inference.response import COLUMN, PROFILE
 from speech_emotion.models.package import Package
@@ -42,7 +43,12 @@ def register(
     import pandas as pd
     from mlflow.entities import LoggedModelOutput
 
-    means = {protocol: report["mean"] for protocol, report in package.evaluation().items() if "mean" in report}
+    # the figures of `full` without test speakers are of its validation part
+    means = {
+        protocol: report["mean"]
+        for protocol, report in package.evaluation().items()
+        if "mean" in report and report.get("part") != VALIDATION
+    }
     uars = {f"{protocol}.uar": f"{mean['uar']:.4f}" for protocol, mean in means.items()}
     about = {"corpus": package.description.corpus, "labels": ", ".join(package.labels)}
     with tempfile.TemporaryDirectory() as folder:
