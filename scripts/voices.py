@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> None:
             # the predictions of every utterance are too large for git, and baselines belong to DVC
             unwanted = shutil.ignore_patterns("predictions.csv", "baselines", ".gitignore")
             shutil.copytree(voices / "reports" / NAME, target, dirs_exist_ok=True, ignore=unwanted)
+            if (searched := ROOT / "reports" / NAME / "tuning").exists():
+                shutil.copytree(searched, target / "tuning", dirs_exist_ok=True)
             for name in ("params.yaml", "dvc.lock"):
                 shutil.copy2(voices / name, target / name)
     print(f"reports/{NAME}: written. `make pretrained` puts the package into the library.")
