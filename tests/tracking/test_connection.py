@@ -77,7 +77,7 @@ def test_locate(
 ) -> None:
     (tmp_path / "params.yaml").touch()
     (tmp_path / "docs").mkdir()
-    monkeypatch.chdir(tmp_path / "docs" if uri == "" else tmp_path)
+    monkeypatch.chdir(tmp_path / "docs")
     for name, value in {"MLFLOW_TRACKING_URI": uri, "DVC_ROOT": dvc_root}.items():
         monkeypatch.setenv(name, value.format(here=tmp_path))
 
