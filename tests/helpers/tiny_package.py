@@ -59,7 +59,7 @@ def make_package(
 
 
 def _write_mean_graph(path: Path, seed: int) -> None:
-    """Write the graph: logits = mean over real frames @ weights, embedding = that mean."""
+    """Write the graph: logits = mean over real frames @ weights."""
     weights = np.random.default_rng(seed).normal(0, 0.01, (COEFFICIENTS, len(LABELS))).astype(np.float32)
     constants = {
         "weights": weights,
@@ -83,14 +83,13 @@ def _write_mean_graph(path: Path, seed: int) -> None:
         helper.make_node("Mul", ["frames", "mask"], ["masked"]),
         helper.make_node("ReduceSum", ["masked", "rows"], ["sum"], keepdims=0),
         helper.make_node("Cast", ["lengths_column"], ["count"], to=TensorProto.FLOAT),
-        helper.make_node("Div", ["sum", "count"], ["embedding"]),
-        helper.make_node("MatMul", ["embedding", "weights"], ["logits"]),
+        helper.make_node("Div", ["sum", "count"], ["mean"]),
+        helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
     ]
     values = [
         helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["batch", "time", COEFFICIENTS]),
         helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
         helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)]),
-        helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", COEFFICIENTS]),
     ]
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "mean", values[:2], values[2:], initializers)

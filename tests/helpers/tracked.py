@@ -95,7 +95,7 @@ def write_training(folder: Path, protocol: str, fold: str = "all", seed: int = 0
     record = {
         "settings": {"train": PARAMS, "featurize": FEATURES},
         "lineage": LINEAGE,
-        "training_digest": digest_of(protocol, fold, seed),
+        "model_digest": digest_of(protocol, fold, seed),
     }
     write_json(target / "training.json", record)
     return target

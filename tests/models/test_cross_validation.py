@@ -142,7 +142,7 @@ def test_new_calibration_reuses_the_training(corpus: Corpus, trained: Path, monk
     assert second["settings"]["calibrate"] == {"risk": 0.3}
     assert first["lineage"]["training"] == second["lineage"]["training"]
     assert first["lineage"]["params"] != second["lineage"]["params"]
-    assert first["training_digest"] != second["training_digest"]
+    assert first["model_digest"] != second["model_digest"]
     weights = "all/model.weights.h5"
     assert digest_file(trained / "full" / weights) == digest_file(trained / "risky" / weights)
 

@@ -144,7 +144,7 @@ def test_kill_of_every_stage_gives_the_same_bytes(demo_run: DemoRun, copied: Wor
     assert copied.processes() == []
     client = mlflow.MlflowClient(copied.environment["MLFLOW_TRACKING_URI"])
     runs = demo_runs(client)
-    finished = [run.data.tags["training_digest"] for run in runs if run.info.status == "FINISHED"]
+    finished = [run.data.tags["model_digest"] for run in runs if run.info.status == "FINISHED"]
     assert len(finished) == len(set(finished)) == 5
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
     assert len(client.search_model_versions("name='speech-emotion-demo'")) == 1

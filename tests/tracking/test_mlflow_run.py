@@ -35,7 +35,7 @@ def test_run_has_metrics_parameters_and_lineage(workspace: Path) -> None:
         "corpus": "tiny",
         "protocol": "random",
         "fold": "all",
-        "training_digest": tracked.digest_of("random", "all"),
+        "model_digest": tracked.digest_of("random", "all"),
         "recorded": "live",
         "git.commit": commit,
         "mlflow.source.git.commit": commit,

@@ -33,7 +33,7 @@ def functionals(manifest: pd.DataFrame, raw: Path, settings: FeaturizeSettings, 
 
     Returns
     -------
-    pd.DataFrame [columns=(id, rms_dbfs, peak_dbfs, seconds, mean_1, ..., std_1, ..., loud_mean_mfcc_0, ...)]
+    pd.DataFrame [columns=(id, rms_dbfs, peak_dbfs, seconds, mean_mfcc_0, ..., std_mfcc_0, ..., loud_mean_mfcc_0, ...)]
         Mean and standard deviation of each MFCC; then, without silence at both ends, mean, standard deviation, 10 % and
         90 % quantiles and mean change from frame to frame of each MFCC and prosodic track.
     """
@@ -43,7 +43,7 @@ def functionals(manifest: pd.DataFrame, raw: Path, settings: FeaturizeSettings, 
     rows = np.stack(list(track(work, len(paths), "functionals", "recordings")))
     every = names(settings)
     columns = [
-        *(f"{kind}_{number}" for kind in ("mean", "std") for number in range(1, len(every) - len(TRACKS) + 1)),
+        *(f"{kind}_{name}" for kind in ("mean", "std") for name in every[: -len(TRACKS)]),
         *(f"loud_{kind}_{name}" for kind in ("mean", "std", "p10", "p90", "change") for name in every),
     ]
     known = manifest[["id", "rms_dbfs", "peak_dbfs", "seconds"]].reset_index(drop=True)

@@ -177,10 +177,10 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
         "training": digest,
     }
     # the same weights with another calibration are another model
-    identity = digest_json({"training": digest, "calibrate": experiment.calibrate.model_dump(mode="json")})
+    model_digest = digest_json({"training": digest, "calibrate": experiment.calibrate.model_dump(mode="json")})
     name = f"{experiment.protocol}/{fold.name}"
     params = flat(experiment.params)
-    training = TrainingInfo(experiment.corpus.name, experiment.protocol, fold.name, identity, params, lineage)
+    training = TrainingInfo(experiment.corpus.name, experiment.protocol, fold.name, model_digest, params, lineage)
     with alone(f"train/{digest}") as scratch, LiveRun(training) as run:
 
         def on_epoch(row: Epoch) -> None:
@@ -201,7 +201,7 @@ def train_fold(experiment: Experiment, fold: Fold, target: Path) -> None:
                 {
                     "settings": experiment.params,
                     "lineage": lineage,
-                    "training_digest": identity,
+                    "model_digest": model_digest,
                     "best_epoch": trained.best_epoch,
                     "epochs": len(trained.history),
                     "frames": int(lengths_of(experiment.store.read(fold.train, scratch=scratch)).sum()),

@@ -37,9 +37,8 @@ def write_graph(path: Path, settings: NetworkSettings, weights: LayerWeights, *,
 
     Notes
     -----
-    Inputs are `frames` (batch, time, coefficients) float32, zero padded, and `lengths` (batch,) int32. Outputs are
-    `logits` (batch, labels) and `embedding` (batch, units), the input of the last layer. Equal networks give equal
-    bytes.
+    Inputs are `frames` (batch, time, coefficients) float32, zero padded, and `lengths` (batch,) int32. The output is
+    `logits` (batch, labels). Equal networks give equal bytes.
     """
     model = _Builder(settings, weights, coefficients).model()
     onnx.checker.check_model(model, full_check=True)
@@ -76,9 +75,7 @@ class _Builder:
         self.constants: list[onnx.TensorProto] = []
 
     def model(self) -> onnx.ModelProto:
-        embedding, logits = self._network()
-        self.node("Identity", [embedding], "embedding")
-        self.node("Identity", [logits], "logits")
+        self.node("Identity", [self._network()], "logits")
         labels = self.weights["logits"][0].shape[1]
         graph = helper.make_graph(
             self.nodes,
@@ -87,10 +84,7 @@ class _Builder:
                 helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["batch", "time", self.coefficients]),
                 helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]),
             ],
-            [
-                helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels]),
-                helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", "units"]),
-            ],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", labels])],
             [constant for constant in self.constants if any(constant.name in node.input for node in self.nodes)],
         )
         return helper.make_model(
@@ -109,7 +103,7 @@ class _Builder:
             self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=dtype), name))
         return name
 
-    def _network(self) -> tuple[str, str]:
+    def _network(self) -> str:
         sequence = "frames"
         if "standardize" in self.weights:
             mean, deviation = self.weights["standardize"]
@@ -125,13 +119,10 @@ class _Builder:
             sequence = self.node("Unsqueeze", [rows, self.constant("axis_2", [2], np.int64)], "coefficients_as_steps")
             steps = _Steps(lengths="", real=None, count=self.constant("coefficients", float(self.coefficients)))
         members = [self._member(sequence, steps, prefix) for prefix in prefixes(self.settings)]
-        if len(members) == 1:
-            return members[0]
-        embeddings, logits = (list(some) for some in zip(*members, strict=True))
-        return self.node("Concat", embeddings, "embeddings", axis=1), self.node("Mean", logits, "mean_logits")
+        return members[0] if len(members) == 1 else self.node("Mean", members, "mean_logits")
 
-    def _member(self, sequence: str, steps: _Steps, prefix: str) -> tuple[str, str]:
-        """Write the layers of one member; return its embedding and logits."""
+    def _member(self, sequence: str, steps: _Steps, prefix: str) -> str:
+        """Write the layers of one member; return its logits."""
         last = ""
         for number, units in enumerate(self.settings.lstm, start=1):
             sequence, last = self._lstm(sequence, steps, f"{prefix}lstm_{number}", units)
@@ -141,7 +132,7 @@ class _Builder:
             hidden = self.node("Relu", [self._dense(hidden, name)], f"{name}_relu")
             if self.settings.batch_norm:
                 hidden = self._batch_norm(hidden, f"{name}_norm")
-        return hidden, self._dense(hidden, f"{prefix}logits", output=f"{prefix}logits_of_labels")
+        return self._dense(hidden, f"{prefix}logits", output=f"{prefix}logits_of_labels")
 
     def _real_frames(self, sequence: str, lengths: str, name: str) -> _Steps:
         """Build the mask of steps that are not padding from `lengths`."""

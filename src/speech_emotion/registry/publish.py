@@ -101,7 +101,7 @@ def _finished_trainings(root: Path, corpus: str) -> dict[Path, TrainingInfo]:
     for path in sorted((root / "models" / corpus / "protocols").glob("*/*/training.json")):
         record = _read_json(path)
         try:
-            digest, params, lineage = record["training_digest"], flat(record["settings"]), record["lineage"]
+            digest, params, lineage = record["model_digest"], flat(record["settings"]), record["lineage"]
         except KeyError as error:
             raise UserError(f"{path}: {error} is missing. Run `dvc repro`.") from None
         protocol, fold = path.parts[-3:-1]

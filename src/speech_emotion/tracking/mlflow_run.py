@@ -32,13 +32,13 @@ FINISH_SECONDS: Final = 20
 """The longest time of one request during a training, and for that a finished training waits for MLflow."""
 
 # tags of a run
-TRAINING_DIGEST: Final = "training_digest"
+MODEL_DIGEST: Final = "model_digest"
 PROCESS: Final = "process"
 
 
 @dataclass(frozen=True)
 class TrainingInfo:
-    """A training: `digest` covers everything that decides the weights, `lineage` has the digests of its inputs."""
+    """A training: `digest` covers what determines weights and calibration, `lineage` has those of its inputs."""
 
     corpus: str
     protocol: str
@@ -72,7 +72,7 @@ def create_run(
         "protocol": training.protocol,
         "fold": training.fold,
         "recorded": recorded,
-        TRAINING_DIGEST: training.digest,
+        MODEL_DIGEST: training.digest,
         PROCESS: process_name(),
         # MLflow's pages show these in columns of their own
         "mlflow.user": user(),
@@ -110,7 +110,7 @@ def log_training_files(client: "MlflowClient", run_id: str, folder: Path) -> Non
 
 def find_run(client: "MlflowClient", experiment: str, digest: str) -> "Run | None":
     """Return the newest finished run of a training, else one that was cut off."""
-    runs = client.search_runs([experiment], f"tags.{TRAINING_DIGEST} = '{digest}'")
+    runs = client.search_runs([experiment], f"tags.{MODEL_DIGEST} = '{digest}'")
     return next(iter(sorted(runs, key=lambda run: bool(run.info.status != "FINISHED"))), None)
 
 
