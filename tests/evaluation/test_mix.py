@@ -115,6 +115,8 @@ def test_metrics_of_each_corpus(mix: Mix) -> None:
     assert "## Results by corpus" in card
     assert "Toronto" in card
     assert "| speaker | b | female | 5 | 0.500 |" in card
+    pooled = next(one for one in found["corpora"] if (one["corpus"], one["sex"]) == ("b", "all"))
+    assert f"| b | 0.500 |  | {pooled['scores']['none']['uar']:.3f} |" in card
 
 
 def test_baselines_of_each_corpus(mix: Mix, tmp_path: Path) -> None:

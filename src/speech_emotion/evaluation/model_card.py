@@ -40,6 +40,8 @@ Evaluation = Mapping[str, Mapping[str, Any]]
 _TRUST: Final = ("uar", "ece", "coverage_at_20_risk")
 """Metrics of each corpus of a mix, by condition."""
 
+_FEW: Final = "3 neutral"
+
 _METRICS: Final = ("uar", "accuracy", "macro_f1", "nll", "brier", "ece")
 
 
@@ -105,6 +107,7 @@ def write(
         resampled=resampled(evaluation, kind),
         tested=evaluation.get("full", {}).get("part") == TEST,
         corpora=by_corpus(evaluation),
+        unseen_speakers=unseen_speakers(evaluation),
         findings=findings(description, evaluation, kind),
         features=len(names(description.features)),
         frame_ms=1000 * description.features.hop_length / description.features.sample_rate,
@@ -154,8 +157,6 @@ def findings(description: Description, evaluation: Evaluation, kind: CorpusName)
     good = [f"{_interval(mean, 'uar')}.", f"Guessing reaches {_percent(1 / len(description.labels))}."]
     whom = [f"Lowest recall by fold: {_words(label)}, {_by_fold(recalls)}."]
     confident = [f"{_interval(mean, 'ece')}."]
-    if "corpora" in report:
-        good = [_in_each_corpus(report["corpora"]), *good]
     if name == "speaker":
         speakers = {key: one["uar"] for fold in folds.values() for key, one in fold["speakers"].items()}
         single = {key: fold["uar"] for key, fold in folds.items()}
@@ -184,25 +185,19 @@ def findings(description: Description, evaluation: Evaluation, kind: CorpusName)
     ]
 
 
-_FEW: Final = "3 neutral"
-
-
-def _in_each_corpus(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the pooled UAR of each corpus of a mix, by sex and with references, against chance and baselines."""
-    uars = {(row["corpus"], row["sex"]): {name: one["uar"] for name, one in row["scores"].items()} for row in rows}
-    texts = []
-    for row in rows:
-        corpus, scores = row["corpus"], uars[row["corpus"], row["sex"]]
-        if row["sex"] != ALL or corpus == ALL:
-            continue
-        sexes = [f"{sex} {_percent(uars[corpus, sex][NONE])}" for sex in ("female", "male") if (corpus, sex) in uars]
-        others = [f"chance {_percent(1 / row['labels'])}", *sexes]
-        others += [f"best simple baseline {_percent(row['baseline']['uar'])}"] if row.get("baseline") else []
-        others += [
-            f"with {name} recordings of the speaker {_percent(scores[name])}" for name in scores if "3 n" in name
-        ]
-        texts.append(f"{corpus} {_percent(scores[NONE])} ({', '.join(others)})")
-    return f"All folds together: {'; '.join(texts)}."
+def unseen_speakers(evaluation: Evaluation) -> Table | None:
+    """Return the pooled UAR on unseen speakers of each corpus of a mix: by sex, with references, and of a baseline."""
+    corpora = evaluation.get("speaker", {}).get("corpora", [])
+    uars = {(one["corpus"], one["sex"]): one["scores"][NONE]["uar"] for one in corpora}
+    rows = []
+    for one in corpora:
+        if one["sex"] == ALL:
+            sexes = [uars.get((one["corpus"], sex)) for sex in ("female", "male")]
+            enrolled = one["scores"].get(_FEW, {}).get("uar")
+            baseline = one.get("baseline", {}).get("uar")
+            rows.append([one["corpus"], 1 / one["labels"], baseline, uars[one["corpus"], ALL], *sexes, enrolled])
+    columns = ["corpus", "chance", "best simple baseline", "this model", "women", "men", f"with {_FEW} recordings"]
+    return Table("UAR on unseen speakers, all folds together", columns, rows) if rows else None
 
 
 def question(protocol: str, report: Mapping[str, Any], kind: CorpusName) -> str:

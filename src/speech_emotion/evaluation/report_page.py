@@ -124,6 +124,7 @@ def _content(recordings: pd.DataFrame, package: Package, reports: Path, corpus: 
         "findings": findings,
         "comparison": comparison,
         "corpora": model_card.by_corpus(evaluation),
+        "unseen_speakers": model_card.unseen_speakers(evaluation),
         "recalls": _recalls(protocols, description.labels),
         "calibration": _calibration(protocols),
         "description": description,
