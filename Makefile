@@ -64,5 +64,5 @@ lock: setup  ## write requirements.lock from pyproject.toml
 pretrained: setup  ## after `make voices`: put its package into the library, as the model that `predict` uses by itself
 	@python scripts/pretrained.py
 
-clean:  ## remove .demo, .voices, .scratch and caches, and print the freed space; keeps data, models and runs
+clean:  ## remove .demo, .scratch and caches, and print the freed space; keeps data, models, runs and .voices
 	@$(PYTHON) scripts/clean.py

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
@@ -102,13 +101,13 @@ def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[
 
 
 @contextmanager
-def apart(make: Callable[[], Callable[[Any], object]], items: Sequence[Any]) -> Iterator[Callable[[], list[float]]]:
-    """Make a way in a process of its own; yield a function that applies it to all items and returns their seconds.
+def apart(make: Callable[[], Callable[[Any], object]], items: Sequence[Any]) -> Iterator[Callable[[], None]]:
+    """Make a way in a process of its own; yield a function that applies it to all items.
 
     Otherwise what one library does to its process, such as keeping freed memory, would help or slow the others.
     """
     with ProcessPoolExecutor(1, get_context("spawn"), _prepare, (make, items)) as process:
-        yield lambda: process.submit(_time_items).result()
+        yield lambda: process.submit(_apply).result()
 
 
 _prepared: tuple[Callable[[Any], object], Sequence[Any]] | None = None
@@ -120,10 +119,11 @@ def _prepare(make: Callable[[], Callable[[Any], object]], items: Sequence[Any]) 
     _prepared = make(), items
 
 
-def _time_items() -> list[float]:
+def _apply() -> None:
     assert _prepared is not None
     way, items = _prepared
-    return [timed(partial(way, item)) for item in items]
+    for item in items:
+        way(item)
 
 
 def timed(work: Callable[[], object]) -> float:

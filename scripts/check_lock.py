@@ -50,7 +50,7 @@ def main(root: Path) -> int:
     else:
         print(f"dvc.lock agrees with code, parameters and tracked results ({len(stages)} stages)")
     for lock in sorted((root / "reports").glob("*/dvc.lock")):
-        changed = changed_code(lock, tracked_files(root), root)
+        changed = changed_code(lock, tracked, root)
         state = f"stale, changed since: {', '.join(changed)}" if changed else "made by the code as it is"
         print(f"{lock.parent.relative_to(root)}: {state}")
     return len(found)

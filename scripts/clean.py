@@ -1,10 +1,10 @@
-"""Remove .demo, .voices, .scratch and caches, and print the freed space."""
+"""Remove .demo, .scratch and caches, and print the freed space."""
 
 import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WHOLE = (".demo", ".voices", ".pytest_cache", ".mypy_cache", ".ruff_cache", "dvc_plots", "build")
+WHOLE = (".demo", ".pytest_cache", ".mypy_cache", ".ruff_cache", "dvc_plots", "build")
 CODE = ("src", "pipeline", "scripts", "tests", "benchmarks")
 
 
@@ -18,7 +18,7 @@ def main() -> None:
             freed += size
             if folder.name != "__pycache__":
                 print(f"{folder.relative_to(ROOT)}/  {size / 1e6:.1f} MB")
-    print(f"freed {freed / 1e6:.1f} MB. Kept: .venv, data, models, reports, the DVC cache, mlflow.db and mlruns.")
+    print(f"freed {freed / 1e6:.1f} MB. Kept: .venv, .voices, data, models, reports, DVC cache, MLflow.")
 
 
 def bytecode() -> list[Path]:

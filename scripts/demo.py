@@ -28,7 +28,7 @@ def report(demo: Path, seconds: float) -> None:
     for file in sorted((demo / "reports" / "demo" / "protocols").glob("*/metrics.json")):
         mean = json.loads(file.read_text())["mean"]
         table.add_row(file.parent.name, f"{mean['accuracy']:.1%}", f"{mean['uar']:.1%}")
-    clip = next(iter(sorted((demo / "data" / "demo" / "raw").rglob("*.wav")))).relative_to(ROOT)
+    clip = min((demo / "data" / "demo" / "raw").rglob("*.wav")).relative_to(ROOT)
     console.print(f"\nThe pipeline ran on the demo corpus in {seconds:.0f} s.", table, sep="\n")
     console.print(
         "These numbers describe synthetic speech: they show that the pipeline works, not how well.\n\n"

@@ -8,18 +8,15 @@ from pathlib import Path
 MADE_AGAIN = (
     ".demo/data/demo/raw/a.wav",
     ".scratch/train/abc/checkpoint",
-    ".pytest_cache/a",
-    ".mypy_cache/a",
-    ".ruff_cache/a",
+    *(f".{name}_cache/a" for name in ("pytest", "mypy", "ruff")),
     "dvc_plots/index.html",
     "src/speech_emotion/__pycache__/a.pyc",
 )
 KEPT = (
     ".venv/bin/python",
     ".dvc/cache/files/a",
-    "data/tess/raw/a.wav",
-    "models/tess/package/package.json",
-    "reports/tess/a.md",
+    ".voices/data/a.wav",
+    *(f"{name}/tess/a" for name in ("data", "models", "reports")),
     "mlruns/1/a",
     "mlflow.db",
     "src/speech_emotion/a.py",

@@ -23,5 +23,5 @@ async def outcomes(items: list[int]) -> tuple[list[list[int]], list[object]]:
 def test_waiting_items_run_together_or_alone_after_a_failure() -> None:
     batches, found = asyncio.run(outcomes([0, 1, 2, 3, 4, 5, 6]))
 
-    assert batches == [[0, 1, 2], [3, 4, 5], [3], [4], [5], [6]]
+    assert batches == [[0, 1, 2], [3, 4, 5], [6], [3], [4], [5]]
     assert [type(one) if isinstance(one, Exception) else one for one in found] == [0, 0.5, 1, 1.5, 2, TimeoutError, 3]

@@ -27,15 +27,18 @@ LINEAGE = {"features": "f" * 64, "params": "d" * 64, "spec": "e" * 64, "split": 
 PARAMS = {"epochs": EPOCHS, "network": {"lstm": [8], "dropout": {"lstm": 0.2}}}
 FEATURES = {"n_mfcc": 13}
 LOCKED = {
-    f"data/{CORPUS}/raw": "1" * 32 + ".dir",
-    f"data/{CORPUS}/manifest": "2" * 32 + ".dir",
-    f"data/{CORPUS}/features": "3" * 32 + ".dir",
-    f"data/{CORPUS}/splits": "4" * 32 + ".dir",
+    f"data/{CORPUS}/{name}": str(number) * 32 + ".dir"
+    for number, name in enumerate(("raw", "manifest", "features", "splits"), start=1)
 }
 
 
 def digest_of(protocol: str, fold: str, seed: int = 0) -> str:
     return hashlib.sha256(f"{protocol}/{fold}/{seed}".encode()).hexdigest()
+
+
+def lineage(protocol: str, fold: str, seed: int = 0) -> dict[str, str]:
+    """Return the digests of a training's inputs; `training` differs from `digest_of`, which covers calibration too."""
+    return LINEAGE | {"training": digest_of(protocol, fold, seed)[::-1]}
 
 
 def make_workspace(folder: Path) -> Path:
@@ -73,7 +76,8 @@ def history(epoch: int) -> dict[str, float]:
 def started(protocol: str, fold: str = "all", seed: int = 0) -> mlflow_run.LiveRun:
     """Start a training's run as the train stage does, in the working folder."""
     params, digest = connection.flat({"train": PARAMS, "featurize": FEATURES}), digest_of(protocol, fold, seed)
-    return mlflow_run.LiveRun(mlflow_run.TrainingInfo(CORPUS, protocol, fold, digest, params, LINEAGE))
+    made = mlflow_run.TrainingInfo(CORPUS, protocol, fold, digest, params, lineage(protocol, fold, seed))
+    return mlflow_run.LiveRun(made)
 
 
 def train(folder: Path, protocol: str, fold: str = "all", seed: int = 0) -> None:
@@ -94,7 +98,7 @@ def write_training(folder: Path, protocol: str, fold: str = "all", seed: int = 0
         writer.writerows({"epoch": epoch, **history(epoch)} for epoch in range(1, EPOCHS + 1))
     record = {
         "settings": {"train": PARAMS, "featurize": FEATURES},
-        "lineage": LINEAGE,
+        "lineage": lineage(protocol, fold, seed),
         "model_digest": digest_of(protocol, fold, seed),
     }
     write_json(target / "training.json", record)
@@ -118,7 +122,7 @@ def package(folder: Path, *, seed: int = 0) -> str:
     target = folder / "models" / CORPUS / "package"
     make_package(target, seed=seed)
     description = json.loads((target / "package.json").read_text())
-    description["lineage"]["training"] = digest_of("full", "all", seed)
+    description["lineage"]["training"] = lineage("full", "all", seed)["training"]
     write_json(target / "package.json", description)
     write_json(target / "evaluation" / "random.json", {"mean": {"uar": 0.75, "accuracy": 0.8}})
     return digest_folder(target)

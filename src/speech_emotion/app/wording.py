@@ -86,12 +86,14 @@ def small_print(package: Package) -> str:
 
 
 def caveat(package: Package) -> str:
-    """Return how often the model is right for an unseen speaker."""
+    """Return how good the model is for an unseen speaker."""
     speaker = package.evaluation().get("speaker")
     if speaker is None:
         return UNKNOWN
     share, chance = speaker["mean"]["uar"], 1 / len(package.labels)
-    return f"For an unseen speaker, this model was right {share:.0%} of the time; guessing, {chance:.0%}."
+    return (
+        f"For unseen speakers, this model is right {share:.0%} of the time (mean of emotions); guessing, {chance:.0%}."
+    )
 
 
 def why_not_sure(rejection: Rejection | None) -> str:
@@ -99,6 +101,6 @@ def why_not_sure(rejection: Rejection | None) -> str:
     if rejection is None:
         return ""
     return (
-        f"Below {rejection.threshold:.0%} this model gives no answer: where that was chosen, "
+        f"Below {rejection.threshold:.0%} this model gives no answer: on the validation data, "
         f"{1 - rejection.risk:.0%} of the answers above it were right."
     )

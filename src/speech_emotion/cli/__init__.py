@@ -37,7 +37,8 @@ class _Commands(TyperGroup):
             if (error.name or "").startswith("speech_emotion"):
                 raise
             command = context.invoked_subcommand
-            extra = command if command in ("app", "monitor") else _EXTRAS.get(error.name or "", "pipeline")
+            known = _EXTRAS.get(error.name or "", "pipeline")
+            extra = command if command in ("app", "monitor") and known != "mlflow" else known
             raise _end(
                 f"this command needs the package '{error.name}', which is not installed: "
                 f"`make setup` in the checkout, or pip install '.[{extra}]' there"

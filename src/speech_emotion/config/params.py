@@ -1,5 +1,6 @@
 """Load and validate all of params.yaml, for the commands `preset`, `tune` and `promote`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,8 +28,7 @@ class RaySettings(Section):
     @field_validator("shards")
     @classmethod
     def _is_a_url(cls, value: str | None) -> str | None:
-        scheme, mark, place = (value or "file://x").partition("://")
-        if not (scheme and mark and place):
+        if value is not None and not re.fullmatch(r"[^:]+://.+", value):
             raise ValueError(f"a URL such as s3://bucket/folder, or null, and not '{value}'")
         return value
 

@@ -127,6 +127,6 @@ def _leaves(schema: Mapping[str, Any], part: Mapping[str, Any] | None = None, pr
         if "$ref" in inner:
             section = schema["$defs"][inner["$ref"].rpartition("/")[2]]
             found |= _leaves(schema, section, f"{prefix}.{name}")
-        else:
+        elif inner.get("type") != "object":  # a mapping, such as corpus_weights, cannot be searched
             found[f"{prefix}.{name}"] = inner.get("type", "any")
     return found

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -16,8 +16,8 @@ class Batcher(Generic[ItemT, ResultT]):
 
     An item runs as soon as there is a free slot, together with the items that wait behind it as far as `fits` allows.
 
-    * A batch that fails with one of the exceptions `alone` is run again one item at a time, so that an item cannot fail
-      others.
+    * The items of a batch that fails with one of the exceptions `alone` are run again, each by itself, so that an item
+      cannot fail others.
     * An item whose caller was cancelled while it waited is not run.
     """
 
@@ -35,10 +35,13 @@ class Batcher(Generic[ItemT, ResultT]):
         """Return the result of an item, or raise what `run` raised."""
         result: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, result))
-        task = asyncio.create_task(self._next())
+        self._start(self._next())
+        return await result
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)  # the loop itself holds only a weak reference
         task.add_done_callback(self._tasks.discard)
-        return await result
 
     async def _next(self) -> None:
         async with self._free:
@@ -46,6 +49,10 @@ class Batcher(Generic[ItemT, ResultT]):
             while self._waiting and (not batch or self.fits([item for item, _ in [*batch, self._waiting[0]]])):
                 batch.append(self._waiting.popleft())
             await self._finish(batch)
+
+    async def _by_itself(self, item: ItemT, result: asyncio.Future[ResultT]) -> None:
+        async with self._free:
+            await self._finish([(item, result)])
 
     async def _finish(self, batch: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
         batch = [(item, result) for item, result in batch if not result.done()]
@@ -57,6 +64,6 @@ class Batcher(Generic[ItemT, ResultT]):
         except Exception as error:
             for item, result in batch:
                 if len(batch) > 1 and isinstance(error, self.alone):
-                    await self._finish([(item, result)])
+                    self._start(self._by_itself(item, result))
                 elif not result.done():
                     result.set_exception(error)

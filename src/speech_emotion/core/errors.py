@@ -59,6 +59,11 @@ def mask_credentials(text: str) -> str:
     return _SECRET_PARAMETER.sub(r"\1***", _USER_INFO.sub("***@", text))
 
 
+def first_line(error: BaseException) -> str:
+    """Return an exception as one short line, without credentials."""
+    return mask_credentials(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
+
+
 def print_masked_traceback(kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
     """Print a traceback without credentials, as `sys.excepthook`."""
     print(mask_credentials("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")

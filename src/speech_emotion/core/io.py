@@ -114,15 +114,16 @@ def replacing(target: Path) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
     """Yield an empty temporary folder; on success it replaces `target`, on failure it is removed."""
-    temporary = _temporary(target)
+    temporary, previous = _temporary(target), _temporary(target)
     temporary.mkdir()
     try:
         yield temporary
-        if target.exists():
-            shutil.rmtree(target)
+        if target.exists():  # a kill between the two leaves both under temporary names
+            os.replace(target, previous)
         os.replace(temporary, target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (temporary, previous):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from speech_emotion.core.errors import UserError
+from speech_emotion.core.errors import UserError, first_line
 from speech_emotion.core.parallel import THREADS, ItemT, ResultT, with_threads
 
 RETRIES: Final = 5
@@ -47,7 +47,7 @@ def session(cluster: Cluster) -> Iterator[Any]:
         ray.init(cluster.address, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"compute.ray.address: no Ray cluster answers at '{cluster.address}' ({str(error).splitlines()[0][:160]}). "
+            f"compute.ray.address: no Ray cluster answers at '{cluster.address}' ({first_line(error)}). "
             "`ray start --head` starts one; see docs/scaling.md."
         ) from None
     try:
@@ -69,8 +69,7 @@ def result(ray: Any, task: Any) -> Any:
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None  # without Ray's own traceback
     except ray.exceptions.RayError as error:
-        reason = str(error).splitlines()[0][:200]
-        raise UserError(f"the cluster lost a task for good ({type(error).__name__}: {reason}).") from None
+        raise UserError(f"the cluster lost a task for good ({first_line(error)}).") from None
 
 
 def _task(function: Callable[[ItemT], ResultT], item: ItemT, folder: str, threads: int | None) -> ResultT:

@@ -89,14 +89,17 @@ def fetch(uri: str) -> Model:
     """Download the package of `models:/<name>@<alias>` or `models:/<name>/<number>`, unless the cache has it."""
     name, wanted = _parse(uri)
     with registered(name, "Try again when it is available.") as client:
+        from filelock import FileLock
         from mlflow.artifacts import download_artifacts
 
         version = find(client, name, wanted)
         model = _model(version)
-        if model.folder.is_dir() and digest_folder(model.folder) == model.digest:
-            return model
-        source = address(client, version, PACKAGE_ARTIFACT)
-        with tempfile.TemporaryDirectory() as temporary:
+        model.folder.parent.mkdir(parents=True, exist_ok=True)
+        # processes that follow one champion download it at the same time
+        with FileLock(f"{model.folder}.lock"), tempfile.TemporaryDirectory() as temporary:
+            if model.folder.is_dir() and digest_folder(model.folder) == model.digest:
+                return model
+            source = address(client, version, PACKAGE_ARTIFACT)
             downloaded = Path(download_artifacts(artifact_uri=source, dst_path=temporary))
             if digest_folder(downloaded) != model.digest:
                 raise UserError(
@@ -125,7 +128,7 @@ def may_change(source: str) -> bool:
 
 
 async def resolve_apart(source: str | None) -> Model:
-    """Resolve a model in a process without MLflow, by another one; cancelling this ends its download."""
+    """Resolve a model in a process of its own, which is killed if this is cancelled."""
     if source is None or not source.startswith("models:"):
         return resolve(source)
     import asyncio

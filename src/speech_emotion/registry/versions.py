@@ -1,4 +1,4 @@
-"""List the versions of a registered model, and download what they hold."""
+"""Find the versions of a registered model, and check that their files exist."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -50,10 +50,10 @@ def registered(name: str, advice: str) -> Iterator["MlflowClient"]:
     where, names = locate(), list[str]()
     if not where.is_missing:
         with session(advice) as client:
-            names = [model.name for model in client.search_registered_models()]
-            if name in names:
+            if client.search_registered_models(f"name = '{name}'"):
                 yield client
                 return
+            names = [model.name for model in client.search_registered_models()]
     raise UserError(
         f"{name}: no such registered model at {where.name}. Registered: {', '.join(names) or 'none'}. Run "
         "`dvc repro` to register one, or name another corpus: in params.yaml, or with --corpus where a command has it."

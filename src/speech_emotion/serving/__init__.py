@@ -1,1 +1,1 @@
-"""Serve predictions over HTTP and as an MLflow pyfunc."""
+"""Serve predictions over HTTP."""

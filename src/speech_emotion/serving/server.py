@@ -1,7 +1,4 @@
-"""Start the server, follow the champion, and stop gracefully.
-
-This process loads no model and imports neither MLflow nor ONNX Runtime: workers do.
-"""
+"""Start the server, whose workers load the model; follow the champion, and stop gracefully."""
 
 import asyncio
 import os
@@ -56,11 +53,11 @@ class _Server:
         self._pool = Pool(workers, settings, note=self._metrics.note, keep_log=log is not None)
 
     async def run(self, host: str, port: int) -> None:
-        starting = asyncio.ensure_future(self._start())
-        _on_stop(starting.cancel)
+        assert (task := asyncio.current_task()) is not None
+        _on_stop(task.cancel)
         try:
             with suppress(asyncio.CancelledError):  # stopped before it had started
-                await starting
+                await self._start()
                 await self._serve(host, port)
         finally:
             await self._pool.close()

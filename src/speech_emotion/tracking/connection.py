@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from speech_emotion.core.errors import UserError, mask_credentials
+from speech_emotion.core.errors import UserError, first_line, in_words, mask_credentials
 from speech_emotion.core.process import environment
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def session(advice: str) -> Iterator["MlflowClient"]:
         with timeouts(30, retries=2), environment({VARIABLE: where.uri}):
             yield client
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        if isinstance(error, OSError) and (of_this_machine := in_words(error)):
+            raise UserError(of_this_machine) from error
         message = f"MLflow at {where.name} failed ({first_line(error)}). {_cure(where, error)} {advice}"
         raise UserError(message.strip()) from error
 
@@ -176,11 +178,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         items |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return items
-
-
-def first_line(error: BaseException) -> str:
-    """Return an exception as one short line, without credentials."""
-    return mask_credentials(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
 
 
 def _cure(where: MlflowLocation, error: Exception) -> str:

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
+from speech_emotion.core.errors import first_line
 from speech_emotion.core.process import is_gone, process_name
-from speech_emotion.tracking.connection import connect, experiment_id, first_line, locate, timeouts
+from speech_emotion.tracking.connection import connect, experiment_id, locate, timeouts
 from speech_emotion.tracking.lineage import dvc_tags, source_tags
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class LiveRun:
     """The MLflow run of a training in progress, as a context manager; a killed training continues in the same run.
 
     Call `epoch` after each epoch and `finish` at the end; leaving without `finish` marks the run as failed or killed.
-    No method fails because of MLflow, and only `finish` waits for it, for seconds.
+    No method fails because of MLflow, and only its end waits for it, for seconds.
     """
 
     def __init__(self, training: TrainingInfo) -> None:
@@ -201,10 +202,12 @@ class LiveRun:
         logged = {metric.step for metric in client.get_metric_history(run_id, "loss")}
         monitor = SystemMetricsMonitor(run_id, sampling_interval=5, resume_logging=True, tracking_uri=where.uri)
         monitor.start()
-        while (entry := self._queue.get()) is not None:
-            if entry.step not in logged:
-                log_metrics(client, run_id, [entry])
-        monitor.finish()
+        try:
+            while (entry := self._queue.get()) is not None:
+                if entry.step not in logged:
+                    log_metrics(client, run_id, [entry])
+        finally:
+            monitor.finish()
         # what was measured since the last sample; a short training has nothing else
         monitor.publish_metrics(monitor.aggregate_metrics())
         monitor.mlflow_logger.flush()

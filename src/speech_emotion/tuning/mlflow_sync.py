@@ -7,6 +7,7 @@ from the study, and MLflow ignores a metric that it already has: after a kill, e
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,10 +16,11 @@ from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from speech_emotion.tracking.connection import connect, experiment_id, first_line, flat, locate, timeouts
+from speech_emotion.core.errors import first_line
+from speech_emotion.tracking.connection import connect, experiment_id, flat, locate, timeouts
 from speech_emotion.tracking.mlflow_run import LogEntry, Status, log_metrics, log_params, now
 from speech_emotion.tuning.objective import SearchInputs
-from speech_emotion.tuning.study import INTERRUPTED, KILLED, reason, trial_name, trials_of
+from speech_emotion.tuning.study import INTERRUPTED, KILLED, reason, study_lock, trial_name, trials_of
 
 if TYPE_CHECKING:  # `connect` turns off MLflow's telemetry before the import
     from mlflow import MlflowClient
@@ -36,8 +38,9 @@ class StudySync:
         self._reset()
 
     def update(self) -> None:
-        """Send what is new."""
-        self._try(self._update)
+        """Send what is new, unless another call on this study is sending it."""
+        with suppress(TimeoutError), study_lock(self._study.study_name, "mlflow", timeout=0):
+            self._try(self._update)
 
     def finish(self, files: Sequence[Path], status: Status) -> None:
         """Send everything that MLflow lacks, add files as artifacts, and end the study's run."""
@@ -49,7 +52,8 @@ class StudySync:
                 client.log_artifact(self._parent, str(path), "study")
             client.set_terminated(self._parent, status=status)
 
-        self._try(finish)
+        with study_lock(self._study.study_name, "mlflow"):
+            self._try(finish)
 
     def _reset(self) -> None:
         self._failed = False
@@ -78,9 +82,11 @@ class StudySync:
         if not self._parent:
             self._experiment = experiment_id(client, self._place, f"{self._inputs.corpus.name}-tuning")
             self._parent = self._find_study_run(client) or self._create_study_run(client)
-            self._find_trial_runs(client)
-        for trial in trials_of(self._study):
-            if trial.state.is_finished() and trial.number not in self._ended:
+        finished = [trial for trial in trials_of(self._study) if trial.state.is_finished()]
+        if any(trial.number not in self._ended for trial in finished):
+            self._find_trial_runs(client)  # another call may have sent them
+        for trial in finished:
+            if trial.number not in self._ended:
                 self._send_trial(client, trial)
         return client
 
@@ -103,7 +109,7 @@ class StudySync:
         query = f"tags.`{_PARENT}` = '{self._parent}'"
         for run in client.search_runs([self._experiment], query, max_results=50_000):
             number = int(run.data.tags["trial"])
-            if run.info.status == "RUNNING":  # this process was killed while it sent the trial
+            if run.info.status == "RUNNING":  # a process was killed while it sent the trial
                 client.delete_run(run.info.run_id)
             else:
                 self._ended.add(number)

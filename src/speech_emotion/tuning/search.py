@@ -80,9 +80,10 @@ def _search(inputs: SearchInputs, compute: ComputeSettings, storage: studies.Sto
             deciding, recipe = full, inputs.full_recipe
     winner = _winner(inputs, deciding, recipe, digests)
     folder = report_folder(inputs.corpus.name)
-    with replacing_folder(folder) as temporary:
-        write_report(temporary, study, full, winner, seed=tune.seed)
-    sync.finish(sorted(folder.iterdir()), "KILLED" if interrupted else "FINISHED")
+    if winner or not folder.exists():  # an earlier winner is kept until there is another one
+        with replacing_folder(folder) as temporary:
+            write_report(temporary, study, full, winner, seed=tune.seed)
+    sync.finish(sorted(folder.iterdir()) if winner else [], "KILLED" if interrupted else "FINISHED")
     if winner is None and not interrupted:
         raise UserError(_why_no_winner(study))
     return Outcome(winner, folder, interrupted)
@@ -127,9 +128,7 @@ def _follow(study: Study, task: WorkerTask, sync: StudySync, logged: set[int]) -
             best = [f", best {one.values[0]:.4f} ({studies.trial_name(one)})" for one in studies.ranked(study)[:1]]
             done = f"{len(studies.finished(study))} of {task.trials}{''.join(best)}"
             _log(f"{studies.trial_name(trial)} {_result(trial)}; {done}")
-    # two calls may work on one study at the same time; one of them writes to MLflow
-    with suppress(TimeoutError), studies.study_lock(study.study_name, "mlflow", timeout=0):
-        sync.update()
+    sync.update()
 
 
 def _log(line: str) -> None:

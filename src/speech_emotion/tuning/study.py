@@ -22,9 +22,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from speech_emotion.config.tuning import TuneSettings
-from speech_emotion.core.errors import UserError, mask_credentials
+from speech_emotion.core.errors import UserError, first_line, mask_credentials
 from speech_emotion.core.process import SCRATCH, is_gone
-from speech_emotion.tracking.connection import first_line
 
 STUDIES: Final = Path("tuning") / "studies"
 """Folder of the journals."""

@@ -86,6 +86,8 @@ class RayWorkers:
                 result(self._ray, task)
             except UserError as error:
                 self.losses.append(str(error))
+            except Exception as error:  # of the worker itself; the others continue
+                self.losses.append(f"{type(error).__name__}: {error}")
         return bool(self._running)
 
 

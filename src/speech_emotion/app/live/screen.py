@@ -105,7 +105,7 @@ def _headline(moment: Moment | None) -> Text:
         text.append(f"  the window {moment.reason}", style="not bold dim")
     elif not found.sure:
         text.append(f"  closest is {words(found.label)}, {found.confidence:.0%}", style="not bold")
-    latency = f"answered {1000 * moment.latency:.1f} ms after they came"
+    latency = f"latency {1000 * moment.latency:.1f} ms"
     text.append(f"\n{moment.start:.1f} to {moment.end:.1f} s, {latency}", style="not bold dim")
     return text
 
