@@ -181,14 +181,15 @@ def draw_growth(rows: Sequence[dict[str, Any]], path: Path) -> None:
         for corpus, style in (("TESS", "-"), ("three corpora", "--")):
             own = [row for row in rows if (row["stage"], row["corpus"]) == (stage, corpus)]
             sizes = [row["recordings"] for row in own]
-            label = stage if corpus == "TESS" else f"{stage}, {corpus}"
+            label = stage if corpus == "TESS" and own else None
             for axes, value in ((left, "seconds"), (right, "peak_mib")):
                 values = [row[value] for row in own]
-                axes.plot(sizes, values, style, marker="o", color=f"C{number}", label=label if own else None)
+                axes.plot(sizes, values, style, marker="o", color=f"C{number}", label=label)
     left.set(xscale="log", yscale="log", xlabel="recordings", ylabel="seconds")
     right.set(xscale="log", xlabel="recordings", ylabel="peak memory, all processes (MiB)")
     right.set_ylim(bottom=0)
-    left.legend(fontsize=8)
+    canvas.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=8, frameon=False)
+    canvas.suptitle("Solid: copies of TESS. Dashed: TESS, RAVDESS and CREMA-D", fontsize=10)
     canvas.savefig(path, dpi=130, metadata={"Software": None})
 
 

@@ -53,7 +53,8 @@ class _Server:
         self._pool = Pool(workers, settings, note=self._metrics.note, keep_log=log is not None)
 
     async def run(self, host: str, port: int) -> None:
-        assert (task := asyncio.current_task()) is not None
+        task = asyncio.current_task()
+        assert task is not None
         _on_stop(task.cancel)
         try:
             with suppress(asyncio.CancelledError):  # stopped before it had started
