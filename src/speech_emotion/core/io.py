@@ -118,7 +118,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        if target.exists():  # a kill between the two leaves both under temporary names
+        if target.is_dir():  # a kill between the two leaves both under temporary names
             os.replace(target, previous)
         os.replace(temporary, target)
     finally:
