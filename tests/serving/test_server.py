@@ -511,11 +511,12 @@ def signal_at_work(server: EmotionServer, number: int) -> tuple[int, str]:
     """Signal the worker while it decodes; return status and message of the response."""
     [worker] = server.workers()
     worker.nice(5)  # this loop runs before the work is done
-    before = worker.cpu_times().user
     with ThreadPoolExecutor() as threads:
-        asked = threads.submit(server.ask, HEAVY)
-        while worker.cpu_times().user < before + 0.03:
-            time.sleep(0.001)
+        asked = threads.submit(str)
+        while asked.done():  # also if the worker was faster than this loop
+            before, asked = worker.cpu_times().user, threads.submit(server.ask, HEAVY)
+            while worker.cpu_times().user < before + 0.03 and not asked.done():
+                time.sleep(0.001)
         worker.send_signal(number)
         status, body, _ = asked.result(60)
     assert psutil.wait_procs([worker], timeout=10)[1] == []
