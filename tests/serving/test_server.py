@@ -512,8 +512,8 @@ def signal_at_work(server: EmotionServer, number: int) -> tuple[int, str]:
     [worker] = server.workers()
     worker.nice(5)  # this loop runs before the work is done
     with ThreadPoolExecutor() as threads:
-        asked = threads.submit(str)
-        while asked.done():  # also if the worker was faster than this loop
+        asked = None
+        while asked is None or asked.done():  # done: the worker was faster than this loop
             before, asked = worker.cpu_times().user, threads.submit(server.ask, HEAVY)
             while worker.cpu_times().user < before + 0.03 and not asked.done():
                 time.sleep(0.001)

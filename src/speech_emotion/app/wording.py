@@ -92,7 +92,8 @@ def caveat(package: Package) -> str:
         return UNKNOWN
     share, chance = speaker["mean"]["uar"], 1 / len(package.labels)
     return (
-        f"For unseen speakers, this model is right {share:.0%} of the time (mean of emotions); guessing, {chance:.0%}."
+        f"For unseen speakers, this model was right {share:.0%} of the time, averaged over the emotions; guessing, "
+        f"{chance:.0%}."
     )
 
 

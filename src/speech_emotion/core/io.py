@@ -118,12 +118,12 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        if target.is_dir():  # a kill between the two leaves both under temporary names
+        if target.is_dir():  # a failure between the two leaves the previous folder under its temporary name
             os.replace(target, previous)
         os.replace(temporary, target)
+        shutil.rmtree(previous, ignore_errors=True)
     finally:
-        for folder in (temporary, previous):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -94,10 +94,12 @@ def fetch(uri: str) -> Model:
 
         version = find(client, name, wanted)
         model = _model(version)
+        if _is_cached(model):
+            return model
         model.folder.parent.mkdir(parents=True, exist_ok=True)
         # processes that follow one champion download it at the same time
         with FileLock(f"{model.folder}.lock"), tempfile.TemporaryDirectory() as temporary:
-            if model.folder.is_dir() and digest_folder(model.folder) == model.digest:
+            if _is_cached(model):
                 return model
             source = address(client, version, PACKAGE_ARTIFACT)
             downloaded = Path(download_artifacts(artifact_uri=source, dst_path=temporary))
@@ -154,6 +156,10 @@ def _parse(uri: str) -> tuple[str, str]:
             f"{uri}: not the URI of a registered model. Write models:/<name>@<alias> or models:/<name>/<number>."
         )
     return match["name"], match["alias"] or match["number"]
+
+
+def _is_cached(model: Model) -> bool:
+    return model.folder.is_dir() and digest_folder(model.folder) == model.digest
 
 
 def _model(version: Version) -> Model:

@@ -174,10 +174,9 @@ def _publish_package(
     for version in versions(client, name):
         if version.package_digest == package.digest and CODE_DIGEST in version.tags and has_files(client, version):
             return version.number, False
-    run = None
-    for one in trainings:
-        if one.lineage.get("training") == package.description.lineage.get("training", ""):
-            run = find_run(client, experiment, one.digest) or run
+    weights = package.description.lineage.get("training", "")
+    digests = [one.digest for one in trainings if one.lineage.get("training") == weights]
+    run = find_run(client, experiment, digests[0]) if digests else None
     # the weights were trained from the source of the run, which may be older than the workspace's
     origin: Mapping[str, str] = source_tags(root) if run is None else run.data.tags
     tags = {key: origin[key] for key in ("git.commit", "git.source_dirty", "git.params_dirty") if key in origin}

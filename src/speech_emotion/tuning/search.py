@@ -80,7 +80,7 @@ def _search(inputs: SearchInputs, compute: ComputeSettings, storage: studies.Sto
             deciding, recipe = full, inputs.full_recipe
     winner = _winner(inputs, deciding, recipe, digests)
     folder = report_folder(inputs.corpus.name)
-    if winner or not folder.exists():  # an earlier winner is kept until there is another one
+    if winner or not (folder / "winner.json").exists():  # an earlier winner is kept until there is another one
         with replacing_folder(folder) as temporary:
             write_report(temporary, study, full, winner, seed=tune.seed)
     sync.finish(sorted(folder.iterdir()) if winner else [], "KILLED" if interrupted else "FINISHED")
