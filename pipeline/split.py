@@ -18,6 +18,9 @@ def main() -> None:
         split = splits.make(rows, protocol, settings)
         splits.write(target / f"{protocol}.csv", split)
         print(f"split: {protocol}: " + ", ".join(f"{n} {part}" for part, n in split["part"].value_counts().items()))
+        for fold, part in split.groupby("fold"):
+            for label in sorted(set(part["emotion"]) - set(part.loc[part["part"] == splits.TRAIN, "emotion"])):
+                print(f"split: {protocol}, fold '{fold}': no other corpus has '{label}', so it is never predicted")
 
 
 if __name__ == "__main__":

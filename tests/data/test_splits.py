@@ -195,6 +195,15 @@ def test_corpus_leaves_one_out(tmp_path: Path) -> None:
         assert fold.name not in set(rows["corpus"][list(fold.train + fold.validation)])
 
 
+def test_label_of_one_corpus_alone(tmp_path: Path) -> None:
+    rows = manifest(speakers=("A", "B")).assign(part="", corpus=lambda table: table["speaker"])
+    rows = rows[(rows["corpus"] == "A") | (rows["emotion"] != "sad")]
+
+    assert [fold.name for fold in folds(rows, "corpus", tmp_path)] == ["A", "B"]
+    with pytest.raises(UserError, match="'sad' has no utterance to train on"):
+        folds(rows, "speaker", tmp_path)
+
+
 def test_test_speakers_are_only_in_the_test_part_of_full(tmp_path: Path) -> None:
     for protocol in ("random", "word", "speaker", "corpus", "full"):
         rows, found = mixed_folds(protocol, tmp_path)

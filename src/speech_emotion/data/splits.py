@@ -101,8 +101,8 @@ def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, 
     """Check that a split fits its protocol.
 
     Raise `LeakError` if an utterance, a text (`word`), a speaker (`speaker`, `full`) or a corpus (`corpus`) is on two
-    sides, and `UserError` if an
-    utterance is unknown or missing, a part is empty, or a label has no training utterance.
+    sides, and `UserError` if an utterance is unknown or missing, a part is empty, or a label has no training utterance.
+    A corpus that is left out may have labels of its own, which are never predicted.
     """
     known = utterances[["id", "corpus", "speaker", "emotion", "text", "sha256"]]
     rows = split[["fold", "id", "part"]].merge(known, on="id", how="left", validate="m:1")
@@ -129,7 +129,8 @@ def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, 
                 if named and needed != VALIDATION:
                     why = "the table of your corpus names none for it in its column 'split'"
                 raise UserError(f"{where}: the {needed} part is empty; {why}.")
-        unlearned = sorted(set(part["emotion"]) - set(part.loc[part["part"] == TRAIN, "emotion"]))
+        labels = part.loc[(part["part"] != TEST) | (protocol != "corpus"), "emotion"]
+        unlearned = sorted(set(labels) - set(part.loc[part["part"] == TRAIN, "emotion"]))
         if unlearned:
             raise UserError(f"{where}: '{unlearned[0]}' has no utterance to train on.")
 

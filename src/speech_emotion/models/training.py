@@ -314,7 +314,10 @@ def _dataset(
     )
     steps = -(-len(training) // settings.batch_size)
     dataset = tf.data.Dataset.from_generator(epoch_batches, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps))
+    # there is nothing to tune, and the end of an epoch would wait for the tuning thread, up to as long as the epoch
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.apply(tf.data.experimental.assert_cardinality(steps)).with_options(options)
 
 
 def predict_logits(network: keras.Model, frames: Sequence[np.ndarray], batch_size: int = 256) -> np.ndarray:
