@@ -75,8 +75,7 @@ def test_full_has_no_test_part(tmp_path: Path) -> None:
 
 def test_identical_recordings_stay_together(tmp_path: Path) -> None:
     rows = manifest()
-    copies = rows.assign(id=rows["id"] + "_again")
-    both = pd.concat([rows, copies], ignore_index=True)
+    both = pd.concat([rows, rows.assign(id=rows["id"] + "_again")], ignore_index=True)
 
     (fold,) = folds(both, "random", tmp_path)
 
@@ -102,10 +101,8 @@ def test_validation_share_holds_with_few_texts(protocol, words, tmp_path: Path) 
 
 
 def test_unsupported_protocols_are_listed_together() -> None:
-    rows = manifest(speakers=("A",)).assign(text="")
-
     with pytest.raises(UserError, match=r"(?s)'word'.*text.*'speaker'.*at least 2 .*split\.protocols"):
-        splits.refuse_unsupported(rows, SETTINGS)
+        splits.refuse_unsupported(manifest(speakers=("A",)).assign(text=""), SETTINGS)
     with pytest.raises(UserError, match="the validation part is empty"):
         splits.make(manifest(words=1), "random", SETTINGS)
     with pytest.raises(UserError, match=r"the test part is empty; the table of your corpus names none .* 'split'"):
@@ -139,13 +136,11 @@ def test_leak_is_named(protocol, column, leak) -> None:
 def test_validation_is_drawn_from_named_training_part(protocol, tmp_path: Path) -> None:
     rows = manifest()
     rows["part"] = rows["text"].map({"word1": "test", "word2": "test"}).fillna("train")
-    copies = rows.assign(id=rows["id"] + "_again")
-    both = pd.concat([rows, copies], ignore_index=True)
+    both = pd.concat([rows, rows.assign(id=rows["id"] + "_again")], ignore_index=True)
 
     (fold,) = folds(both, protocol, tmp_path)
 
-    tested = set(both.loc[both["part"] == "test", "id"])
-    assert set(fold.test) == (tested if protocol == "random" else set())
+    assert set(fold.test) == (set(both.loc[both["part"] == "test", "id"]) if protocol == "random" else set())
     originals = {name.removesuffix("_again") for name in fold.validation}
     assert len(fold.validation) == 2 * len(originals)
 
@@ -153,8 +148,7 @@ def test_validation_is_drawn_from_named_training_part(protocol, tmp_path: Path) 
 VOICES = [
     *(f"big/{number:02}" for number in range(20)),
     *(f"small/{number}" for number in range(10)),
-    "pair/a",
-    "pair/b",
+    *(f"pair/{name}" for name in "ab"),
 ]
 
 
@@ -194,11 +188,8 @@ def test_corpus_leaves_one_out(tmp_path: Path) -> None:
         assert set(rows["corpus"][list(fold.test)]) == {fold.name}
         assert fold.name not in set(rows["corpus"][list(fold.train + fold.validation)])
 
-
-def test_label_of_one_corpus_alone(tmp_path: Path) -> None:
     rows = manifest(speakers=("A", "B")).assign(part="", corpus=lambda table: table["speaker"])
     rows = rows[(rows["corpus"] == "A") | (rows["emotion"] != "sad")]
-
     assert [fold.name for fold in folds(rows, "corpus", tmp_path)] == ["A", "B"]
     with pytest.raises(UserError, match="'sad' has no utterance to train on"):
         folds(rows, "speaker", tmp_path)
