@@ -32,7 +32,14 @@ def main() -> None:
     description = Package.load(full).description.model_copy(update={"limits": limits})
     corpus = read_section("corpus", CorpusSettings)
     training = json.loads((full / "training.json").read_text(encoding="utf-8"))
-    card = model_card.write(description, evaluation, kind=corpus.kind, corpora=corpus.corpora, training=training)
+    card = model_card.write(
+        description,
+        evaluation,
+        kind=corpus.kind,
+        training=training,
+        corpora=corpus.corpora,
+        altered=corpus.checksums == "ignore",
+    )
     package = assemble(
         full,
         evaluation,

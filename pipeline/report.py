@@ -8,6 +8,7 @@ from speech_emotion.config.data import PROTOCOLS, CorpusSettings
 from speech_emotion.config.evaluation import EvaluateSettings, ExplainSettings
 from speech_emotion.core.process import run_stage
 from speech_emotion.core.tables import read_table
+from speech_emotion.data.splits import TEST
 from speech_emotion.evaluation import comparison, corpus_plots
 from speech_emotion.evaluation.explain import explain
 from speech_emotion.evaluation.protocol_report import PREDICTIONS
@@ -28,7 +29,7 @@ def main() -> None:
         target=reports / "comparison",
         corpus=corpus.name,
     )
-    corpus_plots.draw_corpus(recordings, raw, reports / "corpus")
+    corpus_plots.draw_corpus(recordings[recordings["part"] != TEST], raw, reports / "corpus")
     predictions = {name: read_table(reports / "protocols" / name / PREDICTIONS) for name in tested}
     explain(
         reports / "explanation",

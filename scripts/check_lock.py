@@ -61,7 +61,19 @@ def changed_code(lock: Path, tracked: set[str], root: Path) -> list[str]:
     stages = YAML(typ="safe").load(lock.read_text())["stages"].values()
     used = {dep["path"]: dep["md5"] for entry in stages for dep in entry.get("deps", [])}
     code = {path: md5 for path, md5 in used.items() if path.startswith(("src/", "pipeline/"))}
-    return sorted(path for path, md5 in code.items() if digest_tracked(path, tracked, root) != md5)
+    changed = sorted(path for path, md5 in code.items() if digest_tracked(path, tracked, root) != md5)
+    preset = root / "presets" / f"{lock.parent.name}.yaml"
+    params = YAML(typ="safe").load(lock.with_name("params.yaml").read_text())
+    if preset.exists() and not contains(params, YAML(typ="safe").load(preset.read_text())):
+        changed.append(f"presets/{preset.name}")
+    return changed
+
+
+def contains(params: Any, preset: Any) -> bool:
+    """Return whether params.yaml has every value of a preset."""
+    if isinstance(params, dict) and isinstance(preset, dict):
+        return all(key in params and contains(params[key], value) for key, value in preset.items())
+    return bool(params == preset)
 
 
 def disagreements(

@@ -11,8 +11,7 @@ from helpers.tiny_package import make_package
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["nothing"], ["predict"], ["predict", "a.wav", "--format", "xml"], ["evaluate", "model"]],
+    "arguments", [["nothing"], ["predict"], ["predict", "a.wav", "--format", "xml"], ["evaluate", "model"]]
 )
 def test_wrong_usage_is_status_2(in_process: Command, arguments: list[str]) -> None:
     done = in_process(*arguments)

@@ -89,7 +89,7 @@ def test_usual_names() -> None:
         "happy": "happy",
         "surprised": "pleasant_surprise",
     }
-    assert label_mapping({"ps", "anger"}, known, ["anger=fear"], []) == {"ps": "pleasant_surprise", "anger": "fear"}
+    assert label_mapping({"ps", "anger"}, known, ["anger=fearful"], []) == {"ps": "pleasant_surprise", "anger": "fear"}
     for both in ({"fear", "fearful"}, {"surprise", "surprised"}):
         with pytest.raises(UserError, match="the model does not know"):
             label_mapping(both, known, [], [])
@@ -108,10 +108,20 @@ def test_references(in_process: Command, enrolled_model: Path, labelled: Path) -
     assert enrolment["references"] == 2
     assert enrolment["without"]["utterances"] == enrolment["with"]["utterances"] == 8
     assert enrolment["without"]["nll"] != enrolment["with"]["nll"]
-    [line] = [
-        line.split("\t") for line in table.stdout.splitlines() if line.startswith("uar\t") and line.count("\t") == 2
-    ]
-    assert line[1:] == [f"{enrolment[name]['uar']:.4f}" for name in ("without", "with")]
+    line = ["uar", *(f"{enrolment[name]['uar']:.4f}" for name in ("without", "with"))]
+    assert line in [line.split("\t") for line in table.stdout.splitlines()]
+
+
+def test_profiles(in_process: Command, enrolled_model: Path, labelled: Path, tmp_path: Path) -> None:
+    arguments = ("--on", labelled, "--map", "joy=happy", "--leave-out", "bored", "--format", "json")
+    in_process("enroll", labelled / "anna", "--model", enrolled_model, "--output", tmp_path / "anna.json")
+
+    without, own = (
+        in_process("evaluate", enrolled_model, *arguments, *more) for more in ((), ("--profiles", tmp_path))
+    )
+
+    assert (own.returncode, own.stderr) == (0, "")
+    assert json.loads(own.stdout)["nll"] != json.loads(without.stdout)["nll"]
 
 
 def test_references_that_cannot_be_drawn(

@@ -37,6 +37,15 @@ def test_comments_and_order_are_kept(workspace: Path, root: Path, name: str) -> 
     assert presets.apply(name) == ""
 
 
+def test_tess_is_the_way_back(workspace: Path) -> None:
+    before = read_settings()
+
+    for name in ("voices", "own", "voices", "demo", "tess", "reference", "tess"):
+        assert presets.apply(name)
+
+    assert read_settings() == before
+
+
 def test_values_are_written_in_one_line(workspace: Path) -> None:
     (workspace / "mine.yaml").write_text(
         "train:\n  early_stopping:\n    patience: 5\n  network: {lstm: [8]}\n  optimizer: {clip_norm: null}\n"

@@ -113,20 +113,14 @@ MISTAKES = [
     (HEAD + "C:\\a.wav,sad,S,,\n", "line 2: C:\\a.wav is an absolute path"),
     (HEAD + ",sad,S,,\n", "line 2: has no path."),
     (HEAD + "a.wav,,S,,\n", "line 2: has no emotion."),
-    (
-        HEAD + "a.wav,sad,S,,\nb.wav,sad,S,,\n./a.wav,joy,S,,\n",
-        "line 4: ./a.wav is listed a second time",
-    ),
+    (HEAD + "a.wav,sad,S,,\nb.wav,sad,S,,\n./a.wav,joy,S,,\n", "line 4: ./a.wav is listed a second time"),
     (HEAD + "a.wav,sad,S,Say it, please,train\n", "line 2: has 6 cells and the header has 5."),
     (HEAD + "a.wav,sad\n", "line 2: has 2 cells and the header has 5."),
     (HEAD + "a.wav,sad,S,,dev\n", "line 2: the split 'dev' is none of train, validation, test."),
     (HEAD + "a.wav,sad,S,,train\nb.wav,joy,S,,\n", "line 3: has no split, but other lines have"),
     (HEAD + "a.wav,sad,,,\nb.wav,joy,S,,\n", "line 2: has no speaker, but other lines have"),
     (HEAD + "a.wav,sad/angry,S,,\n", "line 2: the label 'sad/angry' is no usable name"),
-    (
-        HEAD + "c.wav,,S,,\na.wav,sad,../S,,\n",
-        "3 mistakes:\n  line 2: c.wav: there is no such file\n  line 2: ",
-    ),
+    (HEAD + "c.wav,,S,,\na.wav,sad,../S,,\n", "3 mistakes:\n  line 2: c.wav: there is no such file\n  line 2: "),
 ]
 
 

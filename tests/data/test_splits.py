@@ -111,8 +111,7 @@ def test_unsupported_protocols_are_listed_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "column", "leak"),
-    [("word", "text", "word0"), ("speaker", "speaker", "A"), ("random", "sha256", None)],
+    ("protocol", "column", "leak"), [("word", "text", "word0"), ("speaker", "speaker", "A"), ("random", "sha256", None)]
 )
 def test_leak_is_named(protocol, column, leak) -> None:
     rows = manifest()

@@ -112,10 +112,7 @@ def test_references_are_neutral_and_not_scored(
 
     scored, references = own.paths[1:3], [own.paths[0], own.paths[3]]
     truth = np.array([LABELS.index(label) for label in own.labels[1:3]])
-    for found, voice in (
-        (without, recognizer),
-        (enrolled, recognizer.with_profile(recognizer.enroll(references))),
-    ):
+    for found, voice in ((without, recognizer), (enrolled, recognizer.with_profile(recognizer.enroll(references)))):
         rows = np.array([list(voice.predict(path).probabilities.values()) for path in scored])
         expected = metrics(truth, rows, LABELS, bins=15)
         assert found["recall"] == expected.pop("recall")

@@ -1,12 +1,7 @@
 import numpy as np
 import pytest
 
-from speech_emotion.evaluation.metrics import (
-    expected_calibration_error,
-    mean_of,
-    metrics,
-    reliability,
-)
+from speech_emotion.evaluation.metrics import expected_calibration_error, mean_of, metrics, reliability
 
 LABELS = ("angry", "happy", "sad")
 

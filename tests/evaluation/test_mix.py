@@ -84,7 +84,7 @@ def test_full_is_evaluated_on_the_test_speakers(mix: Mix) -> None:
     assert found["unseen"]["speaker"] == 1.0
     assert set(predictions["speaker"]) == set(SPLIT.test_speakers)
     enrolled = pd.read_csv(mix.folder / "reports/full/enrolment.csv").groupby(["corpus", "sex"])
-    assert set(enrolled.groups) == {("a", "all"), ("b", "all"), ("all", "all")}  # both are women
+    assert set(enrolled.groups) == {(corpus, sex) for corpus in ("a", "b", "all") for sex in ("all", "female")}
     for one in found["corpora"]:
         own = enrolled.get_group((one["corpus"], one["sex"])).set_index("condition")
         assert set(own.index) >= {"none", "10 unlabelled", "all unlabelled (transductive)"}
@@ -144,7 +144,10 @@ def test_coverage_at_20_percent_risk() -> None:
     found = slice_metrics(np.repeat([0, 1], [8, 4]), np.stack([confidence, 1 - confidence], axis=1), bins=10)
 
     assert found["coverage_at_20_risk"] == pytest.approx(10 / 12, abs=1e-6)
-    assert found["uar"] == 0.5
+    assert (found["uar"], found["macro_f1"]) == (0.5, pytest.approx(0.4))
+    assert (found["accuracy"], found["nll"]) == pytest.approx(
+        (8 / 12, np.mean(-np.log([*confidence[:8], *1 - confidence[8:]])))
+    )
 
 
 def test_test_speaker_in_training_is_a_leak(mix: Mix) -> None:

@@ -102,6 +102,8 @@ def write_training(folder: Path, protocol: str, fold: str = "all", seed: int = 0
         "model_digest": digest_of(protocol, fold, seed),
     }
     write_json(target / "training.json", record)
+    for name in ("architecture.json", "model.weights.h5"):
+        (target / name).write_text("{}")
     return target
 
 

@@ -45,10 +45,7 @@ class Team:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    with (
-        postgresql() as database,
-        mlflow_server(tmp_path_factory.mktemp("server"), backend=database.uri) as service,
-    ):
+    with postgresql() as database, mlflow_server(tmp_path_factory.mktemp("server"), backend=database.uri) as service:
         yield service.uri, database.uri
 
 

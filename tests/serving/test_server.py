@@ -241,10 +241,7 @@ BODIES: dict[str, tuple[Any, str]] = {
         {"instances": [{"audio": TEXT, "references": [TEXT, "QUJD"]}]},
         "row 0: references: recording 1: is not audio",
     ),
-    "too many references": (
-        {"instances": [{"audio": TEXT, "references": [TEXT] * 16}]},
-        "17 recordings; at most 16",
-    ),
+    "too many references": ({"instances": [{"audio": TEXT, "references": [TEXT] * 16}]}, "17 recordings; at most 16"),
     "the second of two": (instances(TEXT, "QUJD"), "row 1: is not audio"),
 }
 

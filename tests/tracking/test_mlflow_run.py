@@ -49,7 +49,8 @@ def test_run_has_metrics_parameters_and_lineage(workspace: Path) -> None:
     }
     assert expected.items() <= run.data.tags.items()
     assert tracked.steps(run, "val_uar") == [1, 2, 3]
-    assert tracked.artifacts(run, "training") == {"training/history.csv", "training/training.json"}
+    files = ("architecture.json", "history.csv", "model.weights.h5", "training.json")
+    assert tracked.artifacts(run, "training") == {f"training/{name}" for name in files}
 
 
 def test_exception_fails_the_run(workspace: Path) -> None:

@@ -17,12 +17,7 @@ from speech_emotion.core.errors import UserError
 from speech_emotion.tracking.connection import connect, locate
 from speech_emotion.tuning.mlflow_sync import StudySync
 from speech_emotion.tuning.objective import SearchInputs
-from speech_emotion.tuning.report import (
-    Winner,
-    apply_winner,
-    write_report,
-    write_winner,
-)
+from speech_emotion.tuning.report import Winner, apply_winner, write_report, write_winner
 from speech_emotion.tuning.search import search
 from speech_emotion.tuning.study import REASON, Storage, create, set_attribute
 

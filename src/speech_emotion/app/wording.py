@@ -86,14 +86,16 @@ def small_print(package: Package) -> str:
 
 
 def caveat(package: Package) -> str:
-    """Return how good the model is for an unseen speaker."""
+    """Return how often the model is right for an unseen speaker, and how often if it gives an answer."""
     speaker = package.evaluation().get("speaker")
     if speaker is None:
         return UNKNOWN
     share, chance = speaker["mean"]["uar"], 1 / len(package.labels)
+    given = speaker["mean"].get("rejection") or {}
+    sure = f" Of the answers above its threshold, {1 - given['risk']:.0%} were right." if given.get("risk") else ""
     return (
         f"For unseen speakers, this model was right {share:.0%} of the time, averaged over the emotions; guessing, "
-        f"{chance:.0%}."
+        f"{chance:.0%}.{sure}"
     )
 
 

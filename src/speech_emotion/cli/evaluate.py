@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import MODEL_HELP, FormatOption
+from speech_emotion.cli.options import MODEL_HELP, FormatOption, ProfileOption, ProfilesOption
 from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
     from speech_emotion.evaluation.metrics import Metrics
     from speech_emotion.inference.batch import BatchRow
+    from speech_emotion.inference.profile import Profiles
     from speech_emotion.inference.recognizer import Recognizer
 
 _USUAL: Final = (
@@ -52,6 +53,8 @@ def evaluate(
         int | None,
         typer.Option(min=1, max=1000, help="Also evaluate with so many reference recordings of each speaker."),
     ] = None,
+    profile: ProfileOption = None,
+    profiles: ProfilesOption = None,
     bins: Annotated[int, typer.Option(min=2, max=100, help="Bins of the calibration error (ECE).")] = 15,
     format: FormatOption = "table",
 ) -> None:
@@ -71,7 +74,7 @@ def evaluate(
     * `speech-emotion evaluate models:/NAME@challenger --on recordings/ --map joy=happy --leave-out boredom`
     * `speech-emotion evaluate src/speech_emotion/pretrained --on recordings/ --enroll 3`
     """
-    from speech_emotion.cli.predict import report
+    from speech_emotion.cli.predict import read_profiles, report
     from speech_emotion.data.labels import read_labelled
     from speech_emotion.registry.model_resolution import load
 
@@ -85,7 +88,7 @@ def evaluate(
         recognizer.enrolment()
         if not all(speakers.values()):
             raise UserError(f"{on}: the speakers are unknown ({labelled.layout}), and --enroll needs them.")
-    metrics, confusion, bad = _measure(recognizer, truth, bins)
+    metrics, confusion, bad = _measure(recognizer, truth, bins, read_profiles(recognizer, profile, profiles))
     unusable = {Path(row.path) for row in bad}
     usable = {path: label for path, label in truth.items() if path not in unusable}
     compared = _compare(recognizer, usable, speakers, enroll, bins) if metrics and enroll is not None else None
@@ -110,6 +113,7 @@ def label_mapping(
         yours, _, model = pair.partition("=")
         if not (yours and model):
             raise UserError(f"--map {pair}: expected YOURS=MODEL'S, as in --map joy=happy.")
+        model = usual_names({model}, known).get(model, model)
         if model not in known:
             raise UserError(f"--map {pair}: the model has no label '{model}'. It has {', '.join(known)}.")
         if mapped.setdefault(yours, model) != model:
@@ -145,7 +149,7 @@ def usual_names(yours: set[str], known: Sequence[str]) -> dict[str, str]:
 
 
 def _measure(
-    recognizer: "Recognizer", truth: Mapping[Path, str], bins: int
+    recognizer: "Recognizer", truth: Mapping[Path, str], bins: int, profiles: "Profiles"
 ) -> "tuple[dict[str, Any], list[list[int]], list[BatchRow]]":
     """Return metrics, confusion counts (rows are true labels), and the recordings that cannot be used."""
     import numpy as np
@@ -156,7 +160,7 @@ def _measure(
     from speech_emotion.inference.batch import rows
 
     labels = recognizer.labels
-    found = list(track(rows(recognizer, list(truth)), len(truth), "evaluate", "recordings"))
+    found = list(track(rows(recognizer, list(truth), profiles=profiles), len(truth), "evaluate", "recordings"))
     used, bad = [row for row in found if not row.reason], [row for row in found if row.reason]
     if not used:
         return {}, [], bad

@@ -64,10 +64,7 @@ def monitor(
 
         write_page(page, drift, found, known, settings, package=package, period=period)
     if format == "json":
-        times = {
-            "since": period.since and period.since.isoformat(),
-            "until": period.until and period.until.isoformat(),
-        }
+        times = {"since": period.since and period.since.isoformat(), "until": period.until and period.until.isoformat()}
         content = {"package_digest": package.digest, **times, **comparison.content(drift, known)}
         typer.echo(json.dumps(content, indent=2, allow_nan=False))
     else:

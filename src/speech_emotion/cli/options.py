@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
@@ -40,6 +41,17 @@ def corpus_name(name: str | None) -> str:
 
 
 FormatOption = Annotated[Literal["table", "json"], typer.Option("--format", "-f", help="Output format.")]
+
+ProfileOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Speaker profile of all recordings, from `enroll`.")
+]
+ProfilesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Profiles of several speakers: anna.json is that of recordings in anna/ and in the folders in it.",
+    ),
+]
 
 Compute = Literal["local", "ray"]
 """Where parallel work runs."""

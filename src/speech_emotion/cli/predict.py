@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 import typer
 
 from speech_emotion.cli import tables
-from speech_emotion.cli.options import Compute, ModelOption, monitor_settings
+from speech_emotion.cli.options import Compute, ModelOption, ProfileOption, ProfilesOption, monitor_settings
 from speech_emotion.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,16 +53,8 @@ def predict(
             help="Append to a prediction log for `speech-emotion monitor`: no audio, no names, times to the hour.",
         ),
     ] = None,
-    profile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Speaker profile of all recordings, from `enroll`.")
-    ] = None,
-    profiles: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Profiles of several speakers: anna.json is that of recordings in anna/ and in the folders in it.",
-        ),
-    ] = None,
+    profile: ProfileOption = None,
+    profiles: ProfilesOption = None,
 ) -> None:
     """Predict the emotion of recordings.
 
@@ -91,7 +83,7 @@ def predict(
 
         logbook = Logbook(log, monitor_settings().log)
     recognizer = load(model)
-    speakers = _speakers(recognizer, profile, profiles)
+    speakers = read_profiles(recognizer, profile, profiles)
     found, bad = search(recordings)
     if profiles is not None:
         with_profile = sum(speakers.of(path) is not None for path in found)
@@ -184,7 +176,7 @@ def report(bad: "Sequence[BatchRow]", recordings: int) -> None:
     raise typer.Exit(1)
 
 
-def _speakers(recognizer: "Recognizer", profile: Path | None, profiles: Path | None) -> "Profiles":
+def read_profiles(recognizer: "Recognizer", profile: Path | None, profiles: Path | None) -> "Profiles":
     """Read speaker profiles; raise a UserError if the model does not accept one."""
     from speech_emotion.inference.profile import Profiles
 

@@ -72,7 +72,7 @@ def _merged(text: str, overrides: Mapping[str, Any]) -> str:
 
 def _merge(target: CommentedMap, overrides: Mapping[str, Any]) -> None:
     for key, value in overrides.items():
-        if isinstance(value, Mapping) and isinstance(target.get(key), CommentedMap) and target[key]:
+        if isinstance(value, Mapping) and value and isinstance(target.get(key), CommentedMap) and target[key]:
             _merge(target[key], value)
         elif key not in target or target[key] != value:
             # equal values stay as they were written: 30.0, 3e1

@@ -88,10 +88,7 @@ def write_comparison(
 def read_model_predictions(protocol: str, report: Path, baselines: Path) -> ModelPredictions:
     """Read the model's predictions from the protocol's report, and those of every baseline for the same split.
 
-    Raises
-    ------
-    UserError
-        They have different utterances.
+    Raise a `UserError` if they have different utterances.
     """
     model = read_table(report / PREDICTIONS)
     labels = tuple(name.removeprefix("p_") for name in model.columns if name.startswith("p_"))

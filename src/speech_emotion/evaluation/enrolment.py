@@ -57,10 +57,7 @@ def compare(
     The references of a speaker are drawn from the neutral recordings if there are enough, else from all, and are not
     scored.
 
-    Raises
-    ------
-    UserError
-        A speaker has too few recordings, or the model accepts no profiles.
+    Raise a `UserError` if a speaker has too few recordings, or the model accepts no profiles.
     """
     labels: list[str] = []
     without, enrolled = [], []
@@ -113,7 +110,7 @@ def scores(
 
     Returns
     -------
-    pd.DataFrame [columns=(condition, corpus, sex, uar, ece, coverage_at_20_risk, draws)]
+    pd.DataFrame [columns=(condition, corpus, sex, metrics…, draws)]
         Without references only, if a package accepts no profile or a speaker is unknown.
     """
     rows = pd.concat([part for _, part in parts], ignore_index=True)

@@ -62,21 +62,24 @@ def slices(rows: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
     found = {}
     for corpus in [*sorted(set(rows["corpus"]) - {""}), ALL]:
         own = np.array([corpus in (name, ALL) for name in rows["corpus"]])
-        sexes = sorted(set(rows.loc[own, "sex"]) - {""})
-        for sex in [ALL, *(sexes if len(sexes) > 1 else [])]:
+        for sex in [ALL, *sorted(set(rows.loc[own, "sex"]) - {""})]:
             found[corpus, sex] = own & np.array([sex in (name, ALL) for name in rows["sex"]])
     return found
 
 
 def slice_metrics(truth: np.ndarray, probabilities: np.ndarray, *, bins: int) -> Metrics:
-    """Compute `uar`, over the labels that occur, `ece`, and the coverage at a risk of 20 %.
+    """Compute the metrics of a slice: UAR and macro-F1 over the labels that occur in it.
 
-    The latter is the largest share of predictions, the most confident first, of which at most 20 % are wrong.
+    `coverage_at_20_risk` is the largest share of predictions, most confident first, of which at most 20 % are wrong.
     """
     right = probabilities.argmax(axis=1) == truth
     coverage, risk = risk_coverage(probabilities.max(axis=1), right)
     return {
         "uar": float(np.mean([right[truth == label].mean() for label in np.unique(truth)])),
+        "accuracy": float(right.mean()),
+        "macro_f1": float(f1_score(truth, probabilities.argmax(axis=1), average="macro", labels=np.unique(truth))),
+        "nll": float(-np.log(np.clip(probabilities[np.arange(len(truth)), truth], _LEAST, None)).mean()),
+        "brier": brier(truth, probabilities),
         "ece": expected_calibration_error(truth, probabilities, bins=bins),
         "coverage_at_20_risk": float(coverage[risk <= _RISK].max(initial=0.0)),
     }

@@ -97,8 +97,12 @@ def write(
     kind: CorpusName,
     training: Mapping[str, float],
     corpora: Sequence[str] = (),
+    altered: bool = False,
 ) -> str:
-    """Return the model card as Markdown; `evaluation` is from `read_evaluation`, `training` from training.json."""
+    """Return the model card as Markdown; `evaluation` is from `read_evaluation`, `training` from training.json.
+
+    `altered` says that the recordings may differ from the originals (`corpus.checksums: ignore`).
+    """
     ordered = in_order(evaluation)
     template = environment().get_template("model_card.md.j2")
     return template.render(
@@ -106,6 +110,7 @@ def write(
         facts=facts(kind, corpora),
         resampled=resampled(evaluation, kind),
         tested=evaluation.get("full", {}).get("part") == TEST,
+        altered=altered,
         corpora=by_corpus(evaluation),
         unseen_speakers=unseen_speakers(evaluation),
         findings=findings(description, evaluation, kind),

@@ -66,13 +66,7 @@ def evaluated_part(fold: Fold) -> str:
 
 
 def evaluate_protocol(
-    split: Path,
-    *,
-    models: Path,
-    store: FeatureStore,
-    settings: EvaluateSettings,
-    target: Path,
-    workers: int | None = 1,
+    split: Path, *, models: Path, store: FeatureStore, settings: EvaluateSettings, target: Path, workers: int | None = 1
 ) -> ProtocolResult:
     """Evaluate every fold's package on its own evaluated part and write the report of the protocol.
 
@@ -165,7 +159,7 @@ def by_corpus(
     found = []
     for (corpus, sex), members in slices(rows).items():
         own = rows[members]
-        scores = by_slice[corpus, sex][["uar", "ece", "coverage_at_20_risk"]].to_dict("index")
+        scores = by_slice[corpus, sex].drop(columns=["corpus", "sex", "draws"]).to_dict("index")
         interval = _intervals([as_predictions(own, labels)], settings)["uar"]
         counts = {"speakers": own["speaker"].nunique(), "utterances": len(own), "labels": own["emotion"].nunique()}
         found.append({"corpus": corpus, "sex": sex, **counts, "interval": interval, "scores": scores})

@@ -60,10 +60,7 @@ def write_page(
     Folders in `reports` that the page does not know are shown as figures and tables. The results for each corpus of a
     mix are also written to `comparison/corpora.md`.
 
-    Raises
-    ------
-    UserError
-        A report is missing or damaged.
+    Raise a `UserError` if a report is missing or damaged.
     """
     environment = model_card.environment()
     environment.filters["markdown"] = markdown
@@ -73,7 +70,9 @@ def write_page(
         raise UserError(f"{reports}: a report is missing or damaged ({error}). Run `dvc repro`.") from None
     write_text(target, environment.get_template("report.html.j2").render(content))
     if content["corpora"]:
-        template = environment.from_string('{% import "corpus_texts.md.j2" as texts %}{{ texts.results(corpora) }}')
+        template = environment.from_string(
+            '{% import "corpus_texts.md.j2" as texts %}{{ texts.results(corpora, altered) }}'
+        )
         write_text(reports / "comparison" / "corpora.md", template.render(content))
 
 
@@ -115,6 +114,7 @@ def _content(recordings: pd.DataFrame, package: Package, reports: Path, corpus: 
     lineage = sorted([name, digest] for name, digest in description.lineage.items())
     return {
         "corpus": corpus.name,
+        "altered": corpus.checksums == "ignore",
         "facts": facts(corpus.kind, corpus.corpora),
         "resampled": model_card.resampled(evaluation, corpus.kind),
         "tested": full.get("part") == TEST,

@@ -146,10 +146,7 @@ def cases(split: Path, *, models: Path, raw: Path, settings: RobustnessSettings)
 def predict(case: Case, *, seed: int) -> np.ndarray:
     """Return the probabilities of an utterance in every condition [shape=(conditions, labels)], float64.
 
-    Raises
-    ------
-    UserError
-        The package refuses the recording in some condition.
+    Raise a `UserError` if the package refuses the recording in some condition.
     """
     recognizer = _recognizer(case.package)
     sound = decode(case.recording)

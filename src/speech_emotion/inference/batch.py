@@ -126,10 +126,7 @@ def predict_into(
     predicted, and `log` the predictions at the end, from the journal, so that it contains each recording once. See
     `rows` for the other parameters.
 
-    Raises
-    ------
-    UserError
-        The output is a folder or cannot be written, or another process writes the same output.
+    Raise a `UserError` if the output is a folder or cannot be written, or another process writes the same output.
     """
     if output.is_dir():
         raise UserError(f"{output}: is a folder; --output needs a file.")

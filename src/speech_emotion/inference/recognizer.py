@@ -138,10 +138,7 @@ class Recognizer:
     def with_profile(self, profile: Profile) -> Self:
         """Return a recognizer for one speaker: it subtracts the profile from the features.
 
-        Raises
-        ------
-        UserError
-            The profile was made for other features, or the model was trained without references.
+        Raise a `UserError` if the profile was made for other features, or the model was trained without references.
         """
         calibration, statistics = self.enrolment()
         description = self.package.description

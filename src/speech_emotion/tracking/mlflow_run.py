@@ -104,8 +104,8 @@ def log_metrics(client: "MlflowClient", run_id: str, entries: Iterable[LogEntry]
 
 
 def log_training_files(client: "MlflowClient", run_id: str, folder: Path) -> None:
-    """Log the history and the record of a training as artifacts."""
-    for name in ("history.csv", "training.json"):
+    """Log the Keras model, the history and the record of a training as artifacts."""
+    for name in ("architecture.json", "history.csv", "model.weights.h5", "training.json"):
         client.log_artifact(run_id, str(folder / name), "training")
 
 

@@ -120,10 +120,7 @@ class StudySync:
         # MLflow's active run is thread-local, so the parent is set explicitly
         tags = self._tags("trial") | {_PARENT: self._parent, "trial": str(trial.number), "state": _STATES[trial.state]}
         run = client.create_run(
-            self._experiment,
-            run_name=trial_name(trial),
-            start_time=start,
-            tags=tags | ({"reason": why} if why else {}),
+            self._experiment, run_name=trial_name(trial), start_time=start, tags=tags | ({"reason": why} if why else {})
         ).info.run_id
         # Optuna stores no time of a step
         losses = [LogEntry(start + step, step, {"val_loss": loss}) for step, loss in trial.intermediate_values.items()]

@@ -55,10 +55,7 @@ class SearchInputs:
     def folds(self) -> list[splits.Fold]:
         """The folds that every trial is trained on.
 
-        Raises
-        ------
-        UserError
-            `tune.folds` names a fold that the protocol does not have.
+        Raise a `UserError` if `tune.folds` names a fold that the protocol does not have.
         """
         folds = splits.read(self.split)
         names = self.tune.folds or [fold.name for fold in folds]
