@@ -94,7 +94,7 @@ def test_declared_parameters_are_read(stage: str) -> None:
 def test_only_download_depends_on_the_source_folder(stage: str) -> None:
     declared = {key for key in DEFINITIONS[stage].get("params", []) if str(key).split(".")[0] == "corpus"}
 
-    allowed = {"corpus.name", "corpus.kind", "corpus.corpora", "corpus.labels"}
+    allowed = {"corpus.name", "corpus.kind", "corpus.corpora", "corpus.labels", "corpus.checksums"}
     assert declared <= ({"corpus"} if stage == "download" else allowed)
 
 
