@@ -109,13 +109,9 @@ def closure(script: Path) -> set[str]:
 
 def sections(file: Path) -> set[str]:
     """Return the sections of params.yaml that a file asks for."""
-    calls = [node for node in ast.walk(parse(file)) if isinstance(node, ast.Call)]
-    asked = [
-        call.args[0] for call in calls if getattr(call.func, "id", getattr(call.func, "attr", "")) == "read_section"
-    ]
-    assert all(isinstance(name, ast.Constant) for name in asked), (
-        f"{file}: read_section takes the section's name as it is"
-    )
+    calls = [one for one in ast.walk(parse(file)) if isinstance(one, ast.Call)]
+    asked = [one.args[0] for one in calls if getattr(one.func, "id", getattr(one.func, "attr", "")) == "read_section"]
+    assert all(isinstance(name, ast.Constant) for name in asked), f"{file}: read_section takes a section's name"
     return {str(name.value) for name in asked if isinstance(name, ast.Constant)}
 
 

@@ -55,9 +55,7 @@ def test_documented_commands_exist(page: Path) -> None:
     assert {arguments[0] for arguments in calls(page, "make") if arguments} <= targets
 
 
-def test_readme_python_example(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_readme_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     scripts = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     [script] = [one for one in scripts if "import speech_emotion" in one]
     monkeypatch.chdir(tmp_path)

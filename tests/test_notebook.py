@@ -25,9 +25,7 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(root / "notebooks")}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert [output for output in outputs if output.output_type == "error"] == []
-    return "\n".join(
-        str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", "")) for output in outputs
-    )
+    return "\n".join(f"{one.get('text', '')}{one.get('data', {}).get('text/plain', '')}" for one in outputs)
 
 
 def test_no_outputs_in_git(root: Path) -> None:

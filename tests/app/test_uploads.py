@@ -78,7 +78,7 @@ def test_sweeps_forgotten_uploads(client: TestClient, received: Uploads) -> None
 
 
 def test_killed_process_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = (
+    code = (
         "import time\n"
         "from speech_emotion.app.uploads import working_folder\n"
         "with working_folder() as folder:\n"
@@ -87,9 +87,7 @@ def test_killed_process_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         "    time.sleep(600)\n"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(
-        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         left = Path(process.stdout.readline().strip())
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

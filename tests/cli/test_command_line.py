@@ -25,9 +25,7 @@ def test_wrong_usage_is_status_2(in_process: Command, arguments: list[str]) -> N
     ("model", "name", "message"),
     [("nowhere", "a", "nowhere: no model package found"), (".", "a" * 300, f"{'a' * 300}.wav: File name too long")],
 )
-def test_error_is_one_line_and_status_1(
-    in_process: Command, tmp_path: Path, model: str, name: str, message: str
-) -> None:
+def test_error_is_one_line(in_process: Command, tmp_path: Path, model: str, name: str, message: str) -> None:
     make_package(tmp_path)
 
     done = in_process("predict", f"{name}.wav", "--model", model)

@@ -44,21 +44,21 @@ def test_unusable_recordings(in_process: Command, model: Path, enrolled_model: P
     assert "trained without speaker references" in message(voices / "anna", "-m", model)
 
 
-@pytest.mark.parametrize("option", ["--profile", "--profiles"])
-def test_predict_with_profiles(
-    in_process: Command, enrolled_model: Path, voices: Path, tmp_path: Path, option: str
-) -> None:
+@pytest.mark.parametrize("given", ["speakers/anna.json", "speakers", "speakers/table.csv"])
+def test_profiles(in_process: Command, enrolled_model: Path, voices: Path, tmp_path: Path, given: str) -> None:
     recognizer, folder = Recognizer.load(enrolled_model), tmp_path / "speakers"
     folder.mkdir()
     for name, hertz in (("anna", 250.0), ("ben", 130.0)):
         recognizer.enroll([tone(9.0, hertz=hertz)], RATE).save(folder / f"{name}.json")
-    given = folder / "anna.json" if option == "--profile" else folder
+    rows = [f"../voices/{path},{path.split('/')[0]}.json" for path in ("anna/sad/1.wav", "anna/2.wav", "ben/1.wav")]
+    (folder / "table.csv").write_text("\n".join(("path,profile", *rows, "../voices/other.wav,")))
+    option = "--profile" if given.endswith(".json") else "--profiles"
 
     done = in_process("predict", voices, "-m", enrolled_model, "-f", "csv", option, given)
 
     paths = sorted(voices.rglob("*.wav"))
-    rows = csv.DictReader(io.StringIO(done.stdout))
-    found = {Path(row["path"]): (row["label"], float(row["confidence"])) for row in rows}
+    table = csv.DictReader(io.StringIO(done.stdout))
+    found = {Path(row["path"]): (row["label"], float(row["confidence"])) for row in table}
     assert sorted(found) == paths
     for path in paths:
         name = "anna" if option == "--profile" else path.relative_to(voices).parts[0]
@@ -71,11 +71,15 @@ def test_predict_with_profiles(
 
 def test_unusable_profiles(in_process: Command, enrolled_model: Path, voices: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "bad.json").write_text("{}")
+    for name, content in (("bad.json", "{}"), ("a.csv", "path\nx.wav"), ("b.csv", "path,profile\nx.wav,bad.json")):
+        (tmp_path / name).write_text(content)
 
     for option, path, message in (
         ("--profile", "bad.json", "bad.json: is not a speaker profile"),
         ("--profiles", "empty", "empty: has no speaker profiles"),
+        ("--profiles", "bad.json", "bad.json: has no column 'path'"),
+        ("--profiles", "a.csv", "a.csv: has no column 'profile'"),
+        ("--profiles", "b.csv", "b.csv: x.wav: there is no such file"),
     ):
         done = in_process("predict", voices, option, path, "-m", enrolled_model)
         assert (done.returncode, done.stdout) == (1, "")

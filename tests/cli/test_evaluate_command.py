@@ -7,7 +7,7 @@ import pytest
 from helpers.recordings import encoded, tone
 from helpers.terminal import Command
 from helpers.tiny_package import LABELS
-from speech_emotion.cli.evaluate import label_mapping
+from speech_emotion.cli.evaluate import map_labels
 from speech_emotion.core.errors import UserError
 from speech_emotion.evaluation import metrics
 from speech_emotion.inference.recognizer import Recognizer
@@ -83,16 +83,16 @@ def test_usual_names() -> None:
     known = ("angry", "fear", "happy", "pleasant_surprise")
 
     found = {"Anger", "fearful", "happy", "surprised"}
-    assert label_mapping(found, known, [], []) == {
+    assert map_labels(found, known, [], []) == {
         "Anger": "angry",
         "fearful": "fear",
         "happy": "happy",
         "surprised": "pleasant_surprise",
     }
-    assert label_mapping({"ps", "anger"}, known, ["anger=fearful"], []) == {"ps": "pleasant_surprise", "anger": "fear"}
+    assert map_labels({"ps", "anger"}, known, ["anger=fearful"], []) == {"ps": "pleasant_surprise", "anger": "fear"}
     for both in ({"fear", "fearful"}, {"surprise", "surprised"}):
         with pytest.raises(UserError, match="the model does not know"):
-            label_mapping(both, known, [], [])
+            map_labels(both, known, [], [])
 
 
 def test_references(in_process: Command, enrolled_model: Path, labelled: Path) -> None:
@@ -116,9 +116,8 @@ def test_profiles(in_process: Command, enrolled_model: Path, labelled: Path, tmp
     arguments = ("--on", labelled, "--map", "joy=happy", "--leave-out", "bored", "--format", "json")
     in_process("enroll", labelled / "anna", "--model", enrolled_model, "--output", tmp_path / "anna.json")
 
-    without, own = (
-        in_process("evaluate", enrolled_model, *arguments, *more) for more in ((), ("--profiles", tmp_path))
-    )
+    given = ((), ("--profiles", tmp_path))
+    without, own = (in_process("evaluate", enrolled_model, *arguments, *profiles) for profiles in given)
 
     assert (own.returncode, own.stderr) == (0, "")
     assert json.loads(own.stdout)["nll"] != json.loads(without.stdout)["nll"]
@@ -154,6 +153,6 @@ def test_references_that_cannot_be_drawn(
 )
 def test_impossible_mapping(pairs: list[str], left_out: list[str], message: str) -> None:
     with pytest.raises(UserError) as error:
-        label_mapping({"joy", "sad"}, ("happy", "sad"), pairs, left_out)
+        map_labels({"joy", "sad"}, ("happy", "sad"), pairs, left_out)
 
     assert str(error.value) == message

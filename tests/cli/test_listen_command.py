@@ -30,7 +30,7 @@ def test_terminal_gets_bars_until_ctrl_c(model: Path, tmp_path: Path) -> None:
     options = ["--file", str(tmp_path / "clip.wav"), "--model", str(model), "--every", "0.2"]
 
     with terminal("-m", "speech_emotion", "listen", *options) as started:
-        shown = started.read("answered")
+        shown = started.read("latency")
         started.process.send_signal(signal.SIGINT)
         shown += started.read()
 

@@ -56,9 +56,7 @@ def test_names_that_are_not_text(command: Command, model: Path, clips: Path) -> 
         ("table", "recording\temotion\tconfidence\tnext best\n"),
     ],
 )
-def test_folder_without_recordings(
-    in_process: Command, model: Path, tmp_path: Path, format: str, expected: str
-) -> None:
+def test_empty_folder(in_process: Command, model: Path, tmp_path: Path, format: str, expected: str) -> None:
     (tmp_path / "empty").mkdir()
 
     done = in_process("predict", "empty", "--model", model, "--format", format)

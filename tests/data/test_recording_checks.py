@@ -52,13 +52,32 @@ def test_measures_a_recording(tmp_path: Path) -> None:
 
 
 def test_labels_are_renamed_or_left_out(tmp_path: Path) -> None:
-    corpus = filled(
-        tmp_path, {name: encoded(tone(1.0, hertz=hertz)) for name, hertz in (("a.wav", 100), ("b.wav", 200))}
-    )
+    files = {name: encoded(tone(1.0, hertz=hertz)) for name, hertz in (("a.wav", 100), ("b.wav", 200))}
+    corpus = filled(tmp_path, files)
     found = build(corpus, tmp_path, settings=SETTINGS, labels={"joy": "happy", "sad": None}, workers=1).good
     assert list(found["emotion"]) == ["happy"]
     with pytest.raises(UserError, match=r"no recording is labelled 'calm'\. Labels: joy, sad\."):
         build(corpus, tmp_path, settings=SETTINGS, labels={"calm": None}, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("mine", "labels", "expected"),
+    [
+        (("Surprised", "fea"), {}, {"pleasant_surprise", "fear"}),
+        (("Surprised", "joy"), {"surprise": "startled"}, {"startled", "fear", "Surprised", "joy"}),
+        (("surprised", "ps"), {}, {"surprise", "fear", "surprised", "ps"}),
+        (("surprise", "fear"), {}, {"surprise", "fear"}),
+    ],
+)
+def test_usual_names_of_several_corpora(
+    tmp_path: Path, mine: Sequence[str], labels: dict[str, str], expected: set[str]
+) -> None:
+    pairs = [("ravdess", "surprise"), ("ravdess", "fear"), *(("mine", label) for label in mine)]
+    files = {f"{corpus}/{label}.wav": encoded(tone(1.0, hertz=100 + n)) for n, (corpus, label) in enumerate(pairs)}
+    fill(tmp_path, files)
+    listed = Listed([Utterance(Path(f"{corpus}/{label}.wav"), "S", label, corpus=corpus) for corpus, label in pairs])
+    found = build(listed, tmp_path, settings=SETTINGS, labels=labels, workers=1).good
+    assert set(found["emotion"]) == expected
 
 
 REFUSED = {

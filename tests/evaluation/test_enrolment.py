@@ -56,9 +56,7 @@ def uar(recognizer: Recognizer, rows: pd.DataFrame, references: pd.DataFrame, ra
     return float((answers == rows["emotion"]).groupby(rows["emotion"]).mean().mean())
 
 
-def test_scores_are_those_of_the_recognizer(
-    utterances: pd.DataFrame, store: FeatureStore, raw: Path, tmp_path: Path
-) -> None:
+def test_recognizer_scores_alike(utterances: pd.DataFrame, store: FeatureStore, raw: Path, tmp_path: Path) -> None:
     package = make_package(tmp_path / "package", enrolled=ENROLLED)
     recognizer = Recognizer(package)
     first = utterances["speaker"].isin(["a/1", "b/1"])
@@ -79,9 +77,7 @@ def test_scores_are_those_of_the_recognizer(
     pd.testing.assert_frame_equal(found, scores(parts, store, EVALUATE, workers=1))
 
 
-def test_no_references_without_profiles_or_speakers(
-    utterances: pd.DataFrame, store: FeatureStore, tmp_path: Path
-) -> None:
+def test_without_profiles_or_speakers(utterances: pd.DataFrame, store: FeatureStore, tmp_path: Path) -> None:
     without = make_package(tmp_path / "without")
     package = make_package(tmp_path / "package", enrolled=ENROLLED)
 

@@ -185,9 +185,8 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path, seconds: fl
 
 def _postgresql_programs() -> Path:
     """Return the folder of initdb and pg_ctl, which is not in PATH on Debian."""
-    path = os.pathsep.join(
-        [os.environ["PATH"], *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)]
-    )
+    versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    path = os.pathsep.join([os.environ["PATH"], *versions])
     found = shutil.which("initdb", path=path)
     assert found is not None, "PostgreSQL is not installed: scripts/system-packages installs it"
     return Path(found).parent

@@ -97,9 +97,8 @@ def write_params(folder: Path, **changes: Any) -> None:
     search = inputs(**changes)
     path = folder / "params.yaml"
     path.write_bytes((Path(__file__).parent.parent.parent / "params.yaml").read_bytes())
-    sections = {
-        name: getattr(search, name).model_dump(mode="json") for name in ("corpus", "calibrate", "train", "tune")
-    }
+    names = ("corpus", "calibrate", "train", "tune")
+    sections = {name: getattr(search, name).model_dump(mode="json") for name in names}
     space = sections["tune"].pop("space")
     write_json(folder / "search.json", sections | {"compute": {"backend": "local", "workers": 1}})
     presets.apply(folder / "search.json", path)

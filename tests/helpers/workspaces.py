@@ -217,9 +217,7 @@ def commit(folder: Path) -> None:
 def git(*arguments: str, at: Path) -> str:
     """Run git in a folder and return what it prints."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return subprocess.run(
-        ["git", *arguments], cwd=at, env=environment, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
+    return subprocess.check_output(["git", *arguments], cwd=at, env=environment, text=True)
 
 
 def executable(command: tuple[str, ...]) -> list[str]:

@@ -139,9 +139,8 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
 def test_nan_loss_is_one_message(tmp_path: Path) -> None:
     frames, truth = clusters(30)
     broken = Part([np.full_like(one, np.nan) for one in frames], truth)
-    settings = train_settings(
-        optimizer=sgd(learning_rate=10.0), normalization="none", network=network_settings(dense=())
-    )
+    linear = network_settings(dense=())
+    settings = train_settings(optimizer=sgd(learning_rate=10.0), normalization="none", network=linear)
 
     with pytest.raises(UserError, match=r"loss became NaN in epoch 1. Lower train.optimizer.learning_rate \(10\)"):
         fit(settings, tmp_path, training=broken)

@@ -102,9 +102,7 @@ def test_killed_training_is_marked_and_continues_its_run(workspace: Path) -> Non
     assert len(system) == len(set(system))
 
 
-@pytest.mark.parametrize(
-    "uri", ["http://ada:secret@127.0.0.1:9", "", "localhost:5000"], ids=["dead", "hanging", "wrong"]
-)
+@pytest.mark.parametrize("uri", ["http://ada:secret@127.0.0.1:9", "", "localhost:5000"], ids=["dead", "slow", "wrong"])
 def test_server_that_does_not_answer(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], uri: str
 ) -> None:

@@ -2,35 +2,22 @@
 
 import difflib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from speech_emotion.cli import tables
 from speech_emotion.cli.options import MODEL_HELP, FormatOption, ProfileOption, ProfilesOption
 from speech_emotion.core.errors import UserError
+from speech_emotion.data.emotions import usual_names
 
 if TYPE_CHECKING:
     from speech_emotion.evaluation.metrics import Metrics
     from speech_emotion.inference.batch import BatchRow
     from speech_emotion.inference.profile import Profiles
     from speech_emotion.inference.recognizer import Recognizer
-
-_USUAL: Final = (
-    {"angry", "anger", "ang"},
-    {"happy", "happiness", "hap"},
-    {"sad", "sadness"},
-    {"neutral", "neu"},
-    {"fear", "fearful", "fea"},
-    {"disgust", "disgusted", "dis"},
-    {"pleasant_surprise", "pleasant_surprised", "surprise", "surprised", "sur", "ps"},
-    {"calm", "calmness"},
-    {"bored", "boredom"},
-)
-"""Names of the same emotion."""
 
 
 def evaluate(
@@ -46,9 +33,7 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="YOURS=MODEL'S", help="Your label for one of the model's labels. Repeatable."),
     ] = None,
-    leave_out: Annotated[
-        list[str] | None, typer.Option(metavar="YOURS", help="A label to exclude. Repeatable.")
-    ] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(metavar="YOURS", help="Exclude a label. Repeatable.")] = None,
     enroll: Annotated[
         int | None,
         typer.Option(min=1, max=1000, help="Also evaluate with so many reference recordings of each speaker."),
@@ -81,7 +66,7 @@ def evaluate(
     recognizer = load(model)
     labelled = read_labelled(on)
     emotions = {labelled.root / one.path: one.emotion for one in labelled.utterances}
-    mapping = label_mapping(set(emotions.values()), recognizer.labels, map or [], leave_out or [])
+    mapping = map_labels(set(emotions.values()), recognizer.labels, map or [], leave_out or [])
     truth = {path: mapping[emotion] for path, emotion in emotions.items() if emotion in mapping}
     speakers = {labelled.root / one.path: one.speaker for one in labelled.utterances}
     if enroll is not None:
@@ -104,16 +89,14 @@ def evaluate(
     report(bad, len(truth))
 
 
-def label_mapping(
-    found: set[str], known: Sequence[str], pairs: Sequence[str], left_out: Sequence[str]
-) -> dict[str, str]:
+def map_labels(found: set[str], known: Sequence[str], pairs: Sequence[str], left_out: Sequence[str]) -> dict[str, str]:
     """Return the model's label for each label of the folder; raise a UserError if one is neither known nor left out."""
     mapped: dict[str, str] = {}
     for pair in pairs:
         yours, _, model = pair.partition("=")
         if not (yours and model):
             raise UserError(f"--map {pair}: expected YOURS=MODEL'S, as in --map joy=happy.")
-        model = usual_names({model}, known).get(model, model)
+        model = match_usual_names({model}, known).get(model, model)
         if model not in known:
             raise UserError(f"--map {pair}: the model has no label '{model}'. It has {', '.join(known)}.")
         if mapped.setdefault(yours, model) != model:
@@ -126,7 +109,7 @@ def label_mapping(
     kept = found - {*left_out}
     if not kept:
         raise UserError("every recording is left out.")
-    mapped |= usual_names(kept - mapped.keys(), known)
+    mapped |= match_usual_names(kept - mapped.keys(), known)
     unknown = sorted(kept - {*known} - mapped.keys())
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
@@ -137,14 +120,13 @@ def label_mapping(
     return {label: mapped.get(label, label) for label in kept}
 
 
-def usual_names(yours: set[str], known: Sequence[str]) -> dict[str, str]:
+def match_usual_names(yours: set[str], known: Sequence[str]) -> dict[str, str]:
     """Return the model's label for each usual name of an emotion, unless two of your labels would become one."""
     found: dict[str, str] = {}
-    for names in _USUAL:
-        same = [label for label in yours if re.sub(r"[\s-]+", "_", label).casefold() in names]
-        model = names & {*known}
+    for label in filter(usual_names, yours):
+        same, model = ([one for one in of if usual_names(one) == usual_names(label)] for of in (yours, known))
         if len(same) == len(model) == 1:
-            found[same[0]] = model.pop()
+            found[label] = model[0]
     return found
 
 

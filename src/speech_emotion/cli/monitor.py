@@ -18,18 +18,14 @@ _AGO: Final = re.compile(r"(\d{1,5})([hd])")
 def monitor(
     log: Annotated[
         Path,
-        typer.Argument(
-            metavar="LOG", help="Folder of the prediction log (`serve --log-predictions`, `predict --log`)."
-        ),
+        typer.Argument(metavar="LOG", help="Folder of a prediction log (`serve --log-predictions`, `predict --log`)."),
     ],
     model: ModelOption = None,
     since: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Start of the period: 2026-03-01, 2026-03-01T18 (UTC), or an age: 12h, 7d."),
     ] = None,
-    until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="End of the period (exclusive), as --since.")
-    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="End of the period, exclusive, as --since.")] = None,
     format: FormatOption = "table",
     page: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write an HTML report with a plot of each measure.")

@@ -42,14 +42,13 @@ def corpus_name(name: str | None) -> str:
 
 FormatOption = Annotated[Literal["table", "json"], typer.Option("--format", "-f", help="Output format.")]
 
-ProfileOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Speaker profile of all recordings, from `enroll`.")
-]
+ProfileOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Profile of their speaker, from `enroll`.")]
 ProfilesOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="FOLDER",
-        help="Profiles of several speakers: anna.json is that of recordings in anna/ and in the folders in it.",
+        metavar="FOLDER|CSV",
+        help="Profiles of several speakers: anna.json is that of recordings in anna/ and in the folders in it; or a "
+        "CSV with the columns path (of a recording) and profile.",
     ),
 ]
 

@@ -218,13 +218,11 @@ def _cluster(compute: Compute | None, *, recordings: int, workers: int | None) -
     return settings.ray if compute == "ray" else settings.cluster
 
 
-def _successful(
-    results: "Iterable[BatchRow]", failed: "list[BatchRow]", logbook: "Logbook | None"
-) -> "Iterator[BatchRow]":
+def _successful(results: "Iterable[BatchRow]", failed: "list[BatchRow]", log: "Logbook | None") -> "Iterator[BatchRow]":
     """Yield the predictions and log them; collect the others in `failed`."""
     for row in results:
-        if logbook is not None and row.entry is not None:
-            logbook.add([row.entry])
+        if log is not None and row.entry is not None:
+            log.add([row.entry])
         if row.reason:
             failed.append(row)
         else:

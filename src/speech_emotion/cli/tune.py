@@ -15,9 +15,7 @@ def tune(
         bool, typer.Option("--apply", help="Write the best settings found so far into params.yaml; no search.")
     ] = False,
     trials: Annotated[int | None, typer.Option(min=1, help="Trials of the study. Default: tune.trials.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Duration of this call. Default: tune.minutes.")
-    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Time for this call. Default: tune.minutes.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Parallel trials. Default: compute.workers.")
     ] = None,

@@ -32,7 +32,7 @@ def data() -> None:
 def preset(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="demo, own, reference or voices (files in presets/), or the path of one."),
+        typer.Argument(metavar="NAME", help="demo, own, reference, tess or voices (in presets/), or the path of one."),
     ],
 ) -> None:
     """Write a preset into params.yaml and show the diff.
@@ -43,7 +43,6 @@ def preset(
     Examples
     --------
     * `speech-emotion preset reference && dvc repro`
-    * `git checkout params.yaml`
     """
     from speech_emotion.config.presets import apply
 

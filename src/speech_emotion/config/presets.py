@@ -16,6 +16,9 @@ from speech_emotion.config.params import read_settings
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing
 
+COMMENT_COLUMN = 27
+"""Where the comments of params.yaml begin, unless a value is too long."""
+
 FOLDER = Path("presets")
 """Folder of the presets, beside params.yaml: one YAML file each, with the sections and keys that differ."""
 
@@ -77,6 +80,8 @@ def _merge(target: CommentedMap, overrides: Mapping[str, Any]) -> None:
         elif key not in target or target[key] != value:
             # equal values stay as they were written: 30.0, 3e1
             target[key] = _in_flow(value)
+            if comment := target.ca.items.get(key, [None] * 3)[2]:
+                comment.start_mark.column = COMMENT_COLUMN  # a long value that was there may have moved it
 
 
 def _in_flow(value: Any) -> Any:

@@ -113,9 +113,7 @@ def check_apart(source: Path, raw: Path) -> None:
     """Raise `UserError` if a copy of recordings contains, or is inside, the target folder."""
     source, raw = source.resolve(), raw.resolve()
     if raw.is_relative_to(source) or source.is_relative_to(raw):
-        raise UserError(
-            f"{source}: lies around or within {raw}, where it would be copied to. Move your copy elsewhere."
-        )
+        raise UserError(f"{source}: lies around or within {raw}, where it would be copied to. Move your copy away.")
 
 
 class _Budget:

@@ -109,6 +109,15 @@ class Downloader:
             [file] = self.fetch([RemoteFile(url, what)], Path(folder))
             return Path(folder, file.key).read_bytes()
 
+    def size(self, url: str) -> int | None:
+        """Return the bytes of a file as its server declares them; None if it does not."""
+        try:
+            response = self._client.head(url)
+        except httpx.TransportError:  # a download will be retried and say what is wrong
+            return None
+        declared = response.headers.get("Content-Length", "")
+        return int(declared) or None if response.is_success and declared.isdecimal() else None
+
     def fetch(self, files: Sequence[RemoteFile], folder: Path) -> Iterator[RemoteFile]:
         """Download files to `folder / file.key` and yield each once it is complete and verified.
 

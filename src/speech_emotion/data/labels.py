@@ -16,6 +16,7 @@ from speech_emotion.config.data import PUBLISHED
 from speech_emotion.core.errors import UserError, listing
 from speech_emotion.core.io import is_hidden, replacing, require_regular_file, walk_files, write_csv_rows
 from speech_emotion.data.corpora.base import Utterance
+from speech_emotion.data.emotions import usual_names
 
 TABLE: Final = "labels.csv"
 """The name of the table that `write_table` makes."""
@@ -24,12 +25,6 @@ REQUIRED: Final = ("path", "emotion", "speaker")
 OPTIONAL: Final = ("text", "split")
 PARTS: Final = ("train", "validation", "test")
 
-_EMOTION = re.compile(
-    r"ang(er|ry)?|annoy(ance|ed)|anxi(ety|ous)|bored(om)?|calm|contempt|dis(gust(ed)?)?|excite(d|ment)|fear?(ful)?|"
-    r"fru(strat(ed|ion))?|hap(py|piness)?|joy(ful)?|neu(tral)?|sad(ness)?|(pleasant_)?sur(prised?)?|ps",
-    re.IGNORECASE,
-)
-"""English names of emotions and their usual abbreviations; they tell emotion folders from speaker folders."""
 _SPEAKER = re.compile(r"(actor|participant|person|session|ses|speaker|spk|subject|subj)[ _-]?\d+", re.IGNORECASE)
 _PUNCTUATION = " .+-_\u200c\u200d"
 _TABLE_ADVICE = f"or label the recordings in a CSV with the columns {', '.join(REQUIRED)}"
@@ -118,7 +113,7 @@ def _from_folders(root: Path, recordings: list[Path]) -> tuple[str, list[Utteran
     by_depth = {len(path.parts): path for path in reversed(recordings)}
     depth = max(by_depth) if set(by_depth) in ({2}, {3}) else 0
     known = _recognised(recordings)
-    if known and not (depth and any(_is_emotion(name) for path in recordings for name in path.parts[:-1])):
+    if known and not (depth and any(usual_names(name) for path in recordings for name in path.parts[:-1])):
         title, utterances = known
         return f"labels from the file names, which are those of {title}", utterances
     if not depth:
@@ -129,17 +124,15 @@ def _from_folders(root: Path, recordings: list[Path]) -> tuple[str, list[Utteran
         )
     level = _emotion_level(root, recordings, depth)
     layout = ("emotion/clip", "emotion/speaker/clip", "speaker/emotion/clip")[depth - 2 + level]
-    utterances = [
-        Utterance(path, path.parts[1 - level] if depth == 3 else "", path.parts[level]) for path in recordings
-    ]
+    labelled = [Utterance(path, path.parts[1 - level] if depth == 3 else "", path.parts[level]) for path in recordings]
     mistakes = {
         f"{one.path.parent}: {mistake}"
-        for one in utterances
+        for one in labelled
         for kind, name in (("label", one.emotion), ("speaker", one.speaker))
         if name and (mistake := _name_mistake(kind, _nfc(name)))
     }
     _refuse(str(root), sorted(mistakes))
-    return f"labels from the folders, {layout}", utterances
+    return f"labels from the folders, {layout}", labelled
 
 
 def _recognised(recordings: list[Path]) -> tuple[str, list[Utterance]] | None:
@@ -156,7 +149,7 @@ def _recognised(recordings: list[Path]) -> tuple[str, list[Utterance]] | None:
 def _emotion_level(root: Path, recordings: list[Path], depth: int) -> int:
     """Return which folder level names the emotion, 0 or 1; refuse what could teach the model to tell speakers apart."""
     levels = [sorted({path.parts[level] for path in recordings}) for level in range(depth - 1)]
-    emotions = [sum(map(_is_emotion, names)) / len(names) for names in levels]
+    emotions = [sum(map(bool, map(usual_names, names))) / len(names) for names in levels]
     speakers = [all(_SPEAKER.fullmatch(name) for name in names) for names in levels]
     if depth == 3 and emotions[0] != emotions[1]:
         return int(emotions[1] > emotions[0])
@@ -173,10 +166,6 @@ def _emotion_level(root: Path, recordings: list[Path], depth: int) -> int:
             f"unclear. {advice}"
         )
     return depth - 2
-
-
-def _is_emotion(name: str) -> bool:
-    return _EMOTION.fullmatch(re.sub(r"[\s-]+", "_", name)) is not None
 
 
 def _read_table(table: Path, files: Iterable[Path]) -> list[Utterance]:

@@ -74,9 +74,7 @@ class Manifest:
 def check(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """Return a manifest if it fits the schema; otherwise raise a UserError with the column, row, value and rule."""
     if list(frame.columns) != list(SCHEMA):
-        raise UserError(
-            f"{where}: expected the columns {', '.join(SCHEMA)}; found {', '.join(map(str, frame.columns))}."
-        )
+        raise UserError(f"{where}: expected the columns {', '.join(SCHEMA)}; got {', '.join(map(str, frame.columns))}.")
     for name, column in SCHEMA.items():
         for row, value in enumerate(frame[name], start=1):
             if not column.holds(value):

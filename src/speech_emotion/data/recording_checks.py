@@ -20,6 +20,7 @@ from speech_emotion.core.io import open_regular_file
 from speech_emotion.core.parallel import parallel_map
 from speech_emotion.core.progress import track
 from speech_emotion.data.corpora.base import Corpus, Utterance
+from speech_emotion.data.emotions import common_names
 from speech_emotion.data.manifest import BAD_COLUMNS, DECIMALS, SCHEMA, Manifest, write_bad
 
 _SHOWN = 8
@@ -48,7 +49,8 @@ def build(
 ) -> Manifest:
     """Decode and measure every recording of a corpus in `raw`, with `workers` processes (None: one per core).
 
-    `labels` are the new names of labels; recordings with a label that becomes None are left out.
+    `labels` are the new names of labels; recordings with a label that becomes None are left out. Usual names of the
+    same emotion, such as `fear` and `fearful`, become one label if they come from several corpora.
     """
     utterances = _relabelled(corpus.utterances(raw), labels)
     if not utterances:
@@ -110,7 +112,11 @@ def _relabelled(utterances: Sequence[Utterance], labels: Mapping[str, str | None
             f"params.yaml: corpus.labels: no recording is labelled '{unknown[0]}'. Labels: {', '.join(sorted(known))}."
         )
     renamed = [(one, labels.get(one.emotion, one.emotion)) for one in utterances]
-    return [replace(one, emotion=emotion) for one, emotion in renamed if emotion]
+    kept = [replace(one, emotion=emotion) for one, emotion in renamed if emotion]
+    common = common_names((one.corpus, one.emotion) for one in kept)
+    for label, name in sorted(common.items()):
+        print(f"the label '{label}' is the same emotion as '{name}' and becomes it (corpus.labels gives other names)")
+    return [replace(one, emotion=common.get(one.emotion, one.emotion)) for one in kept]
 
 
 def measure(path: Path, *, settings: PrepareSettings) -> Measured:

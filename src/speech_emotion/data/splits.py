@@ -108,9 +108,7 @@ def check(split: pd.DataFrame, utterances: pd.DataFrame, protocol: Protocol, *, 
     rows = split[["fold", "id", "part"]].merge(known, on="id", how="left", validate="m:1")
     unknown = rows.loc[rows["speaker"].isna(), "id"]
     if len(unknown):
-        raise UserError(
-            f"split '{protocol}': {len(unknown)} ids are not in the manifest, the first is {unknown.iloc[0]}."
-        )
+        raise UserError(f"split '{protocol}': {len(unknown)} ids are not in the manifest, such as {unknown.iloc[0]}.")
     for fold, part in rows.groupby("fold", sort=True):
         where = f"split '{protocol}', fold '{fold}'"
         _one_side_only(part, "id", where)

@@ -64,9 +64,7 @@ def compare(
     for number, speaker in enumerate(speakers):
         every = np.arange(len(speaker.paths))
         if len(every) <= references:
-            raise UserError(
-                f"{speaker.speaker}: {len(every)} recordings are too few to draw {references} references from."
-            )
+            raise UserError(f"{speaker.speaker}: {len(every)} recordings are too few to draw {references} references.")
         frames = [recognizer.frames(path) for path in speaker.paths]
         neutral = np.flatnonzero([label == NEUTRAL for label in speaker.labels])
         pool = neutral if len(neutral) >= references else every

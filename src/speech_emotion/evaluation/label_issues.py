@@ -41,9 +41,8 @@ def find(functionals: pd.DataFrame, utterances: pd.DataFrame, *, folds: int, see
         p_given=own,
         p_predicted=probabilities.max(axis=1),
     )
-    found = (
-        found.rename_axis("id").reset_index().sort_values(["suspected", "p_given", "id"], ascending=[False, True, True])
-    )
+    found = found.rename_axis("id").reset_index()
+    found = found.sort_values(["suspected", "p_given", "id"], ascending=[False, True, True])
     return found.head(max(LISTED, int(suspected.sum())))[list(COLUMNS)]
 
 

@@ -263,12 +263,10 @@ def _add_calibration(
     places = [(summary["folds"][name], [name]) for name in found] + [(summary["mean"], list(found))]
     for place, members in places:
         folds = [before[name] for name in members]
-        means = mean_of(
-            [metrics(one.truth, one.probabilities, labels, bins=settings.calibration_bins) for one in folds]
-        )
+        mean = mean_of([metrics(one.truth, one.probabilities, labels, bins=settings.calibration_bins) for one in folds])
         bounds = _intervals(folds, settings)
         place["uncalibrated"] = rounded(
-            {name: means[name] for name in _CALIBRATED} | {"interval": {name: bounds[name] for name in _CALIBRATED}}
+            {name: mean[name] for name in _CALIBRATED} | {"interval": {name: bounds[name] for name in _CALIBRATED}}
         )
         place["rejection"] = rounded(_rejection([found[name] for name in members]))
 

@@ -37,7 +37,6 @@ FEW: Final = 8 * CHUNK
 
 _ROWS_A_GROUP: Final = 10_000
 
-
 FileFormat = Literal["csv", "json", "parquet"]
 """Formats of an output file."""
 
@@ -94,16 +93,14 @@ def rows(
     """
     chunks = [list(map(str, paths[start : start + CHUNK])) for start in range(0, len(paths), CHUNK)]
     if len(paths) <= FEW and cluster is None:
-        chunked: Iterable[list[BatchRow]] = parallel_map(
-            partial(_predict, recognizer, log, profiles), chunks, workers=1
-        )
+        found: Iterable[list[BatchRow]] = parallel_map(partial(_predict, recognizer, log, profiles), chunks, workers=1)
     else:
-        predict = partial(_predict_with_folder, str(recognizer.package.folder.absolute()), log, profiles)
+        predict = partial(_load_and_predict, str(recognizer.package.folder.absolute()), log, profiles)
         if cluster is None:
-            chunked = _in_processes(predict, chunks, min(workers or core_count(), len(chunks)))
+            found = _in_processes(predict, chunks, min(workers or core_count(), len(chunks)))
         else:
-            chunked = parallel_map(predict, chunks, cluster=cluster)
-    for some in chunked:
+            found = parallel_map(predict, chunks, cluster=cluster)
+    for some in found:
         yield from some
 
 
@@ -237,9 +234,7 @@ def _map(predict: _Predict, chunks: Sequence[list[str]], workers: int) -> Iterat
 _recognizer = cache(Recognizer.load)
 
 
-def _predict_with_folder(
-    folder: str, log: PredictionLog | None, profiles: Profiles, paths: list[str]
-) -> list[BatchRow]:
+def _load_and_predict(folder: str, log: PredictionLog | None, profiles: Profiles, paths: list[str]) -> list[BatchRow]:
     """Predict a chunk in a process that may not have loaded the model yet."""
     return _predict(_recognizer(folder), log, profiles, paths)
 

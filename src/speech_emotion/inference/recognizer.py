@@ -143,9 +143,7 @@ class Recognizer:
         calibration, statistics = self.enrolment()
         description = self.package.description
         if profile.spec_digest != description.spec_digest or len(profile.mean) != len(statistics[0]):
-            raise UserError(
-                "the speaker profile was made for another model. Make it again with `speech-emotion enroll`."
-            )
+            raise UserError("the profile was made for another model. Make it again with `speech-emotion enroll`.")
         enrolled = copy.copy(self)
         enrolled.temperature, enrolled.rejection = calibration.temperature, calibration.rejection
         enrolled._shift = shift(np.array(profile.mean), profile.frames, statistics)

@@ -42,9 +42,7 @@ def decode_base64(text: str) -> bytes:
 
 def row(answer: "Answer", versions: Mapping[str, str]) -> dict[str, Any]:
     """Return the predictions of one recording and the `versions` of the model, ready for JSON."""
-    windows = [
-        {"start": window.start, "end": window.end, **_prediction(window.prediction)} for window in answer.windows
-    ]
+    windows = [{"start": one.start, "end": one.end, **_prediction(one.prediction)} for one in answer.windows]
     return {**_prediction(answer.whole), "windows": windows, **versions}
 
 

@@ -11,15 +11,7 @@ from speech_emotion.data.download import Downloader, RemoteFile
 
 SERVER: Final = "http://emodb.bilderbar.info"
 
-EMOTIONS: Final = {
-    "A": "fear",
-    "E": "disgust",
-    "F": "happy",
-    "L": "boredom",
-    "N": "neutral",
-    "T": "sad",
-    "W": "angry",
-}
+EMOTIONS: Final = {"A": "fear", "E": "disgust", "F": "happy", "L": "boredom", "N": "neutral", "T": "sad", "W": "angry"}
 TEXTS: Final = {
     "a01": "Der Lappen liegt auf dem Eisschrank",
     "a02": "Das will sie am Mittwoch abgeben",
@@ -47,8 +39,9 @@ class EmodbCorpus(PublishedCorpus):
     texts = TEXTS
 
     def remote_files(self, downloader: Downloader, settings: DownloadSettings) -> list[RemoteFile]:
-        """Return the one zip."""
-        return [RemoteFile(f"{settings.server or SERVER}/download/download.zip", "download.zip")]
+        """Return the one zip. It has no published checksum; its size lets an interrupted download resume."""
+        url = f"{settings.server or SERVER}/download/download.zip"
+        return [RemoteFile(url, "download.zip", size=downloader.size(url))]
 
 
 CORPUS: Final = EmodbCorpus

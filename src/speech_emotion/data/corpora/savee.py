@@ -22,9 +22,7 @@ EMOTIONS: Final = {
 }
 
 
-TEXTS: Final = {
-    f"{emotion}{number}": f"common sentence {number}" for emotion in EMOTIONS for number in ("01", "02", "03")
-}
+TEXTS: Final = {f"{code}{number}": f"common sentence {number}" for code in EMOTIONS for number in ("01", "02", "03")}
 """Three sentences are said with every emotion. File names do not contain the text."""
 
 
