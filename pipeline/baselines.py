@@ -18,7 +18,7 @@ from speech_emotion.core.progress import track
 from speech_emotion.core.tables import read_table, write_table
 from speech_emotion.data import splits
 from speech_emotion.evaluation import label_issues
-from speech_emotion.models.baselines import as_table, classical
+from speech_emotion.models.baselines import as_table, classical, with_references
 
 
 def predict(
@@ -56,12 +56,16 @@ def main() -> None:
         settings=settings,
         preset=None if settings.reference_epochs == 0 else preset,
     )
-    made = parallel_map(work, [fold for _, fold in folds], workers=workers)
-    tables = list(track(made, len(folds), "baselines", "folds"))
+    done = parallel_map(work, [fold for _, fold in folds], workers=workers)
+    tables = list(track(done, len(folds), "baselines", "folds"))
     with replacing_folder(target) as folder:
         for name in dict.fromkeys(protocol for protocol, _ in folds):
             own = [table for (protocol, _), table in zip(folds, tables, strict=True) if protocol == name]
             write_table(folder / f"{name}.csv", pd.concat(own))
+            if mixed and (utterances["speaker"] != "").all():
+                enrol = partial(with_references, utterances=utterances, table=table, seed=settings.seed)
+                made = parallel_map(enrol, [fold for protocol, fold in folds if protocol == name], workers=workers)
+                write_table(folder / f"{name}_enrolled.csv", pd.concat(made))
         explain = read_section("explain", ExplainSettings)
         simple = table.loc[:, ~table.columns.str.startswith("loud_")]
         found = label_issues.find(simple, utterances, folds=explain.folds, seed=explain.seed)

@@ -40,6 +40,8 @@ def main() -> None:
         corpora=corpus.corpora,
         altered=corpus.checksums == "ignore",
     )
+    # only `evaluate` uses test speakers; the answers for left-out speakers stand for those of new ones
+    answered = "speaker" if evaluation["full"]["part"] == TEST and "speaker" in evaluation else "full"
     package = assemble(
         full,
         evaluation,
@@ -49,7 +51,7 @@ def main() -> None:
         beside={
             model_card.CARD: card,
             windows.FILE: canonical_json(read_section("windows", WindowSettings).model_dump(mode="json")),
-            reference.FILE: reference.text(make_reference(stats, protocols / "full" / "predictions.csv")),
+            reference.FILE: reference.text(make_reference(stats, protocols / answered / "predictions.csv")),
         },
     )
     print(f"package: {package.digest[:12]}")

@@ -63,10 +63,11 @@ def test_labels_are_renamed_or_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mine", "labels", "expected"),
     [
-        (("Surprised", "fea"), {}, {"pleasant_surprise", "fear"}),
+        (("Surprised", "fea"), {}, {"surprise", "fear"}),
         (("Surprised", "joy"), {"surprise": "startled"}, {"startled", "fear", "Surprised", "joy"}),
         (("surprised", "ps"), {}, {"surprise", "fear", "surprised", "ps"}),
-        (("surprise", "fear"), {}, {"surprise", "fear"}),
+        (("Fear", "ps"), {"surprise": "Tired"}, {"Tired", "fear", "ps"}),
+        (("pleasant surprise", "tired"), {"fear": "Tired"}, {"surprise", "tired"}),
     ],
 )
 def test_usual_names_of_several_corpora(

@@ -66,7 +66,13 @@ def test_recognizer_scores_alike(utterances: pd.DataFrame, store: FeatureStore, 
 
     table = found.set_index(["condition", "corpus"])
     assert set(found["corpus"]) == {"a", "b", "all"}
-    assert set(found["condition"]) == {"none", "10 unlabelled", TRANSDUCTIVE, "3 angry"}  # no label is neutral
+    assert set(found["condition"]) == {
+        "none",
+        "1 unlabelled",
+        "10 unlabelled",
+        TRANSDUCTIVE,
+        "3 angry",
+    }  # no label is neutral
     assert table.loc["3 angry", "draws"].tolist() == [3, 3, 3]
     for corpus, rows in utterances.groupby("corpus"):
         angry = rows["emotion"] == "angry"

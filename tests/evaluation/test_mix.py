@@ -88,7 +88,8 @@ def test_full_is_evaluated_on_the_test_speakers(mix: Mix) -> None:
     for one in found["corpora"]:
         own = enrolled.get_group((one["corpus"], one["sex"])).set_index("condition")
         assert set(own.index) >= {"none", "10 unlabelled", "all unlabelled (transductive)"}
-        assert one["scores"] == own.drop(columns=["corpus", "sex", "draws"]).to_dict("index")
+        for condition, row in own.drop(columns=["corpus", "sex", "draws"]).iterrows():
+            assert one["scores"][condition] == row.dropna().to_dict()
 
 
 def test_metrics_of_each_corpus(mix: Mix) -> None:
@@ -101,7 +102,12 @@ def test_metrics_of_each_corpus(mix: Mix) -> None:
         rows = predictions[predictions["corpus"].eq(one["corpus"]) | (one["corpus"] == "all")]
         rows = rows[rows["sex"].eq(one["sex"]) | (one["sex"] == "all")]
         recalls = (rows["emotion"] == rows["prediction"]).groupby(rows["emotion"]).mean()
-        assert one["scores"]["none"]["uar"] == pytest.approx(recalls.mean(), abs=1e-6)
+        plain, sure = one["scores"]["none"], rows["sure"]
+        assert plain["uar"] == pytest.approx(recalls.mean(), abs=1e-6)
+        assert plain["recall_angry"] == pytest.approx(recalls["angry"], abs=1e-6)
+        assert plain["answered"] == pytest.approx(sure.mean(), abs=1e-6)
+        right = (rows["emotion"] == rows["prediction"])[sure].mean()
+        assert plain.get("answered_right") == (pytest.approx(right, abs=1e-6) if sure.any() else None)
         assert one["labels"] == (2 if one["corpus"] == "b" else 3)
         assert (one["utterances"], one["speakers"]) == (len(rows), rows["speaker"].nunique())
 
@@ -141,7 +147,8 @@ def test_coverage_at_20_percent_risk() -> None:
     # the four least confident of twelve answers are wrong: two wrong ones of ten are a risk of 20 %
     confidence = np.linspace(0.9, 0.6, 12)
 
-    found = slice_metrics(np.repeat([0, 1], [8, 4]), np.stack([confidence, 1 - confidence], axis=1), bins=10)
+    shares = np.stack([confidence, 1 - confidence], axis=1)
+    found = slice_metrics(np.repeat([0, 1], [8, 4]), shares, "ab", bins=10)
 
     assert found["coverage_at_20_risk"] == pytest.approx(10 / 12, abs=1e-6)
     assert (found["uar"], found["macro_f1"]) == (0.5, pytest.approx(0.4))

@@ -89,9 +89,6 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(BrokenPipeError, ConnectionResetError):
             self._answer(request, parse_qs(url.query))
 
-    def do_HEAD(self) -> None:
-        self._send(Request(self.path, "", 0.0), 200, self.dataset.documents[self.path], Act())
-
     def _answer(self, request: Request, query: Mapping[str, list[str]]) -> None:
         if request.path == LIST and query.get("persistentId") == [PERSISTENT_ID]:
             name, body = "list", self.dataset.listing()
@@ -129,8 +126,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command == "HEAD":
-            return
         body, whole = body[: act.cut], act.cut is None or act.cut >= len(body)
         for start in range(0, len(body), self.dataset.piece):
             request.sent += len(body[start : start + self.dataset.piece])  # before the client can have read it

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from speech_emotion.evaluation.enrolment import NONE
+from speech_emotion.evaluation.metrics import ALL
 from speech_emotion.evaluation.model_card import CARD
 from speech_emotion.inference.recognizer import Prediction, Recognizer
 from speech_emotion.inference.windows import Window
@@ -49,7 +51,7 @@ def verdict(name: str, seconds: float, found: Prediction, recognizer: Recognizer
         )
     return (
         f'<p class="se-said">{escape(name)}, {seconds:.1f} s</p><p class="se-label">{escape(answer(found))}</p>'
-        f'<p class="se-below">{escape(below)} {escape(caveat(recognizer.package))}</p>'
+        f'<p class="se-below">{escape(below)} {escape(caveat(recognizer, sure=found.sure))}</p>'
     )
 
 
@@ -85,18 +87,23 @@ def small_print(package: Package) -> str:
     return f"{summary[1].strip() if summary else UNKNOWN}\n\n{ALWAYS}"
 
 
-def caveat(package: Package) -> str:
-    """Return how often the model is right for an unseen speaker, and how often if it gives an answer."""
-    speaker = package.evaluation().get("speaker")
+def caveat(recognizer: Recognizer, *, sure: bool) -> str:
+    """Return how often the model is right for an unseen speaker, or if it is sure, how often such an answer is."""
+    speaker = recognizer.package.evaluation().get("speaker")
     if speaker is None:
         return UNKNOWN
-    share, chance = speaker["mean"]["uar"], 1 / len(package.labels)
-    given = speaker["mean"].get("rejection") or {}
-    sure = f" Of the answers above its threshold, {1 - given['risk']:.0%} were right." if given.get("risk") else ""
-    return (
-        f"For unseen speakers, this model was right {share:.0%} of the time, averaged over the emotions; guessing, "
-        f"{chance:.0%}.{sure}"
-    )
+    uar, risk = speaker["mean"]["uar"], (speaker["mean"].get("rejection") or {}).get("risk")
+    right = None if risk is None else 1 - risk
+    for pooled in speaker.get("corpora", []):
+        if (pooled["corpus"], pooled["sex"]) == (ALL, ALL):  # of all folds together
+            found = pooled["scores"]
+            scores = found["3 neutral"] if recognizer.has_profile and "3 neutral" in found else found[NONE]
+            uar, right = scores["uar"], scores.get("answered_right")
+    whom = "unseen speakers with a profile" if recognizer.has_profile else "unseen speakers"
+    if sure and right is not None:
+        return f"For {whom}, {right:.0%} of such answers were right."
+    chance = 1 / len(recognizer.labels)
+    return f"For {whom}, it was right {uar:.0%} of the time, averaged over the emotions; guessing, {chance:.0%}."
 
 
 def why_not_sure(rejection: Rejection | None) -> str:

@@ -41,7 +41,7 @@ def app(
 
 
 def listen(
-    file: Annotated[Path | None, typer.Option(metavar="FILE", help="Play a file instead of the microphone.")] = None,
+    file: Annotated[Path | None, typer.Option(metavar="FILE", help="Read a file instead of the microphone.")] = None,
     device: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Name (or part of it) or number of a microphone. Default: the system's."),

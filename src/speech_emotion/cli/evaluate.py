@@ -73,7 +73,7 @@ def evaluate(
         recognizer.enrolment()
         if not all(speakers.values()):
             raise UserError(f"{on}: the speakers are unknown ({labelled.layout}), and --enroll needs them.")
-    metrics, confusion, bad = _measure(recognizer, truth, bins, read_profiles(recognizer, profile, profiles))
+    metrics, confusion, bad = _measure(recognizer, truth, bins, read_profiles(recognizer, profile, profiles, [*truth]))
     unusable = {Path(row.path) for row in bad}
     usable = {path: label for path, label in truth.items() if path not in unusable}
     compared = _compare(recognizer, usable, speakers, enroll, bins) if metrics and enroll is not None else None
@@ -124,7 +124,8 @@ def match_usual_names(yours: set[str], known: Sequence[str]) -> dict[str, str]:
     """Return the model's label for each usual name of an emotion, unless two of your labels would become one."""
     found: dict[str, str] = {}
     for label in filter(usual_names, yours):
-        same, model = ([one for one in of if usual_names(one) == usual_names(label)] for of in (yours, known))
+        same = [one for one in yours if usual_names(one) == usual_names(label)]
+        model = [one for one in known if usual_names(one) == usual_names(label)]
         if len(same) == len(model) == 1:
             found[label] = model[0]
     return found

@@ -42,7 +42,7 @@ def corpus_name(name: str | None) -> str:
 
 FormatOption = Annotated[Literal["table", "json"], typer.Option("--format", "-f", help="Output format.")]
 
-ProfileOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Profile of their speaker, from `enroll`.")]
+ProfileOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Speaker profile for all, from `enroll`.")]
 ProfilesOption = Annotated[
     Path | None,
     typer.Option(

@@ -83,11 +83,8 @@ def predict(
 
         logbook = Logbook(log, monitor_settings().log)
     recognizer = load(model)
-    speakers = read_profiles(recognizer, profile, profiles)
     found, bad = search(recordings)
-    if profiles is not None:
-        with_profile = sum(speakers.of(path) is not None for path in found)
-        typer.echo(f"{with_profile} of {len(found)} recordings have a speaker profile", err=True)
+    speakers = read_profiles(recognizer, profile, profiles, found)
     cluster = _cluster(compute, recordings=len(found), workers=workers)
     if cluster is not None:  # a node has another working folder
         found = [path.absolute() for path in found]
@@ -176,17 +173,22 @@ def report(bad: "Sequence[BatchRow]", recordings: int) -> None:
     raise typer.Exit(1)
 
 
-def read_profiles(recognizer: "Recognizer", profile: Path | None, profiles: Path | None) -> "Profiles":
-    """Read speaker profiles; raise a UserError if the model does not accept one."""
+def read_profiles(
+    recognizer: "Recognizer", profile: Path | None, profiles: Path | None, recordings: Sequence[Path]
+) -> "Profiles":
+    """Read speaker profiles and say how many recordings have one; raise a UserError if the model refuses one."""
     from speech_emotion.inference.profile import Profiles
 
     found = Profiles.load(profile, profiles)
-    for name, one in (*found.named.items(), (str(profile), found.other)):
+    for name, one in {**found.named, "": found.other}.items():
         if one is not None:
             try:
                 recognizer.with_profile(one)
             except UserError as error:
-                raise UserError(f"{name}: {error}") from None
+                raise UserError(f"{f'{profiles}: {name}' if name else profile}: {error}") from None
+    if profiles is not None:
+        with_profile = sum(found.of(path) is not None for path in recordings)
+        typer.echo(f"{with_profile} of {len(recordings)} recordings have a speaker profile", err=True)
     return found
 
 

@@ -37,8 +37,8 @@ def preset(
 ) -> None:
     """Write a preset into params.yaml and show the diff.
 
-    Comments and order stay as they are; a preset that would make an impossible setting changes nothing. `git checkout
-    params.yaml` takes it back.
+    A preset sets the keys in its file only: apply `tess` first to undo another one. A preset that would make an
+    impossible setting changes nothing. `git checkout params.yaml` takes it back.
 
     Examples
     --------

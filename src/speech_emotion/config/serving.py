@@ -31,7 +31,7 @@ class WindowSettings(Section):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.hop_seconds > self.seconds:
-            raise ValueError(f"a hop_seconds ({self.hop_seconds}) of at most seconds ({self.seconds}), without gaps")
+            raise ValueError(f"a hop_seconds ({self.hop_seconds}) of at most seconds ({self.seconds}), to avoid gaps")
         return self
 
 

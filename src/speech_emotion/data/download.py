@@ -110,13 +110,13 @@ class Downloader:
             return Path(folder, file.key).read_bytes()
 
     def size(self, url: str) -> int | None:
-        """Return the bytes of a file as its server declares them; None if it does not."""
+        """Return the size of a file in bytes, if its server declares it and can resume; else None."""
         try:
-            response = self._client.head(url)
-        except httpx.TransportError:  # a download will be retried and say what is wrong
+            with self._client.stream("GET", url, headers={"Range": "bytes=0-"}) as response:
+                declared = response.headers.get("Content-Range", "").rpartition("/")[2]
+                return int(declared) if response.status_code == 206 and declared.isdecimal() else None
+        except (httpx.RequestError, httpx.InvalidURL):  # `fetch` retries and says what is wrong
             return None
-        declared = response.headers.get("Content-Length", "")
-        return int(declared) or None if response.is_success and declared.isdecimal() else None
 
     def fetch(self, files: Sequence[RemoteFile], folder: Path) -> Iterator[RemoteFile]:
         """Download files to `folder / file.key` and yield each once it is complete and verified.

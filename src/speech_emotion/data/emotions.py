@@ -21,7 +21,7 @@ _NAMES: Final = (
     ("pleasant_surprise", "pleasant_surprised", "surprise", "surprised", "sur", "ps"),
     ("sad", "sadness"),
 )
-"""Names of the same emotion; the first is that of the published corpora."""
+"""Names of the same emotion, the preferred one first."""
 
 
 def usual_names(label: str) -> tuple[str, ...]:
@@ -31,15 +31,17 @@ def usual_names(label: str) -> tuple[str, ...]:
 
 
 def common_names(labels: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return one name for labels that corpora spell differently.
+    """Return one name for labels that corpora spell differently: the preferred one of those in use.
 
-    `labels` are pairs of corpus and label. Labels stay apart if a corpus has two of an emotion's names.
+    `labels` are pairs of corpus and label. No name of an emotion is changed if a corpus has two of them.
     """
-    labels = set(labels)
+    by_emotion: dict[tuple[str, ...], set[tuple[str, str]]] = {}
+    for corpus, label in labels:
+        by_emotion.setdefault(usual_names(label) or (label.casefold(),), set()).add((corpus, label))
     common: dict[str, str] = {}
-    for names in _NAMES:
-        same = [(corpus, label) for corpus, label in labels if usual_names(label) is names]
+    for names, same in by_emotion.items():
         spellings = {label for _, label in same}
         if len(spellings) > 1 and len({corpus for corpus, _ in same}) == len(same):
-            common |= {label: names[0] for label in spellings if label != names[0]}
+            chosen = next((name for name in names if name in spellings), names[0])
+            common |= {label: chosen for label in spellings if label != chosen}
     return common

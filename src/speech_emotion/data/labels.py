@@ -131,7 +131,7 @@ def _from_folders(root: Path, recordings: list[Path]) -> tuple[str, list[Utteran
         for kind, name in (("label", one.emotion), ("speaker", one.speaker))
         if name and (mistake := _name_mistake(kind, _nfc(name)))
     }
-    _refuse(str(root), sorted(mistakes))
+    refuse(str(root), sorted(mistakes))
     return f"labels from the folders, {layout}", labelled
 
 
@@ -169,7 +169,7 @@ def _emotion_level(root: Path, recordings: list[Path], depth: int) -> int:
 
 
 def _read_table(table: Path, files: Iterable[Path]) -> list[Utterance]:
-    rows = _rows(table)
+    rows = read_rows(table, REQUIRED, OPTIONAL)
     on_disk = {_nfc(path.as_posix()): path for path in files}
     mistakes: list[str] = []
     utterances: list[Utterance] = []
@@ -190,12 +190,12 @@ def _read_table(table: Path, files: Iterable[Path]) -> list[Utterance]:
         without = [line for line, row in rows if not row[column]]
         if 0 < len(without) < len(rows):
             mistakes.append(f"line {without[0]}: has no {column}, but other lines have ({len(without)} such in all)")
-    _refuse(str(table), mistakes)
+    refuse(str(table), mistakes)
     return utterances
 
 
-def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return each row's line number and its cells by column, as text; optional columns may be empty."""
+def read_rows(table: Path, required: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
+    """Return the line and the cells by column of each row of a CSV, as text; raise a `UserError` if it is not one."""
     require_regular_file(table)
     try:
         text = _nfc(table.read_text(encoding="utf-8-sig"))
@@ -209,7 +209,7 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
         if separator:
             next(reader)
         columns = [name.strip().lower() for name in next(reader, [])]
-        _check_columns(table, columns)
+        _check_columns(table, columns, required, optional)
         rows, mistakes = [], []
         for cells in reader:
             if not any(cell.strip() for cell in cells):
@@ -217,23 +217,21 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
             if len(cells) != len(columns):
                 mistakes.append(f"line {reader.line_num}: has {len(cells)} cells and the header has {len(columns)}")
             cell = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
-            rows.append((reader.line_num, {name: cell.get(name, "") for name in (*REQUIRED, *OPTIONAL)}))
+            rows.append((reader.line_num, {name: cell.get(name, "") for name in (*required, *optional)}))
     except csv.Error as error:
         raise UserError(f"{table}: line {reader.line_num}: is not CSV ({error}).") from None
-    _refuse(str(table), mistakes)
+    refuse(str(table), mistakes)
     if not rows:
         raise UserError(f"{table}: lists no recordings.")
     return rows
 
 
-def _check_columns(table: Path, columns: list[str]) -> None:
-    mistakes = [f"has no column '{name}'" for name in REQUIRED if name not in columns]
-    mistakes += [f"has the column '{name}' twice" for name in (*REQUIRED, *OPTIONAL) if columns.count(name) > 1]
+def _check_columns(table: Path, columns: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
+    mistakes = [f"has no column '{name}'" for name in required if name not in columns]
+    mistakes += [f"has the column '{name}' twice" for name in (*required, *optional) if columns.count(name) > 1]
     if mistakes:
-        raise UserError(
-            f"{table}: {mistakes[0]}. Found: {', '.join(filter(None, columns)) or 'nothing'}. "
-            f"Needed: {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}."
-        )
+        found, more = ", ".join(filter(None, columns)), f"; optional: {', '.join(optional)}" * bool(optional)
+        raise UserError(f"{table}: {mistakes[0]}. Found: {found or 'nothing'}. Needed: {', '.join(required)}{more}.")
 
 
 def _path_in(folder: Path, written: str, on_disk: dict[str, Path]) -> tuple[Path, str]:
@@ -276,7 +274,8 @@ def _nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _refuse(where: str, mistakes: Sequence[str]) -> None:
+def refuse(where: str, mistakes: Sequence[str]) -> None:
+    """Raise a UserError that lists mistakes, if there are any."""
     if len(mistakes) == 1:
         raise UserError(f"{where}: {mistakes[0]}.")
     if mistakes:

@@ -115,7 +115,7 @@ def _relabelled(utterances: Sequence[Utterance], labels: Mapping[str, str | None
     kept = [replace(one, emotion=emotion) for one, emotion in renamed if emotion]
     common = common_names((one.corpus, one.emotion) for one in kept)
     for label, name in sorted(common.items()):
-        print(f"the label '{label}' is the same emotion as '{name}' and becomes it (corpus.labels gives other names)")
+        print(f"label '{label}' renamed to '{name}', a usual name of the same emotion (to change this: corpus.labels)")
     return [replace(one, emotion=common.get(one.emotion, one.emotion)) for one in kept]
 
 

@@ -204,11 +204,9 @@ def _counts(sizes: Mapping[Any, int], taken: Mapping[Any, int], share: float, rn
     return counts
 
 
-def _by_text(
-    manifest: pd.DataFrame, rng: np.random.Generator, test_share: float, validation_share: float
-) -> np.ndarray:
-    dealt = _deal(_groups(manifest, "text"), rng, test_share, validation_share)
-    return manifest["text"].map(dealt).to_numpy()
+def _by_text(rows: pd.DataFrame, rng: np.random.Generator, test_share: float, validation_share: float) -> np.ndarray:
+    dealt = _deal(_groups(rows, "text"), rng, test_share, validation_share)
+    return rows["text"].map(dealt).to_numpy()
 
 
 def _leave_out(

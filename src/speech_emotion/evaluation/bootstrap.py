@@ -23,7 +23,7 @@ from speech_emotion.config.evaluation import EvaluateSettings
 LEVEL = 0.95
 """Of every interval."""
 
-MANY = 10
+MANY = 5
 """Speakers in a set of predictions from which speakers are resampled."""
 
 UNKNOWN = "interval unknown, one text per speaker"
@@ -85,11 +85,8 @@ class Difference:
 def intervals(*repeats: Sequence[Predictions], settings: EvaluateSettings) -> dict[str, Interval]:
     """Return the interval of each metric, averaged over folds.
 
-    Parameters
-    ----------
-    *repeats : sequence of Predictions
-        The folds of a model. Of a model that was trained several times, the folds of each repeat: the resamples are
-        divided among them, so that the interval covers the chance of the training as well.
+    `repeats` are the folds of a model. Of a model that was trained several times, the folds of each repeat: the
+    resamples are divided among them, so that the interval covers the chance of the training as well.
     """
     drawn = _pooled(repeats, settings, settings.bootstrap.resamples)
     return {name: _interval(values) for name, values in drawn.items()}
@@ -100,17 +97,8 @@ def differences(
 ) -> dict[str, Difference]:
     """Return the difference of each metric between two models, with the same clusters drawn for both.
 
-    Parameters
-    ----------
-    first : sequence of Predictions
-        One per fold.
-    *repeats : sequence of Predictions
-        The other model, as in `intervals`: the same utterances in the same order.
-
-    Raises
-    ------
-    ValueError
-        The utterances are not the same.
+    `first` has one element per fold; `repeats` are the other model, as in `intervals`. Raise a `ValueError` unless both
+    have the same utterances in the same order.
     """
     for one, other in (pair for second in repeats for pair in zip(first, second, strict=True)):
         same = (list(one.words), list(one.speakers), one.truth.tolist())
@@ -125,11 +113,9 @@ def differences(
     }
 
 
-def _pooled(
-    repeats: Sequence[Sequence[Predictions]], settings: EvaluateSettings, resamples: int
-) -> dict[str, np.ndarray]:
-    """Return each metric of every resample of every repeat, averaged over folds; 0 resamples: of the data itself."""
-    share = -(-resamples // len(repeats))
+def _pooled(repeats: Sequence[Sequence[Predictions]], settings: EvaluateSettings, count: int) -> dict[str, np.ndarray]:
+    """Return each metric of `count` resamples of the repeats, averaged over folds; 0: of the data itself."""
+    share = -(-count // len(repeats))
     means = []
     for number, folds in enumerate(repeats):
         rng = np.random.default_rng(settings.bootstrap.seed + number)

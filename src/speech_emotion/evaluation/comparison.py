@@ -52,12 +52,8 @@ def write_comparison(
     Write `table.csv`, `table.png`, `summary.md` and, of a mix, `corpora.csv`: the metrics of each of its `slices`, of
     the model also with references of the speaker.
 
-    Parameters
-    ----------
-    protocols : sequence of str
-        Those with a test part. If there are none, `summary.md` says so and is the only file.
-    reports, baselines : Path
-        Folders of the protocols' reports and of the baselines' predictions.
+    `protocols` are those with a test part. If there are none, `summary.md` says so and is the only file. `reports` and
+    `baselines` are the folders of the protocols' reports and of the baselines' predictions.
     """
     protocol_models = [read_model_predictions(name, reports / name, baselines / f"{name}.csv") for name in protocols]
     tables = [compare(models, settings) for models in protocol_models]
@@ -72,9 +68,10 @@ def write_comparison(
         if protocol_models[0].groups is not None:
             files = sorted(reports.glob(f"[!.]*/{enrolment.TABLE}"))
             enrolled = [read_table(path).assign(protocol=path.parent.name, name=MODEL) for path in files]
+            for name in protocols:
+                enrolled += enrolled_baselines(name, reports / name, baselines / f"{name}_enrolled.csv", settings)
             rows = pd.concat([*enrolled, *(by_slice(models, settings) for models in protocol_models)])
-            columns = ["protocol", "corpus", "sex", "name", "condition", "uar", "ece", "coverage_at_20_risk"]
-            write_table(folder / "corpora.csv", rows[columns])
+            write_table(folder / "corpora.csv", rows.drop(columns="draws"))
         drawn = table.assign(name=table["name"].map(_TICKS), low=table["uar_low"], high=table["uar_high"], line=chance)
         whole = drawn["fold"].isin(WHOLE)
         plots.uar_by_protocol(
@@ -107,11 +104,8 @@ def read_model_predictions(protocol: str, report: Path, baselines: Path) -> Mode
 def compare(models: ModelPredictions, settings: EvaluateSettings) -> pd.DataFrame:
     """Return the metrics of every model: a row for each fold, and one for the mean over folds.
 
-    Returns
-    -------
-    pd.DataFrame
-        Columns `protocol`, `fold`, `name`; each headline metric with `_low` and `_high`; for a baseline `model_ahead`
-        (UAR of the model minus its own) and `p`.
+    Columns are `protocol`, `fold`, `name`; each headline metric with `_low` and `_high`; for a baseline `model_ahead`
+    (UAR of the model minus its own) and `p`.
     """
     rows = []
     for name, repeats in models.predictions.items():
@@ -136,7 +130,7 @@ def by_slice(models: ModelPredictions, settings: EvaluateSettings) -> pd.DataFra
     def scores(folds: Mapping[str, Predictions], own: np.ndarray) -> Metrics:
         truth = np.concatenate([fold.truth for fold in folds.values()])[own]
         probabilities = np.concatenate([fold.probabilities for fold in folds.values()])[own]
-        return slice_metrics(truth, probabilities, bins=settings.calibration_bins)
+        return slice_metrics(truth, probabilities, models.labels, bins=settings.calibration_bins)
 
     return pd.DataFrame(
         {"protocol": models.protocol, "corpus": corpus, "sex": sex, "name": name, "condition": enrolment.NONE}
@@ -145,6 +139,21 @@ def by_slice(models: ModelPredictions, settings: EvaluateSettings) -> pd.DataFra
         if name != MODEL
         for (corpus, sex), own in members.items()
     )
+
+
+def enrolled_baselines(protocol: str, report: Path, file: Path, settings: EvaluateSettings) -> list[pd.DataFrame]:
+    """Return what `by_slice` does, of the baseline that has references of the speaker, for each condition in `file`."""
+    model = read_table(report / PREDICTIONS)
+    labels = tuple(name.removeprefix("p_") for name in map(str, model.columns) if name.startswith("p_"))
+    known = model[["fold", "id", "speaker", "text", "emotion", "corpus", "sex"]]
+    found = []
+    for condition, own in read_table(file).groupby("condition") if file.is_file() else ():
+        rows = known.merge(own.rename(columns={label: f"p_{label}" for label in labels}), on=["fold", "id"])
+        rows = rows.sort_values("fold", kind="stable")
+        one = {"svm_functionals": [_by_fold(rows, labels)]}
+        scores = by_slice(ModelPredictions(protocol, labels, one, rows[["corpus", "sex"]]), settings)
+        found.append(scores.assign(condition=condition))
+    return found
 
 
 def best_baseline(rows: pd.DataFrame) -> pd.Series:

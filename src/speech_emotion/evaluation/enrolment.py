@@ -32,6 +32,7 @@ NONE: Final = "none"
 
 CONDITIONS: Final[Mapping[str, tuple[int | None, str | None]]] = {
     NONE: (0, None),
+    "1 unlabelled": (1, None),
     "3 neutral": (3, NEUTRAL),
     "10 unlabelled": (10, None),
     "all unlabelled (transductive)": (None, None),
@@ -64,7 +65,8 @@ def compare(
     for number, speaker in enumerate(speakers):
         every = np.arange(len(speaker.paths))
         if len(every) <= references:
-            raise UserError(f"{speaker.speaker}: {len(every)} recordings are too few to draw {references} references.")
+            few = f"{speaker.speaker}: has {len(every)} recordings"
+            raise UserError(f"{few}; {references} references need at least {references + 1}.")
         frames = [recognizer.frames(path) for path in speaker.paths]
         neutral = np.flatnonzero([label == NEUTRAL for label in speaker.labels])
         pool = neutral if len(neutral) >= references else every
@@ -89,22 +91,12 @@ def compare(
 
 
 def scores(
-    parts: Sequence[tuple[Path, pd.DataFrame]],
-    store: "FeatureStore",
-    settings: EvaluateSettings,
-    *,
-    workers: int | None,
+    parts: Sequence[tuple[Path, pd.DataFrame]], store: "FeatureStore", settings: EvaluateSettings, workers: int | None
 ) -> pd.DataFrame:
     """Return the metrics of each slice in every condition, pooled over folds and averaged over draws of the references.
 
-    Parameters
-    ----------
-    parts : sequence of (Path, pd.DataFrame)
-        The package of each fold and the utterances it is evaluated on, from `splits.utterances`.
-    store : FeatureStore
-    settings : EvaluateSettings
-    workers : int or None
-        Processes; None: one per core.
+    `parts` are the package of each fold and the utterances it is evaluated on, from `splits.utterances`; `workers` the
+    processes (None: one per core).
 
     Returns
     -------
@@ -117,20 +109,28 @@ def scores(
     names = [name for name, (_, label) in CONDITIONS.items() if label is None or label in recognizers[0].labels]
     work = partial(_answers, store=store, draws=settings.enrolment_draws, conditions=names if known else [NONE])
     folds = list(parallel_map(work, parts, workers=workers))
-    truth = rows["emotion"].map(recognizers[0].labels.index).to_numpy()
+    labels, bins, sizes = recognizers[0].labels, settings.calibration_bins, [len(part) for _, part in parts]
+    truth = rows["emotion"].map(labels.index).to_numpy()
     table = []
     for name in folds[0]:
         draws = np.concatenate([fold[name] for fold in folds], axis=1)
+        thresholds = np.repeat([_threshold(one, name) for one in recognizers], sizes)
         for (corpus, sex), own in slices(rows).items():
             scored = [own & ~np.isnan(drawn[:, 0]) for drawn in draws]
             found = pd.DataFrame(
-                [
-                    slice_metrics(truth[kept], drawn[kept], bins=settings.calibration_bins)
-                    for drawn, kept in zip(draws, scored, strict=True)
-                ]
+                slice_metrics(truth[kept], drawn[kept], labels, bins=bins, least=thresholds[kept])
+                for drawn, kept in zip(draws, scored, strict=True)
             )
             table.append({"condition": name, "corpus": corpus, "sex": sex, **found.mean(), "draws": len(draws)})
     return pd.DataFrame(table)
+
+
+def _threshold(recognizer: Recognizer, condition: str) -> float:
+    """Return the confidence from which an answer is given."""
+    description = recognizer.package.description
+    enrolled = description.enrolled if condition != NONE else None
+    rejection = enrolled.rejection if enrolled else description.rejection
+    return rejection.threshold if rejection else 0.0
 
 
 def _answers(

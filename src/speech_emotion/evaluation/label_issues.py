@@ -49,10 +49,8 @@ def find(functionals: pd.DataFrame, utterances: pd.DataFrame, *, folds: int, see
 def cross_validated(functionals: pd.DataFrame, utterances: pd.DataFrame, *, folds: int, seed: int) -> pd.DataFrame:
     """Return the probabilities of logistic regression trained on other texts of the same speaker.
 
-    Returns
-    -------
-    pd.DataFrame
-        One row per utterance, one column per label, both sorted. Speakers with too few texts or labels are left out.
+    The table has one row per utterance and one column per label, both sorted. Speakers with too few texts or labels are
+    left out.
     """
     labels = sorted(set(utterances["emotion"]))
     found = []

@@ -1,5 +1,6 @@
 """Compute metrics from true labels and predicted probabilities."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,16 +26,8 @@ _LEAST = 1e-12
 def metrics(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], *, bins: int) -> Metrics:
     """Compute every metric of one set of predictions.
 
-    Parameters
-    ----------
-    truth : np.ndarray [shape=(n,)], int
-        Index of the true label.
-    probabilities : np.ndarray [shape=(n, labels)]
-        Rows sum to 1.
-    labels : sequence of str
-        In the order of the columns.
-    bins : int
-        Number of bins of the calibration error.
+    `truth` has the index of the true label [shape=(n,)]; the rows of `probabilities` [shape=(n, labels)] sum to 1, and
+    its columns are in the order of `labels`. `bins` are those of the calibration error.
 
     Returns
     -------
@@ -67,21 +60,29 @@ def slices(rows: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
     return found
 
 
-def slice_metrics(truth: np.ndarray, probabilities: np.ndarray, *, bins: int) -> Metrics:
-    """Compute the metrics of a slice: UAR and macro-F1 over the labels that occur in it.
+def slice_metrics(
+    truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], *, bins: int, least: np.ndarray | float = 0
+) -> Metrics:
+    """Compute the metrics of a slice: UAR and macro-F1 over the labels that occur in it, and their recalls.
 
-    `coverage_at_20_risk` is the largest share of predictions, most confident first, of which at most 20 % are wrong.
+    `coverage_at_20_risk` is the largest share of predictions, most confident first, of which at most 20 % are wrong;
+    `answered` the share with a confidence of at least `least`, and `answered_right` the right ones of these.
     """
     right = probabilities.argmax(axis=1) == truth
     coverage, risk = risk_coverage(probabilities.max(axis=1), right)
+    recalls = {f"recall_{labels[label]}": float(right[truth == label].mean()) for label in np.unique(truth)}
+    sure = probabilities.max(axis=1) >= least
     return {
-        "uar": float(np.mean([right[truth == label].mean() for label in np.unique(truth)])),
+        "uar": float(np.mean(list(recalls.values()))),
         "accuracy": float(right.mean()),
         "macro_f1": float(f1_score(truth, probabilities.argmax(axis=1), average="macro", labels=np.unique(truth))),
         "nll": float(-np.log(np.clip(probabilities[np.arange(len(truth)), truth], _LEAST, None)).mean()),
         "brier": brier(truth, probabilities),
         "ece": expected_calibration_error(truth, probabilities, bins=bins),
         "coverage_at_20_risk": float(coverage[risk <= _RISK].max(initial=0.0)),
+        "answered": float(sure.mean()),
+        "answered_right": float(right[sure].mean()) if sure.any() else math.nan,
+        **recalls,
     }
 
 

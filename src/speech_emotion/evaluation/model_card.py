@@ -3,10 +3,10 @@
 Every figure comes from the evaluation results in the package. Equal values give equal text.
 """
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,8 +37,11 @@ ORDER: Final = ("speaker", "corpus", "word", "random", "full")
 Evaluation = Mapping[str, Mapping[str, Any]]
 """The metrics of each protocol, as in metrics.json, and the robustness results."""
 
-_TRUST: Final = ("uar", "ece", "coverage_at_20_risk")
-"""Metrics of each corpus of a mix, by condition."""
+_TRUST: Final = {
+    "Calibration error (ECE), and coverage at a risk of 20 %": {"ECE": "ece", "coverage": "coverage_at_20_risk"},
+    "Share of answers given, and the right ones of these": {"given": "answered", "right": "answered_right"},
+}
+"""Tables of a mix, with their metrics by title."""
 
 _FEW: Final = "3 neutral"
 
@@ -243,27 +246,25 @@ def by_corpus(evaluation: Evaluation) -> list[Table]:
     reports = [(name, report) for name, report in in_order(evaluation) if "corpora" in report]
     measured = {name for _, report in reports for one in report["corpora"] for name in one["scores"]}
     conditions = [name for name in CONDITIONS if name in measured]
-    uars, trust = [], []
+
+    def scores(one: Mapping[str, Any], metric: str) -> list[float | None]:
+        return [one["scores"].get(each, {}).get(metric) for each in conditions]
+
+    uars = []
     for name, report in reports:
         for one in report["corpora"]:
-            scores = {metric: [one["scores"].get(each, {}).get(metric) for each in conditions] for metric in _TRUST}
-            plain, *enrolled = scores.pop("uar")
-            model = (plain, *astuple(Interval.from_list(one["interval"])))
-            best = one.get("baseline", {}).get("uar")
-            group = [name, one["corpus"], one["sex"], one["speakers"]]
-            uars.append([*group, 1 / one["labels"], best, model, *enrolled])
-            if one["sex"] == ALL:
-                trust.append([name, one["corpus"], *itertools.chain(*scores.values())])
+            plain, *enrolled = scores(one, "uar")
+            model = (plain, *astuple(Interval.from_list(one["interval"]["uar"])))
+            group = [name, one["corpus"], one["sex"], one["speakers"], 1 / one["labels"]]
+            uars.append([*group, one.get("baseline", {}).get("uar"), model, *enrolled])
     references = ["", *(f", {one}" for one in conditions[1:])]
     columns = ["protocol", "corpus", "sex", "speakers", "chance", "best simple baseline"]
-    found = [
-        Table("UAR, without and with references", [*columns, *(f"UAR{one}" for one in references)], uars),
-        Table(
-            "Calibration error (ECE) and coverage at a risk of 20 %, without and with references",
-            ["protocol", "corpus", *(f"{name}{one}" for name in ("ECE", "coverage") for one in references)],
-            trust,
-        ),
-    ]
+    found = [Table("UAR, without and with references", [*columns, *(f"UAR{one}" for one in references)], uars)]
+    for title, metrics in _TRUST.items():
+        columns = ["protocol", "corpus", *(f"{name}{one}" for name in metrics for one in references)]
+        wholes = [(name, one) for name, report in reports for one in report["corpora"] if one["sex"] == ALL]
+        rows = [[name, one["corpus"], *chain(*(scores(one, key) for key in metrics.values()))] for name, one in wholes]
+        found.append(Table(f"{title}, without and with references", columns, rows))
     return found if reports else []
 
 

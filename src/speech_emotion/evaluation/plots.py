@@ -81,12 +81,8 @@ def confusion_matrices(path: Path, folds: Mapping[str, np.ndarray], labels: Sequ
 def uar_by_protocol(path: Path, rows: pd.DataFrame, *, title: str, folds: pd.DataFrame | None = None) -> None:
     """Draw the UAR of each name with its interval, one panel per protocol.
 
-    Parameters
-    ----------
-    rows : pd.DataFrame [columns=(protocol, name, uar, low, high, line)]
-        Names from top to bottom; the first is highlighted. `line` is where a dotted line is drawn.
-    folds : pd.DataFrame [columns=(protocol, name, uar)], optional
-        UAR of single folds, drawn as light dots.
+    `rows` (protocol, name, uar, low, high, line) has the names from top to bottom; the first is highlighted. `line` is
+    where a dotted line is drawn. `folds` (protocol, name, uar) are single folds, drawn as light dots.
     """
     names, panels = list(dict.fromkeys(rows["name"])), list(rows.groupby("protocol", sort=False))
     places = {name: -place for place, name in enumerate(names)}

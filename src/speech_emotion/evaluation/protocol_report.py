@@ -126,9 +126,7 @@ def write_overview(results: Mapping[str, ProtocolResult], folder: Path) -> None:
     write_json(folder / METRICS, headline)
     curves = [result.history.assign(protocol=protocol) for protocol, result in results.items()]
     write_table(folder / "curves.csv", pd.concat(curves))
-    pairs = [
-        result.predictions[["emotion", "prediction"]].assign(protocol=protocol) for protocol, result in results.items()
-    ]
+    pairs = [result.predictions[["emotion", "prediction"]].assign(protocol=name) for name, result in results.items()]
     columns = {"emotion": "actual", "prediction": "predicted"}
     write_table(folder / "confusion.csv", pd.concat(pairs).rename(columns=columns))
 
@@ -159,8 +157,9 @@ def by_corpus(
     found = []
     for (corpus, sex), members in slices(rows).items():
         own = rows[members]
-        scores = by_slice[corpus, sex].drop(columns=["corpus", "sex", "draws"]).to_dict("index")
-        interval = _intervals([as_predictions(own, labels)], settings)["uar"]
+        table = by_slice[corpus, sex].drop(columns=["corpus", "sex", "draws"])
+        scores = {condition: row.dropna().to_dict() for condition, row in table.iterrows()}
+        interval = _intervals([as_predictions(own, labels)], settings)
         counts = {"speakers": own["speaker"].nunique(), "utterances": len(own), "labels": own["emotion"].nunique()}
         found.append({"corpus": corpus, "sex": sex, **counts, "interval": interval, "scores": scores})
     return rounded(found)

@@ -171,12 +171,8 @@ def score(
 ) -> pd.DataFrame:
     """Return UAR and its drop in every condition, with 95 % intervals from `bootstrap`.
 
-    Parameters
-    ----------
-    predicted : sequence of np.ndarray [shape=(conditions, labels)]
-        From `predict`, in the order of `chosen`.
-    utterances : pd.DataFrame
-        From `splits.utterances`.
+    `predicted` is from `predict` [shape=(conditions, labels)], in the order of `chosen`; `utterances` from
+    `splits.utterances`.
 
     Returns
     -------

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from functools import cache, partial
 from itertools import count, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -23,7 +24,7 @@ from speech_emotion.audio.decode import AudioError, Sound, decode
 from speech_emotion.core.errors import UserError
 from speech_emotion.core.io import replacing, write_csv_rows
 from speech_emotion.core.parallel import WorkerKilledError, core_count, parallel_map, start_worker, with_threads
-from speech_emotion.inference.profile import Profiles
+from speech_emotion.inference.profile import Profile, Profiles
 from speech_emotion.inference.recognizer import Prediction, Recognizer
 
 if TYPE_CHECKING:
@@ -91,11 +92,12 @@ def rows(
     must see recordings and package under the same paths. `log` fills `BatchRow.entry`; `profiles` are those of the
     speakers.
     """
-    chunks = [list(map(str, paths[start : start + CHUNK])) for start in range(0, len(paths), CHUNK)]
+    recordings = [(str(path), profiles.of(path)) for path in paths]
+    chunks = [recordings[start : start + CHUNK] for start in range(0, len(recordings), CHUNK)]
     if len(paths) <= FEW and cluster is None:
-        found: Iterable[list[BatchRow]] = parallel_map(partial(_predict, recognizer, log, profiles), chunks, workers=1)
+        found: Iterable[list[BatchRow]] = parallel_map(partial(_predict, recognizer, log), chunks, workers=1)
     else:
-        predict = partial(_load_and_predict, str(recognizer.package.folder.absolute()), log, profiles)
+        predict = partial(_load_and_predict, str(recognizer.package.folder.absolute()), log)
         if cluster is None:
             found = _in_processes(predict, chunks, min(workers or core_count(), len(chunks)))
         else:
@@ -196,10 +198,13 @@ def _write_parquet(rows: Iterable[BatchRow], labels: Sequence[str], target: Path
             writer.write_table(pa.table([paths, *zip(*values, strict=True)], schema=schema))
 
 
-_Predict = Callable[[list[str]], list[BatchRow]]
+_Chunk = list[tuple[str, Profile | None]]
+"""Recordings with the profiles of their speakers."""
+
+_Predict = Callable[[_Chunk], list[BatchRow]]
 
 
-def _in_processes(predict: _Predict, chunks: Sequence[list[str]], workers: int) -> Iterator[list[BatchRow]]:
+def _in_processes(predict: _Predict, chunks: Sequence[_Chunk], workers: int) -> Iterator[list[BatchRow]]:
     """Yield the rows of each chunk; a process that crashes costs at most one recording."""
     done = 0
     while done < len(chunks):
@@ -208,15 +213,15 @@ def _in_processes(predict: _Predict, chunks: Sequence[list[str]], workers: int) 
                 done += 1
                 yield some
         except WorkerKilledError:
-            paths = chunks[done]
+            chunk = chunks[done]
             done += 1
-            if workers == len(paths) == 1:
-                yield [BatchRow(paths[0], "crashed the process that decoded it")]
+            if workers == len(chunk) == 1:
+                yield [BatchRow(chunk[0][0], "crashed the process that decoded it")]
             else:  # the chunk may contain the recording that crashed a process: predict its recordings one at a time
-                yield [row for [row] in _in_processes(predict, [[path] for path in paths], workers=1)]
+                yield [row for [row] in _in_processes(predict, [[one] for one in chunk], workers=1)]
 
 
-def _map(predict: _Predict, chunks: Sequence[list[str]], workers: int) -> Iterator[list[BatchRow]]:
+def _map(predict: _Predict, chunks: Sequence[_Chunk], workers: int) -> Iterator[list[BatchRow]]:
     """Predict chunks in processes. On Linux they are forks, which need not import anything."""
     import multiprocessing
     from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
@@ -234,15 +239,16 @@ def _map(predict: _Predict, chunks: Sequence[list[str]], workers: int) -> Iterat
 _recognizer = cache(Recognizer.load)
 
 
-def _load_and_predict(folder: str, log: PredictionLog | None, profiles: Profiles, paths: list[str]) -> list[BatchRow]:
+def _load_and_predict(folder: str, log: PredictionLog | None, chunk: _Chunk) -> list[BatchRow]:
     """Predict a chunk in a process that may not have loaded the model yet."""
-    return _predict(_recognizer(folder), log, profiles, paths)
+    return _predict(_recognizer(folder), log, chunk)
 
 
-def _predict(recognizer: Recognizer, log: PredictionLog | None, profiles: Profiles, paths: list[str]) -> list[BatchRow]:
+def _predict(recognizer: Recognizer, log: PredictionLog | None, chunk: _Chunk) -> list[BatchRow]:
     rows: list[BatchRow] = []
-    for profile, some in groupby(paths, profiles.of):
-        rows += _predict_speaker(recognizer if profile is None else recognizer.with_profile(profile), log, some)
+    for profile, some in groupby(chunk, itemgetter(1)):
+        own = recognizer if profile is None else recognizer.with_profile(profile)
+        rows += _predict_speaker(own, log, [path for path, _ in some])
     return rows
 
 

@@ -1,6 +1,5 @@
 """The profile of a speaker: what recordings of the speaker's usual voice say about it."""
 
-import csv
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,8 +30,8 @@ class Profile(Section):
         try:
             with open_regular_file(path) as file:
                 return cls.parse(file.read(_LARGEST + 1), str(path))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+        except (OSError, ValueError) as error:  # ValueError: the path contains a null character
+            raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)}).") from None
 
     @classmethod
     def parse(cls, content: bytes | str, where: str) -> Self:
@@ -64,34 +63,35 @@ class Profiles:
         recording, and profile, a file or empty. Paths in it are relative to the CSV.
         """
         named: dict[str, Profile] = {}
-        if speakers is not None and speakers.is_file():
-            named = _read_table(speakers)
-        elif speakers is not None:
+        if speakers is not None and speakers.is_dir():
             named = {path.stem: Profile.load(path) for path in sorted(speakers.glob("*.json"))}
+        elif speakers is not None:
+            named = _read_table(speakers)
         if speakers is not None and not named:
-            raise UserError(f"{speakers}: has no speaker profiles (*.json). Make them with `speech-emotion enroll`.")
+            raise UserError(f"{speakers}: has no speaker profiles. Make them with `speech-emotion enroll`.")
         return cls(None if file is None else Profile.load(file), named)
 
     def of(self, recording: str | Path) -> Profile | None:
         """Return the profile of a recording, of its folder, or of the folder above it."""
-        path = os.path.abspath(recording)
-        names = (path, *Path(path).parts[-2:-4:-1])
+        names = (os.path.realpath(recording), *Path(recording).absolute().parts[-2:-4:-1])
         return next((self.named[name] for name in names if name in self.named), self.other)
 
 
 def _read_table(table: Path) -> dict[str, Profile]:
     """Return the profile of each recording, by its absolute path."""
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            rows = list(reader := csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{table}: cannot be read as a CSV in UTF-8 ({error}).") from None
-    for name in ("path", "profile"):
-        if name not in (reader.fieldnames or ()):
-            raise UserError(f"{table}: has no column '{name}'. Needed: path, profile.")
-    found = [(row["path"], row["profile"]) for row in rows if row["path"] and row["profile"]]
-    for path, _ in found:
-        if not (table.parent / path).is_file():
-            raise UserError(f"{table}: {path}: there is no such file.")
-    profiles = {name: Profile.load(table.parent / name) for name in {name for _, name in found}}
-    return {os.path.abspath(table.parent / path): profiles[name] for path, name in found}
+    from speech_emotion.data.labels import read_rows, refuse
+
+    if table.suffix == ".json":
+        raise UserError(f"{table}: is one profile. Name it in --profile.")
+    files: dict[str, str] = {}
+    mistakes = []
+    for line, row in read_rows(table, ("path", "profile")):
+        path = os.path.realpath(table.parent / row["path"])
+        if not os.path.isfile(path):
+            mistakes.append(f"line {line}: {row['path']}: there is no such file")
+        if path in files:
+            mistakes.append(f"line {line}: {row['path']} is listed a second time")
+        files[path] = row["profile"]
+    refuse(str(table), mistakes)
+    profiles = {name: Profile.load(table.parent / name) for name in {*files.values()} - {""}}
+    return {path: profiles[name] for path, name in files.items() if name}

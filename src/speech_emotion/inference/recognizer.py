@@ -81,6 +81,11 @@ class Recognizer:
         """Labels in the order of `predict_frames`."""
         return self.package.labels
 
+    @property
+    def has_profile(self) -> bool:
+        """Whether it subtracts the profile of a speaker."""
+        return self._shift is not None
+
     def predict(self, audio: Audio, sample_rate: int | None = None) -> Prediction:
         """Predict the emotion of one recording.
 

@@ -29,6 +29,8 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
 }
 """Every baseline, by its key in `reports/<corpus>/baselines/`. The SVMs have an RBF kernel."""
 
+_LEAST: Final = 1e-6
+
 Predictions = Sequence[pd.DataFrame]
 """Probabilities of a baseline: a row per test utterance, a column per label, one table per repeat."""
 
@@ -38,24 +40,9 @@ def classical(
 ) -> dict[str, Predictions]:
     """Fit every baseline except the reference model on the train part of a fold and predict its test part.
 
-    Parameters
-    ----------
-    emotions : pd.Series
-        Label of each utterance, by id.
-    table : pd.DataFrame
-        From `features.functionals`, by id.
-    shuffles : int
-        Number of label permutations of the control `shuffled`.
-
-    Returns
-    -------
-    dict of str to Predictions
-        By baseline.
-
-    Raises
-    ------
-    UserError
-        A label has a single utterance to train on.
+    `emotions` has the labels and `table`, from `features.functionals`, the inputs, by id of the utterance; `shuffles`
+    is the number of label permutations of the control `shuffled`. Return the predictions by baseline. Raise a
+    `UserError` if a label has a single utterance to train on.
     """
     labels = emotions.loc[list(fold.train)].to_numpy()
     names, counts = np.unique(labels, return_counts=True)
@@ -90,6 +77,36 @@ def classical(
         for number in range(shuffles)
     )
     return {name: found[name] for name in DESCRIPTIONS if name in found}
+
+
+def with_references(fold: Fold, utterances: pd.DataFrame, table: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """Return the predictions of `svm_functionals` with references of each speaker, in training and test.
+
+    Of `3 neutral`, at most three neutral recordings are drawn once for each speaker and not predicted. How far the mean
+    of n of them lies from that of the training part is subtracted, shrunk by n / (n + 2). Of `all unlabelled`, the
+    functionals of each speaker are standardized.
+
+    Returns
+    -------
+    pd.DataFrame [columns=(id, labels…, fold, condition)]
+    """
+    inputs = table.loc[utterances.index, table.columns.str.startswith("loud_")]
+    speakers, labels = utterances["speaker"], utterances["emotion"]
+    neutral = utterances[labels == "neutral"].sample(frac=1, random_state=seed).groupby("speaker").head(3).index
+    own, by_speaker = inputs.loc[neutral].groupby(speakers[neutral]), inputs.groupby(speakers)
+    off = (own.mean() - inputs.loc[list(fold.train)].mean()).mul(own.size() / (own.size() + 2), axis=0)
+    conditions = {
+        "3 neutral": inputs - off.reindex(speakers).fillna(0).to_numpy(),
+        "all unlabelled (transductive)": (inputs - by_speaker.transform("mean"))
+        / (by_speaker.transform("std") + _LEAST),
+    }
+    truth, every, found = labels[list(fold.train)].to_numpy(), sorted(set(labels)), []
+    folds = min(5, int(np.unique(truth, return_counts=True)[1].min()))
+    for condition, values in conditions.items():
+        predicted = _predict(_svm(seed, folds=folds, cost=3.0), values.fillna(0), truth, fold, every)
+        kept = predicted.drop(neutral, errors="ignore") if condition == "3 neutral" else predicted
+        found.append(kept.assign(fold=fold.name, condition=condition).rename_axis("id").reset_index())
+    return pd.concat(found)
 
 
 def as_table(found: Mapping[str, Predictions], fold: Fold) -> pd.DataFrame:

@@ -26,18 +26,8 @@ IR_VERSION = 8
 def write_graph(path: Path, settings: NetworkSettings, weights: LayerWeights, *, coefficients: int) -> None:
     """Write the network as an ONNX graph.
 
-    Parameters
-    ----------
-    settings : NetworkSettings
-        What the network was built from.
-    weights : mapping of str to list of np.ndarray
-        By layer name, from `layer_weights`.
-    coefficients : int
-        Features per frame.
-
-    Notes
-    -----
-    Inputs are `frames` (batch, time, coefficients) float32, zero padded, and `lengths` (batch,) int32. The output is
+    `settings` are what it was built from, `weights` from `layer_weights`, `coefficients` the features per frame. Inputs
+    are `frames` (batch, time, coefficients) float32, zero padded, and `lengths` (batch,) int32. The output is
     `logits` (batch, labels). Equal networks give equal bytes.
     """
     model = _Builder(settings, weights, coefficients).model()

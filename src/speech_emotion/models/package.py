@@ -242,20 +242,9 @@ def assemble(
 ) -> Package:
     """Build the package that is deployed: the network of `full` with the metrics of every protocol.
 
-    Parameters
-    ----------
-    full : Path
-        The package to copy, without the files for Keras and others in its folder, such as the training history.
-    evaluation : mapping of str to mapping
-        Metrics by protocol; each becomes `evaluation/<protocol>.json`.
-    target : Path
-        The folder to write.
-    licence : str
-        Licence of the weights, as Markdown.
-    limits : PackageSettings
-        Accepted durations.
-    beside : mapping of str to str
-        Text files to add, by name, such as the model card.
+    `full` is the package to copy into `target`, without the files for Keras and others in its folder, such as the
+    training history. `evaluation` has the metrics by protocol; each becomes `evaluation/<protocol>.json`. `licence` is
+    that of the weights, as Markdown; `beside` has text files to add, by name, such as the model card.
 
     Raises
     ------

@@ -188,10 +188,8 @@ def row(finding: Finding) -> dict[str, Any]:
     """Return a finding as the table and JSON show it; unknown numbers are None."""
     measure = finding.measure
     own = {"measure": measure.title, "class": finding.focus or None, "change": finding.change}
-    values = asdict(finding) | own | {"unit": "share" if finding.focus else measure.unit}
-    return {
-        name: None if isinstance(values[name], float) and math.isnan(values[name]) else values[name] for name in COLUMNS
-    }
+    data = asdict(finding) | own | {"unit": "share" if finding.focus else measure.unit}
+    return {name: None if isinstance(data[name], float) and math.isnan(data[name]) else data[name] for name in COLUMNS}
 
 
 def cells(finding: Finding) -> list[str]:

@@ -62,10 +62,8 @@ def now() -> int:
     return int(time.time() * 1000)
 
 
-def create_run(
-    client: "MlflowClient", experiment: str, training: TrainingInfo, *, started: int, recorded: str
-) -> "Run":
-    """Create a run with its parameters and with tags that lead back to its source and data."""
+def create_run(client: "MlflowClient", group: str, training: TrainingInfo, *, started: int, recorded: str) -> "Run":
+    """Create a run in the experiment `group`, with its parameters and tags that lead back to its source and data."""
     tags = source_tags(Path()) | dvc_tags(Path(), training.corpus)
     tags |= {
         "corpus": training.corpus,
@@ -81,7 +79,7 @@ def create_run(
     tags |= {f"digest.{key}": value for key, value in training.lineage.items()}
     if tags["git.source_dirty"] != "unknown":
         tags["mlflow.source.git.commit"] = tags["git.commit"]
-    run = client.create_run(experiment, start_time=started, run_name=f"{training.protocol}/{training.fold}", tags=tags)
+    run = client.create_run(group, start_time=started, run_name=f"{training.protocol}/{training.fold}", tags=tags)
     log_params(client, run.info.run_id, training.params)
     return run
 

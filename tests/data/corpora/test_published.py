@@ -320,13 +320,16 @@ def test_interrupted_download(monkeypatch: pytest.MonkeyPatch, kind: str) -> Non
         server.documents["/records/1188976/files/Audio_Speech_Actors_01-24.zip"] = packed
         server.documents["/download/download.zip"] = packed
         server.plan = {path: [Act(cut=100), Act(status=503)] for path in server.documents}
+        server.plan["/download/download.zip"].insert(0, Act())
         settings = DownloadSettings(server=server.url, connections=2, timeout_seconds=5.0, retries=2)
         own = CorpusSettings(name="own", kind=kind, source="data/incoming")  # type: ignore[arg-type]
         checksums = {path: hashlib.sha256(content).hexdigest() for path, content in recordings.items()}
         type(published(kind))(own, settings, checksums=checksums).fetch(Path("raw"))
     assert tree(Path("raw")) == recordings
     # the small files of CREMA-D, whose sizes are not listed, begin again
-    assert {request.range for request in server.requests} == ({""} if kind == "crema_d" else {"", "bytes=100-"})
+    resumed = {"ravdess": {"", "bytes=100-"}, "crema_d": {""}, "emodb": {"bytes=0-", "", "bytes=100-"}}
+    assert {one.range for one in server.requests} == resumed[kind]
+    assert not any(server.plan[one.path] for one in server.requests)
 
 
 def test_savee_needs_registration() -> None:

@@ -94,9 +94,7 @@ class Microphone:
             )
             stream.start()
         except self._sounddevice.PortAudioError as error:
-            raise UserError(
-                f"Cannot open the microphone {self.name} ({error}). Choose another --device, {_RECORD}"
-            ) from None
+            raise UserError(f"Cannot open microphone {self.name} ({error}). Use another --device, {_RECORD}") from None
         return stream
 
     def _take(self, samples: np.ndarray, count: int, when: Any, status: Any) -> None:

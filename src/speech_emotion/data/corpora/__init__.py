@@ -35,5 +35,5 @@ def facts(kind: CorpusName, corpora: Sequence[str] = ()) -> CorpusFacts:
         weights_licence=f"{found.weights_licence}\n\n{joined('weights_licence')}",
         limits="\n\n".join(f"In `{name}`:\n\n{one.limits}" for name, one in members.items()),
         data=joined("data"),
-        card_licence=joined("card_licence"),
+        card_licence=f"{found.card_licence}\n\n{joined('card_licence')}",
     )
