@@ -110,11 +110,9 @@ def test_closed_pipe_is_no_error(predicting: subprocess.Popen[str]) -> None:
 
 
 def test_help_imports_no_libraries() -> None:
-    program = (
-        "import sys; from speech_emotion.cli import app\ntry: app(['--help'])\nexcept SystemExit: print(*sys.modules)"
-    )
+    run = "import sys\nfrom speech_emotion.cli import app\ntry: app(['--help'])\nexcept SystemExit: print(*sys.modules)"
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True)
 
     loaded = set(done.stdout.split())
     assert not loaded & {"numpy", "soundfile", "onnxruntime", "mlflow", "pandas", "sklearn", "tensorflow", "pydantic"}

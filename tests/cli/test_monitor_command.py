@@ -89,9 +89,7 @@ def test_empty_period(in_process: Command, logs: Path, package: Path, tmp_path: 
         ("same", ["--since", "2026-03-02", "--until", "2026-03-01"], "must be before --until"),
     ],
 )
-def test_errors_are_one_line(
-    in_process: Command, logs: Path, package: Path, log: str, options: list[str], message: str
-) -> None:
+def test_errors(in_process: Command, logs: Path, package: Path, log: str, options: list[str], message: str) -> None:
     done = in_process("monitor", logs / log, "--model", package, *options)
 
     assert done.returncode == 1

@@ -58,9 +58,8 @@ def test_zips_inside_are_opened(tmp_path: Path) -> None:
 
 
 def test_unpacks_the_tree(tmp_path: Path) -> None:
-    (tmp_path / "a.zip").write_bytes(
-        zipped({"happy/1.wav": b"one", "labels.csv": b"x", "__MACOSX/._1.wav": b"junk", "./": b""})
-    )
+    files = {"happy/1.wav": b"one", "labels.csv": b"x", "__MACOSX/._1.wav": b"junk", "./": b""}
+    (tmp_path / "a.zip").write_bytes(zipped(files))
     folder = tmp_path / "folder"
     folder.mkdir()
     unpack(tmp_path / "a.zip", folder)

@@ -52,8 +52,7 @@ def test_reliability_bins() -> None:
 
 
 def test_mean_weighs_folds_equally() -> None:
-    folds = [
-        metrics(np.zeros(n, int), np.tile(row, (n, 1)), LABELS, bins=5) for n, row in ((3, [1, 0, 0]), (9, [0, 1, 0]))
-    ]
+    sizes = ((3, [1, 0, 0]), (9, [0, 1, 0]))
+    folds = [metrics(np.zeros(n, int), np.tile(row, (n, 1)), LABELS, bins=5) for n, row in sizes]
 
     assert mean_of(folds)["accuracy"] == 0.5

@@ -120,6 +120,5 @@ def test_missing_report_is_named(tmp_path: Path, package: Package, reports: Path
 
 
 def test_html_in_markdown_is_escaped() -> None:
-    assert str(markdown("**<b>** `x&y` <script>")) == (
-        "<p><strong>&lt;b&gt;</strong> <code>x&amp;y</code> &lt;script&gt;</p>\n"
-    )
+    shown = "<p><strong>&lt;b&gt;</strong> <code>x&amp;y</code> &lt;script&gt;</p>\n"
+    assert str(markdown("**<b>** `x&y` <script>")) == shown

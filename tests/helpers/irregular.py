@@ -34,12 +34,8 @@ def _folder(path: Path) -> Path:
     return path
 
 
-IRREGULAR: dict[str, Callable[[Path], Path]] = {
-    "a named pipe": _fifo,
-    "a socket": _socket,
-    "a device": _device,
-    "a folder": _folder,
-}
+_Make = Callable[[Path], Path]
+IRREGULAR: dict[str, _Make] = {"a named pipe": _fifo, "a socket": _socket, "a device": _device, "a folder": _folder}
 """How to make each kind of path that is no regular file, by its name in messages."""
 
 

@@ -193,9 +193,8 @@ def test_full_disk_can_be_resumed(tmp_path: Path, recognizer: Recognizer, clips:
     full = subprocess.run(limited, capture_output=True, text=True)
 
     assert full.returncode == 1
-    assert full.stderr == (
-        f"error: {output}: cannot be written (File too large). Run the same command again to resume.\n"
-    )
+    why = "cannot be written (File too large). Run the same command again to resume."
+    assert full.stderr == f"error: {output}: {why}\n"
     assert not output.exists()
     again = subprocess.run(command, capture_output=True, text=True)
     assert " of 100 recordings" in again.stderr
@@ -230,9 +229,8 @@ def test_crashing_recording_costs_no_other(tmp_path: Path, recognizer: Recognize
 
     assert answered.pop(150) == BatchRow(str(deadly), "crashed the process that decoded it")
     expected = 3 * list(batch.rows(recognizer, clips))
-    assert [(row.path, row.reason, row.label) for row in answered] == [
-        (row.path, row.reason, row.label) for row in expected
-    ]
+    for row, other in zip(answered, expected, strict=True):
+        assert (row.path, row.reason, row.label) == (other.path, other.reason, other.label)
     # a batch of one differs in the last bits
     assert [row.confidence for row in answered] == pytest.approx([row.confidence for row in expected], abs=1e-6)
 

@@ -125,9 +125,8 @@ def committed(folder: Path, package: Path, change: Callable[[dict[str, Any]], An
     stages = {name: {"cmd": "true", **stage} for name, stage in stages.items()}
     folder.mkdir()
     (folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
-    (folder / "params.yaml").write_text(
-        f"corpus: {{name: tiny}}\ntrain: {{epochs: {epochs}}}\npromote: {{mode: enforce}}\n"
-    )
+    params = f"corpus: {{name: tiny}}\ntrain: {{epochs: {epochs}}}\npromote: {{mode: enforce}}\n"
+    (folder / "params.yaml").write_text(params)
     git("init", "--quiet", at=folder)
     commit(folder)
     return folder
@@ -178,9 +177,8 @@ def test_stages_that_dvc_yaml_no_longer_has_are_ignored(tmp_path: Path, package:
         "head.data": "train@word read another data/x",
         "head.params": "train@word ran with another train.epochs",
     }
-    (root / "dvc.yaml").write_text(
-        json.dumps({"stages": {name: {"cmd": "x"} for name in ("prepare", "train", "package")}})
-    )
+    stages = {name: {"cmd": "x"} for name in ("prepare", "train", "package")}
+    (root / "dvc.yaml").write_text(json.dumps({"stages": stages}))
     commit(root)
     assert sentences(root, package) == {}
 

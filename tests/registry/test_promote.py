@@ -371,9 +371,8 @@ def test_unreachable_files_are_not_called_gone(workspace: Path, monkeypatch: pyt
 def test_refused_move_is_finished_by_the_next_command(workspace: Path) -> None:
     ask(1, mode="off")
     with closing(sqlite3.connect("mlflow.db")) as database, database:
-        database.execute(
-            "CREATE TRIGGER no BEFORE UPDATE ON registered_model_aliases BEGIN SELECT RAISE(ABORT, 'no'); END"
-        )
+        trigger = "BEFORE UPDATE ON registered_model_aliases BEGIN SELECT RAISE(ABORT, 'no'); END"
+        database.execute(f"CREATE TRIGGER no {trigger}")
 
     with pytest.raises(UserError, match="the next `speech-emotion history` finishes it"):
         ask(2, mode="off")
@@ -404,11 +403,8 @@ def test_commands(workspace: Path) -> None:
     assert [row[2] for row in rows] == ["promoted", "promoted, forced", "rolled back"]
     assert rows[1][-1] == "two lines and a tab"
     registered = run("registry")[0]
-    assert [line.split("\t")[:2] for line in registered.splitlines()[1:]] == [
-        ["3", "challenger"],
-        ["2", "-"],
-        ["1", "champion"],
-    ]
+    aliases = [line.split("\t")[:2] for line in registered.splitlines()[1:]]
+    assert aliases == [["3", "challenger"], ["2", "-"], ["1", "champion"]]
     [line] = [line.split("\t") for line in run("compare", "1", "2")[0].splitlines() if line.startswith("random\tuar")]
     first, second, difference = map(float, line[2:5])
     assert difference == pytest.approx(first - second, abs=2e-4)

@@ -97,10 +97,8 @@ def test_concurrent_promotions(team: Team) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)
     orders = [context.Queue(), context.Queue()]
-    workers = [
-        context.Process(target=released.promote_in_step, args=(str(team.folder), team.uri, barrier, queue))
-        for queue in orders
-    ]
+    given = (str(team.folder), team.uri, barrier)
+    workers = [context.Process(target=released.promote_in_step, args=(*given, queue)) for queue in orders]
     for worker in workers:
         worker.start()
     try:

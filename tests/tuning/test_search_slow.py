@@ -374,9 +374,7 @@ def test_commands_search_apply_and_resume(workspace: Path, root: Path) -> None:
 
 def command(*arguments: str) -> str:
     """Run Python and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

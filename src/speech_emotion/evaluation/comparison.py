@@ -71,7 +71,8 @@ def write_comparison(
             for name in protocols:
                 enrolled += enrolled_baselines(name, reports / name, baselines / f"{name}_enrolled.csv", settings)
             rows = pd.concat([*enrolled, *(by_slice(models, settings) for models in protocol_models)])
-            write_table(folder / "corpora.csv", rows.drop(columns="draws"))
+            first = ["protocol", "corpus", "sex", "name", "condition"]
+            write_table(folder / "corpora.csv", rows.drop(columns="draws").set_index(first).reset_index())
         drawn = table.assign(name=table["name"].map(_TICKS), low=table["uar_low"], high=table["uar_high"], line=chance)
         whole = drawn["fold"].isin(WHOLE)
         plots.uar_by_protocol(

@@ -75,10 +75,10 @@ def test_names_unusable_source(tmp_path: Path) -> None:
 def test_missing_portaudio(tmp_path: Path) -> None:
     # in front of the real module, as on a machine without the library
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")
-    program = "from speech_emotion.app.live.sources import Microphone; Microphone()"
+    code = "from speech_emotion.app.live.sources import Microphone; Microphone()"
 
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": f"{tmp_path}"}
     )
 
     assert "apt install libportaudio2" in done.stderr.splitlines()[-1]

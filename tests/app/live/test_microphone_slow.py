@@ -58,8 +58,6 @@ def test_microphone(tmp_path: Path) -> None:
     assert [line[2].removesuffix(", not sure") for line in lines] == [
         window.prediction.label.replace("_", " ") for window in expected
     ]
-    assert [float(line[3]) for line in lines] == pytest.approx(
-        [window.prediction.confidence for window in expected], abs=0.05
-    )
+    assert [float(line[3]) for line in lines] == pytest.approx([w.prediction.confidence for w in expected], abs=0.05)
     assert "Traceback" not in told
     assert "median latency" in told
