@@ -6,8 +6,7 @@ from html import escape
 from typing import Final
 
 from speech_emotion.evaluation.enrolment import NONE
-from speech_emotion.evaluation.metrics import ALL
-from speech_emotion.evaluation.model_card import CARD
+from speech_emotion.evaluation.model_card import CARD, overall
 from speech_emotion.inference.recognizer import Prediction, Recognizer
 from speech_emotion.inference.windows import Window
 from speech_emotion.models.package import Package, Rejection
@@ -92,18 +91,14 @@ def caveat(recognizer: Recognizer, *, sure: bool) -> str:
     speaker = recognizer.package.evaluation().get("speaker")
     if speaker is None:
         return UNKNOWN
-    uar, risk = speaker["mean"]["uar"], (speaker["mean"].get("rejection") or {}).get("risk")
-    right = None if risk is None else 1 - risk
-    for pooled in speaker.get("corpora", []):
-        if (pooled["corpus"], pooled["sex"]) == (ALL, ALL):  # of all folds together
-            found = pooled["scores"]
-            scores = found["3 neutral"] if recognizer.has_profile and "3 neutral" in found else found[NONE]
-            uar, right = scores["uar"], scores.get("answered_right")
+    found = overall(speaker, "3 neutral" if recognizer.has_profile else NONE)
+    risk = (found.get("rejection") or {}).get("risk")
+    right = found.get("answered_right", None if risk is None else 1 - risk)
     whom = "unseen speakers with a profile" if recognizer.has_profile else "unseen speakers"
     if sure and right is not None:
         return f"For {whom}, {right:.0%} of such answers were right."
-    chance = 1 / len(recognizer.labels)
-    return f"For {whom}, it was right {uar:.0%} of the time, averaged over the emotions; guessing, {chance:.0%}."
+    uar, chance = found["uar"], 1 / len(recognizer.labels)
+    return f"For {whom}, this model was right {uar:.0%} of the time, on average over emotions; guessing, {chance:.0%}."
 
 
 def why_not_sure(rejection: Rejection | None) -> str:

@@ -158,9 +158,10 @@ def findings(description: Description, evaluation: Evaluation, kind: CorpusName)
     The most important protocol that was evaluated is reported: an unseen speaker, if there is one.
     """
     [(name, report), *others] = in_order(evaluation)
-    mean, folds = report["mean"], report["folds"]
+    mean, folds = overall(report), report["folds"]
     first = (name, report)
-    folds_text = f", mean of {len(folds)} folds" if len(folds) > 1 else ""
+    together = "all folds together" if "corpora" in report else f"mean of {len(folds)} folds"
+    folds_text = f", {together}" if len(folds) > 1 else ""
     label, recalls = worst_emotion(report)
     good = [f"{_interval(mean, 'uar')}.", f"Guessing reaches {_percent(1 / len(description.labels))}."]
     whom = [f"Lowest recall by fold: {_words(label)}, {_by_fold(recalls)}."]
@@ -178,12 +179,12 @@ def findings(description: Description, evaluation: Evaluation, kind: CorpusName)
         whom.insert(0, f"By speaker: {_by_fold(speakers if len(speakers) > len(folds) else single)}.")
         first = next((one for one in others if one[0] != "full"), first)
         if first[0] != "speaker":
-            confident.append(f"On {question(*first, kind)}: {_points(first[1]['mean']['ece'])}.")
+            confident.append(f"On {question(*first, kind)}: {_points(overall(first[1])['ece'])}.")
     else:
         whom.append("Unseen speakers are not evaluated.")
     return [
         MainResult("How good?", _percent(mean["uar"], 1), f"UAR on {question(name, report, kind)}{folds_text}", good),
-        MainResult("For whom?", _percent(first[1]["mean"]["uar"], 1), f"UAR on {question(*first, kind)}", whom),
+        MainResult("For whom?", _percent(overall(first[1])["uar"], 1), f"UAR on {question(*first, kind)}", whom),
         MainResult(
             "How confident?",
             _points(mean["ece"]),
@@ -191,6 +192,14 @@ def findings(description: Description, evaluation: Evaluation, kind: CorpusName)
             [*confident, *_above_threshold(folds)],
         ),
     ]
+
+
+def overall(report: Mapping[str, Any], condition: str = NONE) -> Mapping[str, Any]:
+    """Return the metrics of a protocol: of a mix, those of all predictions together, else the mean over folds."""
+    for one in report.get("corpora", []):
+        if (one["corpus"], one["sex"]) == (ALL, ALL):
+            return {**one["scores"].get(condition, one["scores"][NONE]), "interval": one["interval"]}
+    return dict(report["mean"])
 
 
 def unseen_speakers(evaluation: Evaluation) -> Table | None:
