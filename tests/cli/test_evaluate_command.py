@@ -126,7 +126,7 @@ def test_references_that_cannot_be_drawn(
     mapped = ("--on", labelled, "--map", "joy=happy", "--leave-out", "bored", "--enroll")
 
     for arguments, message in (
-        ((enrolled_model, *mapped, "6"), "anna: has 6 recordings; 6 references need more"),
+        ((enrolled_model, *mapped, "6"), "anna: has 6 recordings; 6 references need at least 7"),
         ((enrolled_model, "--on", tmp_path / "unknown", "--enroll", "1"), "the speakers are unknown"),
         ((model, *mapped, "2"), "trained without speaker references"),
     ):

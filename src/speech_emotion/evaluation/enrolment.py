@@ -65,7 +65,8 @@ def compare(
     for number, speaker in enumerate(speakers):
         every = np.arange(len(speaker.paths))
         if len(every) <= references:
-            raise UserError(f"{speaker.speaker}: has {len(every)} recordings; {references} references need more.")
+            few = f"{speaker.speaker}: has {len(every)} recordings"
+            raise UserError(f"{few}; {references} references need at least {references + 1}.")
         frames = [recognizer.frames(path) for path in speaker.paths]
         neutral = np.flatnonzero([label == NEUTRAL for label in speaker.labels])
         pool = neutral if len(neutral) >= references else every

@@ -158,8 +158,7 @@ def findings(description: Description, evaluation: Evaluation, kind: CorpusName)
     The most important protocol that was evaluated is reported: an unseen speaker, if there is one.
     """
     [(name, report), *others] = in_order(evaluation)
-    mean, folds = overall(report), report["folds"]
-    first = (name, report)
+    mean, folds, first = overall(report), report["folds"], (name, report)
     together = "all folds together" if "corpora" in report else f"mean of {len(folds)} folds"
     folds_text = f", {together}" if len(folds) > 1 else ""
     label, recalls = worst_emotion(report)
