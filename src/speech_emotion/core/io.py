@@ -1,4 +1,4 @@
-"""Write files atomically, compute digests, and walk folders."""
+"""Write files atomically, compute digests, walk folders, and read and write CSV."""
 
 import csv
 import errno
@@ -6,15 +6,18 @@ import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from speech_emotion.core.errors import UserError
+from speech_emotion.core.errors import UserError, listing
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -142,6 +145,61 @@ def write_csv_rows(file: IO[str], columns: Sequence[str], rows: Iterable[Sequenc
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
+
+
+def read_csv_rows(
+    table: Path, required: Sequence[str], optional: Sequence[str] = ()
+) -> list[tuple[int, dict[str, str]]]:
+    """Return the line and the cells by column of each row of a CSV, as text; raise a `UserError` if it is not one."""
+    require_regular_file(table)
+    try:
+        text = nfc(table.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{table}: cannot be read as UTF-8 ({error}). Save it as 'CSV UTF-8'.") from None
+    first = text.partition("\n")[0].strip()
+    separator = first[4:] if re.fullmatch("sep=.", first) else ""  # spreadsheets write such a line above the header
+    header = text.split("\n", 2)[1 if separator else 0]
+    reader = csv.reader(StringIO(text, newline=""), delimiter=separator or max(",;\t", key=header.count))
+    try:
+        if separator:
+            next(reader)
+        columns = [name.strip().lower() for name in next(reader, [])]
+        _check_columns(table, columns, required, optional)
+        rows, mistakes = [], []
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(columns):
+                mistakes.append(f"line {reader.line_num}: has {len(cells)} cells and the header has {len(columns)}")
+            cell = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
+            rows.append((reader.line_num, {name: cell.get(name, "") for name in (*required, *optional)}))
+    except csv.Error as error:
+        raise UserError(f"{table}: line {reader.line_num}: is not CSV ({error}).") from None
+    refuse(str(table), mistakes)
+    if not rows:
+        raise UserError(f"{table}: lists no recordings.")
+    return rows
+
+
+def _check_columns(table: Path, columns: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
+    mistakes = [f"has no column '{name}'" for name in required if name not in columns]
+    mistakes += [f"has the column '{name}' twice" for name in (*required, *optional) if columns.count(name) > 1]
+    if mistakes:
+        found, more = ", ".join(filter(None, columns)), f"; optional: {', '.join(optional)}" * bool(optional)
+        raise UserError(f"{table}: {mistakes[0]}. Found: {found or 'nothing'}. Needed: {', '.join(required)}{more}.")
+
+
+def nfc(text: str) -> str:
+    """Return text in Unicode NFC, as labels and tables are compared."""
+    return unicodedata.normalize("NFC", text)
+
+
+def refuse(where: str, mistakes: Sequence[str]) -> None:
+    """Raise a UserError that lists mistakes, if there are any."""
+    if len(mistakes) == 1:
+        raise UserError(f"{where}: {mistakes[0]}.")
+    if mistakes:
+        raise UserError(f"{where}: {len(mistakes)} mistakes:\n{listing(mistakes)}")
 
 
 def _kind(mode: int) -> str:

@@ -1,11 +1,9 @@
 """Read the labels of a folder of recordings from a CSV at its top, its sub-folders, or known file names."""
 
-import csv
-import io
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path, PurePath, PureWindowsPath
@@ -13,8 +11,8 @@ from typing import Final
 
 from speech_emotion.audio.decode import SUFFIXES
 from speech_emotion.config.data import PUBLISHED
-from speech_emotion.core.errors import UserError, listing
-from speech_emotion.core.io import is_hidden, replacing, require_regular_file, walk_files, write_csv_rows
+from speech_emotion.core.errors import UserError
+from speech_emotion.core.io import is_hidden, nfc, read_csv_rows, refuse, replacing, walk_files, write_csv_rows
 from speech_emotion.data.corpora.base import Utterance
 from speech_emotion.data.emotions import usual_names
 
@@ -65,9 +63,7 @@ def read_labelled(folder: Path) -> Labelled:
         layout, found = f"labels from {tables[0]}", _read_table(root / tables[0], files)
     else:
         layout, found = _from_folders(root, [path for path in files if is_recording(path)])
-    utterances = [
-        replace(one, speaker=_nfc(one.speaker), emotion=_nfc(one.emotion), text=_nfc(one.text)) for one in found
-    ]
+    utterances = [replace(one, speaker=nfc(one.speaker), emotion=nfc(one.emotion), text=nfc(one.text)) for one in found]
     _check_spelling(root, "label", {one.emotion for one in utterances})
     _check_spelling(root, "speaker", {one.speaker for one in utterances})
     taken = {one.path for one in utterances} | set(tables)
@@ -129,7 +125,7 @@ def _from_folders(root: Path, recordings: list[Path]) -> tuple[str, list[Utteran
         f"{one.path.parent}: {mistake}"
         for one in labelled
         for kind, name in (("label", one.emotion), ("speaker", one.speaker))
-        if name and (mistake := _name_mistake(kind, _nfc(name)))
+        if name and (mistake := _name_mistake(kind, nfc(name)))
     }
     refuse(str(root), sorted(mistakes))
     return f"labels from the folders, {layout}", labelled
@@ -169,8 +165,8 @@ def _emotion_level(root: Path, recordings: list[Path], depth: int) -> int:
 
 
 def _read_table(table: Path, files: Iterable[Path]) -> list[Utterance]:
-    rows = read_rows(table, REQUIRED, OPTIONAL)
-    on_disk = {_nfc(path.as_posix()): path for path in files}
+    rows = read_csv_rows(table, REQUIRED, OPTIONAL)
+    on_disk = {nfc(path.as_posix()): path for path in files}
     mistakes: list[str] = []
     utterances: list[Utterance] = []
     lines: dict[Path, int] = {}
@@ -194,46 +190,6 @@ def _read_table(table: Path, files: Iterable[Path]) -> list[Utterance]:
     return utterances
 
 
-def read_rows(table: Path, required: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
-    """Return the line and the cells by column of each row of a CSV, as text; raise a `UserError` if it is not one."""
-    require_regular_file(table)
-    try:
-        text = _nfc(table.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{table}: cannot be read as UTF-8 ({error}). Save it as 'CSV UTF-8'.") from None
-    first = text.partition("\n")[0].strip()
-    separator = first[4:] if re.fullmatch("sep=.", first) else ""  # spreadsheets write such a line above the header
-    header = text.split("\n", 2)[1 if separator else 0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator or max(",;\t", key=header.count))
-    try:
-        if separator:
-            next(reader)
-        columns = [name.strip().lower() for name in next(reader, [])]
-        _check_columns(table, columns, required, optional)
-        rows, mistakes = [], []
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(columns):
-                mistakes.append(f"line {reader.line_num}: has {len(cells)} cells and the header has {len(columns)}")
-            cell = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
-            rows.append((reader.line_num, {name: cell.get(name, "") for name in (*required, *optional)}))
-    except csv.Error as error:
-        raise UserError(f"{table}: line {reader.line_num}: is not CSV ({error}).") from None
-    refuse(str(table), mistakes)
-    if not rows:
-        raise UserError(f"{table}: lists no recordings.")
-    return rows
-
-
-def _check_columns(table: Path, columns: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
-    mistakes = [f"has no column '{name}'" for name in required if name not in columns]
-    mistakes += [f"has the column '{name}' twice" for name in (*required, *optional) if columns.count(name) > 1]
-    if mistakes:
-        found, more = ", ".join(filter(None, columns)), f"; optional: {', '.join(optional)}" * bool(optional)
-        raise UserError(f"{table}: {mistakes[0]}. Found: {found or 'nothing'}. Needed: {', '.join(required)}{more}.")
-
-
 def _path_in(folder: Path, written: str, on_disk: dict[str, Path]) -> tuple[Path, str]:
     """Return a path relative to the folder, and what is wrong with it or an empty text."""
     if not written:
@@ -246,7 +202,7 @@ def _path_in(folder: Path, written: str, on_disk: dict[str, Path]) -> tuple[Path
     if path.parts[:1] == ("..",):
         return path, f"{written} lies outside the table's folder"
     if not (folder / path).is_file():
-        path = on_disk.get(_nfc(path.as_posix()), path)  # the disk may write accents in another way
+        path = on_disk.get(nfc(path.as_posix()), path)  # the disk may write accents in another way
     if not (folder / path).is_file():
         return path, f"{written}: there is no such file"
     return path, ""
@@ -268,15 +224,3 @@ def _check_spelling(root: Path, kind: str, names: set[str]) -> None:
         other = alike.setdefault(re.sub(rf"[{re.escape(_PUNCTUATION)}]+", " ", name).casefold(), name)
         if other != name:
             raise UserError(f"{root}: the {kind}s '{other}' and '{name}' differ only in spelling. Choose one.")
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
-
-
-def refuse(where: str, mistakes: Sequence[str]) -> None:
-    """Raise a UserError that lists mistakes, if there are any."""
-    if len(mistakes) == 1:
-        raise UserError(f"{where}: {mistakes[0]}.")
-    if mistakes:
-        raise UserError(f"{where}: {len(mistakes)} mistakes:\n{listing(mistakes)}")

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from speech_emotion.config.base import Section
 from speech_emotion.core.errors import UserError
-from speech_emotion.core.io import open_regular_file, write_json
+from speech_emotion.core.io import open_regular_file, read_csv_rows, refuse, write_json
 
 _LARGEST: Final = 1 << 16
 
@@ -79,13 +79,11 @@ class Profiles:
 
 def _read_table(table: Path) -> dict[str, Profile]:
     """Return the profile of each recording, by its absolute path."""
-    from speech_emotion.data.labels import read_rows, refuse
-
     if table.suffix == ".json":
         raise UserError(f"{table}: is one profile. Name it in --profile.")
     files: dict[str, str] = {}
     mistakes = []
-    for line, row in read_rows(table, ("path", "profile")):
+    for line, row in read_csv_rows(table, ("path", "profile")):
         path = os.path.realpath(table.parent / row["path"])
         if not os.path.isfile(path):
             mistakes.append(f"line {line}: {row['path']}: there is no such file")
