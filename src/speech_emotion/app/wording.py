@@ -87,7 +87,7 @@ def small_print(package: Package) -> str:
 
 
 def caveat(recognizer: Recognizer, *, sure: bool) -> str:
-    """Return how often the model is right for an unseen speaker, or if it is sure, how often such an answer is."""
+    """Return how often the model is right, or for a sure prediction, the share of sure predictions that were right."""
     speaker = recognizer.package.evaluation().get("speaker")
     if speaker is None:
         return UNKNOWN
@@ -96,7 +96,7 @@ def caveat(recognizer: Recognizer, *, sure: bool) -> str:
     right = found.get("answered_right", None if risk is None else 1 - risk)
     whom = "unseen speakers with a profile" if recognizer.has_profile else "unseen speakers"
     if sure and right is not None:
-        return f"For {whom}, {right:.0%} of such answers were right."
+        return f"For {whom}, {right:.0%} of the answers above the threshold were right."
     uar, chance = found["uar"], 1 / len(recognizer.labels)
     return f"For {whom}, this model was right {uar:.0%} of the time, on average over emotions; guessing, {chance:.0%}."
 
